@@ -1,0 +1,42 @@
+"""
+Queues, as the broker tells of them.
+"""
+
+from __future__ import annotations
+
+from .spec import Metric
+
+
+__all__ = ["CONSUMERS", "DEPTH", "OLDEST_MESSAGE_AGE", "PRIORITY_DEPTH", "UNACKED"]
+
+
+DEPTH = Metric(
+    kind="gauge",
+    name="celery_queue_depth",
+    help="How much work waits? Messages in the queue, all priorities together; absent where the queue does not exist.",
+    labels=("queue",),
+)
+PRIORITY_DEPTH = Metric(
+    kind="gauge",
+    name="celery_queue_priority_depth",
+    help="Which priority waits? Messages in the queue by priority step.",
+    labels=("queue", "priority"),
+)
+UNACKED = Metric(
+    kind="gauge",
+    name="celery_queue_unacked",
+    help="How much did workers take without finishing? Messages delivered and not acknowledged; absent where the broker cannot tell.",
+    labels=("queue",),
+)
+CONSUMERS = Metric(
+    kind="gauge",
+    name="celery_queue_consumers",
+    help="Does anybody listen? Consumers of the queue; absent where the broker cannot tell.",
+    labels=("queue",),
+)
+OLDEST_MESSAGE_AGE = Metric(
+    kind="gauge",
+    name="celery_queue_oldest_message_age_seconds",
+    help="How long has the front of the queue waited? Age of the oldest message since it was due; absent without our publish stamp.",
+    labels=("queue",),
+)
