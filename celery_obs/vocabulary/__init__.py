@@ -41,7 +41,7 @@ def catalogue(areas: Iterable[ModuleType]) -> Mapping[str, Metric]:
             if not isinstance(metric, Metric):
                 continue
             twin = found.setdefault(metric.name, metric)
-            if twin != metric:
+            if twin is not metric:
                 message = f"Two metrics are called {metric.name}:\n  {twin}\n  {metric}"
                 raise ValueError(message)
     return MappingProxyType(found)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -59,7 +59,7 @@ class Metric:
 
         kind: counter, gauge or histogram.
 
-        help: The question that it answers at 3 a.m.
+        help: The question that it answers at 3 a.m.  Two metrics that differ in this text alone are the same metric.
 
         labels: Label names, in the order in which values are given.
 
@@ -76,12 +76,12 @@ class Metric:
 
     name: str
     kind: Kind
-    help: str
+    help: str = field(compare=False)
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     resolution: float = 1.0
     aggregate: Aggregate = "sum"
-    lint_exempt: str = ""
+    lint_exempt: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         """

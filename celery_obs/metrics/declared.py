@@ -1,0 +1,262 @@
+"""
+Metrics that users declare: counters, gauges and histograms of their own, recorded in any process, served by the same sidecar.
+
+::
+
+    BOOKINGS = celery_obs.metrics.counter("bookings_total", "Who sells? Bookings taken, by channel.", labels=["channel"])
+    BOOKINGS.inc(channel="airbnb")
+
+Declare at import time, where mistakes raise.  Recording never raises: what cannot be recorded is counted in ``celery_obs_dropped_total``.
+Without `celery_obs.setup` nothing is recorded.  Threads and forks: safe.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from celery_obs.vocabulary import CATALOGUE
+from celery_obs.vocabulary.ourselves import DROPPED
+from celery_obs.vocabulary.spec import Aggregate, Metric
+
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+
+
+__all__ = ["DEFAULT_BUCKETS", "Counter", "Gauge", "Histogram", "connect", "counter", "disconnect", "gauge", "histogram"]
+
+
+DEFAULT_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""
+The buckets of a histogram that names none: seconds of a short call, as Prometheus clients have them.
+"""
+
+_HIGHEST: Final = 1 << 53
+_declared: dict[str, Metric] = {}
+_recorder: Recorder | None = None
+
+
+def connect(recorder: Recorder) -> None:
+    """
+    Let declared metrics record through *recorder* from now on.
+    """
+    global _recorder  # noqa: PLW0603 -- one recorder a process, as one slot a process.
+    _recorder = recorder
+
+
+def disconnect() -> None:
+    """
+    Let declared metrics record nothing from now on.
+    """
+    global _recorder  # noqa: PLW0603 -- see connect.
+    _recorder = None
+
+
+class _Declared:
+    """
+    What the three kinds share: finding the words of a label set.
+    """
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+        self._epoch: object = None
+        self._words: dict[tuple[str, ...], int] = {}
+
+    def _record(self, labels: dict[str, object], write: Callable[[Recorder, int], None]) -> None:
+        """
+        Find the words of the label set and let *write* do its work there.
+        """
+        recorder = _recorder
+        if recorder is None:
+            return
+        try:
+            word = self._find(recorder, labels)
+            if word is not None and recorder.slot is not None:
+                write(recorder, word)
+        except Exception:  # noqa: BLE001 -- a metric must not break the program that it measures.
+            _drop(recorder)
+
+    def _find(self, recorder: Recorder, labels: dict[str, object]) -> int | None:
+        if self._epoch is not recorder.epoch:
+            if not recorder.ready():
+                return None
+            self._words, self._epoch = {}, recorder.epoch
+        values = tuple([str(labels[name]) for name in self.metric.labels])
+        if len(labels) > len(values):
+            raise KeyError
+        word = self._words.get(values)
+        if word is None:
+            word = recorder.word(self.metric, values)
+            if word is not None and recorder.is_known(self.metric, values):
+                self._words[values] = word
+        return word
+
+
+def _drop(recorder: Recorder) -> None:
+    try:
+        recorder.count(DROPPED, ("bad_value",))
+    except Exception:  # noqa: BLE001, S110 -- nothing is left to try.
+        pass
+
+
+class Counter(_Declared):
+    """
+    Something that only grows.
+    """
+
+    def inc(self, amount: float = 1, **labels: object) -> None:
+        """
+        Add *amount*, at least 0, to the series with these label values.
+        """
+
+        def write(recorder: Recorder, word: int) -> None:
+            steps = round(amount / self.metric.resolution)
+            if not 0 <= steps < _HIGHEST:
+                raise ValueError
+            if recorder.slot is not None:
+                recorder.slot.words[word] += steps
+
+        self._record(labels, write)
+
+
+class Gauge(_Declared):
+    """
+    Something that goes up and down.
+    """
+
+    def set(self, value: float, **labels: object) -> None:
+        """
+        Set the series with these label values, for this process.
+        """
+
+        def write(recorder: Recorder, word: int) -> None:
+            if recorder.slot is not None:
+                recorder.slot.floats[word] = float(value)
+                recorder.slot.words[word + 1] = int(time.time() * 1e6)
+
+        self._record(labels, write)
+
+    def inc(self, amount: float = 1, **labels: object) -> None:
+        """
+        Add *amount* to what this process has set.
+        """
+
+        def write(recorder: Recorder, word: int) -> None:
+            if recorder.slot is not None:
+                before = recorder.slot.floats[word] if recorder.slot.words[word + 1] else 0.0
+                recorder.slot.floats[word] = before + amount
+                recorder.slot.words[word + 1] = int(time.time() * 1e6)
+
+        self._record(labels, write)
+
+    def dec(self, amount: float = 1, **labels: object) -> None:
+        """
+        Take *amount* from what this process has set.
+        """
+        self.inc(-amount, **labels)
+
+
+class Histogram(_Declared):
+    """
+    How a measured value is distributed.
+    """
+
+    def observe(self, value: float, **labels: object) -> None:
+        """
+        Take in one measured value, at least 0.
+        """
+
+        def write(recorder: Recorder, word: int) -> None:
+            steps = round(value / self.metric.resolution)
+            if not 0 <= steps < _HIGHEST:
+                raise ValueError
+            if recorder.slot is not None:
+                words, buckets = recorder.slot.words, self.metric.buckets
+                words[word + bisect_left(buckets, value)] += 1
+                words[word + len(buckets) + 1] += steps
+
+        self._record(labels, write)
+
+
+_Kind = TypeVar("_Kind", bound=_Declared)
+
+
+def counter(name: str, help: str, *, labels: Sequence[str] = (), resolution: float = 1e-6) -> Counter:  # noqa: A002 -- what Prometheus calls it.
+    """
+    Declare a counter.
+
+    Args:
+        name: Its full name, ending in ``_total``.
+
+        help: The question that it answers.
+
+        labels: Names of its labels; each may have 200 values (setting *label_limit*), what is beyond goes to ``_other``.
+
+        resolution: The smallest step that is kept: totals are whole numbers of it, up to 2**63.
+
+    Raises:
+        ValueError: if the name, a label or the resolution cannot work, or the name is taken by another definition.
+    """
+    return _declare(Counter, Metric(kind="counter", name=name, help=help, labels=tuple(labels), resolution=resolution))
+
+
+def gauge(name: str, help: str, *, labels: Sequence[str] = (), aggregate: Aggregate = "sum") -> Gauge:  # noqa: A002 -- see counter.
+    """
+    Declare a gauge.
+
+    Args:
+        name: Its full name.
+
+        help: The question that it answers.
+
+        labels: Names of its labels.
+
+        aggregate:
+            How the values of several processes become one: the *sum*, *min* or *max* of those that live, or the *mostrecent* of all.
+
+    Raises:
+        ValueError: as for `counter`.
+    """
+    return _declare(Gauge, Metric(kind="gauge", name=name, help=help, labels=tuple(labels), aggregate=aggregate))
+
+
+def histogram(
+    name: str,
+    help: str,  # noqa: A002 -- see counter.
+    *,
+    labels: Sequence[str] = (),
+    buckets: Sequence[float] = DEFAULT_BUCKETS,
+    resolution: float = 1e-6,
+) -> Histogram:
+    """
+    Declare a histogram.
+
+    Args:
+        name: Its full name.
+
+        help: The question that it answers.
+
+        labels: Names of its labels.
+
+        buckets: Upper bounds, ascending; ``+Inf`` is added.
+
+        resolution: The smallest step that the sum keeps.
+
+    Raises:
+        ValueError: as for `counter`, and for buckets that do not ascend.
+    """
+    edges = tuple(float(edge) for edge in buckets if not math.isinf(edge))
+    return _declare(Histogram, Metric(kind="histogram", name=name, help=help, labels=tuple(labels), buckets=edges, resolution=resolution))
+
+
+def _declare(kind: type[_Kind], metric: Metric) -> _Kind:
+    known = CATALOGUE.get(metric.name) or _declared.setdefault(metric.name, metric)
+    if known != metric:
+        message = f"A metric called {metric.name} exists already:\n  {known}\nand this one differs:\n  {metric}\nGive it another name."
+        raise ValueError(message)
+    return kind(metric)

@@ -1,0 +1,447 @@
+"""
+Slots: one file of numbers a process, owned through a POSIX lock, handed on from a dead process to the next.
+
+A pool child takes the slot of its place in the pool, so that recycled and killed children reuse a few files for ever:
+counters go on where the last owner left them, gauges start anew, and what the last owner was doing when it died is told (see `celery_obs.metrics.attempts`).
+
+Forks: a slot belongs to the process that claimed it.  POSIX locks are not inherited, so a forked child has to claim its own and must not write to this one.
+Threads: claiming is not thread-safe; writing numbers is, because ``view[i] += n`` is one step under the GIL since Python 3.10.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import secrets
+import struct
+import sys
+import time
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from celery_obs.exceptions import LayoutError
+from celery_obs.vocabulary.spec import Metric
+
+from .format import MAGIC, VERSION, WORD, Gauge, Header, Layout, Record, family_line, folder_name, header_line, series_line
+
+
+__all__ = ["LayoutFile", "Node", "Slot", "holder_lives", "slot_numbers"]
+
+
+_GROWTH: Final = 4096  # Lanes are added in steps of 32 KiB.
+_FIRST_SPARE: Final = 100_000
+_CLAIM_PATIENCE: Final = 0.1
+_FLOCK = struct.Struct("qqihh4x" if sys.platform == "darwin" else "hh4xqqi4x")
+
+
+def holder_lives(lock: int, number: int) -> bool:
+    """
+    Tell whether a living process other than this one owns slot *number*.
+
+    Args:
+        lock: A descriptor of the node's lock file, open for reading.
+
+        number: The slot.
+
+    Asking takes no lock, so it disturbs nobody (fcntl(2), F_GETLK).
+    """
+    if sys.platform == "darwin":
+        answer = fcntl.fcntl(lock, fcntl.F_GETLK, _FLOCK.pack(number, 1, 0, fcntl.F_WRLCK, os.SEEK_SET))
+        return bool(_FLOCK.unpack(answer)[3] != fcntl.F_UNLCK)
+    answer = fcntl.fcntl(lock, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0))
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+
+def slot_numbers(folder: Path) -> Iterator[int]:
+    """
+    Go through the numbers of the slot files in a node's folder.
+    """
+    for name in os.listdir(folder):
+        stem, _, number = name.partition("-")
+        if stem == "slot" and number.isdecimal():
+            yield int(number)
+
+
+class LayoutFile:
+    """
+    A node's layout file, open for appending, and what it says.
+
+    Raises:
+        LayoutError: if the file there is not a layout of our version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.layout = Layout()
+        self._descriptor = self._open(path)
+        self.refresh()
+        if self.layout.layout_id is None:
+            message = f"{path} has no complete first line."
+            raise LayoutError(message)
+
+    @staticmethod
+    def _open(path: Path) -> int:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+        try:
+            return os.open(path, flags)
+        except FileNotFoundError:
+            fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+            fresh.write_bytes(header_line(secrets.randbits(62) | 1))
+            with contextlib.suppress(FileExistsError):  # Another process was first: take its file.
+                os.link(fresh, path)
+            fresh.unlink()
+            return os.open(path, flags)
+
+    def refresh(self) -> None:
+        """
+        Take in what other processes have appended.
+        """
+        while data := os.pread(self._descriptor, 1 << 20, self.layout.consumed):
+            self.layout.feed(data)
+
+    def declare(self, wanted: Sequence[tuple[Metric, tuple[str, ...]]]) -> None:
+        """
+        Make sure that all series of *wanted* are in the layout.
+
+        Raises:
+            OSError: when the file cannot be written; what could not be declared has no place.
+        """
+        families = dict.fromkeys(metric for metric, _ in wanted if self.layout.number(metric) is None)
+        self._append(family_line(metric) for metric in families)
+        self._append(
+            series_line(self._number(metric), values) for metric, values in dict.fromkeys(wanted) if self.layout.place(metric, values) is None
+        )
+
+    def _number(self, metric: Metric) -> int:
+        number = self.layout.number(metric)
+        if number is None:
+            message = f"The family {metric.name} was not written to {self.path}."
+            raise OSError(errno.EIO, message)
+        return number
+
+    def _append(self, lines: Iterator[bytes]) -> None:
+        data = b"".join(lines)
+        if not data:
+            return
+        self.refresh()
+        end = os.fstat(self._descriptor).st_size
+        if end > self.layout.consumed or not self._ends_whole(end):
+            data = b"\n" + data  # A torn line, left by a full disk: close it, or ours would be glued to it.
+        written = os.write(self._descriptor, data)
+        self.refresh()
+        if written < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
+    def _ends_whole(self, end: int) -> bool:
+        return os.pread(self._descriptor, 1, end - 1) == b"\n"
+
+    def close(self) -> None:
+        """
+        Close the file; what was read stays known.
+        """
+        os.close(self._descriptor)
+
+
+class Slot:
+    """
+    A slot's file, mapped as int64 words.
+
+    Make one with `Node.claim` or `Node.others`.
+
+    Attributes:
+        number: Its place in the node.
+
+        words: The whole file as int64 words, shared with the sidecar.
+
+        floats: The same memory as float64, for the values of gauges.
+
+        inherited: The header as the owner before this one left it.
+    """
+
+    def __init__(self, number: int, descriptor: int) -> None:
+        self.number = number
+        self._descriptor = descriptor
+        self._map(os.fstat(descriptor).st_size)
+        self.inherited = self.words[: Header.WORDS].tolist()
+        self.records_at = self.inherited[Header.RECORDS_AT]
+        self.records = self.inherited[Header.RECORDS]
+        self.gauges_at = self.inherited[Header.GAUGES_AT]
+        self.gauges = self.inherited[Header.GAUGES]
+        self.lanes_at = self.inherited[Header.LANES_AT]
+
+    @property
+    def lanes(self) -> int:
+        """
+        How many lanes fit into the file as it is mapped now.
+        """
+        return len(self.words) - self.lanes_at
+
+    def _map(self, size: int) -> None:
+        self._memory = mmap.mmap(self._descriptor, size - size % WORD)
+        self.words = memoryview(self._memory).cast("q")
+        self.floats = memoryview(self._memory).cast("d")
+
+    def reserve(self, lanes: int) -> None:
+        """
+        Make room for *lanes* lanes; views taken before stay valid for the lanes that they had.
+
+        Raises:
+            OSError: when the disk is full.
+        """
+        if lanes > self.lanes:
+            size = (self.lanes_at + _rounded(max(lanes, 2 * self.lanes))) * WORD
+            _allocate(self._descriptor, size)
+            self._map(size)
+
+    def close(self) -> None:
+        """
+        Let go of the file.  Views that others took stay valid; the lock is the node's to drop.
+        """
+        os.close(self._descriptor)
+
+
+def _open_slot(path: Path, *, layout_id: int, records: int, gauges: int, lanes: int) -> int:
+    """
+    Open the slot file at *path*, made or remade as needed; the caller holds the slot's lock.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return _create(path, [], layout_id=layout_id, records=records, gauges=gauges, lanes=lanes)
+    header = _header(descriptor)
+    if header is None or header[Header.LAYOUT_ID] != layout_id:
+        os.close(descriptor)
+        path.replace(path.with_name(f"{path.name}.bad"))
+        return _create(path, [], layout_id=layout_id, records=records, gauges=gauges, lanes=lanes)
+    if header[Header.RECORDS] < records or header[Header.GAUGES] < gauges:
+        old = os.pread(descriptor, os.fstat(descriptor).st_size // WORD * WORD, 0)
+        os.close(descriptor)
+        return _create(path, memoryview(old).cast("q").tolist(), layout_id=layout_id, records=records, gauges=gauges, lanes=lanes)
+    return descriptor
+
+
+def _create(path: Path, old: list[int], *, layout_id: int, records: int, gauges: int, lanes: int) -> int:
+    """
+    Make a slot file that has its final name only once it is whole; carry over *old*, the words of the same slot with smaller tables.
+    """
+    header = old[: Header.WORDS] or [0] * Header.WORDS
+    running = old[header[Header.RECORDS_AT] :][: header[Header.RECORDS] * Record.WORDS]
+    values = old[header[Header.GAUGES_AT] :][: header[Header.GAUGES] * Gauge.WORDS]
+    kept = old[header[Header.LANES_AT] :]
+    records = max(records, header[Header.RECORDS])
+    gauges = max(gauges, header[Header.GAUGES])
+    gauges_at = Header.WORDS + records * Record.WORDS
+    lanes_at = gauges_at + gauges * Gauge.WORDS
+    header[: Header.SLOT_ID + 1] = [MAGIC, VERSION, layout_id, header[Header.SLOT_ID] or secrets.randbits(62) | 1]
+    header[Header.RECORDS_AT : Header.LANES_AT + 1] = [Header.WORDS, records, gauges_at, gauges, lanes_at, 0, lanes_at]
+    words = header + running
+    words += [0] * (gauges_at - len(words)) + values
+    words += [0] * (lanes_at - len(words)) + kept
+    fresh = path.with_name(f"{path.name}.new")
+    descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        _allocate(descriptor, (lanes_at + _rounded(max(lanes, len(kept)))) * WORD)
+        os.pwrite(descriptor, struct.pack(f"={len(words)}q", *words), 0)
+        fresh.replace(path)
+    except OSError:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
+    return descriptor
+
+
+def _rounded(lanes: int) -> int:
+    return -(-max(lanes, 1) // _GROWTH) * _GROWTH
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """
+    Take the disk space now: a sparse file on a full disk would end the process with SIGBUS at its next store.
+    """
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except AttributeError:  # macOS has no posix_fallocate.
+        _fill(descriptor, size)
+    except OSError as exc:
+        if exc.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
+            raise
+        _fill(descriptor, size)
+
+
+def _fill(descriptor: int, size: int) -> None:
+    start = os.fstat(descriptor).st_size
+    if size > start and os.pwrite(descriptor, bytes(size - start), start) < size - start:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _header(descriptor: int) -> list[int] | None:
+    """
+    Read a slot file's header; None if the file is not one of ours in this version, or shorter than its header says.
+    """
+    data = os.pread(descriptor, Header.WORDS * WORD, 0)
+    if len(data) < Header.WORDS * WORD:
+        return None
+    words = list(struct.unpack(f"={Header.WORDS}q", data))
+    whole = words[Header.MAGIC] == MAGIC and words[Header.VERSION] == VERSION and words[Header.RECORDS_AT] == Header.WORDS
+    if not whole or os.fstat(descriptor).st_size < (words[Header.LANES_AT] + words[Header.LANES_USED]) * WORD:
+        return None
+    tables = words[Header.RECORDS] * Record.WORDS + words[Header.GAUGES] * Gauge.WORDS
+    return words if words[Header.LANES_AT] >= Header.WORDS + tables else None
+
+
+class Node:
+    """
+    One node's folder, seen from a process that writes there.
+
+    Args:
+        metrics_dir: The folder that holds all nodes.
+
+        name: The node's name; see `celery_obs.metrics.format.folder_name`.
+
+        gauges: How many gauges a new slot file has room for.
+
+    Raises:
+        OSError: if the folder cannot be made or written.
+    """
+
+    def __init__(self, metrics_dir: Path, name: str, *, gauges: int) -> None:
+        self.name = name
+        self.folder = metrics_dir / folder_name(name)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.file = self._open_layout()
+        self.layout = self.file.layout
+        self._gauges = gauges
+        self._lock: int | None = None
+        self._owned: set[int] = set()
+
+    def _open_layout(self) -> LayoutFile:
+        path = self.folder / "layout"
+        try:
+            file = LayoutFile(path)
+        except LayoutError:
+            path.replace(path.with_suffix(".bad"))
+            return LayoutFile(path)
+        if file.layout.lanes < self._lanes_in_use(file.layout.layout_id):
+            file.close()  # The layout lost its end: lanes given out anew would mix two series.
+            path.replace(path.with_suffix(".bad"))
+            return LayoutFile(path)
+        return file
+
+    def _lanes_in_use(self, layout_id: int | None) -> int:
+        used = 0
+        for number in slot_numbers(self.folder):
+            with contextlib.suppress(OSError), (self.folder / f"slot-{number}").open("rb", buffering=0) as file:
+                header = _header(file.fileno())
+                if header is not None and header[Header.LAYOUT_ID] == layout_id:
+                    used = max(used, header[Header.LANES_USED])
+        return used
+
+    def claim(self, number: int | None, *, records: int) -> Slot:
+        """
+        Take a slot for this process, for as long as it lives.
+
+        Args:
+            number: The slot to take; None for the lowest free one.
+
+            records: How many attempts it can run at once.
+
+        A slot that somebody holds is waited for a tenth of a second, for the sweep of the main process holds one for microseconds;
+        then a spare one is taken, the lowest that is free, so that the number of files stays bounded.
+        """
+        if number is not None and not self._wait_for(number):
+            number = None
+            spare = _FIRST_SPARE
+        else:
+            spare = 0
+        while number is None:
+            number, spare = (spare, spare) if self.try_lock(spare) else (None, spare + 1)
+        path = self.folder / f"slot-{number}"
+        layout_id = self.layout.layout_id or 0
+        return Slot(number, _open_slot(path, layout_id=layout_id, records=records, gauges=self._gauges, lanes=self.layout.lanes))
+
+    def others(self, own: Slot) -> Iterator[Slot]:
+        """
+        Open the slots of this node except *own*, one after the other, changing nothing; those that are not whole are passed over.
+        """
+        self.file.refresh()
+        for number in sorted(slot_numbers(self.folder)):
+            if number == own.number:
+                continue
+            with contextlib.suppress(OSError):
+                descriptor = os.open(self.folder / f"slot-{number}", os.O_RDWR | os.O_CLOEXEC)
+                header = _header(descriptor)
+                if header is None or header[Header.LAYOUT_ID] != self.layout.layout_id:
+                    os.close(descriptor)
+                    continue
+                slot = Slot(number, descriptor)
+                try:
+                    yield slot
+                finally:
+                    slot.close()
+
+    def _wait_for(self, number: int) -> bool:
+        deadline = time.monotonic() + _CLAIM_PATIENCE
+        while not self.try_lock(number):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+        return True
+
+    def try_lock(self, number: int) -> bool:
+        """
+        Take the lock of slot *number* if it is free.  A lock that this process has is not taken twice.
+        """
+        if number in self._owned:
+            return False
+        try:
+            fcntl.lockf(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+        except OSError as exc:
+            if exc.errno in {errno.EACCES, errno.EAGAIN}:
+                return False
+            raise
+        self._owned.add(number)
+        return True
+
+    def unlock(self, number: int) -> None:
+        """
+        Give back the lock of slot *number*.
+        """
+        fcntl.lockf(self.lock, fcntl.LOCK_UN, 1, number)
+        self._owned.discard(number)
+
+    @property
+    def lock(self) -> int:
+        """
+        The descriptor of the lock file: opened once a process and never closed while it lives, for any close drops all its locks.
+        """
+        if self._lock is None:
+            self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return self._lock
+
+    def abandon(self) -> Node:
+        """
+        Return this node for a child that was just forked: what is known of the layout is kept, the parent's locks are not.
+        """
+        child = object.__new__(Node)
+        child.name, child.folder, child.file, child.layout, child._gauges = self.name, self.folder, self.file, self.layout, self._gauges
+        child._lock = None
+        child._owned = set()
+        return child
+
+    def close(self) -> None:
+        """
+        Drop all locks and close the files.
+        """
+        self.file.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        self._owned.clear()
+
+
