@@ -16,7 +16,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from celery_obs.vocabulary.ourselves import DROPPED
 from celery_obs.vocabulary.spec import Metric
@@ -45,13 +45,10 @@ from .recorder import Recorder
 from .slots import Node, Slot
 
 
-__all__ = ["AttemptMeter", "attempt_key"]
+__all__ = ["AttemptMeter", "attempt_keys"]
 
 
-_KNOWN_RUNTIMES: Final = ("success", "failure", "retry")
-_KEY_SHIFT: Final = 8
-_MICRO: Final = 1_000_000
-_NANO: Final = 1_000_000_000
+_USUAL_STATES: Final[tuple[TaskState, ...]] = ("success", "failure", "retry")
 _LONGEST_RUNTIME: Final = 366 * 86400.0
 _PHASE, _ATTEMPT, _CELL, _STARTED_AT, _RETRIES, _DUE_AT = (
     Record.PHASE,
@@ -61,22 +58,28 @@ _PHASE, _ATTEMPT, _CELL, _STARTED_AT, _RETRIES, _DUE_AT = (
     Record.RETRIES,
     Record.DUE_AT,
 )
-_STARTED_BEFORE, _OUTCOME_LANE, _OUTCOME_BEFORE, _VERDICT = (
+_STARTED_BEFORE, _OUTCOME_LANE, _OUTCOME_BEFORE, _VERDICT, _VERDICT_ON = (
     Record.STARTED_BEFORE,
     Record.OUTCOME_LANE,
     Record.OUTCOME_BEFORE,
     Record.VERDICT,
+    Record.VERDICT_ON,
 )
 _ATTEMPTS_EDGES, _ATTEMPTS_SUM = ATTEMPTS.buckets, len(ATTEMPTS.buckets) + 1
-_FIRST_RECORD: Final = Header.WORDS
 _CAUSES: Final[dict[TaskState, str]] = {"lost": "WorkerLostError", "timeout": "TimeLimitExceeded"}
 
 
-def attempt_key(task_id: str) -> int:
+def attempt_keys(task_id: str) -> tuple[int, int]:
     """
-    Return the number that stands for an attempt in a record: the same in every process, never 0.
+    Return the numbers that may stand for an attempt in a record.
+
+    Its hash where the writer shares this process's hash seed, which costs nothing; a checksum where it does not (a spawned child).
     """
-    return zlib.crc32(task_id.encode("utf-8", "surrogatepass")) | 1 << 32
+    return hash(task_id), _checksum(task_id)
+
+
+def _checksum(task_id: str) -> int:
+    return zlib.crc32(task_id.encode("utf-8", "surrogatepass"))
 
 
 class _Metrics(NamedTuple):
@@ -90,17 +93,27 @@ class _Metrics(NamedTuple):
 
     def of_cell(self, task: str, queue: str) -> list[tuple[Metric, tuple[str, ...]]]:
         """
-        Return the series that exist from the start for a task on a queue.
+        Return the series that exist from the start for a task on a queue: counters for all outcomes, runtimes for the usual ones.
         """
         pair = (task, queue)
         return [
             (STARTED, pair),
             *((FINISHED, (*pair, state)) for state in STATES),
-            *((self.runtime, (*pair, state)) for state in _KNOWN_RUNTIMES),
+            *((self.runtime, (*pair, state)) for state in _USUAL_STATES),
             (self.wait, pair),
             (ATTEMPTS, pair),
             (self.latency, pair),
         ]
+
+
+class _Outcome(NamedTuple):
+    """
+    The words that one outcome of one task on one queue is counted in.
+    """
+
+    finished: int
+    runtime: int
+    is_final: bool
 
 
 class _Cell:
@@ -108,18 +121,24 @@ class _Cell:
     The words of one task on one queue, as indices into the slot that they were looked up for.
     """
 
-    __slots__ = ("attempts", "finished", "latency", "lane", "pair", "runtime", "started", "wait", "words")
+    __slots__ = ("attempts", "floats", "lane", "latency", "outcomes", "pair", "started", "wait", "words")
 
     def __init__(self, slot: Slot, pair: tuple[str, str], metrics: _Metrics, word: Callable[[Metric, tuple[str, ...]], int]) -> None:
         self.pair = pair
         self.started = word(STARTED, pair)
-        self.finished = {state: word(FINISHED, (*pair, state)) for state in STATES}
-        self.runtime = {state: word(metrics.runtime, (*pair, state)) for state in _KNOWN_RUNTIMES}
+        self.outcomes = {
+            state: _Outcome(word(FINISHED, (*pair, state)), word(metrics.runtime, (*pair, state)), state in FINAL_STATES) for state in _USUAL_STATES
+        }
         self.wait = word(metrics.wait, pair)
         self.attempts = word(ATTEMPTS, pair)
         self.latency = word(metrics.latency, pair)
         self.lane = self.started - slot.lanes_at
         self.words = slot.words
+        self.floats = slot.floats
+
+
+_Running: TypeAlias = "tuple[TaskStarted | None, _Cell | None, int]"
+_NOTHING: Final[_Running] = (None, None, 0)
 
 
 class _NoRoomError(Exception):
@@ -143,10 +162,12 @@ class AttemptMeter:
         self._latency_edges, self._latency_sum = latency.buckets, len(latency.buckets) + 1
         self._epoch: object = None
         self._cells: dict[tuple[str, str], _Cell] = {}
-        self._running: dict[int, tuple[int, _Cell, TaskStarted]] = {}
+        self._running: dict[int, _Running] = {}
+        self._current: _Running = _NOTHING
         self._free: list[int] = []
-        self._single = False
+        self._is_single = False
         self._lanes_at = 0
+        self._key: Callable[[str], int] = hash
         recorder.on_claim.append(self._inherit)
 
     # -- the hot path -----------------------------------------------------------------------------------------------
@@ -157,76 +178,93 @@ class AttemptMeter:
         """
         if self._epoch is not self._recorder.epoch:
             self._renew()
-        cell = self._cells.get((event[0], event[1]))
+        task, queue, task_id, retries, started_at, wait, skewed, due_at = event
+        cell = self._cells.get((task, queue)) or self._cell(task, queue)
         if cell is None:
-            cell = self._cell(event.task, event.queue)
-            if cell is None:
-                return
-        words = cell.words
-        if self._single:
-            at = _FIRST_RECORD
-            if words[at]:
-                self._settle_leftover(at)
-        elif self._free:
-            at = self._free.pop()
-        else:
-            self._recorder.count(DROPPED, ("too_many_attempts",))
-            words[cell.started] += 1
-            self._running[id(event)] = (0, cell, event)
             return
-        words[at + _ATTEMPT] = zlib.crc32(event[2].encode("utf-8", "surrogatepass")) | 1 << 32
-        words[at + _CELL] = cell.lane
-        words[at + _STARTED_AT] = int(event[4] * _MICRO)
-        words[at + _RETRIES] = event[3]
-        words[at + _DUE_AT] = 0 if event[7] is None else int(event[7] * _MICRO)
-        counted = cell.started
-        words[at + _STARTED_BEFORE] = words[counted]
-        words[at] = 1  # Phase.ANNOUNCED
+        words, floats, counted = cell.words, cell.floats, cell.started
+        if not self._is_single:
+            at = self._take_record()
+            if at == 0:
+                return
+            self._running[id(event)] = (event, cell, at)
+        else:
+            at = 32
+            if words[32]:
+                self._settle_own(32)
+            self._current = (event, cell, 32)
+        before = words[counted]
+        words[at + 1] = self._key(task_id)
+        words[at + 2] = cell.lane
+        floats[at + 3] = started_at
+        words[at + 4] = retries
+        floats[at + 5] = due_at or 0.0
+        words[at + 6] = before
+        words[at] = 1
         words[counted] += 1
-        words[at] = 2  # Phase.RUNNING
-        self._running[id(event)] = (at, cell, event)
-        wait = event[5]
+        words[at] = 2
         if wait is not None:
             word = cell.wait
             words[word + bisect_left(self._wait_edges, wait)] += 1
-            words[word + self._wait_sum] += int(wait * _MICRO)
-            if event[6]:
-                self._recorder.count(CLOCK_SKEW, (event.queue,))
+            words[word + self._wait_sum] += int(wait * 1_000_000)
+            if skewed:
+                self._recorder.count(CLOCK_SKEW, (queue,))
 
     def finished(self, event: TaskFinished) -> None:
         """
         Count an outcome, and time it.
         """
-        started, state, runtime, latency = event[0], event[1], event[2], event[3]
-        at, cell, _ = self._running.pop(id(started), (0, None, None))
+        started, state, runtime, latency, exception, _, entry = event
+        if self._is_single:
+            opened, cell, at = self._current
+            self._current = _NOTHING
+            if opened is not started:
+                return
+        else:
+            _, cell, at = self._running.pop(id(started), _NOTHING)
         if cell is None:
             return
+        outcome, timing, is_final = cell.outcomes.get(state) or self._outcome(cell, state)
         words = cell.words
-        outcome = cell.finished[state]
-        if at:
-            words[at + _OUTCOME_LANE] = outcome - self._lanes_at
-            words[at + _OUTCOME_BEFORE] = words[outcome]
-            words[at] = 3  # Phase.FINISHING
+        words[at + 7] = outcome - self._lanes_at
+        words[at + 8] = words[outcome]
+        words[at] = 3
         words[outcome] += 1
-        word = cell.runtime.get(state) or self._runtime(cell, state)
-        if word is not None:
-            words[word + bisect_left(self._runtime_edges, runtime)] += 1
-            words[word + self._runtime_sum] += int(runtime * _NANO)
+        words[timing + bisect_left(self._runtime_edges, runtime)] += 1
+        words[timing + self._runtime_sum] += int(runtime * 1_000_000_000)
         if latency is not None:
             word = cell.latency
             words[word + bisect_left(self._latency_edges, latency)] += 1
-            words[word + self._latency_sum] += int(latency * _MICRO)
-        if state in FINAL_STATES:
+            words[word + self._latency_sum] += int(latency * 1_000_000)
+        if is_final:
             tries = started[3] + 1
             word = cell.attempts
             words[word + bisect_left(_ATTEMPTS_EDGES, tries)] += 1
             words[word + _ATTEMPTS_SUM] += tries
-        if event[4] or event[6]:
+        if exception or entry:
             self._explain(event, cell)
-        if at:
-            words[at] = 0  # Phase.IDLE
-            if not self._single:
-                self._free.append(at)
+        words[at] = 0
+        if not self._is_single:
+            self._free.append(at)
+
+    # Those two are written for speed: words of the record are spelled as numbers, which this line holds to the format.
+    assert (Header.WORDS, Record.ATTEMPT, Record.CELL, Record.STARTED_AT, Record.RETRIES, Record.DUE_AT) == (32, 1, 2, 3, 4, 5)  # noqa: S101
+    assert (Record.STARTED_BEFORE, Record.OUTCOME_LANE, Record.OUTCOME_BEFORE, Phase.ANNOUNCED, Phase.RUNNING, Phase.FINISHING) == (6, 7, 8, 1, 2, 3)  # noqa: S101
+
+    def _outcome(self, cell: _Cell, state: TaskState) -> _Outcome:
+        pair = cell.pair
+        self._recorder.declare([(self._metrics.runtime, (*pair, state))])
+        outcome = _Outcome(self._word(FINISHED, (*pair, state)), self._word(self._metrics.runtime, (*pair, state)), state in FINAL_STATES)
+        cell.outcomes[state] = outcome
+        if self._recorder.slot is not None:
+            cell.words = self._recorder.slot.words
+        return outcome
+
+    def _take_record(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self._recorder.count(DROPPED, ("too_many_attempts",))
+        return 0
 
     # -- the rare paths ---------------------------------------------------------------------------------------------
 
@@ -234,8 +272,8 @@ class AttemptMeter:
         """
         Mark an attempt whose end the main process, or whoever follows in this slot, has to tell.
         """
-        at, cell, _ = self._running.get(id(event.started), (0, None, None))
-        if cell is not None and at:
+        opened, cell, at = self._current if self._is_single else self._running.get(id(event.started), _NOTHING)
+        if cell is not None and opened is event.started:
             cell.words[at] = Phase.INTERRUPTED
 
     def doomed(self, event: AttemptDoomed) -> None:
@@ -247,12 +285,12 @@ class AttemptMeter:
         recorder = self._recorder
         if not recorder.ready() or recorder.node is None or recorder.slot is None:
             return
-        key = attempt_key(event.task_id)
-        verdict = key << _KEY_SHIFT | STATES.index(event.state) + 1
+        keys = attempt_keys(event.task_id)
         for slot in chain([recorder.slot], recorder.node.others(recorder.slot)):
             for at in _records(slot):
-                if slot.words[at + _ATTEMPT] == key and slot.words[at + _PHASE] != Phase.IDLE:
-                    slot.words[at + _VERDICT] = verdict
+                if slot.words[at + _ATTEMPT] in keys and slot.words[at + _PHASE] != Phase.IDLE:
+                    slot.words[at + _VERDICT] = STATES.index(event.state)
+                    slot.words[at + _VERDICT_ON] = slot.words[at + _ATTEMPT]
                     if slot is recorder.slot and slot.words[at + _PHASE] == Phase.INTERRUPTED:
                         self._settle_own(at)
 
@@ -282,32 +320,25 @@ class AttemptMeter:
             older_than: Seconds that an attempt has to have run, so that a verdict under way is waited for.
         """
         slot = self._recorder.slot
-        if slot is None or self._single:
+        if slot is None or self._is_single:
             return
-        limit = int((time.time() - older_than) * _MICRO)
+        limit = time.time() - older_than
         for at in _records(slot):
-            if slot.words[at] == Phase.INTERRUPTED and slot.words[at + _STARTED_AT] < limit:
+            if slot.words[at] == Phase.INTERRUPTED and slot.floats[at + _STARTED_AT] < limit:
                 self._settle_own(at)
 
     def _settle_own(self, at: int) -> None:
+        """
+        Settle a record of this living process: an attempt that was interrupted, or counting that was, by a soft time limit that struck there.
+        """
         recorder = self._recorder
         if recorder.node is None or recorder.slot is None:
             return
         self._settle(recorder.node, recorder.slot, at)
-        for key, (record, _, _) in list(self._running.items()):
+        for key, (_, _, record) in list(self._running.items()):
             if record == at:
-                self._running.pop(key, None)
-        if not self._single:
-            self._free.append(at)
-
-    def _settle_leftover(self, at: int) -> None:
-        """
-        Finish what an exception in the middle of our own counting left, such as a soft time limit that struck there.
-        """
-        recorder = self._recorder
-        if recorder.node is not None and recorder.slot is not None:
-            self._settle(recorder.node, recorder.slot, at)
-        self._running.clear()
+                del self._running[key]
+                self._free.append(at)
 
     def _inherit(self, node: Node, slot: Slot) -> None:
         self._settle_all(node, slot)
@@ -328,14 +359,14 @@ class AttemptMeter:
             _raise_to(words, base + words[at + _OUTCOME_LANE], words[at + _OUTCOME_BEFORE] + 1)
         else:
             self._count_dead(node, slot, at)
-        words[at + _VERDICT] = 0
+        words[at + _VERDICT_ON] = 0
         words[at] = Phase.IDLE
         return True
 
     def _count_dead(self, node: Node, slot: Slot, at: int) -> None:
         words, base = slot.words, slot.lanes_at
         pair = _pair_of(node.layout, words[at + _CELL])
-        state = _verdict(words[at + _VERDICT], words[at + _ATTEMPT])
+        state = _verdict(words, at)
         outcome = None if pair is None else node.layout.place(FINISHED, (*pair, state))
         if pair is None or outcome is None:
             return
@@ -343,12 +374,12 @@ class AttemptMeter:
         words[at + _OUTCOME_BEFORE] = words[base + outcome]
         words[at] = Phase.FINISHING
         _raise_to(words, base + outcome, words[at + _OUTCOME_BEFORE] + 1)
-        runtime = min(max(0.0, time.time() - words[at + _STARTED_AT] / _MICRO), _LONGEST_RUNTIME)
+        runtime = min(max(0.0, time.time() - slot.floats[at + _STARTED_AT]), _LONGEST_RUNTIME)
         self._observe(node, slot, self._metrics.runtime, (*pair, state), runtime)
         if state in FINAL_STATES:
             self._observe(node, slot, ATTEMPTS, pair, words[at + _RETRIES] + 1)
         if state in FINAL_STATES and words[at + _DUE_AT]:
-            latency = min(max(0.0, time.time() - words[at + _DUE_AT] / _MICRO), _LONGEST_RUNTIME)
+            latency = min(max(0.0, time.time() - slot.floats[at + _DUE_AT]), _LONGEST_RUNTIME)
             self._observe(node, slot, self._metrics.latency, pair, latency)
         if state in _CAUSES:
             self._observe(node, slot, FAILURES, (*pair, _CAUSES[state], "false"), 1)
@@ -384,18 +415,6 @@ class AttemptMeter:
         elif event.entry and event.state == "success":
             self._recorder.set(SUCCEEDED_ENTRY, (event.entry,), time.time(), at=time.time())
 
-    def _runtime(self, cell: _Cell, state: TaskState) -> int | None:
-        word = self._recorder.word(self._metrics.runtime, (*cell.pair, state))
-        if word is not None:
-            cell.runtime[state] = word
-            self._renew_views(cell)
-        return word
-
-    def _renew_views(self, cell: _Cell) -> None:
-        slot = self._recorder.slot
-        if slot is not None:
-            cell.words = slot.words
-
     # -- looking up -------------------------------------------------------------------------------------------------
 
     def prepare(self, pairs: Iterable[tuple[str, str]]) -> None:
@@ -412,9 +431,11 @@ class AttemptMeter:
         slot = recorder.slot
         self._cells = {}
         self._running = {}
+        self._current = _NOTHING
         self._lanes_at = slot.lanes_at
-        self._single = slot.records == 1
-        self._free = [] if self._single else list(_records(slot))[::-1]
+        self._is_single = slot.records == 1
+        self._free = [] if self._is_single else list(_records(slot))[::-1]
+        self._key = hash if recorder.shares_hash_seed else _checksum
         self._epoch = recorder.epoch
 
     def _cell(self, task: str, queue: str) -> _Cell | None:
@@ -430,7 +451,6 @@ class AttemptMeter:
             cell = _Cell(recorder.slot, pair, self._metrics, self._word)
         except _NoRoomError:
             return None
-        cell.words = recorder.slot.words
         if pair == (task, queue):
             self._cells[pair] = cell
         return cell
@@ -454,9 +474,10 @@ def _raise_to(words: memoryview, word: int, value: int) -> None:
     words[word] = max(words[word], value)
 
 
-def _verdict(word: int, attempt: int) -> TaskState:
-    number = word & (1 << _KEY_SHIFT) - 1
-    return STATES[number - 1] if word >> _KEY_SHIFT == attempt and 0 < number <= len(STATES) else "lost"
+def _verdict(words: memoryview, at: int) -> TaskState:
+    number = words[at + _VERDICT]
+    judged = words[at + _VERDICT_ON] == words[at + _ATTEMPT] and 0 <= number < len(STATES)
+    return STATES[number] if judged else "lost"
 
 
 def _pair_of(layout: Layout, lane: int) -> tuple[str, str] | None:

@@ -96,7 +96,9 @@ class Record:
 
     *CELL* is the lane of the attempt's *started* counter, which stands for its task and queue.
     *STARTED_BEFORE* and *OUTCOME_BEFORE* are what a lane held before it was counted up: with them, counting can be done again without counting twice.
-    *VERDICT* is written by the main process: the attempt that it is about, and what to count it as.
+    *ATTEMPT* and *VERDICT_ON* are keys of task ids, see `celery_obs.metrics.attempts.attempt_keys`.
+    *STARTED_AT* and *DUE_AT* are float64, in seconds since the epoch.
+    *VERDICT* and *VERDICT_ON* are written by the main process: what to count an attempt as, then which attempt.
     """
 
     PHASE: Final = 0
@@ -109,6 +111,7 @@ class Record:
     OUTCOME_LANE: Final = 7
     OUTCOME_BEFORE: Final = 8
     VERDICT: Final = 9
+    VERDICT_ON: Final = 10
     WORDS: Final = 16
 
 
@@ -230,6 +233,8 @@ class Layout:
         lanes: How many lanes they take in all.
 
         gauges: How many gauges there are.
+
+        lasting: The places of gauges whose value outlives the process that set it.
     """
 
     def __init__(self) -> None:
@@ -238,6 +243,7 @@ class Layout:
         self.series: list[Series] = []
         self.lanes = 0
         self.gauges = 0
+        self.lasting: set[int] = set()
         self.consumed = 0
         self.bad_lines = 0
         self._numbers: dict[Metric, int] = {}
@@ -309,7 +315,7 @@ class Layout:
             self.bad_lines += 1
 
     def _declare_family(self, entry: dict[str, object]) -> None:
-        metric = Metric(**{**entry, "labels": tuple(entry["labels"]), "buckets": tuple(entry["buckets"])})  # type: ignore[arg-type, call-overload]  # read from a file: a wrong type is a bad line
+        metric = Metric(**{**entry, "labels": tuple(entry["labels"]), "buckets": tuple(entry["buckets"])})  # type: ignore[arg-type]  # read from a file: a wrong type is a bad line
         if metric not in self._numbers:
             self._numbers[metric] = len(self.families)
             self._places[metric] = {}
@@ -331,6 +337,8 @@ class Layout:
             return
         if metric.kind == "gauge":
             at, self.gauges = self.gauges, self.gauges + 1
+            if metric.aggregate == "mostrecent":
+                self.lasting.add(at)
         else:
             at, self.lanes = self.lanes, self.lanes + width(metric)
         places[values] = at

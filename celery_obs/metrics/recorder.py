@@ -74,9 +74,9 @@ class Recorder:
         gauge_limit: Gauges that a process may have.
 
     Attributes:
-        words: The slot as int64 words; empty while there is none.
-
         epoch: Changes whenever bindings made before are no longer good.
+
+        shares_hash_seed: Whether strings hash as in the node's main process: everywhere but in a spawned child.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Recorder:
         self.slot: Slot | None = None
         self.role: Role = "publisher"
         self.is_off = False
+        self.shares_hash_seed = True
         self.epoch = object()
         self.on_claim: list[Callable[[Node, Slot], None]] = []
         self._pid = 0
@@ -139,9 +140,8 @@ class Recorder:
     def _take_over(self, slot: Slot) -> None:
         words = slot.words
         assert self.node is not None  # noqa: S101 -- set by the only caller.
-        keep = {series.at for series in self.node.layout.series if series.family.kind == "gauge" and series.family.aggregate == "mostrecent"}
         for place in range(min(slot.gauges, self.node.layout.gauges)):
-            if place not in keep:
+            if place not in self.node.layout.lasting:
                 words[slot.gauges_at + place * Gauge.WORDS + Gauge.SET_AT] = 0
         words[Header.EXIT] = 0
         words[Header.PID] = os.getpid()
