@@ -1,7 +1,38 @@
 """
 Observability for Celery workers: one line in the app, one sidecar beside the worker.
+
+::
+
+    app = Celery("proj")
+    celery_obs.setup(app)
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from celery_obs import metrics
+    from celery_obs.plugin import setup, teardown
+    from celery_obs.settings import Settings
+
+
+__all__ = ["Settings", "__version__", "metrics", "setup", "teardown"]
+
 __version__ = "0.1.0"
+
+_LAZY = {"Settings": "celery_obs.settings", "setup": "celery_obs.plugin", "teardown": "celery_obs.plugin"}
+
+
+def __getattr__(name: str) -> Any:
+    """
+    Import what is asked for when it is asked for, so that ``import celery_obs`` costs and does nothing.
+    """
+    if name == "metrics":
+        return import_module("celery_obs.metrics")
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    message = f"module 'celery_obs' has no attribute {name!r}"
+    raise AttributeError(message)

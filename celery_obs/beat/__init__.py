@@ -1,3 +1,3 @@
 """
-To be written.
+Beside the schedule: how fresh each of its entries is.
 """

@@ -254,6 +254,16 @@ class Recorder:
             self.slot.floats[word + Gauge.VALUE] = value
             self.slot.words[word + Gauge.SET_AT] = int(at * 1e6)
 
+    def clear(self, metric: Metric, *, keep: frozenset[str]) -> None:
+        """
+        Take away the series of a gauge of this process whose first label is not in *keep*: what they describe is gone.
+        """
+        if not self.ready() or self.node is None or self.slot is None:
+            return
+        for values, place in self.node.layout.places(metric):
+            if values[0] not in keep and place < self.slot.gauges:
+                self.slot.words[self.slot.gauges_at + place * Gauge.WORDS + Gauge.SET_AT] = 0
+
     def _find(self, metric: Metric, values: tuple[str, ...]) -> int | None:
         node, slot = self.node, self.slot
         place = None if node is None else node.layout.place(metric, values)

@@ -1,3 +1,3 @@
 """
-To be written.
+What the whole cluster shares, in Redis: its keys, and what lies under them.
 """

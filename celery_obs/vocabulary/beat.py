@@ -37,6 +37,7 @@ class EntryScheduled(NamedTuple):
 
     entry: str
     due_at: float
+    at: float
 
 
 ENTRY_LAST_FIRED = Metric(

@@ -21,6 +21,7 @@ __all__ = [
     "IN_PROGRESS",
     "LATENCY",
     "LONGEST_RUNNING",
+    "MALFORMED",
     "PUBLISHED",
     "QUEUE_WAIT",
     "RECEIVED",
@@ -67,6 +68,11 @@ FINAL_STATES: Final[frozenset[TaskState]] = frozenset({"success", "failure", "ig
 The states of an attempt after which the task is not tried again by itself: its latency and its number of attempts are known.
 
 A rejected or lost attempt may come back by redelivery, so it is not among them.
+"""
+
+MALFORMED: Final = "_malformed"
+"""
+The task label of messages that are no task messages.
 """
 
 UNREGISTERED: Final = "_unregistered"

@@ -1,3 +1,3 @@
 """
-To be written.
+Inside a Celery process: its signals, what they mean, and the worker's own state.
 """

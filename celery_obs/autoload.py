@@ -1,0 +1,15 @@
+"""
+The config-only entry: ``imports = ("celery_obs.autoload",)`` in Celery's configuration.
+
+Importing this module sets up observation of the current app; it is the one module of ours whose import does something.
+It reaches workers, their pool processes and beat.  Programs that only publish do not import ``imports``: call `celery_obs.setup` there.
+"""
+
+from __future__ import annotations
+
+from celery import current_app
+
+from celery_obs.plugin import setup
+
+
+setup(current_app._get_current_object())  # noqa: SLF001 -- the proxy's documented way to the object.

@@ -1,0 +1,359 @@
+"""
+The reader: one node's folder, read again at each scrape, at the cost of what changed.
+
+Files are read with ``pread``, not mapped, so that a file that somebody truncates cannot end the sidecar with SIGBUS.
+All lanes of a process are added at once, as one big integer: lanes are never negative, and 64-bit sums do not spill into their neighbours
+as long as every lane is below 2**61, which is checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from celery_obs.exceptions import LayoutError
+from celery_obs.metrics.format import MAGIC, VERSION, WORD, Gauge, Header, Layout, Phase, Record, node_name
+from celery_obs.metrics.slots import holder_lives
+
+
+__all__ = ["FileCounts", "GaugeReading", "NodeReader", "NodeReading", "RunningAttempt"]
+
+
+_HEADER = struct.Struct(f"={Header.WORDS}q")
+_RECORD = struct.Struct("=3qdqd10q")
+_GAUGE = struct.Struct("=dq")
+_SPILL: Final = 0xE0
+_MOST_RECORDS: Final = 1 << 16
+_ROLE_WORKER: Final = 0
+
+assert _RECORD.size == Record.WORDS * WORD  # noqa: S101 -- the record's floats stand where the format says.
+
+
+class RunningAttempt(NamedTuple):
+    """
+    An attempt that a living process is at.
+    """
+
+    cell: int
+    started_at: float
+
+
+class GaugeReading(NamedTuple):
+    """
+    What one process has set a gauge to.
+    """
+
+    place: int
+    value: float
+    set_at: int
+    is_live: bool
+
+
+class FileCounts(NamedTuple):
+    """
+    How many files are in which state.
+    """
+
+    live: int = 0
+    dead: int = 0
+    vanished: int = 0
+    corrupt: int = 0
+    unsupported: int = 0
+
+
+class NodeReading(NamedTuple):
+    """
+    What a node says at one moment.
+
+    Attributes:
+        lanes: The totals of all its processes, lane by lane.
+
+        gauges: What its processes have set.
+
+        running: What its living processes are at.
+
+        is_up: Whether its main process lives; None if the node is not a worker.
+
+        files: The states of its files.
+    """
+
+    lanes: tuple[int, ...]
+    gauges: list[GaugeReading]
+    running: list[RunningAttempt]
+    is_up: bool | None
+    files: FileCounts
+
+
+class _SlotView:
+    """
+    One slot file, and the last good numbers that came from it.
+    """
+
+    __slots__ = ("block", "descriptor", "front", "gauges", "header", "inode", "is_good", "lanes", "number", "records", "slot_id")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.descriptor = -1
+        self.front = _HEADER.size
+        self.inode = -1
+        self.is_good = False
+        self.slot_id = 0
+        self.header: tuple[int, ...] = ()
+        self.block = b""
+        self.lanes = 0
+        self.records = b""
+        self.gauges = b""
+
+    def open(self, path: Path, inode: int) -> None:
+        """
+        Look at the file that is there now.
+        """
+        self.close()
+        self.inode = inode
+        with contextlib.suppress(OSError):
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """
+        Let go of the file, not of what it said.
+        """
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def read(self, layout: Layout) -> bool:
+        """
+        Read what is there now; return whether it is whole.  What is not whole changes nothing.
+        """
+        self.is_good = self.descriptor >= 0 and self._read(layout)
+        return self.is_good
+
+    def _read(self, layout: Layout) -> bool:
+        front = os.pread(self.descriptor, self.front, 0)
+        if len(front) < _HEADER.size:
+            return False
+        header = _HEADER.unpack_from(front)
+        if not _is_sound(header, layout):
+            return False
+        if self.slot_id not in {0, header[Header.SLOT_ID]}:
+            return False  # Another file under our name: the node makes a new view of it.
+        block = os.pread(self.descriptor, layout.lanes * WORD, header[Header.LANES_AT] * WORD)
+        if len(block) % WORD or len(block) < min(header[Header.LANES_USED], layout.lanes) * WORD:
+            return False
+        if block != self.block:
+            lanes = int.from_bytes(block, "little")
+            if lanes & _top_bits(layout.lanes):
+                return False
+            self.block, self.lanes = block, lanes
+        wanted = _HEADER.size + header[Header.RECORDS] * _RECORD.size
+        if len(front) < wanted:
+            self.front = wanted
+            front = os.pread(self.descriptor, wanted, 0)
+        self.header, self.slot_id = header, header[Header.SLOT_ID]
+        self.records = front[_HEADER.size : wanted]
+        if layout.gauges:
+            size = min(layout.gauges, header[Header.GAUGES]) * _GAUGE.size
+            self.gauges = os.pread(self.descriptor, size, header[Header.GAUGES_AT] * WORD)
+        return len(self.records) % _RECORD.size == 0 and len(self.gauges) % _GAUGE.size == 0
+
+
+def _is_sound(header: tuple[int, ...], layout: Layout) -> bool:
+    tables = Header.WORDS + header[Header.RECORDS] * Record.WORDS + header[Header.GAUGES] * Gauge.WORDS
+    return (
+        header[Header.MAGIC] == MAGIC
+        and header[Header.VERSION] == VERSION
+        and header[Header.LAYOUT_ID] == layout.layout_id
+        and header[Header.RECORDS_AT] == Header.WORDS
+        and 0 <= header[Header.RECORDS] < _MOST_RECORDS
+        and 0 <= header[Header.GAUGES] < _MOST_RECORDS
+        and tables <= header[Header.LANES_AT] < tables + _MOST_RECORDS
+        and Header.WORDS <= header[Header.GAUGES_AT] <= header[Header.LANES_AT]
+        and header[Header.LANES_USED] >= 0
+    )
+
+
+@lru_cache(maxsize=8)
+def _top_bits(lanes: int) -> int:
+    """
+    Return the bits that no lane may have: with them, sums could spill into the next lane.
+    """
+    return int.from_bytes(bytes([0, 0, 0, 0, 0, 0, 0, _SPILL]) * lanes, "little")
+
+
+class NodeReader:
+    """
+    Read one node's folder, as often as one likes.
+
+    Args:
+        folder: The folder, ``<node>.v1``.
+
+    Raises:
+        LayoutError: if the layout there is damaged or missing.
+
+        OSError: if it cannot be read.
+
+    Threads: one at a time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = node_name(folder.name) or folder.name
+        self.layout = Layout()
+        self._layout_file = os.open(folder / "layout", os.O_RDONLY | os.O_CLOEXEC)
+        self._lock: int | None = None
+        self._slots: dict[int, _SlotView] = {}
+        self._retired: dict[int, int] = {}
+        self._last: tuple[int, ...] = ()
+        self._last_sum = -1
+        self._set_aside = 0
+        self.layout_is_bad = False
+        try:
+            self.refresh_layout()
+        except LayoutError:
+            os.close(self._layout_file)
+            raise
+        if self.layout.layout_id is None:
+            os.close(self._layout_file)
+            message = f"{folder / 'layout'} has no complete first line."
+            raise LayoutError(message)
+
+    def refresh_layout(self) -> None:
+        """
+        Take in what was appended to the layout.  One that became shorter is bad; what was read of it stays.
+        """
+        self.layout_is_bad = os.fstat(self._layout_file).st_size < self.layout.consumed
+        while data := os.pread(self._layout_file, 1 << 20, self.layout.consumed):
+            self.layout.feed(data)
+
+    @property
+    def inode(self) -> int:
+        """
+        The layout file's number, which changes when the node's files are made anew.
+        """
+        return os.fstat(self._layout_file).st_ino
+
+    def close(self) -> None:
+        """
+        Close all files.
+        """
+        os.close(self._layout_file)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        for view in self._slots.values():
+            view.close()
+
+    def retire(self) -> None:
+        """
+        The folder is gone: keep the totals, let go of the rest.
+        """
+        for view in self._slots.values():
+            self._keep(view)
+            view.close()
+        self._slots.clear()
+
+    def read(self) -> NodeReading:
+        """
+        Read everything that changed, and add it up.
+        """
+        self.refresh_layout()
+        self._find_slots()
+        live = dead = corrupt = 0
+        gauges: list[GaugeReading] = []
+        running: list[RunningAttempt] = []
+        is_up: bool | None = None
+        for number, view in self._slots.items():
+            if not view.read(self.layout):
+                view = self._reopened(view)  # noqa: PLW2901 -- the same slot, looked at anew.
+            if not view.is_good:
+                corrupt += 1
+                continue
+            is_live = self._lives(number)
+            live, dead = live + is_live, dead + (not is_live)
+            gauges.extend(_gauges(view, is_live=is_live))
+            if number == 0 and view.header[Header.ROLE] == _ROLE_WORKER:
+                is_up = is_live
+            if is_live:
+                running.extend(_running(view))
+        corrupt += self._set_aside + self.layout_is_bad
+        return NodeReading(self._totals(), gauges, running, is_up, FileCounts(live, dead, len(self._retired), corrupt))
+
+    def _find_slots(self) -> None:
+        """
+        See which slot files are there, by name and inode, without opening those that are known.
+        """
+        there: dict[int, int] = {}
+        self._set_aside = 0
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                stem, _, number = entry.name.partition("-")
+                if stem == "slot" and number.isdecimal():
+                    there[int(number)] = entry.inode()
+                elif entry.name.endswith(".bad"):
+                    self._set_aside += 1
+        for number in self._slots.keys() - there.keys():
+            view = self._slots.pop(number)
+            self._keep(view)
+            view.close()
+        for number, inode in there.items():
+            known = self._slots.get(number)
+            if known is None:
+                known = self._slots[number] = _SlotView(number)
+            if known.inode != inode:
+                known.open(self.folder / f"slot-{number}", inode)
+
+    def _reopened(self, view: _SlotView) -> _SlotView:
+        """
+        Take a slot file that was made anew for what it is, and keep what the old one said.
+        """
+        fresh = _SlotView(view.number)
+        fresh.open(self.folder / f"slot-{view.number}", view.inode)
+        if view.slot_id and fresh.read(self.layout) and fresh.slot_id != view.slot_id:
+            self._keep(view)
+            view.close()
+            self._slots[view.number] = fresh
+            self._retired.pop(fresh.slot_id, None)
+            return fresh
+        fresh.close()
+        return view
+
+    def _keep(self, view: _SlotView) -> None:
+        if view.slot_id:
+            self._retired[view.slot_id] = view.lanes
+
+    def _lives(self, number: int) -> bool:
+        if self._lock is None:
+            try:
+                self._lock = os.open(self.folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                return False
+        return holder_lives(self._lock, number)
+
+    def _totals(self) -> tuple[int, ...]:
+        present = {view.slot_id for view in self._slots.values()}
+        for slot_id in present & self._retired.keys():
+            del self._retired[slot_id]  # It vanished, and came back.
+        total = sum(view.lanes for view in self._slots.values()) + sum(self._retired.values())
+        count = self.layout.lanes
+        if total != self._last_sum or len(self._last) != count:
+            self._last_sum = total
+            self._last = struct.unpack(f"<{count}q", total.to_bytes(count * WORD, "little"))
+        return self._last
+
+
+def _gauges(view: _SlotView, *, is_live: bool) -> Iterator[GaugeReading]:
+    for place, (value, set_at) in enumerate(_GAUGE.iter_unpack(view.gauges)):
+        if set_at:
+            yield GaugeReading(place, value, set_at, is_live)
+
+
+def _running(view: _SlotView) -> Iterator[RunningAttempt]:
+    for record in _RECORD.iter_unpack(view.records):
+        if record[Record.PHASE] in {Phase.ANNOUNCED, Phase.RUNNING}:
+            yield RunningAttempt(record[Record.CELL], record[Record.STARTED_AT])

@@ -1,0 +1,136 @@
+"""
+The metrics observer: which numbers each event changes.
+"""
+
+from __future__ import annotations
+
+from celery_obs.hub import Hub
+from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, BeatTicked, EntryFired, EntryScheduled
+from celery_obs.vocabulary.beat import HEARTBEAT as BEAT_HEARTBEAT
+from celery_obs.vocabulary.ourselves import DROPPED, ObservationDropped
+from celery_obs.vocabulary.spec import Metric
+from celery_obs.vocabulary.tasks import (
+    FINISHED,
+    PUBLISHED,
+    RECEIVED,
+    RETRIES,
+    AttemptDoomed,
+    AttemptInterrupted,
+    TaskDiscarded,
+    TaskFinished,
+    TaskPublished,
+    TaskReceived,
+    TaskRetried,
+    TaskStarted,
+)
+
+from .attempts import AttemptMeter
+from .recorder import Recorder
+
+
+__all__ = ["MetricsObserver"]
+
+
+class MetricsObserver:
+    """
+    Turn events into numbers.
+
+    Args:
+        recorder: Knows where the numbers lie.
+
+        attempts: Counts starts and outcomes.
+
+    Threads: safe under the GIL.  Forks: through the recorder.
+    """
+
+    def __init__(self, recorder: Recorder, *, attempts: AttemptMeter) -> None:
+        self._recorder = recorder
+        self._attempts = attempts
+        self._epoch: object = None
+        self._words: dict[tuple[Metric, str, str], int] = {}
+
+    def subscribe(self, hub: Hub) -> None:
+        """
+        Ask *hub* for the events that change a number.
+        """
+        hub.subscribe(TaskStarted, self._attempts.started)
+        hub.subscribe(TaskFinished, self._attempts.finished)
+        hub.subscribe(AttemptInterrupted, self._attempts.interrupted)
+        hub.subscribe(AttemptDoomed, self._attempts.doomed)
+        hub.subscribe(TaskPublished, self.published)
+        hub.subscribe(TaskReceived, self.received)
+        hub.subscribe(TaskDiscarded, self.discarded)
+        hub.subscribe(TaskRetried, self.retried)
+        hub.subscribe(ObservationDropped, self.dropped)
+        hub.subscribe(BeatTicked, self.beat_ticked)
+        hub.subscribe(EntryFired, self.entry_fired)
+        hub.subscribe(EntryScheduled, self.entry_scheduled)
+
+    def published(self, event: TaskPublished) -> None:
+        """
+        Count a message that was sent.
+        """
+        self._count(PUBLISHED, event[0], event[1])
+
+    def received(self, event: TaskReceived) -> None:
+        """
+        Count a message that came.
+        """
+        self._count(RECEIVED, event[0], event[1])
+
+    def discarded(self, event: TaskDiscarded) -> None:
+        """
+        Count a task that ended without an attempt.
+        """
+        self._recorder.count(FINISHED, event)
+
+    def retried(self, event: TaskRetried) -> None:
+        """
+        Count an attempt that the main process asked for.
+        """
+        self._recorder.count(RETRIES, event)
+
+    def dropped(self, event: ObservationDropped) -> None:
+        """
+        Count what could not be recorded.
+        """
+        self._recorder.count(DROPPED, event)
+
+    def beat_ticked(self, event: BeatTicked) -> None:
+        """
+        Note that beat lives.
+        """
+        self._recorder.set(BEAT_HEARTBEAT, (), event.at, at=event.at)
+
+    def entry_fired(self, event: EntryFired) -> None:
+        """
+        Note when an entry was published.
+        """
+        self._recorder.set(ENTRY_LAST_FIRED, (event.entry,), event.at, at=event.at)
+
+    def entry_scheduled(self, event: EntryScheduled) -> None:
+        """
+        Note when an entry is due.
+        """
+        self._recorder.set(ENTRY_DUE, (event.entry,), event.due_at, at=event.at)
+
+    def _count(self, metric: Metric, task: str, queue: str) -> None:
+        """
+        Count up by one, remembering the word of a label set that has a place of its own.
+        """
+        recorder = self._recorder
+        if self._epoch is not recorder.epoch:
+            if not recorder.ready():
+                return
+            self._words, self._epoch = {}, recorder.epoch
+        key = (metric, task, queue)
+        word = self._words.get(key)
+        if word is None:
+            word = recorder.word(metric, (task, queue))
+            if word is None:
+                return
+            if recorder.is_known(metric, (task, queue)):
+                self._words[key] = word
+        slot = recorder.slot
+        if slot is not None:
+            slot.words[word] += 1

@@ -1,0 +1,467 @@
+"""
+The composition root of the worker side: what `setup` puts together in a process, and what `teardown` takes apart.
+
+Setting up connects receivers and leaves hooks; it opens no file, starts no thread and reads no setting.
+A process *activates* when it turns out what it is: a worker when its bootstep is created (before the pool forks), a pool child when it starts,
+beat when it starts, any other process at its first publish.  Settings are read then, because Celery reads its configuration late, too.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import sys
+import threading
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import celery
+
+from celery_obs.exceptions import CeleryObsError, ConfigurationError
+from celery_obs.hub import ErrorLog, Hub
+from celery_obs.metrics import declared
+from celery_obs.metrics.attempts import AttemptMeter
+from celery_obs.metrics.format import Header
+from celery_obs.metrics.observer import MetricsObserver
+from celery_obs.metrics.recorder import Identity, Recorder
+from celery_obs.metrics.slots import Node, Slot
+from celery_obs.settings import Settings, load, prepare_metrics_dir
+from celery_obs.vocabulary.beat import ENTRY_DUE
+from celery_obs.vocabulary.spec import Metric
+from celery_obs.vocabulary.tasks import LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME
+from celery_obs.vocabulary.workers import PROCESS_RESTARTS
+from celery_obs.worker import signals
+from celery_obs.worker.announce import Announcer, announcements
+from celery_obs.worker.bootstep import ObservabilityStep
+from celery_obs.worker.heartbeat import Heartbeat
+from celery_obs.worker.processes import exit_word, restart_reason
+from celery_obs.worker.state import WorkerState, attempts_at_once
+from celery_obs.worker.translate import Binding, QueueNames
+
+
+__all__ = ["Plugin", "plugin", "setup", "teardown"]
+
+
+_AUTOLOAD: Final = "celery_obs.autoload"
+_NODE_VARIABLE: Final = "_CELERY_OBS_NODE"  # Not a setting, so not under their prefix.
+_VERDICT_PATIENCE: Final = 30.0
+
+_plugin: Plugin | None = None
+
+
+def setup(app: Any, **overrides: Any) -> None:
+    """
+    Observe *app*: its workers, its beat and whatever publishes its tasks, in this process and those that it forks.
+
+    Call it once where the app is made.  A second call changes nothing; a second app joins the first.
+
+    Args:
+        app: The `celery.Celery` app.
+
+        overrides: Settings that win over the app's configuration and the environment.
+
+    Raises:
+        ConfigurationError: if *overrides* hold an unknown setting or a wrong value, or differ from those of an earlier call.
+
+    Forks: children inherit it.  Spawned pool processes get it through ``imports``, to which `celery_obs.autoload` is added.
+
+    Since 0.1.
+    """
+    global _plugin  # noqa: PLW0603 -- one plugin a process, as Celery's signals are one a process.
+    if overrides:
+        load({}, {}, overrides)
+    if _plugin is None:
+        _plugin = Plugin(overrides)
+        signals.connect(_plugin.receivers)
+        os.register_at_fork(after_in_child=_after_fork)
+    elif overrides and overrides != _plugin.overrides:
+        message = (
+            f"celery_obs.setup() was called before in this process with {_plugin.overrides or 'no arguments'}, and now with {overrides}. "
+            "One process has one set of settings: pass the same arguments, or put them into the app's configuration."
+        )
+        raise ConfigurationError(message)
+    _plugin.add(app)
+
+
+def teardown() -> None:
+    """
+    Take our receivers off Celery's signals and give this process's slot back.
+
+    For tests and for programs that embed a worker: apps keep their bootstep, which does nothing until the next `setup`.
+
+    Since 0.1.
+    """
+    global _plugin  # noqa: PLW0603 -- see setup.
+    if _plugin is not None:
+        signals.disconnect()
+        _plugin.close()
+        _plugin = None
+
+
+def plugin() -> Plugin | None:
+    """
+    Return this process's plugin, if there is one.
+    """
+    return _plugin
+
+
+def _after_fork() -> None:
+    if _plugin is not None:
+        _plugin.after_fork()
+
+
+class Plugin:
+    """
+    All that we have in one process.
+
+    Attributes:
+        overrides: The arguments of `setup`.
+
+        hub: Where events go.
+
+        recorder: Where numbers go; None until the process activates, and when metrics are off.
+    """
+
+    def __init__(self, overrides: Mapping[str, Any]) -> None:
+        self.overrides = dict(overrides)
+        self.errors = ErrorLog()
+        self.hub = Hub(on_error=self.errors)
+        self.apps: list[Any] = []
+        self.settings: Settings | None = None
+        self.recorder: Recorder | None = None
+        self.attempts: AttemptMeter | None = None
+        self.receivers = signals.Receivers(self.hub, queues=QueueNames(self._bindings), lifecycle=self)
+        self._lock = threading.Lock()
+        self._role = "publisher"
+        self._node: str | None = None
+        self._attempts_at_once = 0
+        self._forked_from_worker = False
+        self._worker: Any = None
+        self._state: WorkerState | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._announcer: Announcer | None = None
+
+    def add(self, app: Any) -> None:
+        """
+        Observe *app*, too.
+        """
+        if any(known is app for known in self.apps):
+            return
+        self.apps.append(app)
+        step = type("ObservabilityStep", (ObservabilityStep,), {"life": self, "__doc__": ObservabilityStep.__doc__})
+        app.steps["worker"].add(step)
+        app.on_after_configure.connect(_add_autoload, weak=False, dispatch_uid="celery_obs.autoload")
+        if app.configured:
+            _add_autoload(app)
+
+    # -- activation -------------------------------------------------------------------------------------------------
+
+    def activate(self, app: Any) -> None:
+        """
+        Read the settings and connect what they switch on.
+
+        Raises:
+            ConfigurationError: if a setting is wrong.
+        """
+        with self._lock:
+            if self.settings is not None:
+                return
+            settings = load(app.conf, os.environ, self.overrides)
+            if settings.redis_url is None and str(app.conf.broker_url or "").startswith(("redis://", "rediss://")):
+                settings = replace(settings, redis_url=str(app.conf.broker_url))
+            self.receivers.ignore(settings.ignore_tasks)
+            if settings.metrics:
+                self._connect_metrics(settings)
+            self.settings = settings
+
+    def _connect_metrics(self, settings: Settings) -> None:
+        self.recorder = Recorder(
+            settings.metrics_dir,
+            identify=self._identify,
+            label_limit=settings.label_limit,
+            lane_limit=settings.lane_limit,
+            gauge_limit=settings.gauge_limit,
+        )
+        self.recorder.on_claim.append(self._count_restart)
+        self.attempts = AttemptMeter(
+            self.recorder,
+            runtime=_with_buckets(RUNTIME, settings.runtime_buckets),
+            wait=_with_buckets(QUEUE_WAIT, settings.wait_buckets),
+            latency=_with_buckets(LATENCY, settings.latency_buckets),
+        )
+        MetricsObserver(self.recorder, attempts=self.attempts).subscribe(self.hub)
+        self.errors.count = self.recorder.count_error
+        declared.connect(self.recorder)
+
+    def _activate_quietly(self) -> None:
+        """
+        Activate in a process that has its own work to do: wrong settings are logged, and nothing is recorded.
+        """
+        if self.settings is None and self.apps:
+            try:
+                self.activate(self.apps[0])
+            except CeleryObsError as exc:
+                self.errors(exc, component="plugin")
+
+    def _identify(self) -> Identity:
+        host = socket.gethostname()
+        if self._role == "worker":
+            return Identity(node=self._node or f"celery@{host}", role="worker", number=0, attempts=self._attempts_at_once)
+        index = _pool_index()
+        if index is not None and self._node is not None:
+            return Identity(node=self._node, role="child", number=index + 1, attempts=1)
+        if self._role == "beat":
+            return Identity(node=f"beat@{host}", role="beat")
+        return Identity(node=self._node or f"publisher@{host}", role="publisher")
+
+    def _bindings(self) -> Iterator[Binding]:
+        for app in self.apps:
+            for queue in list(app.amqp.queues.values()):
+                exchange = queue.exchange
+                yield Binding(queue.name, exchange.name if exchange else "", exchange.type if exchange else "direct", queue.routing_key or "")
+
+    def after_fork(self) -> None:
+        """
+        Become a process of its own, in a child that was just forked.
+        """
+        self._lock = threading.Lock()
+        if self._role == "worker":
+            self._forked_from_worker = True
+        self._role = "publisher"
+        self._worker = self._state = self._heartbeat = self._announcer = None
+        if self.recorder is not None:
+            self.recorder.forget_parent()
+
+    def close(self) -> None:
+        """
+        Let go of everything.
+        """
+        declared.disconnect()
+        self.hub.unsubscribe_all()
+        if self._announcer is not None:
+            self._announcer.stop()
+        if self.recorder is not None:
+            self.recorder.close()
+
+    # -- a worker's main process ------------------------------------------------------------------------------------
+
+    def worker_created(self, worker: Any) -> None:
+        """
+        Claim the worker's slot and lay out every series that is known, before the pool forks.
+
+        Raises:
+            SystemExit: with one paragraph, if a setting or the metrics directory cannot work.
+        """
+        if _plugin is not self:
+            return
+        self._role = "worker"
+        self._worker = worker
+        self._attempts_at_once = attempts_at_once(worker)
+        with _fatal():
+            self.activate(worker.app)
+            self._node = (self.settings and self.settings.node_name) or str(worker.hostname)
+            os.environ[_NODE_VARIABLE] = self._node
+            self._open()
+        if self.attempts is None or self.recorder is None:
+            return
+        pairs = list(_known_pairs(worker.app))
+        self.attempts.prepare(pairs)
+        self.recorder.declare([(RECEIVED, pair) for pair in pairs])
+        self.attempts.sweep()
+        atexit.register(self._sweep_at_exit, os.getpid())
+
+    def _open(self) -> None:
+        if self.recorder is not None and self.settings is not None:
+            prepare_metrics_dir(self.settings.metrics_dir)
+            self.recorder.open()
+
+    def worker_started(self, worker: Any) -> None:
+        """
+        Begin to beat, look around and announce.
+        """
+        if _plugin is not self or self.settings is None:
+            return
+        if self.recorder is not None and self.recorder.node is not None:
+            self._state = WorkerState(worker, self.recorder)
+            self._heartbeat = Heartbeat(self.recorder.node.folder, role="worker")
+            self._heartbeat.write(ready=True)
+            self._state.describe(celery.__version__)
+            self.tick()
+            worker.timer.call_repeatedly(self.settings.heartbeat_interval, self.tick)
+        if self.settings.redis_url and self.settings.announce_queues:
+            self._announcer = Announcer(self.settings.redis_url, say=lambda: announcements(worker, now=_now()), on_error=self.hub.on_error)
+            self._announcer.start()
+
+    def tick(self) -> None:
+        """
+        Beat once: record the worker's state and settle what dead children left.  Runs in the worker's event loop, so it guards itself.
+        """
+        recorder = self.recorder
+        if recorder is None or recorder.is_off or self._state is None or self._heartbeat is None or self.attempts is None:
+            return
+        try:
+            self._heartbeat.beat()
+        except OSError as exc:
+            recorder.switch_off(exc)
+            return
+        try:
+            self._state.record()
+            self.attempts.sweep()
+            self.attempts.settle_interrupted(older_than=_VERDICT_PATIENCE)
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self.errors(exc, component="worker.tick")
+
+    def worker_stopped(self, worker: Any) -> None:
+        """
+        Say that nothing beats here any more.
+        """
+        if self._announcer is not None:
+            self._announcer.stop()
+        if self._heartbeat is not None:
+            self._heartbeat.remove()
+
+    def _sweep_at_exit(self, pid: int) -> None:
+        if pid == os.getpid() and self.attempts is not None:
+            try:
+                self.attempts.sweep()
+            except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+                self.errors(exc, component="plugin")
+
+    # -- the other processes ----------------------------------------------------------------------------------------
+
+    def publisher_started(self) -> None:
+        """
+        Activate at the first publish.
+        """
+        self._activate_quietly()
+
+    def child_started(self, node: str | None) -> None:
+        """
+        Claim the pool process's slot, before its first task.
+        """
+        if self._role == "worker":  # The solo pool sends this signal in the main process.
+            return
+        if self._node is None:
+            self._node = node or os.environ.get(_NODE_VARIABLE)
+        self._activate_quietly()
+        if self.recorder is not None:
+            self.recorder.shares_hash_seed = self._forked_from_worker
+            self.recorder.ready()
+
+    def child_stopping(self, exitcode: int) -> None:
+        """
+        Leave word why this pool process goes.
+        """
+        recorder = self.recorder
+        if recorder is not None and recorder.slot is not None and recorder.role == "child":
+            limit = self.apps[0].conf.worker_max_memory_per_child if self.apps else None
+            recorder.slot.words[Header.EXIT] = exit_word(exitcode, memory_limit=limit)
+
+    def _count_restart(self, node: Node, slot: Slot) -> None:
+        recorder = self.recorder
+        if recorder is None or recorder.role != "child" or slot.inherited[Header.PARENT_PID] != os.getppid() or self._node is None:
+            return
+        place = node.layout.place(PROCESS_RESTARTS, (self._node, restart_reason(slot.inherited)))
+        if place is not None:
+            slot.words[slot.lanes_at + place] += 1
+
+    def beat_started(self, service: Any) -> None:
+        """
+        Watch the scheduler.
+
+        Raises:
+            SystemExit: with one paragraph, if a setting or the metrics directory cannot work.
+        """
+        from celery_obs.beat.freshness import ScheduleWatch  # noqa: PLC0415 -- only beat needs it.
+
+        if self._role != "worker":  # In a worker whose pool has no processes, beat is a thread of it and shares its slot.
+            self._role = "beat"
+        with _fatal():
+            self.activate(service.app)
+            if self.recorder is not None and self.recorder.slot is None:
+                self._open()
+        if self.settings is None or self.recorder is None or self.recorder.node is None:
+            return
+        watch = ScheduleWatch(service.scheduler, self.hub, pulse=self.settings.heartbeat_interval)
+        watch.install()
+        self.recorder.clear(ENTRY_DUE, keep=watch.entries())
+        if self._role == "beat":
+            self._beat_heart(watch)
+
+    def _beat_heart(self, watch: Any) -> None:
+        from celery_obs.vocabulary.beat import BeatTicked  # noqa: PLC0415 -- only beat needs it.
+
+        recorder = self.recorder
+        if recorder is None or recorder.node is None:
+            return
+        heartbeat = Heartbeat(recorder.node.folder, role="beat")
+        heartbeat.write(ready=True)
+        self.hub.subscribe(BeatTicked, lambda _: heartbeat.beat())
+        atexit.register(heartbeat.remove)
+
+
+class _fatal:  # noqa: N801 -- reads like the context manager that it is.
+    """
+    Turn errors of start-up into one paragraph and an end, for the person who started the process.
+    """
+
+    def __enter__(self) -> None:
+        """
+        Begin.
+        """
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """
+        End the process if something was wrong.
+        """
+        if isinstance(error, CeleryObsError | OSError):
+            message = f"celery_obs: {error}"
+            sys.stderr.flush()
+            raise SystemExit(message) from None
+
+
+def _with_buckets(metric: Metric, buckets: tuple[float, ...] | None) -> Metric:
+    return metric if buckets is None else replace(metric, buckets=buckets)
+
+
+def _add_autoload(sender: Any, **_: object) -> None:
+    """
+    Have spawned pool processes load us: they see nothing of the app's module, only its ``imports``.
+    """
+    imports = tuple(sender.conf.imports or ())
+    if _AUTOLOAD not in imports:
+        sender.conf.imports = (*imports, _AUTOLOAD)
+
+
+def _known_pairs(app: Any) -> Iterator[tuple[str, str]]:
+    """
+    Go through the tasks that this worker may run, and the queue that each comes from.
+    """
+    consumed = app.amqp.queues.consume_from
+    for name in sorted(app.tasks):
+        if name.startswith("celery."):
+            continue
+        try:
+            queue = app.amqp.router.route({}, name, (), {}).get("queue")
+        except Exception:  # noqa: BLE001, S112 -- a user's router may need arguments; such a task gets its series when it first comes.
+            continue
+        queue_name = getattr(queue, "name", queue) or app.conf.task_default_queue
+        if queue_name in consumed:
+            yield name, str(queue_name)
+
+
+def _pool_index() -> int | None:
+    """
+    Return this process's place in its pool, or None outside one.
+    """
+    module = sys.modules.get("billiard.process")
+    return getattr(module.current_process(), "index", None) if module else None
+
+
+def _now() -> float:
+    from celery_obs.clock import wall  # noqa: PLC0415 -- a name of its own keeps the lambda above readable.
+
+    return wall()

@@ -1,0 +1,90 @@
+"""
+Announcements: a worker tells the cluster, through Redis, which queues it serves and how its broker stores them.
+
+A thread of its own does it, with short timeouts: whatever Redis does, the worker does not wait.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from celery_obs.hub import OnError
+from celery_obs.state.announcements import QueueAnnouncement, encode_queue
+from celery_obs.state.keys import QUEUES, QUEUES_TTL
+
+
+__all__ = ["Announcer", "announcements"]
+
+
+_PERIOD: Final = 30.0
+_PATIENCE: Final = 1.0
+
+
+def announcements(worker: Any, *, now: float) -> list[QueueAnnouncement]:
+    """
+    Return what there is to say of the queues that *worker* serves.
+    """
+    options = dict(worker.app.conf.broker_transport_options or {})
+    return [
+        QueueAnnouncement(
+            name=str(name),
+            seen=now,
+            priority_steps=tuple(options["priority_steps"]) if options.get("priority_steps") else None,
+            sep=options.get("sep"),
+            global_keyprefix=options.get("global_keyprefix"),
+            unacked_key=options.get("unacked_key"),
+        )
+        for name in worker.app.amqp.queues.consume_from
+    ]
+
+
+class Announcer:
+    """
+    Announce queues every half minute until told to stop.
+
+    Args:
+        redis_url: Where.
+
+        say: Returns what there is to say now.
+
+        on_error: Hears of failures; they are expected when Redis is away.
+    """
+
+    def __init__(self, redis_url: str, *, say: Callable[[], Sequence[QueueAnnouncement]], on_error: OnError) -> None:
+        self._redis_url = redis_url
+        self._say = say
+        self._on_error = on_error
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="celery_obs.announce", daemon=True)
+
+    def start(self) -> None:
+        """
+        Begin.
+        """
+        self._thread.start()
+
+    def stop(self) -> None:
+        """
+        Stop soon; what is under way is not waited for.
+        """
+        self._stopped.set()
+
+    def _run(self) -> None:
+        from redis import Redis  # noqa: PLC0415 -- imports do nothing; a process that announces nothing needs no client.
+
+        client = Redis.from_url(self._redis_url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
+        while True:
+            try:
+                with client.pipeline(transaction=False) as pipe:
+                    for announcement in self._say():
+                        pipe.hset(QUEUES, announcement.name, encode_queue(announcement))
+                    pipe.expire(QUEUES, QUEUES_TTL)
+                    pipe.execute()
+            except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+                self._on_error(exc, component="worker.announce")
+            if self._stopped.wait(_PERIOD):
+                client.close()
+                return

@@ -1,0 +1,66 @@
+"""
+The worker's own state: a bootstep in the main process that beats, looks around and sweeps.
+
+Its ``create`` runs before the pool forks, so the layout is there for every child; its ``start`` runs after the pool is up and before messages are consumed.
+Everything periodic hangs on the worker's timer: it runs in the event loop, and stops when that hangs, which is what a heartbeat is for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from celery import bootsteps
+
+
+__all__ = ["ObservabilityStep", "WorkerLife"]
+
+
+class WorkerLife(Protocol):
+    """
+    What has to be done while a worker's main process lives.
+    """
+
+    def worker_created(self, worker: Any) -> None:
+        """
+        The worker is built and its pool not yet started.
+        """
+
+    def worker_started(self, worker: Any) -> None:
+        """
+        The pool is up.
+        """
+
+    def worker_stopped(self, worker: Any) -> None:
+        """
+        The worker comes down in an orderly way.
+        """
+
+
+class ObservabilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types.
+    """
+    The step; *life* is set by the plugin when it is installed.
+    """
+
+    requires: Final = ("celery.worker.components:Timer", "celery.worker.components:Pool")
+    life: WorkerLife
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+
+    def create(self, parent: Any) -> None:
+        """
+        Get ready before the pool forks.
+        """
+        self.life.worker_created(parent)
+
+    def start(self, parent: Any) -> None:
+        """
+        Begin to look around.
+        """
+        self.life.worker_started(parent)
+
+    def stop(self, parent: Any) -> None:
+        """
+        Take leave.
+        """
+        self.life.worker_stopped(parent)

@@ -1,0 +1,77 @@
+"""
+What the operating system knows of the pool's processes, and why one was replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from celery_obs.metrics.format import Header
+from celery_obs.vocabulary.workers import RestartReason
+
+
+__all__ = ["Usage", "exit_word", "restart_reason", "usage"]
+
+
+_RECYCLED: Final = 155  # billiard.pool.EX_RECYCLE
+_TERMINATED: Final = -241  # What a pool process leaves with after SIGTERM.
+_RECYCLED_WORD, _MEMORY_WORD, _SIGNAL_WORD, _LEFT_WORD = 1, 2, 3, 4
+TIMED_OUT_WORD: Final = 5
+
+
+class Usage(NamedTuple):
+    """
+    What a process uses.
+    """
+
+    resident_bytes: int
+    cpu_seconds: float
+
+
+def usage(pid: int) -> Usage | None:
+    """
+    Read what process *pid* uses from /proc; None where it is gone or the system has no /proc.
+    """
+    folder = Path("/proc") / str(pid)
+    try:
+        times = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+        pages = (folder / "statm").read_bytes().split()[1]
+    except (OSError, IndexError):
+        return None
+    # proc(5): utime and stime are fields 14 and 15, 11 and 12 behind the name in brackets.
+    return Usage(int(pages) * os.sysconf("SC_PAGE_SIZE"), (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK"))
+
+
+def exit_word(exitcode: int, *, memory_limit: int | None) -> int:
+    """
+    Return what a leaving pool process writes into its slot, so that its successor knows why it went.
+
+    Args:
+        exitcode: What billiard passes to the shutdown signal.
+
+        memory_limit: ``max_memory_per_child`` in KiB, if there is one.
+    """
+    if exitcode == _RECYCLED:
+        return _MEMORY_WORD if memory_limit and _peak_memory() > memory_limit else _RECYCLED_WORD
+    return _SIGNAL_WORD if exitcode == _TERMINATED else _LEFT_WORD
+
+
+def restart_reason(inherited: list[int]) -> RestartReason:
+    """
+    Tell from the header that a process left behind why it was replaced.
+    """
+    reasons: dict[int, RestartReason] = {_RECYCLED_WORD: "recycled", _MEMORY_WORD: "memory", _LEFT_WORD: "lost", TIMED_OUT_WORD: "timeout"}
+    return reasons.get(inherited[Header.EXIT], "killed")
+
+
+def _peak_memory() -> int:
+    """
+    Return this process's peak resident set in KiB, which is what billiard compares with the limit.
+    """
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // 1024 if sys.platform == "darwin" else peak

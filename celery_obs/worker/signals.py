@@ -1,0 +1,305 @@
+"""
+Celery's signals, and what each tells us: one table, one receiver a signal.
+
+Order: Celery calls receivers in the order of their connection for prerun and postrun alike, so one receiver does everything of one signal.
+State of an attempt lies on its request, never in a table by task id: ids come back with retries, replacements and redeliveries, and attempts overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from time import perf_counter, time
+from typing import Any, Final, Protocol
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery import signals
+from celery.utils.dispatch import Signal
+
+from celery_obs.hub import Hub
+from celery_obs.vocabulary import headers as stamps
+from celery_obs.vocabulary.ourselves import ObservationDropped
+from celery_obs.vocabulary.tasks import (
+    MALFORMED,
+    UNREGISTERED,
+    AttemptDoomed,
+    AttemptInterrupted,
+    TaskDiscarded,
+    TaskPublished,
+    TaskReceived,
+    TaskRetried,
+)
+
+from . import translate
+from .translate import QueueNames
+
+
+__all__ = ["Lifecycle", "Receivers", "connect", "disconnect"]
+
+
+_ATTEMPT: Final = "celery_obs_attempt"
+
+
+class Lifecycle(Protocol):
+    """
+    What has to be done when a process of Celery's comes or goes.
+    """
+
+    def publisher_started(self) -> None:
+        """
+        A process is about to publish its first task.
+        """
+
+    def child_started(self, node: str | None) -> None:
+        """
+        A pool process was started and is ready to work.
+        """
+
+    def child_stopping(self, exitcode: int) -> None:
+        """
+        A pool process is about to leave, with *exitcode*.
+        """
+
+    def beat_started(self, service: Any) -> None:
+        """
+        Beat, alone or embedded in a worker, is about to go through its schedule.
+        """
+
+
+class Receivers:
+    """
+    The receivers, one method a signal; each guards itself, for what a receiver raises Celery logs on every task.
+
+    Args:
+        hub: Hears what happened.
+
+        queues: Finds the names of queues.
+
+        lifecycle: Is told of processes that come and go.
+
+        ignored: Patterns of task names that nothing is recorded of.
+    """
+
+    def __init__(self, hub: Hub, *, queues: QueueNames, lifecycle: Lifecycle) -> None:
+        self._hub = hub
+        self._queues = queues
+        self._lifecycle = lifecycle
+        self._ignored: tuple[str, ...] = ()
+        self._publishes = False
+
+    def ignore(self, patterns: tuple[str, ...]) -> None:
+        """
+        Record nothing of tasks whose name matches one of *patterns*.
+        """
+        self._ignored = patterns
+
+    def _ignores(self, task: str) -> bool:
+        return any(fnmatchcase(task, pattern) for pattern in self._ignored)
+
+    def _fail(self, error: Exception) -> None:
+        self._hub.on_error(error, component="worker.signals")
+
+    def _complain(self, reason: str) -> None:
+        self._hub.emit(ObservationDropped(reason))
+
+    # -- an attempt, in the process that runs it --------------------------------------------------------------------
+
+    def task_prerun(self, task: Any, task_id: str, **_: object) -> None:
+        """
+        An attempt begins.  Eager and nested runs are the caller's own work, not the worker's.
+        """
+        try:
+            request = task.request_stack.top
+            facts = request.__dict__
+            if facts.get("is_eager") or (self._ignored and self._ignores(task.name)):
+                return
+            event = translate.started(
+                facts, task=task.name, task_id=task_id, queue=self._queues.of(facts.get("delivery_info")), now=time(), complain=self._complain
+            )
+            facts[_ATTEMPT] = (event, perf_counter())
+            self._hub.emit(event)
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._fail(exc)
+
+    def task_postrun(self, task: Any, state: str | None = None, retval: object = None, **_: object) -> None:
+        """
+        An attempt ended; without a state it is being unwound, and others have to tell the outcome.
+        """
+        try:
+            facts = task.request_stack.top.__dict__
+            opened = facts.pop(_ATTEMPT, None)
+            if opened is None:
+                return
+            event, began = opened
+            if state is None:
+                self._hub.emit(AttemptInterrupted(event))
+                return
+            entry = translate.entry_of(facts) if stamps.ENTRY in facts else ""
+            self._hub.emit(translate.finished(event, state=state, retval=retval, runtime=perf_counter() - began, task=task, entry=entry))
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._fail(exc)
+
+    # -- what only the main process knows ---------------------------------------------------------------------------
+
+    def task_received(self, request: Any = None, **_: object) -> None:
+        """
+        A message came from the broker.
+        """
+        try:
+            if not (self._ignored and self._ignores(request.name)):
+                self._hub.emit(TaskReceived(request.name, self._queues.of(request.delivery_info)))
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._fail(exc)
+
+    def task_revoked(self, sender: Any, request: Any = None, terminated: bool | None = None, **_: object) -> None:  # noqa: FBT001 -- Celery's signature.
+        """
+        A task was revoked before it began, or expired, or is being killed for it.
+        """
+        try:
+            if terminated:
+                self._hub.emit(AttemptDoomed(request.id, "terminated"))
+            elif not (self._ignored and self._ignores(sender.name)):
+                self._hub.emit(TaskDiscarded(sender.name, self._queues.of(request.delivery_info), "revoked"))
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._fail(exc)
+
+    def task_rejected(self, message: Any = None, **_: object) -> None:
+        """
+        A message is malformed.
+        """
+        try:
+            self._hub.emit(TaskDiscarded(MALFORMED, self._queues.of(message.delivery_info), "rejected"))
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._fail(exc)
+
+    def task_unknown(self, message: Any = None, **_: object) -> None:
+        """
+        A message names a task that is not registered here.
+        """
+        try:
+            self._hub.emit(TaskDiscarded(UNREGISTERED, self._queues.of(message.delivery_info), "rejected"))
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._fail(exc)
+
+    def task_failure(self, task_id: str = "", exception: object = None, **_: object) -> None:
+        """
+        A hard time limit struck.  Celery says so before it kills the process, once or twice, depending on its version.
+        """
+        try:
+            if isinstance(exception, TimeLimitExceeded):
+                self._hub.emit(AttemptDoomed(task_id, "timeout"))
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._fail(exc)
+
+    def task_retry(self, sender: Any, request: Any = None, reason: Any = None, **_: object) -> None:
+        """
+        The main process published another attempt for a lost one.  Without a *reason* nothing was published (cold shutdown).
+        """
+        try:
+            lost = getattr(reason, "exc", None)
+            if isinstance(lost, WorkerLostError):
+                self._hub.emit(TaskRetried(sender.name, self._queues.of(request.delivery_info), type(lost).__name__))
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._fail(exc)
+
+    # -- publishing, anywhere ---------------------------------------------------------------------------------------
+
+    def before_task_publish(self, headers: Any = None, **_: object) -> None:
+        """
+        Stamp the message.  A retry carries the headers of the attempt before: the publish time is overwritten, the first due time kept.
+        """
+        try:
+            now = time()
+            headers[stamps.PUBLISHED] = now
+            if stamps.DUE not in headers:
+                headers[stamps.DUE] = self._first_due(headers, now) if headers.get("eta") or headers.get("retries") else now
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._fail(exc)
+
+    def _first_due(self, headers: Any, now: float) -> float:
+        if headers.get("retries"):  # With sentry-sdk a retry loses its headers; the running attempt still has them.
+            from celery import current_task  # noqa: PLC0415 -- the proxy looks at the thread that publishes.
+
+            opened = current_task.request.__dict__.get(_ATTEMPT) if current_task else None
+            if opened is not None and opened[0].task_id == headers.get("id") and opened[0].due_at is not None:
+                return float(opened[0].due_at)
+        return max(now, translate.due_time(headers.get("eta"), self._complain) or now)
+
+    def after_task_publish(self, sender: Any = None, exchange: object = "", routing_key: object = "", **_: object) -> None:
+        """
+        The broker took the message.
+        """
+        try:
+            if not self._publishes:
+                self._publishes = True
+                self._lifecycle.publisher_started()
+            if not (self._ignored and self._ignores(sender)):
+                self._hub.emit(TaskPublished(sender, self._queues.find(exchange, routing_key)))
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._fail(exc)
+
+    # -- processes that come and go ---------------------------------------------------------------------------------
+
+    def worker_process_init(self, sender: object = None, **_: object) -> None:
+        """
+        A pool process is ready to work.
+        """
+        try:
+            self._lifecycle.child_started(sender if isinstance(sender, str) else None)
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._fail(exc)
+
+    def worker_process_shutdown(self, exitcode: int = 0, **_: object) -> None:
+        """
+        A pool process leaves in an orderly way.
+        """
+        try:
+            self._lifecycle.child_stopping(exitcode)
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._fail(exc)
+
+    def beat_init(self, sender: Any = None, **_: object) -> None:
+        """
+        Beat starts.  This is start-up: wrong settings end it.
+        """
+        self._lifecycle.beat_started(sender)
+
+
+TABLE: Final[tuple[tuple[Signal, Callable[..., None]], ...]] = (
+    (signals.task_prerun, Receivers.task_prerun),
+    (signals.task_postrun, Receivers.task_postrun),
+    (signals.task_received, Receivers.task_received),
+    (signals.task_revoked, Receivers.task_revoked),
+    (signals.task_rejected, Receivers.task_rejected),
+    (signals.task_unknown, Receivers.task_unknown),
+    (signals.task_failure, Receivers.task_failure),
+    (signals.task_retry, Receivers.task_retry),
+    (signals.before_task_publish, Receivers.before_task_publish),
+    (signals.after_task_publish, Receivers.after_task_publish),
+    (signals.worker_process_init, Receivers.worker_process_init),
+    (signals.worker_process_shutdown, Receivers.worker_process_shutdown),
+    (signals.beat_init, Receivers.beat_init),
+)
+"""
+Every signal that we listen to, and the method that hears it.
+"""
+
+
+def connect(receivers: Receivers) -> None:
+    """
+    Connect each receiver to its signal; a second call changes nothing.
+    """
+    for signal, method in TABLE:
+        signal.connect(method.__get__(receivers), weak=False, dispatch_uid=_uid(method))
+
+
+def disconnect() -> None:
+    """
+    Take our receivers off all signals.
+    """
+    for signal, method in TABLE:
+        signal.disconnect(dispatch_uid=_uid(method))
+
+
+def _uid(method: Callable[..., None]) -> str:
+    return f"celery_obs.{method.__name__}"

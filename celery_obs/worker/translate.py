@@ -1,0 +1,278 @@
+"""
+From what Celery hands to a signal to what happened: pure functions, the one place that knows Celery's irregular shapes.
+
+What comes in a message may come from anybody, so every value is checked; one that makes no sense is treated as absent and named in a `Complaint`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any, Final, NamedTuple, Protocol
+
+from celery_obs.vocabulary import headers
+from celery_obs.vocabulary.tasks import TaskFinished, TaskStarted, TaskState
+
+
+__all__ = [
+    "BAD_HEADER",
+    "IMPLAUSIBLE_STAMP",
+    "LONGEST_WAIT",
+    "Binding",
+    "QueueNames",
+    "due_time",
+    "entry_of",
+    "finished",
+    "is_exhausted",
+    "seconds",
+    "started",
+]
+
+
+BAD_HEADER: Final = "bad_header"
+IMPLAUSIBLE_STAMP: Final = "implausible_stamp"
+
+LONGEST_WAIT: Final = 90 * 86400.0
+"""
+Waits of more seconds than this say that a clock is wrong, not that a task waited: such a stamp is counted as dropped, not observed.
+"""
+
+_STATES: Final[Mapping[str, TaskState]] = {
+    "SUCCESS": "success",
+    "FAILURE": "failure",
+    "RETRY": "retry",
+    "IGNORED": "ignored",
+    "REJECTED": "rejected",
+}
+_DELAYED: Final = re.compile(r"(?:[01]\.){28}")
+_MOST_RETRIES: Final = 1_000_000
+_LONGEST_NAME: Final = 500
+_MOST_ROUTES: Final = 2048
+
+Complain = Callable[[str], object]
+"""
+Hears why a value was treated as absent.
+"""
+
+_new = tuple.__new__  # Half the cost of a named tuple's own constructor, which is a Python function.
+
+
+def seconds(value: object, complain: Complain) -> float | None:
+    """
+    Read a time in seconds since the epoch out of a header.
+    """
+    if value is None:
+        return None
+    if isinstance(value, (float, int)) and not isinstance(value, bool):
+        number = float(value) if abs(value) < 1e300 else math.inf  # noqa: PLR2004 -- what float() takes without an OverflowError.
+    elif isinstance(value, str) and len(value) < 64:  # noqa: PLR2004 -- longer than any float.
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+    else:
+        number = math.nan
+    if math.isfinite(number) and number > 0:
+        return number
+    complain(BAD_HEADER)
+    return None
+
+
+def due_time(eta: object, complain: Complain) -> float | None:
+    """
+    Read an ETA: an ISO 8601 text as Celery writes it, or a datetime; without a zone it is UTC.
+    """
+    if eta is None:
+        return None
+    try:
+        moment = eta if isinstance(eta, datetime) else datetime.fromisoformat(str(eta).replace("Z", "+00:00"))
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=timezone.utc)
+        return moment.timestamp()
+    except (ValueError, OverflowError, OSError):
+        complain(BAD_HEADER)
+        return None
+
+
+def started(facts: Mapping[str, Any], *, task: str, task_id: str, queue: str, now: float, complain: Complain) -> TaskStarted:
+    """
+    Say that an attempt starts.
+
+    Args:
+        facts: The request's attributes, as the message's headers and Celery set them.
+
+        task: Registered name of the task.
+
+        task_id: Its id.
+
+        queue: The queue it came from.
+
+        now: Seconds since the epoch.
+
+        complain: Hears of values that make no sense.
+    """
+    published = facts.get(headers.PUBLISHED)
+    due = facts.get(headers.DUE)
+    nested = facts.get("headers")
+    if published is None and nested:  # Protocol 1, and messages that passed through sentry-sdk, nest custom headers.
+        published, due = nested.get(headers.PUBLISHED), due or nested.get(headers.DUE)
+    if type(published) is not float:
+        published = seconds(published, complain)
+    if type(due) is not float:
+        due = seconds(due, complain)
+    retries = facts.get("retries") or 0
+    if type(retries) is not int or not 0 <= retries < _MOST_RETRIES:
+        complain(BAD_HEADER)
+        retries = 0
+    wait, skewed = None, False
+    if published is not None:
+        eta = facts.get("eta")
+        if eta is not None:
+            published = max(published, due_time(eta, complain) or 0.0)
+        wait = now - published
+        if wait < 0.0:
+            wait, skewed = (0.0, True) if wait > -LONGEST_WAIT else (None, True)
+        elif not wait < LONGEST_WAIT:
+            wait = None
+        if wait is None:
+            complain(IMPLAUSIBLE_STAMP)
+    if due is not None and not -LONGEST_WAIT < now - due < LONGEST_WAIT:
+        due = None
+    return _new(TaskStarted, (task, queue, task_id, retries, now, wait, skewed, due))
+
+
+class Limited(Protocol):
+    """
+    The part of a task that says how often it may be retried.
+    """
+
+    max_retries: int | None
+
+
+def finished(opened: TaskStarted, *, state: str, retval: object, runtime: float, task: Limited, entry: str) -> TaskFinished:
+    """
+    Say how an attempt ended.
+
+    Args:
+        opened: The event that opened it.
+
+        state: Celery's state.
+
+        retval: What the task returned, or the exception that it raised.
+
+        runtime: Seconds since the attempt began.
+
+        task: The task, for its limit of retries.
+
+        entry: The schedule entry that published it, or nothing.
+    """
+    if state == "SUCCESS":
+        due = opened[7]
+        latency = None if due is None else max(0.0, opened[4] + runtime - due)
+        return _new(TaskFinished, (opened, "success", runtime, latency, "", False, entry))
+    ours: TaskState = _STATES.get(state, "failure")
+    exception, exhausted = "", False
+    if ours == "retry":
+        exception = _name(getattr(retval, "exc", None) or retval)
+    elif ours == "failure":
+        exception = _name(retval)
+        exhausted = is_exhausted(opened.retries, task.max_retries, exception)
+    is_final = ours in {"failure", "ignored"} and opened.due_at is not None
+    latency = max(0.0, opened.started_at + runtime - (opened.due_at or 0.0)) if is_final else None
+    return TaskFinished(opened, ours, runtime, latency, exception, exhausted, entry)
+
+
+def is_exhausted(retries: int, max_retries: int | None, exception: str) -> bool:
+    """
+    Tell whether an attempt failed because no retries are left.
+    """
+    return exception == "MaxRetriesExceededError" or (max_retries is not None and 0 < max_retries <= retries)
+
+
+def entry_of(facts: Mapping[str, Any]) -> str:
+    """
+    Return the schedule entry that a message names, or nothing.
+    """
+    entry = facts.get(headers.ENTRY)
+    return entry if type(entry) is str and len(entry) <= _LONGEST_NAME else ""
+
+
+def _name(raised: object) -> str:
+    if isinstance(raised, str):  # Retry keeps the representation of what it could not pickle.
+        return raised.partition("(")[0][:_LONGEST_NAME] or "Retry"
+    return type(raised).__name__
+
+
+class Binding(NamedTuple):
+    """
+    A queue that an exchange routes to.
+    """
+
+    queue: str
+    exchange: str
+    exchange_type: str
+    routing_key: str
+
+
+class QueueNames:
+    """
+    Find the queue that a message came from or goes to, by its exchange and routing key.
+
+    Args:
+        bindings: Returns the queues that the app knows; asked when a route is new.
+    """
+
+    def __init__(self, bindings: Callable[[], Iterable[Binding]]) -> None:
+        self._bindings = bindings
+        self._known: dict[tuple[str, str], str] = {}
+
+    def of(self, delivery_info: object) -> str:
+        """
+        Return the queue that a message with this *delivery_info* came from.
+        """
+        if not isinstance(delivery_info, dict):
+            return ""
+        return self.find(delivery_info.get("exchange"), delivery_info.get("routing_key"))
+
+    def find(self, exchange: object, routing_key: object) -> str:
+        """
+        Return the queue that *exchange* routes messages with *routing_key* to; where that cannot be told, the routing key.
+
+        Native delayed delivery puts 28 binary digits before the key (Celery 5.5, quorum queues); they are taken off.
+        """
+        if type(exchange) is not str:
+            exchange = str(getattr(exchange, "name", None) or "")
+        if type(routing_key) is not str:
+            routing_key = str(routing_key or "")
+        route = (exchange, routing_key)
+        name = self._known.get(route)
+        if name is None:
+            name = self._resolve(exchange, _DELAYED.sub("", routing_key, count=1) if len(routing_key) > 56 else routing_key)  # noqa: PLR2004 -- 28 digits, 28 dots.
+            if len(self._known) < _MOST_ROUTES:
+                self._known[route] = name
+        return name
+
+    def _resolve(self, exchange: str, routing_key: str) -> str:
+        if not exchange:
+            return routing_key
+        candidates = [known for known in self._bindings() if known.exchange == exchange]
+        for known in candidates:
+            if known.routing_key == routing_key:
+                return known.queue
+        for known in candidates:
+            if known.exchange_type == "topic" and _topic_matches(known.routing_key, routing_key):
+                return known.queue
+        if len(candidates) == 1 and candidates[0].exchange_type in {"fanout", "headers"}:
+            return candidates[0].queue
+        return next((known.queue for known in self._bindings() if known.queue == routing_key), routing_key or exchange)
+
+
+def _topic_matches(pattern: str, key: str) -> bool:
+    """
+    Match a routing key as AMQP 0-9-1 does: ``*`` is one word, ``#`` any number of words.
+    """
+    parts = [{"*": r"[^.]+", "#": r".*"}.get(word, re.escape(word)) for word in pattern.split(".")]
+    return re.fullmatch(r"\.".join(parts).replace(r".*\.", r"(?:.*\.)?").replace(r"\..*", r"(?:\..*)?"), key) is not None
