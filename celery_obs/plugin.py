@@ -185,13 +185,13 @@ class Plugin:
             lane_limit=settings.lane_limit,
             gauge_limit=settings.gauge_limit,
         )
-        self.recorder.on_claim.append(self._count_restart)
         self.attempts = AttemptMeter(
             self.recorder,
             runtime=_with_buckets(RUNTIME, settings.runtime_buckets),
             wait=_with_buckets(QUEUE_WAIT, settings.wait_buckets),
             latency=_with_buckets(LATENCY, settings.latency_buckets),
         )
+        self.recorder.on_claim.append(self._count_restart)  # After the attempts: settling them may tell why.
         MetricsObserver(self.recorder, attempts=self.attempts).subscribe(self.hub)
         self.errors.count = self.recorder.count_error
         declared.connect(self.recorder)
@@ -276,6 +276,8 @@ class Plugin:
     def _open(self) -> None:
         if self.recorder is not None and self.settings is not None:
             prepare_metrics_dir(self.settings.metrics_dir)
+            if self.recorder.role != self._role:
+                self.recorder.close()  # It published before it turned out what it is.
             self.recorder.open()
 
     def worker_started(self, worker: Any) -> None:
@@ -342,7 +344,7 @@ class Plugin:
         """
         Claim the pool process's slot, before its first task.
         """
-        if self._role == "worker":  # The solo pool sends this signal in the main process.
+        if _pool_index() is None:  # The solo pool sends this signal in the main process, before the worker is built.
             return
         if self._node is None:
             self._node = node or os.environ.get(_NODE_VARIABLE)
@@ -364,7 +366,7 @@ class Plugin:
         recorder = self.recorder
         if recorder is None or recorder.role != "child" or slot.inherited[Header.PARENT_PID] != os.getppid() or self._node is None:
             return
-        place = node.layout.place(PROCESS_RESTARTS, (self._node, restart_reason(slot.inherited)))
+        place = node.layout.place(PROCESS_RESTARTS, (self._node, restart_reason(slot.words[Header.EXIT])))
         if place is not None:
             slot.words[slot.lanes_at + place] += 1
 

@@ -40,7 +40,7 @@ from celery_obs.vocabulary.tasks import (
     TaskState,
 )
 
-from .format import Header, Layout, Phase, Record
+from .format import Exit, Header, Layout, Phase, Record
 from .recorder import Recorder
 from .slots import Node, Slot
 
@@ -374,6 +374,8 @@ class AttemptMeter:
         words[at + _OUTCOME_BEFORE] = words[base + outcome]
         words[at] = Phase.FINISHING
         _raise_to(words, base + outcome, words[at + _OUTCOME_BEFORE] + 1)
+        if state == "timeout":
+            words[Header.EXIT] = Exit.TIMEOUT
         runtime = min(max(0.0, time.time() - slot.floats[at + _STARTED_AT]), _LONGEST_RUNTIME)
         self._observe(node, slot, self._metrics.runtime, (*pair, state), runtime)
         if state in FINAL_STATES:

@@ -42,6 +42,7 @@ __all__ = [
     "MAGIC",
     "VERSION",
     "WORD",
+    "Exit",
     "Gauge",
     "Header",
     "Layout",
@@ -88,6 +89,22 @@ class Header:
     LANES_AT: Final = 15
     ROLE: Final = 16
     WORDS: Final = 32
+
+
+class Exit:
+    """
+    What the owner of a slot says of how it leaves, in `Header.EXIT`.
+
+    *UNSAID*: it lives, or had no time to speak.  *RECYCLED*: it had done its number of tasks.  *MEMORY*: it was above its limit of memory.
+    *SIGNAL*: it was told to go.  *LEFT*: it went by itself.  *TIMEOUT*: its task was over the hard limit; written by who settles the slot.
+    """
+
+    UNSAID: Final = 0
+    RECYCLED: Final = 1
+    MEMORY: Final = 2
+    SIGNAL: Final = 3
+    LEFT: Final = 4
+    TIMEOUT: Final = 5
 
 
 class Record:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from celery_obs.hub import OnError
-from celery_obs.state.announcements import QueueAnnouncement, encode_queue
+from celery_obs.state.announcements import DEFAULT_PRIORITY_STEPS, DEFAULT_SEPARATOR, DEFAULT_UNACKED_KEY, QueueAnnouncement, encode_queue
 from celery_obs.state.keys import QUEUES, QUEUES_TTL
 
 
@@ -23,22 +23,23 @@ _PERIOD: Final = 30.0
 _PATIENCE: Final = 1.0
 
 
-def announcements(worker: Any, *, now: float) -> list[QueueAnnouncement]:
+def announcements(worker: Any, *, now: float) -> dict[str, QueueAnnouncement]:
     """
-    Return what there is to say of the queues that *worker* serves.
+    Return what there is to say of the queues that *worker* serves, by their names.
     """
     options = dict(worker.app.conf.broker_transport_options or {})
-    return [
-        QueueAnnouncement(
-            name=str(name),
+    steps = options.get("priority_steps")
+    return {
+        str(name): QueueAnnouncement(
             seen=now,
-            priority_steps=tuple(options["priority_steps"]) if options.get("priority_steps") else None,
-            sep=options.get("sep"),
-            global_keyprefix=options.get("global_keyprefix"),
-            unacked_key=options.get("unacked_key"),
+            exchange=getattr(queue.exchange, "name", "") or "",
+            priority_steps=tuple(steps) if steps else DEFAULT_PRIORITY_STEPS,
+            sep=options.get("sep", DEFAULT_SEPARATOR),
+            global_keyprefix=options.get("global_keyprefix", ""),
+            unacked_key=options.get("unacked_key", DEFAULT_UNACKED_KEY),
         )
-        for name in worker.app.amqp.queues.consume_from
-    ]
+        for name, queue in worker.app.amqp.queues.consume_from.items()
+    }
 
 
 class Announcer:
@@ -53,7 +54,7 @@ class Announcer:
         on_error: Hears of failures; they are expected when Redis is away.
     """
 
-    def __init__(self, redis_url: str, *, say: Callable[[], Sequence[QueueAnnouncement]], on_error: OnError) -> None:
+    def __init__(self, redis_url: str, *, say: Callable[[], Mapping[str, QueueAnnouncement]], on_error: OnError) -> None:
         self._redis_url = redis_url
         self._say = say
         self._on_error = on_error
@@ -79,8 +80,8 @@ class Announcer:
         while True:
             try:
                 with client.pipeline(transaction=False) as pipe:
-                    for announcement in self._say():
-                        pipe.hset(QUEUES, announcement.name, encode_queue(announcement))
+                    for name, announcement in self._say().items():
+                        pipe.hset(QUEUES, name, encode_queue(announcement))
                     pipe.expire(QUEUES, QUEUES_TTL)
                     pipe.execute()
             except Exception as exc:  # noqa: BLE001 -- never fail the observed.

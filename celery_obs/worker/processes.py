@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from celery_obs.metrics.format import Header
+from celery_obs.metrics.format import Exit
 from celery_obs.vocabulary.workers import RestartReason
 
 
@@ -20,8 +20,7 @@ __all__ = ["Usage", "exit_word", "restart_reason", "usage"]
 
 _RECYCLED: Final = 155  # billiard.pool.EX_RECYCLE
 _TERMINATED: Final = -241  # What a pool process leaves with after SIGTERM.
-_RECYCLED_WORD, _MEMORY_WORD, _SIGNAL_WORD, _LEFT_WORD = 1, 2, 3, 4
-TIMED_OUT_WORD: Final = 5
+_REASONS: Final[dict[int, RestartReason]] = {Exit.RECYCLED: "recycled", Exit.MEMORY: "memory", Exit.LEFT: "lost", Exit.TIMEOUT: "timeout"}
 
 
 class Usage(NamedTuple):
@@ -57,16 +56,15 @@ def exit_word(exitcode: int, *, memory_limit: int | None) -> int:
         memory_limit: ``max_memory_per_child`` in KiB, if there is one.
     """
     if exitcode == _RECYCLED:
-        return _MEMORY_WORD if memory_limit and _peak_memory() > memory_limit else _RECYCLED_WORD
-    return _SIGNAL_WORD if exitcode == _TERMINATED else _LEFT_WORD
+        return Exit.MEMORY if memory_limit and _peak_memory() > memory_limit else Exit.RECYCLED
+    return Exit.SIGNAL if exitcode == _TERMINATED else Exit.LEFT
 
 
-def restart_reason(inherited: list[int]) -> RestartReason:
+def restart_reason(word: int) -> RestartReason:
     """
-    Tell from the header that a process left behind why it was replaced.
+    Tell from the word that a process left behind why it was replaced.
     """
-    reasons: dict[int, RestartReason] = {_RECYCLED_WORD: "recycled", _MEMORY_WORD: "memory", _LEFT_WORD: "lost", TIMED_OUT_WORD: "timeout"}
-    return reasons.get(inherited[Header.EXIT], "killed")
+    return _REASONS.get(word, "killed")
 
 
 def _peak_memory() -> int:
