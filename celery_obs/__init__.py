@@ -4,4 +4,5 @@ Observability for Celery workers: one line in the app, one sidecar beside the wo
 
 from __future__ import annotations
 
+
 __version__ = "0.1.0"
