@@ -14,6 +14,7 @@ At run time nothing of ours raises into the observed program.
 
 from __future__ import annotations
 
+
 __all__ = ["CeleryObsError", "ConfigurationError", "LayoutError", "MissingExtraError"]
 
 

@@ -1,0 +1,3 @@
+"""
+What it costs: measured, printed, written down.
+"""

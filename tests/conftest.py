@@ -1,0 +1,74 @@
+"""
+What every test gets: an environment without our settings, and a header that tells what it ran with.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import pytest
+
+
+_SHOWN = ("celery", "kombu", "billiard", "redis", "prometheus-client", "starlette", "uvicorn", "click")
+_SHOWN_SERVERS = ("redis-server", "rabbitmq-server", "prometheus", "promtool")
+
+
+def pytest_report_header() -> list[str]:
+    """
+    Say which libraries and servers the run has.
+    """
+    return [
+        f"python: {platform.python_version()} on {platform.system()}",
+        "libraries: " + ", ".join(f"{name} {_version(name)}" for name in _SHOWN),
+        "servers: " + ", ".join(name if shutil.which(name) else f"no {name}" for name in _SHOWN_SERVERS),
+    ]
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "missing"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Hide the settings of the person who runs the tests.
+    """
+    for name in os.environ:
+        if name.startswith("CELERY_OBS_") or name in {"CELERY_BROKER_URL", "PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"}:
+            monkeypatch.delenv(name)
+
+
+NeedServer = Callable[[str], str]
+"""
+Takes the name of a server's program and returns its path; skips the test where there is none, and fails it in CI.
+"""
+
+
+@pytest.fixture(scope="session")
+def need_server() -> NeedServer:
+    """
+    Ask for a server's program: ``need_server("redis-server")``.
+    """
+    return find_server
+
+
+def find_server(name: str) -> str:
+    """
+    Return the path of the program *name*; without it, skip the test, or fail it where ``CI`` is set.
+    """
+    # Debian keeps some servers where only root's PATH leads.
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if found:
+        return found
+    reason = f"This test needs {name}, which is not on PATH. Install it (./tests/run does, where it may)."
+    if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
+        pytest.fail(f"{reason} In CI a missing server is a failure.")
+    pytest.skip(reason)

@@ -1,0 +1,3 @@
+"""
+Tests of one piece at a time, in memory, milliseconds each.
+"""
