@@ -39,6 +39,7 @@ OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=
 _END_OF_OPENMETRICS = "# EOF\n"
 _OPENMETRICS_VERSIONS = frozenset({"", "0.0.1", "1.0.0"})
 _META = re.compile(r"^# (?:HELP|TYPE|UNIT) (\S+).*\n?", re.MULTILINE)
+_SERIES = re.compile(r'[^\s{]*(?:\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\})?')
 _TYPE = re.compile(r"^# TYPE (\S+) (\S+)$", re.MULTILINE)
 
 
@@ -175,10 +176,8 @@ def _split(block: str) -> tuple[str, list[tuple[str, str]]]:
         if line.startswith("#"):
             head += line
         else:
-            # Label values may hold spaces and braces, escaped quotes too; the value never holds a brace.
-            body = line.split(" # ", 1)[0]
-            end = body.rfind("}") + 1 or body.find(" ")
-            samples.append((line[:end], line))
+            series = _SERIES.match(line)
+            samples.append((series.group() if series else line, line))
     return head, samples
 
 
