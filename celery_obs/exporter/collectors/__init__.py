@@ -1,3 +1,3 @@
 """
-To be written.
+Collectors: each makes one page of what it knows, when it is asked.
 """

@@ -1,3 +1,179 @@
 """
-To be written.
+Probes ask a broker how its queues are, each broker in its own way; this page says what all of them answer and picks the right one.
 """
+
+from __future__ import annotations
+
+import difflib
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from celery_obs.exceptions import ConfigurationError
+from celery_obs.state.announcements import QueueAnnouncement
+
+
+__all__ = ["Announced", "QueueProbe", "QueueReading", "is_redis", "mask", "probe_for", "scheme_of"]
+
+
+Announced = Callable[[], Mapping[str, QueueAnnouncement]]
+"""
+Returns what workers announced so far, by queue.
+"""
+
+_REDIS_SCHEMES: Final = frozenset({"redis", "rediss", "redis+socket", "rediss+socket", "unix", "sentinel", "valkey", "valkeys", "valkey+socket"})
+_AMQP_SCHEMES: Final = frozenset({"amqp", "amqps", "pyamqp"})
+
+
+@dataclass(frozen=True, slots=True)
+class QueueReading:
+    """
+    What a broker said of one queue that exists.
+
+    Attributes:
+        depth: Messages that wait, all priorities together.
+
+        by_priority: The same by priority step; None where the broker has no steps.
+
+        unacked: Messages that were delivered and not acknowledged; None where it cannot tell.
+
+        consumers: Who listens; None where it cannot tell.
+
+        oldest_due_at: When the message in front was published or due, the later of both, in seconds since the epoch; None without our stamp.
+    """
+
+    depth: int
+    by_priority: Mapping[int, int] | None = None
+    unacked: int | None = None
+    consumers: int | None = None
+    oldest_due_at: float | None = None
+
+
+class QueueProbe(Protocol):
+    """
+    A broker that can be asked.
+    """
+
+    def probe(self, queues: Collection[str]) -> Mapping[str, QueueReading]:
+        """
+        Read *queues*; one that does not exist is absent from the answer.
+
+        Blocks for a second or two at most, raises what its client library raises, and starts afresh at the next call.
+        """
+
+    def close(self) -> None:
+        """
+        Let go of the connection.
+        """
+
+
+def scheme_of(url: str) -> str:
+    """
+    Return a URL's scheme in lower case; empty when it has none.
+    """
+    return url.partition("://")[0].lower() if "://" in url else ""
+
+
+def is_redis(url: str) -> bool:
+    """
+    Tell whether *url* leads to a Redis or one of its kind.
+    """
+    return scheme_of(url) in _REDIS_SCHEMES
+
+
+def mask(url: str) -> str:
+    """
+    Return *url* without its secrets: the passwords of all its hosts, and the values of its query.
+    """
+    return ";".join(_mask_one(part) for part in url.split(";"))
+
+
+def _mask_one(url: str) -> str:
+    scheme, found, rest = url.partition("://")
+    if not found:
+        scheme, rest = "", url
+    place, question, _ = rest.partition("?")
+    # The last @ divides: passwords that were not quoted hold some, too.
+    login, at, host = place.rpartition("@")
+    user, colon, _ = login.partition(":")
+    shown = f"{user}{':**' if colon else ''}{at}{host}" if at else place
+    return f"{scheme}{found}{shown}{'?**' if question else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Nothing:
+    announced: Mapping[str, QueueAnnouncement] = field(default_factory=dict)
+
+    def __call__(self) -> Mapping[str, QueueAnnouncement]:
+        return self.announced
+
+
+def probe_for(url: str, *, announced: Announced | None = None, transport_options: Mapping[str, Any] | None = None) -> QueueProbe:
+    """
+    Make the probe for the broker at *url*; it connects when it is first asked.
+
+    Raises:
+        ConfigurationError: if the URL cannot be one of a broker that we can ask.
+    """
+    scheme = scheme_of(url)
+    if not scheme:
+        message = f"The broker URL {mask(url)!r} has no scheme. Expected something like redis://host:6379/0 or amqp://user:password@host//."
+        raise ConfigurationError(message)
+    _refuse_bad_place(url)
+    options = dict(transport_options or {})
+    if scheme in _REDIS_SCHEMES:
+        from .redis import RedisProbe, connect
+
+        return RedisProbe(connect(url, options), announced=announced or _Nothing(), transport_options=options)
+    if scheme in _AMQP_SCHEMES:
+        from .amqp import AmqpProbe
+
+        _refuse_without_host(url)
+        return AmqpProbe(url, transport_options=options)
+    from .generic import GenericProbe
+
+    known = _kombu_schemes()
+    if scheme.partition("+")[0] not in known:
+        near = difflib.get_close_matches(scheme, known, n=1)
+        hint = f" Did you mean {near[0]}://?" if near else ""
+        message = (
+            f"The broker URL {mask(url)!r} has the scheme {scheme!r}, which is not one of a transport of kombu's.{hint} Known are {', '.join(known)}."
+        )
+        raise ConfigurationError(message)
+    return GenericProbe(url, transport_options=options)
+
+
+def _refuse_bad_place(url: str) -> None:
+    if "+socket" in scheme_of(url) or ";" in url:
+        return
+    try:
+        urlsplit(url).port  # noqa: B018 -- raises for what is no port.
+    except ValueError as error:
+        reason = "the port is not a number up to 65535" if "port" in str(error).lower() else "it is malformed"
+        message = (
+            f"The broker URL {mask(url)!r} cannot be read: {reason}. "
+            "Expected scheme://user:password@host:port/name; write / @ : ? # in a password as %2F %40 %3A %3F %23."
+        )
+        # Without the cause: it may quote a part of the password.
+        raise ConfigurationError(message) from None
+
+
+def _refuse_without_host(url: str) -> None:
+    place = urlsplit(url.split(";", maxsplit=1)[0])
+    if not place.hostname:
+        message = f"The broker URL {mask(url)!r} names no host. Expected amqp://user:password@host:5672/virtual-host."
+        raise ConfigurationError(message)
+    if place.username is None and place.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        message = (
+            f"The broker URL {mask(url)!r} has no credentials; RabbitMQ lets guest in from its own machine only. "
+            "Expected amqp://user:password@host:5672/virtual-host, best given as CELERY_OBS_BROKER_URL."
+        )
+        raise ConfigurationError(message)
+
+
+def _kombu_schemes() -> list[str]:
+    from kombu.transport import TRANSPORT_ALIASES
+
+    return sorted({name.lower() for name in TRANSPORT_ALIASES} | {"redis", "rediss", "sentinel"})

@@ -1,0 +1,45 @@
+"""
+The exporter about itself: its version, its process, and what went wrong in it.
+"""
+
+from __future__ import annotations
+
+import platform
+
+from typing import Final
+
+import celery_obs
+
+from celery_obs.exporter.exposition import Page, family, render
+from celery_obs.exporter.scrape import InternalErrors
+from celery_obs.vocabulary import ourselves
+
+
+__all__ = ["OurselvesCollector"]
+
+
+class OurselvesCollector:
+    """
+    Shows ``celery_obs_build_info``, ``celery_obs_internal_errors_total``, ``process_*`` and ``python_*``.
+    """
+
+    name: Final = "ourselves"
+    inline: Final = True
+
+    def __init__(self, errors: InternalErrors) -> None:
+        from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
+        from prometheus_client.registry import CollectorRegistry
+
+        self._errors = errors
+        # A registry of our own: the default one may hold what a package of the user's put there.
+        self._registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+
+    def collect(self) -> Page:
+        """
+        Look at this process.
+        """
+        build = family(ourselves.BUILD_INFO, [((celery_obs.__version__, platform.python_version()), 1.0)])
+        errors = family(ourselves.INTERNAL_ERRORS, [((component,), count) for component, count in sorted(self._errors.snapshot().items())])
+        return render([build, errors, *self._registry.collect()])

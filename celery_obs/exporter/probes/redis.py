@@ -1,0 +1,545 @@
+"""
+Queues on Redis, as kombu's Redis transport lays them out.
+
+A queue is one list for each priority step, and the member of a binding set; it has no list while it is empty.
+What was delivered and not acknowledged lies in one hash for all queues, as JSON ``[message, exchange, routing key]``.
+Messages may be large, so that scripts send us no more than their ends, where kombu writes the headers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import ssl
+import time
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from celery_obs.clock import Clock, wall
+from celery_obs.exceptions import ConfigurationError
+from celery_obs.state.announcements import DEFAULT_PRIORITY_STEPS, DEFAULT_SEPARATOR, DEFAULT_UNACKED_KEY, QueueAnnouncement
+
+from . import Announced, QueueReading, mask, scheme_of
+
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    Client: TypeAlias = Redis
+
+
+__all__ = ["RedisProbe", "connect", "due_at"]
+
+
+CONNECT_TIMEOUT: Final = 0.5
+READ_TIMEOUT: Final = 1.0
+
+TAIL: Final = 32 * 1024
+"""
+Bytes of a message that we look at, from its end and from its beginning.
+"""
+
+MOST_UNACKED: Final = 20_000
+"""
+Unacknowledged messages up to which we count them by queue; a scan of more would keep Redis from its work.
+"""
+
+_UNACKED_TAIL = 1024
+_UNACKED_PAGE = 500
+_UNACKED_BYTES = 16 * 1024 * 1024
+_UNACKED_ROUNDS = 60
+_LOOK_WIDER_EVERY = 60.0
+_LOOK_WIDER_PAGES = 50
+
+log = logging.getLogger("celery_obs.exporter")
+
+# Both ends: the JSON of kombu puts body, content-encoding, content-type, headers, properties in this order, but no format promises it.
+_OLDEST = """
+local found = {}
+local size = tonumber(ARGV[1])
+for place, key in ipairs(KEYS) do
+  local message = redis.call('LINDEX', key, -1)
+  if message then
+    if #message > 2 * size then
+      message = string.sub(message, 1, size) .. '\\0' .. string.sub(message, -size)
+    end
+    found[place] = message
+  else
+    found[place] = ''
+  end
+end
+return found
+"""
+
+# Redis cannot cut a piece out of a hash's value, so that each is copied whole: one after the other, and only so many bytes at a time.
+_UNACKED = """
+local tails, bytes = {}, 0
+for place = 3, #ARGV do
+  bytes = bytes + redis.call('HSTRLEN', KEYS[1], ARGV[place])
+  if place > 3 and bytes > tonumber(ARGV[2]) then
+    break
+  end
+  local entry = redis.call('HGET', KEYS[1], ARGV[place])
+  tails[#tails + 1] = entry and string.sub(entry, -tonumber(ARGV[1])) or ''
+end
+return tails
+"""
+
+
+class _Layout(NamedTuple):
+    """
+    How the keys of a queue are spelled.
+    """
+
+    steps: tuple[int, ...]
+    sep: str
+    prefix: str
+    unacked_key: str
+    exchange: str
+    announced: bool
+
+    def keys(self, queue: str) -> dict[int, str]:
+        """
+        Return the list of each priority step.
+        """
+        return {step: f"{self.prefix}{queue}{self.sep}{step}" if step else f"{self.prefix}{queue}" for step in self.steps}
+
+    def bindings(self, exchange: str) -> str:
+        return f"{self.prefix}_kombu.binding.{exchange}"
+
+
+class RedisProbe:
+    """
+    Asks a Redis broker; one round trip for the depths, one for the ages, one for each page of unacknowledged messages.
+
+    Args:
+        client: Connected when it is first used.
+
+        announced: What workers told of their queues.
+
+        transport_options: The broker's transport options, for queues that no worker announced.
+    """
+
+    def __init__(
+        self, client: Client, *, announced: Announced, transport_options: Mapping[str, Any] | None = None, clock: Clock = wall
+    ) -> None:
+        self._client = client
+        self._announced = announced
+        self._clock = clock
+        options = transport_options or {}
+        self._default = _Layout(
+            steps=tuple(options.get("priority_steps", DEFAULT_PRIORITY_STEPS)),
+            sep=options.get("sep", DEFAULT_SEPARATOR),
+            prefix=options.get("global_keyprefix", ""),
+            unacked_key=options.get("unacked_key", DEFAULT_UNACKED_KEY),
+            exchange="",
+            announced=False,
+        )
+        self._may_eval = True
+        self._too_many_said = False
+        self._looked_wider_at = -math.inf
+        self._exchanges: dict[str, set[str]] = {}
+
+    def probe(self, queues: Collection[str]) -> Mapping[str, QueueReading]:
+        """
+        Read *queues*; see :class:`~celery_obs.exporter.probes.QueueProbe`.
+        """
+        announced = self._announced()
+        layouts = {queue: self._layout(announced.get(queue)) for queue in queues}
+        if not layouts:
+            return {}
+        depths, bindings = self._depths(layouts)
+        known = {
+            queue for queue, layout in layouts.items() if layout.announced or any(depths[queue].values()) or _is_bound(queue, bindings[queue], layout.sep)
+        }
+        known |= self._bound_elsewhere({queue: layout for queue, layout in layouts.items() if queue not in known})
+        existing = {queue: layouts[queue] for queue in queues if queue in known}
+        oldest = self._oldest(existing, depths)
+        unacked = self._unacked(existing, bindings)
+        return {
+            queue: QueueReading(
+                depth=sum(depths[queue].values()),
+                by_priority=depths[queue],
+                unacked=None if unacked is None else unacked.get(queue, 0),
+                oldest_due_at=oldest.get(queue),
+            )
+            for queue in existing
+        }
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _layout(self, announcement: QueueAnnouncement | None) -> _Layout:
+        if announcement is None:
+            return self._default
+        return _Layout(
+            steps=announcement.priority_steps,
+            sep=announcement.sep,
+            prefix=announcement.global_keyprefix,
+            unacked_key=announcement.unacked_key,
+            exchange=announcement.exchange,
+            announced=True,
+        )
+
+    def _depths(self, layouts: Mapping[str, _Layout]) -> tuple[dict[str, dict[int, int]], dict[str, list[bytes]]]:
+        """
+        Ask for the lengths of all lists, and for the bindings of the exchange that is called as the queue is, in one round trip.
+        """
+        with self._client.pipeline(transaction=False) as pipe:
+            for queue, layout in layouts.items():
+                for key in layout.keys(queue).values():
+                    pipe.llen(key)
+                pipe.smembers(layout.bindings(layout.exchange or queue))
+            answers = iter(pipe.execute(raise_on_error=False))
+        depths: dict[str, dict[int, int]] = {}
+        bindings: dict[str, list[bytes]] = {}
+        for queue, layout in layouts.items():
+            depths[queue] = {step: _length(next(answers)) for step in layout.steps}
+            members = next(answers)
+            bindings[queue] = [] if isinstance(members, Exception) else list(members)
+        return depths, bindings
+
+    def _bound_elsewhere(self, layouts: Mapping[str, _Layout]) -> set[str]:
+        """
+        Find empty queues that are bound to an exchange of another name, by looking through the key names, now and then, up to a limit.
+        """
+        if not layouts:
+            return set()
+        now = self._clock()
+        if abs(now - self._looked_wider_at) >= _LOOK_WIDER_EVERY:
+            self._looked_wider_at = now
+            self._exchanges = self._bound_by_prefix({(layout.prefix, layout.sep) for layout in layouts.values()})
+        return {queue for queue, layout in layouts.items() if queue in self._exchanges.get(layout.prefix, ())}
+
+    def _bound_by_prefix(self, spellings: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for prefix, sep in spellings:
+            pattern = _glob_escaped(f"{prefix}_kombu.binding.") + "*"
+            cursor, keys = 0, []
+            for _ in range(_LOOK_WIDER_PAGES):
+                cursor, page = self._client.scan(cursor, match=pattern, count=1000)
+                keys += page
+                if not cursor:
+                    break
+            with self._client.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.smembers(key)
+                answers = pipe.execute(raise_on_error=False) if keys else []
+            found[prefix] = {_queue_of(member, sep) for members in answers if not isinstance(members, Exception) for member in members}
+        return found
+
+    def _oldest(self, layouts: Mapping[str, _Layout], depths: Mapping[str, Mapping[int, int]]) -> dict[str, float]:
+        """
+        Find when the message that waits longest was due, by queue.
+        """
+        places = [(queue, key) for queue, layout in layouts.items() for step, key in layout.keys(queue).items() if depths[queue][step]]
+        if not places or not self._may_eval:
+            return {}
+        with self._client.pipeline(transaction=False) as pipe:
+            # One key to a script, so that Redis Cluster could do it, too.
+            for _, key in places:
+                pipe.eval(_OLDEST, 1, key, TAIL)
+            answers = pipe.execute(raise_on_error=False)
+        oldest: dict[str, float] = {}
+        for (queue, _), answer in zip(places, answers, strict=True):
+            if isinstance(answer, Exception):
+                self._without_scripts(answer)
+                continue
+            due = due_at(answer[0])
+            if due is not None:
+                oldest[queue] = min(due, oldest.get(queue, due))
+        return oldest
+
+    def _unacked(self, layouts: Mapping[str, _Layout], bindings: Mapping[str, list[bytes]]) -> Counter[str] | None:
+        """
+        Count unacknowledged messages by queue; None where that is not possible.
+        """
+        if not self._may_eval:
+            return None
+        routes = {
+            (layout.prefix, layout.exchange or queue, routing_key): queue
+            for queue, layout in layouts.items()
+            for routing_key in _routing_keys(queue, bindings[queue], layout.sep)
+        }
+        counted: Counter[str] = Counter()
+        for prefix, key in {(layout.prefix, layout.unacked_key) for layout in layouts.values()}:
+            tails = self._tails(prefix + key)
+            if tails is None:
+                return None
+            for tail in tails:
+                exchange, routing_key = _route(tail)
+                if routing_key is None:
+                    continue
+                counted[routes.get((prefix, exchange, routing_key), routing_key) if exchange else routing_key] += 1
+        return counted
+
+    def _tails(self, key: str) -> list[bytes] | None:
+        """
+        Return the ends of all unacknowledged messages, fetched page by page.
+        """
+        if int(self._client.hlen(key)) > MOST_UNACKED:  # type: ignore[arg-type]  # Typed for asyncio as well.
+            return self._too_many()
+        tags = list(self._client.hkeys(key))  # type: ignore[arg-type]  # The same.
+        tails: list[bytes] = []
+        for _ in range(_UNACKED_ROUNDS):
+            if len(tails) >= len(tags):
+                self._too_many_said = False
+                return tails
+            page = tags[len(tails) : len(tails) + _UNACKED_PAGE]
+            try:
+                tails += self._client.eval(_UNACKED, 1, key, _UNACKED_TAIL, _UNACKED_BYTES, *page)
+            except _response_error() as error:
+                self._without_scripts(error)
+                return None
+        return self._too_many()
+
+    def _too_many(self) -> None:
+        if not self._too_many_said:
+            self._too_many_said = True
+            log.warning(
+                "Too much is unacknowledged to look at each time: more than %d messages or %d MiB. It is not counted by queue until it is less.",
+                MOST_UNACKED,
+                _UNACKED_ROUNDS * _UNACKED_BYTES >> 20,
+            )
+
+    def _without_scripts(self, error: Exception) -> None:
+        """
+        Go on without scripts when Redis refuses them to us; raise what is another matter.
+        """
+        words = str(error).lower()
+        if not isinstance(error, _response_error()) or not ("permission" in words or "unknown command" in words):
+            raise error
+        if self._may_eval:
+            self._may_eval = False
+            log.warning(
+                "Redis does not let us run EVAL, so that the age of messages and what is unacknowledged stay unknown. Allow it with: ACL SETUSER <user> +eval."
+            )
+
+
+def connect(url: str, transport_options: Mapping[str, Any] | None = None) -> Client:
+    """
+    Make a client from a URL as kombu spells it; it connects when it is first used, and again after each failure.
+
+    Raises:
+        ConfigurationError: if *url* cannot be read.
+    """
+    import redis
+
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    options = dict(transport_options or {})
+    common: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_timeout": READ_TIMEOUT,
+        "client_name": "celery-obs",
+        # The next scrape is the retry.
+        "retry": Retry(NoBackoff(), 0),
+    }
+    scheme = scheme_of(url)
+    try:
+        if scheme == "sentinel":
+            return _connect_sentinel(url, options, common)
+        if scheme == "unix" or scheme.endswith("+socket"):
+            place = urlsplit("unix://" + url.partition("://")[2])
+            query = dict(parse_qsl(place.query))
+            common.pop("socket_connect_timeout")
+            return redis.Redis(
+                unix_socket_path=unquote(place.path),
+                username=unquote(place.username or "") or None,
+                password=unquote(place.password or "") or query.get("password") or None,
+                db=_database(query.get("virtual_host", query.get("db", "0")), url),
+                **common,
+            )
+        place = urlsplit(url)
+        if scheme in {"rediss", "valkeys"}:
+            common.update(_tls(dict(parse_qsl(place.query))), ssl=True)
+        return redis.Redis(
+            host=unquote(place.hostname or "") or "127.0.0.1",
+            port=place.port or 6379,
+            username=unquote(place.username or "") or None,
+            password=unquote(place.password or "") or None,
+            db=_database(place.path.strip("/"), url),
+            **common,
+        )
+    except ValueError as error:
+        reason = "the port is not a number up to 65535" if "port" in str(error).lower() else "it is malformed"
+        message = f"The Redis URL {mask(url)!r} cannot be read: {reason}. Expected redis://user:password@host:6379/0."
+        raise ConfigurationError(message) from None
+
+
+def _connect_sentinel(url: str, options: Mapping[str, Any], common: Mapping[str, Any]) -> Client:
+    from redis.sentinel import Sentinel
+
+    master = options.get("master_name") or dict(parse_qsl(urlsplit(url.split(";")[-1]).query)).get("master_name")
+    if not master:
+        message = (
+            f"The broker URL {mask(url)!r} leads to Sentinel, which needs the name of the master. "
+            "Expected the transport option master_name, or ?master_name=… at the end of the URL."
+        )
+        raise ConfigurationError(message)
+    places = [urlsplit(part if "://" in part else f"sentinel://{part}") for part in url.split(";")]
+    first, last = places[0], places[-1]
+    credentials = {"username": unquote(first.username or "") or None, "password": unquote(first.password or "") or None}
+    sentinels = Sentinel(
+        [(place.hostname or "127.0.0.1", place.port or 26379) for place in places],
+        sentinel_kwargs={**common, **options.get("sentinel_kwargs", {})},
+        db=_database(last.path.strip("/"), url),
+        **credentials,
+        **common,
+    )
+    client: Client = sentinels.master_for(master)
+    return client
+
+
+def _tls(query: Mapping[str, str]) -> dict[str, Any]:
+    """
+    Translate the ``ssl_…`` parameters of a URL; certificates are checked unless it says otherwise.
+    """
+    levels = {
+        "cert_required": ssl.CERT_REQUIRED,
+        "required": ssl.CERT_REQUIRED,
+        "cert_optional": ssl.CERT_OPTIONAL,
+        "optional": ssl.CERT_OPTIONAL,
+        "cert_none": ssl.CERT_NONE,
+        "none": ssl.CERT_NONE,
+    }
+    given: dict[str, Any] = {key: value for key, value in query.items() if key in {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}}
+    wanted = query.get("ssl_cert_reqs", "required")
+    if wanted.lower() not in levels:
+        message = f"The Redis URL says ssl_cert_reqs={wanted!r}. Expected required, optional or none."
+        raise ConfigurationError(message)
+    given["ssl_cert_reqs"] = levels[wanted.lower()]
+    # With redis-py, the check of the name is a setting of its own, and the two have to agree.
+    given["ssl_check_hostname"] = (
+        levels[wanted.lower()] is not ssl.CERT_NONE and query.get("ssl_check_hostname", "true").lower() != "false"
+    )
+    return given
+
+
+def _database(text: str, url: str) -> int:
+    text = text.strip("/")
+    if not text:
+        return 0
+    if not text.isdecimal():
+        message = f"The Redis URL {mask(url)!r} names the database {text!r}. Expected a number, such as 0."
+        raise ConfigurationError(message)
+    return int(text)
+
+
+def _response_error() -> type[Exception]:
+    from redis.exceptions import ResponseError
+
+    return ResponseError
+
+
+def _length(answer: object) -> int:
+    if isinstance(answer, Exception):
+        if "WRONGTYPE" in str(answer):  # A key of somebody else's that is called as a queue: no queue of kombu's.
+            return 0
+        raise answer
+    return answer if isinstance(answer, int) else 0
+
+
+def _glob_escaped(text: str) -> str:
+    return re.sub(r"([\\*?\[\]])", r"\\\1", text)
+
+
+def _queue_of(member: bytes, sep: str) -> str:
+    """
+    Read the queue off a member of a binding set: routing key, pattern, queue.
+    """
+    return member.decode(errors="replace").rsplit(sep, 1)[-1]
+
+
+def _is_bound(queue: str, members: Iterable[bytes], sep: str) -> bool:
+    return any(_queue_of(member, sep) == queue for member in members)
+
+
+def _routing_keys(queue: str, members: Iterable[bytes], sep: str) -> list[str]:
+    return [member.decode(errors="replace").split(sep, 1)[0] for member in members if _queue_of(member, sep) == queue]
+
+
+_ROUTE = re.compile(rb',\s*("(?:[^"\\]|\\.)*"|null),\s*("(?:[^"\\]|\\.)*"|null)\]\s*$')
+
+
+def _route(tail: bytes) -> tuple[str, str | None]:
+    """
+    Read exchange and routing key off the end of an entry ``[message, exchange, routing key]``.
+    """
+    match = _ROUTE.search(tail)
+    if match is None:
+        return "", None
+    with suppress(ValueError):
+        exchange, routing_key = json.loads(match.group(1)), json.loads(match.group(2))
+        return exchange or "", routing_key or ""
+    return "", None
+
+
+_HEADERS = re.compile(r'(?<!\\)"headers":\s*(?=\{)')
+_STAMP = re.compile(r'(?<!\\)"celery_obs_published":\s*(-?[0-9.eE+-]+)\s*[,}]')
+_ETA = re.compile(r'(?<!\\)"eta":\s*"([^"\\]{8,40})"')
+
+
+def due_at(message: bytes) -> float | None:
+    """
+    Read off a message when it was published or due, whichever is later.
+
+    *message* may have lost its middle.  Where its headers are whole, they are parsed; else their keys are looked for where they stand as
+    keys: inside of a string, their quotes would be escaped.
+
+    Returns:
+        Seconds since the epoch, or None without a stamp of ours that can be true.
+    """
+    text = message.decode(errors="replace")
+    headers = _headers(text)
+    if headers is not None:
+        published, eta = headers.get("celery_obs_published"), headers.get("eta")
+    else:
+        stamp, later = _STAMP.search(text), _ETA.search(text)
+        published, eta = (_number(stamp.group(1)) if stamp else None), (later.group(1) if later else None)
+    if not isinstance(published, (int, float)) or isinstance(published, bool) or not _is_plausible(published):
+        return None
+    due = _seconds(eta) if isinstance(eta, str) else None
+    return max(float(published), due) if due is not None else float(published)
+
+
+def _headers(text: str) -> dict[str, Any] | None:
+    """
+    Find the headers of a message in its text; None where they are cut.
+    """
+    for match in _HEADERS.finditer(text):
+        with suppress(ValueError, RecursionError):
+            found, _ = json.JSONDecoder().raw_decode(text, match.end())
+            if isinstance(found, dict) and ("task" in found or "celery_obs_published" in found):
+                return found
+    return None
+
+
+def _number(text: str) -> float | None:
+    with suppress(ValueError):
+        return float(text)
+    return None
+
+
+def _is_plausible(moment: float) -> bool:
+    """
+    Tell whether *moment* lies between 2001 and a day from now: what is outside was made by a broken clock or for fun.
+    """
+    return 1e9 <= moment <= time.time() + 86_400  # noqa: PLR2004 -- 2001.
+
+
+def _seconds(iso: str) -> float | None:
+    # Python 3.10 does not know the Z.
+    text = iso[:-1] + "+00:00" if iso.endswith(("Z", "z")) else iso
+    with suppress(ValueError, OverflowError):
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    return None

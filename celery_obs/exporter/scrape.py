@@ -1,0 +1,296 @@
+"""
+The scrape runner: every collector in a thread of its own, each with a deadline, so that none can delay or spoil the page.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+
+from celery_obs.clock import Clock
+from celery_obs.vocabulary import ourselves
+
+from .exposition import EMPTY, Page, family, merge, render
+
+
+__all__ = ["Collector", "InternalErrors", "Lane", "Outcome", "Runner", "Said"]
+
+
+DEADLINE: Final = 0.5
+"""
+Seconds that a scrape waits for a collector with a network behind it.
+"""
+
+INLINE_DEADLINE: Final = 0.8
+"""
+Seconds that a scrape waits for a collector that reads files only: a busy machine should not hide the tasks.
+"""
+
+STALE_AFTER: Final = 60.0
+"""
+Seconds for which a collector's last good page is served in place of a new one.
+"""
+
+log = logging.getLogger("celery_obs.exporter")
+
+T = TypeVar("T")
+
+
+class Collector(Protocol):
+    """
+    Something that can be scraped.
+
+    Attributes:
+        name: A fixed word, the ``collector`` label of the metrics about it.
+
+    A collector with a true attribute ``inline`` uses no network; the scrape is a little more patient with it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def collect(self) -> Page:
+        """
+        Return what is to be shown now.  Blocks; is never called twice at once; may raise anything.
+        """
+
+
+class InternalErrors:
+    """
+    Counts of what went wrong in the exporter, by component; any thread may add to them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def count(self, component: str, times: int = 1) -> None:
+        with self._lock:
+            self._counts[component] += times
+
+    def snapshot(self) -> Mapping[str, int]:
+        with self._lock:
+            return dict(self._counts)
+
+
+class Said:
+    """
+    Remembers what was said lately, so that the log gets it once a minute at most.
+    """
+
+    def __init__(self, *, every: float = 60.0, clock: Clock = time.monotonic) -> None:
+        self._every = every
+        self._clock = clock
+        self._last: dict[tuple[str, ...], float] = {}
+        self._lock = threading.Lock()
+
+    def is_news(self, *what: str) -> bool:
+        """
+        Tell whether *what* was not said within the last minute, and take it for said now.
+        """
+        now = self._clock()
+        with self._lock:
+            last = self._last.get(what)
+            if last is not None and now - last < self._every:
+                return False
+            self._last[what] = now
+            return True
+
+
+class Outcome(NamedTuple, Generic[T]):
+    """
+    How things stand with a job that runs again and again.
+
+    Attributes:
+        value: What the last run that succeeded returned; None before.
+
+        ok: Whether the last run that ended succeeded.  A run that is late counts as failed for as long as it is late.
+
+        duration: Seconds that the last run took, or takes so far when it is late.
+
+        succeeded_at: When the last good run ended, by the lane's clock; None before.
+
+        error: The last failure in words; empty after a success.
+    """
+
+    value: T | None
+    ok: bool
+    duration: float
+    succeeded_at: float | None
+    error: str
+
+
+class Lane(Generic[T]):
+    """
+    One job in one thread: asked for by many, run once at a time, waited for up to a deadline.
+
+    Args:
+        name: What the thread is called.
+
+        job: What to run.
+
+        on_error: Told of every exception of the job, in the job's thread.
+    """
+
+    def __init__(
+        self, name: str, job: Callable[[], T], *, on_error: Callable[[Exception], None], clock: Clock = time.monotonic
+    ) -> None:
+        self._name = name
+        self._job = job
+        self._on_error = on_error
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._wanted = 0
+        self._done = 0
+        self._started_at: float | None = None
+        self._outcome: Outcome[T] = Outcome(None, ok=False, duration=0.0, succeeded_at=None, error="has not run yet")
+        self._thread: threading.Thread | None = None
+
+    def ask(self) -> int:
+        """
+        Have the job run, and return a ticket to wait with; a run that is under way serves everybody who asks meanwhile.
+        """
+        with self._changed:
+            if self._wanted == self._done:
+                self._wanted += 1
+                self._started_at = self._clock()
+                if self._thread is None:
+                    # A daemon: a job that hangs in the kernel must not keep the process from ending.
+                    self._thread = threading.Thread(target=self._run, name=f"celery-obs-{self._name}", daemon=True)
+                    self._thread.start()
+                self._changed.notify_all()
+            return self._wanted
+
+    def wait(self, ticket: int, *, until: float) -> Outcome[T]:
+        """
+        Return how things stand when the run of *ticket* has ended, or at *until* by the clock, whichever comes first.
+        """
+        with self._changed:
+            while self._done < ticket:
+                left = until - self._clock()
+                if left <= 0:
+                    took = self._clock() - (self._started_at or 0.0)
+                    return self._outcome._replace(ok=False, duration=took, error=f"has not answered for {took:.1f} s")
+                self._changed.wait(left)
+            return self._outcome
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._wanted == self._done:
+                    self._changed.wait()
+            begin = self._clock()
+            try:
+                value = self._job()
+            except Exception as error:  # noqa: BLE001 -- one of the two places: a collector never spoils the scrape.
+                self._on_error(error)
+                end = self._clock()
+                outcome = self._outcome._replace(ok=False, duration=end - begin, error=_in_words(error))
+            else:
+                end = self._clock()
+                outcome = Outcome(value, ok=True, duration=end - begin, succeeded_at=end, error="")
+            with self._changed:
+                self._outcome = outcome
+                self._done = self._wanted
+                self._changed.notify_all()
+
+
+class Runner:
+    """
+    Runs the collectors for each scrape and makes one page of theirs, whatever becomes of any of them.
+
+    Args:
+        collectors: In the order in which their families are shown; the earlier wins where two show one series.
+
+        errors: Where failures are counted.
+
+        deadline: Seconds to wait for a collector, for one that is not inline.
+
+        stale_after: Seconds for which the last good page stands in.
+    """
+
+    def __init__(
+        self,
+        collectors: Sequence[Collector],
+        errors: InternalErrors,
+        *,
+        deadline: float = DEADLINE,
+        inline_deadline: float = INLINE_DEADLINE,
+        stale_after: float = STALE_AFTER,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._errors = errors
+        self._stale_after = stale_after
+        self._clock = clock
+        self._said = Said(clock=clock)
+        self._lanes: dict[str, Lane[Page]] = {}
+        self._deadlines: dict[str, float] = {}
+        self._inline: set[str] = set()
+        for collector in collectors:
+            name = collector.name
+            self._lanes[name] = Lane(name, collector.collect, on_error=self._reporter(name), clock=clock)
+            inline = bool(getattr(collector, "inline", False))
+            self._deadlines[name] = inline_deadline if inline else deadline
+            if inline:
+                self._inline.add(name)
+
+    def outcomes(self) -> Mapping[str, Outcome[Page]]:
+        """
+        Run all collectors and tell how each fared.  Blocks up to the longest deadline.
+        """
+        asked_at = self._clock()
+        tickets = {name: lane.ask() for name, lane in self._lanes.items()}
+        return {name: self._lanes[name].wait(ticket, until=asked_at + self._deadlines[name]) for name, ticket in tickets.items()}
+
+    def scrape(self, *, openmetrics: bool) -> str:
+        """
+        Return the whole body of ``/metrics``.  Blocks up to the longest deadline; never raises because of a collector.
+        """
+        outcomes = self.outcomes()
+        now = self._clock()
+        pages = [self._page(outcome, now) for outcome in outcomes.values()]
+        pages.append(self._about(outcomes, now))
+        merged = merge(page.openmetrics if openmetrics else page.text for page in pages)
+        if merged.dropped:
+            self._errors.count("duplicate_family", merged.dropped)
+            if self._said.is_news("duplicate_family"):
+                log.warning("Two collectors show the same series; %d were left out.", merged.dropped)
+        return merged.body + "# EOF\n" if openmetrics else merged.body
+
+    def has_run(self, outcomes: Mapping[str, Outcome[Page]]) -> bool:
+        """
+        Tell whether every collector that needs no network has succeeded at least once.
+        """
+        return all(outcomes[name].succeeded_at is not None for name in self._inline)
+
+    def _page(self, outcome: Outcome[Page], now: float) -> Page:
+        if outcome.value is None or outcome.succeeded_at is None:
+            return EMPTY
+        return outcome.value if now - outcome.succeeded_at < self._stale_after else EMPTY
+
+    def _about(self, outcomes: Mapping[str, Outcome[Page]], now: float) -> Page:
+        ages = ((name, outcome.succeeded_at) for name, outcome in outcomes.items())
+        return render(
+            [
+                family(ourselves.COLLECTOR_SUCCESS, (((name,), float(outcome.ok)) for name, outcome in outcomes.items())),
+                family(ourselves.COLLECTOR_DURATION, (((name,), outcome.duration) for name, outcome in outcomes.items())),
+                family(ourselves.COLLECTOR_AGE, (((name,), max(0.0, now - since)) for name, since in ages if since is not None)),
+            ]
+        )
+
+    def _reporter(self, name: str) -> Callable[[Exception], None]:
+        def report(error: Exception) -> None:
+            self._errors.count(f"collector:{name}")
+            if self._said.is_news(name, type(error).__name__):
+                log.warning("The collector %s failed: %s", name, _in_words(error), exc_info=log.isEnabledFor(logging.DEBUG))
+
+        return report
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

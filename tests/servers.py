@@ -1,0 +1,386 @@
+"""
+Real servers for tests: a private Redis and a private RabbitMQ, on loopback, on free ports, gone when the test is.
+
+A server is a context manager.  It starts on entering, has answered as *itself* by then (not some other server on the same port), and its
+processes are stopped by their ids on leaving, whatever happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+
+__all__ = ["RabbitMQServer", "RedisServer", "free_port", "missing", "wait_until"]
+
+
+def free_port() -> int:
+    """
+    Ask the kernel for a TCP port on loopback that nobody uses.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def wait_until(holds: Callable[[], object], *, within: float = 10.0, what: str = "the condition") -> None:
+    """
+    Poll *holds* until it returns something true, and fail the test when it has not done so *within* seconds.
+    """
+    deadline = time.monotonic() + within
+    while not holds():
+        if time.monotonic() > deadline:
+            pytest.fail(f"Waited {within:g} s for {what}, in vain.")
+        time.sleep(0.02)
+
+
+def missing(what: str) -> None:
+    """
+    Skip the test because *what* is not installed; in CI, where it has to be, fail instead.
+    """
+    message = f"This test needs {what}, which is not installed."
+    if os.environ.get("CI", "").lower() in {"1", "true"}:
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+class _Process:
+    """
+    One child process with a log file, stopped by its id.
+    """
+
+    def __init__(self, command: list[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+        self._log = log
+        self._gone = False
+        with log.open("ab") as sink:
+            # A session of its own, so that a Ctrl-C in the terminal reaches the test only, which then stops its servers in order.
+            self._child = subprocess.Popen(  # noqa: S603 -- fixed commands.
+                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=env, start_new_session=True
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def is_running(self) -> bool:
+        return self._child.poll() is None
+
+    def stop(self, *, within: float = 10.0) -> None:
+        """
+        Ask it to go, and make it go when it has not gone *within* seconds.
+        """
+        if self.is_running():
+            self._child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(within)
+        self.kill()
+
+    def kill(self) -> None:
+        # The whole group: RabbitMQ's script stays the parent of the Erlang process.
+        self.signal(signal.SIGKILL)
+        self._child.wait()
+        self._gone = True
+
+    def signal(self, number: int) -> None:
+        """
+        Send a signal to the process and what it started; to nobody when they are gone.
+        """
+        if self._gone:  # Its id may be somebody else's by now.
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, number)
+
+    def tail(self) -> str:
+        """
+        Return the end of what it wrote, for the message of a failed start.
+        """
+        return self._log.read_text(errors="replace")[-2000:]
+
+
+class RedisServer:
+    """
+    A Redis of one's own.
+
+    Args:
+        password: What clients have to say to ``AUTH``; nothing by default.
+
+        options: More lines of the configuration, such as ``{"maxmemory": "10mb"}``.
+
+    Attributes:
+        port: The TCP port, the same after :meth:`restart`.
+
+        socket: The unix socket's path.
+    """
+
+    def __init__(self, *, password: str = "", options: Mapping[str, str] | None = None) -> None:
+        self.port = free_port()
+        self.password = password
+        self._options = dict(options or {})
+        self._directory = Path(tempfile.mkdtemp(prefix="obs-redis-"))
+        self.socket = self._directory / "redis.sock"
+        self._process: _Process | None = None
+
+    @property
+    def url(self) -> str:
+        return self.url_of(0)
+
+    @property
+    def socket_url(self) -> str:
+        """
+        The unix socket as Celery spells it in a broker URL.
+        """
+        return f"redis+socket://{self.socket}?virtual_host=0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "The server was not started."
+        return self._process.pid
+
+    def url_of(self, database: int) -> str:
+        login = f":{self.password}@" if self.password else ""
+        return f"redis://{login}127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """
+        Start, and return once the process that we started answers on the port.
+        """
+        program = shutil.which("redis-server")
+        if program is None:
+            missing("redis-server")
+            return
+        options = {
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "unixsocket": str(self.socket),
+            "dir": str(self._directory),
+            "save": "",
+            "appendonly": "no",
+            "daemonize": "no",
+            **({"requirepass": self.password} if self.password else {}),
+            **self._options,
+        }
+        command = [program, *(word for key, value in options.items() for word in (f"--{key}", value))]
+        self._process = process = _Process(command, log=self._directory / "redis.log")
+        try:
+            wait_until(self._answers, what=f"redis-server on port {self.port}")
+        except BaseException:
+            print(process.tail())  # noqa: T201 -- pytest shows it beside the failure.
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """
+        Stop the process; a server that is not running stays so.
+        """
+        if self._process is not None:
+            # A paused process cannot obey.
+            self._process.signal(signal.SIGCONT)
+            self._process.stop()
+
+    def kill(self) -> None:
+        """
+        End it as the OOM killer would.
+        """
+        assert self._process is not None, "The server was not started."
+        self._process.kill()
+
+    def restart(self) -> None:
+        """
+        Come back on the same port, with nothing stored.
+        """
+        self.stop()
+        self.start()
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """
+        Accept connections and answer nothing for as long as the block runs.
+        """
+        assert self._process is not None, "The server was not started."
+        self._process.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.signal(signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        import redis
+
+        assert self._process is not None
+        if not self._process.is_running():
+            pytest.fail(f"redis-server ended at once:\n{self._process.tail()}")
+        try:
+            with redis.Redis(host="127.0.0.1", port=self.port, password=self.password or None, socket_timeout=2) as client:
+                return bool(client.info("server")["process_id"] == self._process.pid)
+        except redis.exceptions.RedisError:
+            return False
+
+    def __enter__(self) -> RedisServer:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class RabbitMQServer:
+    """
+    A RabbitMQ node of one's own, with its own Erlang port mapper, cookie and data; a boot takes several seconds.
+
+    Attributes:
+        port: The AMQP port, the same after :meth:`restart`, which keeps durable queues.
+    """
+
+    user = "guest"
+    password = "guest"  # noqa: S105 -- what RabbitMQ allows on loopback out of the box.
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._mapper_port = free_port()
+        self._distribution_port = free_port()
+        self._directory = Path(tempfile.mkdtemp(prefix="obs-rabbitmq-"))
+        self._mapper: _Process | None = None
+        self._process: _Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"amqp://{self.user}:{self.password}@127.0.0.1:{self.port}//"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "The server was not started."
+        return self._process.pid
+
+    def start(self) -> None:
+        """
+        Start, and return once the node answers on its port.
+        """
+        program, mapper = _rabbitmq_program(), shutil.which("epmd")
+        if program is None or mapper is None:
+            missing("rabbitmq-server with Erlang's epmd")
+            return
+        try:
+            if self._mapper is None or not self._mapper.is_running():
+                # Ours, in the foreground: a node would otherwise leave a daemon behind.
+                command = [mapper, "-address", "127.0.0.1", "-port", str(self._mapper_port)]
+                self._mapper = _Process(command, log=self._directory / "epmd.log")
+                wait_until(lambda: _listens(self._mapper_port), what="epmd")
+            self._process = _Process([program], log=self._directory / "rabbitmq.log", env=self._environment())
+            wait_until(self._answers, within=90, what=f"rabbitmq-server on port {self.port}")
+        except BaseException:
+            if self._process is not None:
+                print(self._process.tail())  # noqa: T201 -- pytest shows it beside the failure.
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """
+        Stop the node and its port mapper; what is not running stays so.
+        """
+        if self._process is not None:
+            self._process.signal(signal.SIGCONT)
+            self._process.stop(within=30)
+            wait_until(lambda: not _listens(self.port), what="the node to leave its port")
+        if self._mapper is not None:
+            self._mapper.stop()
+
+    def kill(self) -> None:
+        """
+        End the node as the OOM killer would.
+        """
+        assert self._process is not None, "The server was not started."
+        self._process.kill()
+
+    def restart(self) -> None:
+        """
+        Come back on the same port, with the durable queues.
+        """
+        self.stop()
+        self.start()
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """
+        Accept connections and answer nothing for as long as the block runs.
+        """
+        assert self._process is not None, "The server was not started."
+        self._process.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.signal(signal.SIGCONT)
+
+    def _environment(self) -> dict[str, str]:
+        config = self._directory / "rabbitmq.conf"
+        config.write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\nvm_memory_high_watermark.absolute = 512MB\ndisk_free_limit.absolute = 1MB\n")
+        (self._directory / "plugins").write_text("[].\n")
+        return {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "HOME": str(self._directory),
+            "ERL_EPMD_PORT": str(self._mapper_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_CONF_ENV_FILE": str(self._directory / "none"),
+            "RABBITMQ_CONFIG_FILE": str(config),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self._directory / "none.config"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._directory / "plugins"),
+            "RABBITMQ_NODENAME": f"obs{self.port}@localhost",
+            "RABBITMQ_DIST_PORT": str(self._distribution_port),
+            "RABBITMQ_MNESIA_BASE": str(self._directory / "data"),
+            "RABBITMQ_LOG_BASE": str(self._directory / "log"),
+            "RABBITMQ_PID_FILE": str(self._directory / "pid"),
+            # One scheduler: the tests share the machine.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
+        }
+
+    def _answers(self) -> bool:
+        import amqp
+
+        assert self._process is not None
+        if not self._process.is_running():
+            pytest.fail(f"rabbitmq-server ended at once:\n{self._process.tail()}")
+        connection = amqp.Connection(f"127.0.0.1:{self.port}", userid=self.user, password=self.password, connect_timeout=2, read_timeout=5)
+        try:
+            connection.connect()
+            return f"obs{self.port}@" in str(connection.server_properties.get("cluster_name", ""))
+        except (OSError, amqp.exceptions.AMQPError):
+            return False
+        finally:
+            with contextlib.suppress(Exception):
+                connection.close()
+
+    def __enter__(self) -> RabbitMQServer:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _rabbitmq_program() -> str | None:
+    """
+    Find the server's own script; the one that Debian puts on PATH changes to another user and to the system's directories.
+    """
+    real = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+    return str(real) if real.exists() else shutil.which("rabbitmq-server")
