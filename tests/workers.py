@@ -222,4 +222,4 @@ def settle_at(expected: object, seen: Callable[[], object], *, within: float = 2
     while last == expected and time.monotonic() < end:
         time.sleep(0.05)
         last = seen()
-    assert expected == last
+    assert expected == last, f"Expected {expected}, saw {last}."

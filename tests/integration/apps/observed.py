@@ -177,7 +177,7 @@ def kill_then_redeliver() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-@app.task(acks_late=True, retry_on_worker_lost=True, max_retries=3)
+@app.task(acks_late=True, retry_on_worker_lost=True, max_retries=3, default_retry_delay=0)
 def kill_then_retry() -> None:
     if enter("kill_then_retry") % 2:
         os.kill(os.getpid(), signal.SIGKILL)
