@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import time
 
-from celery_obs.demo.app import app
-
 
 __all__ = ["PACE", "due", "main"]
 
@@ -31,6 +29,8 @@ def main() -> None:
     """
     Publish until the process is ended.
     """
+    from celery_obs.demo.app import app  # noqa: PLC0415 -- making an app is no business of an import.
+
     last: dict[str, float] = {}
     while True:
         for task in due(last, time.monotonic()):

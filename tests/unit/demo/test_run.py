@@ -27,8 +27,10 @@ SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sle
 STUBBORN = [
     sys.executable,
     "-c",
-    "import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nchild = os.fork()\n"
-    "if child: print(child, flush=True)\ntime.sleep(600)",
+    (
+        "import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nchild = os.fork()\n"
+        "if child: print(child, flush=True)\ntime.sleep(600)"
+    ),
 ]
 DYING = [sys.executable, "-c", "print('the port is taken'); raise SystemExit(3)"]
 SERVER = """
@@ -181,8 +183,8 @@ def test_without_any_redis_the_message_says_what_to_install(monkeypatch: pytest.
     """
     One sentence from nothing to a server.
     """
-    monkeypatch.setattr(redis_server.shutil, "which", lambda name: None)
-    monkeypatch.setattr(redis_server.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
     with pytest.raises(ConfigurationError, match="apt-get install redis-server"):
         redis_server.find_redis_server()
