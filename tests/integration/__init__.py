@@ -1,0 +1,3 @@
+"""
+Tests with real servers and real workers.
+"""
