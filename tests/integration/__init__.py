@@ -1,3 +1,7 @@
 """
+<<<<<<< HEAD
 Tests.
+=======
+Tests with real servers and real workers.
+>>>>>>> exporter
 """
