@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
+from typing import TYPE_CHECKING
 import celery
 import pytest
 
@@ -25,6 +24,10 @@ from redis import Redis
 from celery_obs.exporter.collectors.workers import WorkersCollector
 from celery_obs.exporter.scrape import InternalErrors
 from tests.servers import wait_until
+
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 __all__ = ["APPS", "Metrics", "Process", "Worker", "celery_version", "settle_at"]
@@ -106,7 +109,7 @@ class Process:
         self._cwd = cwd
         self.popen: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -168,7 +171,7 @@ class Worker(Process):
     def __init__(self, *arguments: str, redis: str, folder: Path, name: str = "w1@test", app: str = "observed", **environ: str) -> None:
         self.metrics_dir = folder / "metrics"
         self.redis_url = redis
-        self.redis: Redis[Any] = Redis.from_url(redis, decode_responses=True)
+        self.redis: Redis = Redis.from_url(redis, decode_responses=True)
         self.name = name
         super().__init__(
             [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "INFO", "-n", name, *arguments],

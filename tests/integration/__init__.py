@@ -1,7 +1,3 @@
 """
-<<<<<<< HEAD
-Tests.
-=======
-Tests with real servers and real workers.
->>>>>>> exporter
+Tests on real servers and real workers.
 """

@@ -8,6 +8,7 @@ So which attempts were lost is known from outside, and no kill falls between the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -66,10 +67,8 @@ class Killer(threading.Thread):
                 self._redis.hdel("inside", str(pid))
                 self.killed[str(kind)] += 1
         finally:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-            except ProcessLookupError:
-                pass
 
     def stop(self) -> None:
         self._done.set()

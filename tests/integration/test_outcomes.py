@@ -189,7 +189,9 @@ def test_why_attempts_fail_and_retry_is_told(prefork: Rig) -> None:
     """
     Failures and retries carry the class of the exception, and a failure says whether retries ran out.
     """
-    before = {key: prefork.metrics.find(*key[:1], task=f"observed.{key[1]}") or 0 for key in [("celery_task_retries_total", "retry_in_vain")]}
+    before = {
+        key: prefork.metrics.find(*key[:1], task=f"observed.{key[1]}") or 0 for key in [("celery_task_retries_total", "retry_in_vain")]
+    }
     prefork.client.send_task("observed.retry_in_vain")
 
     settle_at(
@@ -197,7 +199,10 @@ def test_why_attempts_fail_and_retry_is_told(prefork: Rig) -> None:
         lambda: prefork.metrics.find("celery_task_retries_total", task="observed.retry_in_vain", reason="KeyError"),
     )
     wait_until(
-        lambda: prefork.metrics.by("exhausted", "celery_task_failures_total", task="observed.retry_in_vain", exception="KeyError").keys() == {"true"},
+        lambda: (
+            prefork.metrics.by("exhausted", "celery_task_failures_total", task="observed.retry_in_vain", exception="KeyError").keys()
+            == {"true"}
+        ),
         what="the exhausted failure",
     )
 

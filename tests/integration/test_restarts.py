@@ -17,12 +17,15 @@ from tests.workers import Metrics, Worker, settle_at
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize(("late", "states"), [(False, {"lost": 1}), (True, {"lost": 1, "success": 1})], ids=["acknowledged early", "acknowledged late"])
-def test_a_task_cut_off_by_a_cold_shutdown_is_counted_as_lost(worker: Worker, client: Celery, metrics: Metrics, late: bool, states: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    ("late", "states"), [(False, {"lost": 1}), (True, {"lost": 1, "success": 1})], ids=["acknowledged early", "acknowledged late"]
+)
+def test_a_task_cut_off_by_a_cold_shutdown_is_counted_as_lost(
+    worker: Worker, client: Celery, metrics: Metrics, task: str, states: dict[str, int]
+) -> None:
     """
     A cold shutdown (SIGQUIT) kills attempts; each is counted as lost, at the latest when the worker comes back, and a redelivered one runs again.
     """
-    task = "sleep_late" if late else "sleep_early"
     worker.start()
     client.send_task(f"observed.{task}")
     wait_until(lambda: worker.ran(task) == 1, what="the task to run")
@@ -61,4 +64,3 @@ def test_recycled_children_count_on(worker: Worker, client: Celery, metrics: Met
     settle_at({"success": 30}, lambda: metrics.states("succeed"))
     settle_at(True, lambda: (metrics.find("celery_worker_process_restarts_total", reason="recycled") or 0) >= 8)
     assert len(list(worker.metrics_dir.glob("w1@test.v1/slot-*"))) == 3
-

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 
-from celery import Celery
+from celery import Celery, Task
 from celery.exceptions import Ignore, Reject
 from redis import Redis
 
@@ -73,13 +73,13 @@ def fail_expectedly() -> None:
 
 
 @app.task(bind=True, max_retries=5)
-def retry_once(self):
+def retry_once(self: Task) -> None:
     if enter("retry_once") % 2:
         raise self.retry(exc=KeyError("again"), countdown=0)
 
 
 @app.task(bind=True, max_retries=2)
-def retry_in_vain(self):
+def retry_in_vain(self: Task) -> None:
     enter("retry_in_vain")
     raise self.retry(exc=KeyError("again"), countdown=0)
 
@@ -103,7 +103,7 @@ def reject_and_requeue() -> None:
 
 
 @app.task(bind=True)
-def replace_itself(self):
+def replace_itself(self: Task) -> None:
     enter("replace_itself")
     raise self.replace(succeed_after_replacement.s())
 
@@ -201,16 +201,22 @@ def sell(shop: str, times: int) -> None:
 
 
 @app.task(bind=True, acks_late=False, max_retries=3)
-def mixed(self, kind: str):
+def mixed(self: Task, kind: str) -> None:
     """
     End in the way that *kind* says, telling the ledger before and after the body where this process is.
     """
     pid, redis = os.getpid(), ledger()
-    redis.pipeline().hset("inside", str(pid), kind).hincrby("mixed:ran", kind, 1).execute()
+    with redis.pipeline() as pipe:
+        pipe.hset("inside", str(pid), kind)
+        pipe.hincrby("mixed:ran", kind, 1)
+        pipe.execute()
     if kind == "slow":
         time.sleep(0.02)
     outcome = {"fail": "failure", "retry": "retry" if self.request.retries == 0 else "success", "ignore": "ignored"}.get(kind, "success")
-    redis.pipeline().hdel("inside", str(pid)).hincrby("mixed:ended", outcome, 1).execute()
+    with redis.pipeline() as pipe:
+        pipe.hdel("inside", str(pid))
+        pipe.hincrby("mixed:ended", outcome, 1)
+        pipe.execute()
     if kind == "fail":
         raise ValueError("on purpose")
     if outcome == "retry":
