@@ -270,11 +270,13 @@ class AttemptMeter:
 
     def interrupted(self, event: AttemptInterrupted) -> None:
         """
-        Mark an attempt whose end the main process, or whoever follows in this slot, has to tell.
+        Mark an attempt whose end the main process, or whoever follows in this slot, has to tell; settle it if the verdict is there already.
         """
         opened, cell, at = self._current if self._is_single else self._running.get(id(event.started), _NOTHING)
         if cell is not None and opened is event.started:
             cell.words[at] = Phase.INTERRUPTED
+            if not self._is_single and cell.words[at + _VERDICT_ON] == cell.words[at + _ATTEMPT]:
+                self._settle_own(at)
 
     def doomed(self, event: AttemptDoomed) -> None:
         """
