@@ -11,8 +11,13 @@ import shutil
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
+import hypothesis
 import pytest
 
+
+# Machines that run this are shared: how long one example takes says nothing about our code.
+hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared")
 
 _SHOWN = ("celery", "kombu", "billiard", "redis", "prometheus-client", "starlette", "uvicorn", "click")
 _SHOWN_SERVERS = ("redis-server", "rabbitmq-server", "prometheus", "promtool")

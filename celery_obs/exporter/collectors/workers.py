@@ -57,6 +57,7 @@ class WorkersCollector:
         self._said = Said()
         self._nodes: dict[str, NodeReader] = {}
         self._gone: list[NodeReader] = []
+        self._last: dict[NodeReader, NodeReading] = {}
         self._merged = MergedText(on_conflict=self._conflict, on_decrease=lambda: errors.count("merge:decrease"))
         self._heads: dict[Metric, tuple[str, str]] = {}
 
@@ -70,7 +71,9 @@ class WorkersCollector:
         bad_folders, unsupported = self._find_nodes()
         readings = [(node, reading) for node in list(self._nodes.values()) if (reading := self._read(node)) is not None]
         gone = [(node, node.read()) for node in self._gone]
-        everything = [*readings, *gone]
+        failed = [(node, self._last[node]) for node in self._nodes.values() if node in self._last and node not in dict(readings)]
+        self._last.update(readings)
+        everything = [*readings, *failed, *gone]
         self._merged.update([NodeNumbers(node.layout, reading.lanes) for node, reading in everything])
         files = FileCounts(*(sum(column) for column in zip(*(reading.files for _, reading in everything), strict=True))) if everything else FileCounts()
         files = files._replace(corrupt=files.corrupt + bad_folders + len(self._nodes) - len(readings), unsupported=unsupported)
@@ -122,6 +125,7 @@ class WorkersCollector:
     def _retire(self, name: str) -> None:
         node = self._nodes.pop(name)
         node.retire()
+        self._last.pop(node, None)
         self._gone.append(node)
         if len(self._gone) > _MOST_RETIRED:
             self._errors.count("files:forgotten")
@@ -158,10 +162,10 @@ class WorkersCollector:
             for task in tasks.values():
                 running.setdefault((task,), 0)
             for attempt in reading.running:
-                task = tasks.get(attempt.cell)
-                if task is not None:
-                    running[(task,)] += 1
-                    oldest[(task,)] = max(oldest.get((task,), 0.0), now - attempt.started_at)
+                name = tasks.get(attempt.cell)
+                if name is not None:
+                    running[(name,)] += 1
+                    oldest[(name,)] = max(oldest.get((name,), 0.0), now - attempt.started_at)
             if reading.is_up is not None:
                 up[(node.name,)] = float(reading.is_up)
         families = {metric: {values: _one(metric, readings) for values, readings in series.items()} for metric, series in found.items()}
@@ -237,7 +241,9 @@ def _one(metric: Metric, readings: list[GaugeReading]) -> float:
     if metric.aggregate == "mostrecent":
         return max(readings, key=lambda reading: reading.set_at).value
     values = [reading.value for reading in readings]
-    return {"sum": sum, "min": min, "max": max}[metric.aggregate](values)  # type: ignore[operator]  # three functions of a list of numbers.
+    if metric.aggregate == "sum":
+        return sum(values)
+    return min(values) if metric.aggregate == "min" else max(values)
 
 
 def _file_states(files: FileCounts) -> SampleFamily:

@@ -1,0 +1,337 @@
+"""
+The workers' collector: what happens to files, and what the page still says.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from pathlib import Path
+
+import pytest
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from celery_obs.exceptions import ConfigurationError
+from celery_obs.exporter.collectors.workers import WorkersCollector
+from celery_obs.exporter.scrape import InternalErrors
+from celery_obs.metrics.format import Header
+from celery_obs.metrics.recorder import Recorder
+from celery_obs.vocabulary.beat import ENTRY_DUE
+from celery_obs.vocabulary.spec import Metric
+from celery_obs.vocabulary.tasks import FINISHED, PUBLISHED
+from tests.unit.metrics.builders import finished, meter, recorder, started
+
+
+class Sidecar:
+    """
+    A collector, and what it shows.
+    """
+
+    def __init__(self, metrics_dir: Path, now: float = 1000.0) -> None:
+        self.errors = InternalErrors()
+        self.collector = WorkersCollector(metrics_dir, errors=self.errors, clock=lambda: now)
+
+    def samples(self) -> dict[tuple[str, str], float]:
+        text = self.collector.collect().text
+        return {
+            (sample.name, ",".join(sorted(sample.labels.values()))): sample.value for family in parse_text(text) for sample in family.samples
+        }
+
+    def published(self) -> float | None:
+        return self.samples().get((PUBLISHED.name, "q,t"))
+
+    def files(self) -> dict[str, float]:
+        return {state: value for (name, state), value in self.samples().items() if name == "celery_obs_metric_files" and value}
+
+
+def publish(folder: Path, times: int, *, number: int = 1, node: str = "w@h") -> Recorder:
+    made = recorder(folder, number=number, node=node)
+    made.open()
+    made.count(PUBLISHED, ("t", "q"), times)
+    return made
+
+
+def slot_file(folder: Path, number: int = 1, node: str = "w@h") -> Path:
+    return folder / f"{node}.v1" / f"slot-{number}"
+
+
+def test_slots_and_nodes_add_up(tmp_path: Path) -> None:
+    """
+    What several processes of several nodes counted is one total.
+    """
+    publish(tmp_path, 1, number=1)
+    publish(tmp_path, 2, number=2)
+    publish(tmp_path, 4, number=1, node="other@h")
+
+    sidecar = Sidecar(tmp_path)
+
+    assert 7 == sidecar.published()
+
+
+def test_a_directory_that_is_not_there_is_an_error_that_says_so(tmp_path: Path) -> None:
+    """
+    A sidecar that looks into the wrong place fails its collection, with the place in the message.
+    """
+    with pytest.raises(ConfigurationError, match="nowhere"):
+        Sidecar(tmp_path / "nowhere").samples()
+
+
+def test_an_empty_directory_is_no_error(tmp_path: Path) -> None:
+    """
+    A sidecar may start before its worker.
+    """
+    assert {} == Sidecar(tmp_path).files()
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 4096, b"garbage!" * 4096])
+def test_a_file_that_turns_to_garbage_keeps_its_last_numbers(tmp_path: Path, damage: bytes) -> None:
+    """
+    A truncated or overwritten slot file is told as corrupt, and no total falls.
+    """
+    publish(tmp_path, 3, number=1)
+    publish(tmp_path, 4, number=2)
+    sidecar = Sidecar(tmp_path)
+    before = sidecar.published()
+
+    slot_file(tmp_path).write_bytes(damage)
+
+    assert (7, 7) == (before, sidecar.published())
+    assert 1 == sidecar.files()["corrupt"]
+
+
+def test_lanes_that_would_spill_are_corrupt(tmp_path: Path) -> None:
+    """
+    A negative or absurdly high lane does not change its neighbours' totals.
+    """
+    at = publish(tmp_path, 3)
+    sidecar = Sidecar(tmp_path)
+    sidecar.published()
+    assert at.slot is not None
+
+    at.slot.words[at.slot.lanes_at] = -1
+
+    assert (3, {"corrupt": 1}) == (sidecar.published(), sidecar.files())
+
+
+def test_a_truncated_file_that_is_whole_again_counts_on(tmp_path: Path) -> None:
+    """
+    The sidecar recovers by itself.
+    """
+    publish(tmp_path, 3)
+    sidecar = Sidecar(tmp_path)
+    sidecar.published()
+    whole = slot_file(tmp_path).read_bytes()
+
+    os.truncate(slot_file(tmp_path), 300)
+    damaged = sidecar.published()
+    slot_file(tmp_path).write_bytes(whole)
+
+    assert (3, 3, {"dead": 1}) == (damaged, sidecar.published(), sidecar.files())
+
+
+def test_a_file_that_vanishes_still_counts(tmp_path: Path) -> None:
+    """
+    Deleting a slot file does not make a total fall, and what is counted into its successor comes on top.
+    """
+    publish(tmp_path, 3)
+    sidecar = Sidecar(tmp_path)
+    sidecar.published()
+
+    slot_file(tmp_path).unlink()
+    gone = (sidecar.published(), sidecar.files())
+    publish(tmp_path, 10)
+
+    assert (3, {"vanished": 1}) == gone
+    assert 13 == sidecar.published()
+
+
+def test_a_file_that_comes_back_is_not_counted_twice(tmp_path: Path) -> None:
+    """
+    A slot file that was moved away and back is the same file.
+    """
+    publish(tmp_path, 3)
+    sidecar = Sidecar(tmp_path)
+    sidecar.published()
+
+    aside = tmp_path / "aside"
+    slot_file(tmp_path).rename(aside)
+    sidecar.published()
+    aside.rename(slot_file(tmp_path))
+
+    assert (3, {"dead": 1}) == (sidecar.published(), sidecar.files())
+
+
+def test_a_whole_node_that_vanishes_still_counts(tmp_path: Path) -> None:
+    """
+    Deleting a node's folder does not make a total fall; a new one of the same name comes on top.
+    """
+    publish(tmp_path, 3)
+    sidecar = Sidecar(tmp_path)
+    sidecar.published()
+
+    shutil.rmtree(tmp_path / "w@h.v1")
+    gone = sidecar.published()
+    publish(tmp_path, 10)
+
+    assert (3, 13) == (gone, sidecar.published())
+
+
+def test_a_folder_of_another_version_is_told_and_left_alone(tmp_path: Path) -> None:
+    """
+    Files of an older or newer layout are not read, and not hidden.
+    """
+    publish(tmp_path, 3)
+    (tmp_path / "old@h.v0").mkdir()
+    (tmp_path / "new@h.v2").mkdir()
+
+    sidecar = Sidecar(tmp_path)
+
+    assert (3, 2) == (sidecar.published(), sidecar.files()["unsupported"])
+
+
+def test_a_damaged_layout_does_not_hide_the_other_nodes(tmp_path: Path) -> None:
+    """
+    One bad folder is told as corrupt; the rest is served.
+    """
+    publish(tmp_path, 3)
+    publish(tmp_path, 4, node="bad@h")
+    (tmp_path / "bad@h.v1" / "layout").write_bytes(b"garbage\n" * 10)
+
+    sidecar = Sidecar(tmp_path)
+
+    assert 3 == sidecar.published()
+    assert 1 == sidecar.files()["corrupt"]
+    assert sidecar.errors.snapshot()["files"] >= 1
+
+
+def test_a_file_set_aside_is_told(tmp_path: Path) -> None:
+    """
+    What a worker set aside as damaged stays visible.
+    """
+    publish(tmp_path, 3)
+    slot_file(tmp_path).with_name("slot-9.bad").write_bytes(b"?")
+
+    assert 1 == Sidecar(tmp_path).files()["corrupt"]
+
+
+def test_running_attempts_of_dead_processes_are_not_in_progress(tmp_path: Path) -> None:
+    """
+    What a killed process was at is not shown as running, right after its death.
+    """
+    pid = os.fork()
+    if pid == 0:
+        meter(recorder(tmp_path)).started(started())
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+    assert 0 == Sidecar(tmp_path).samples()["celery_task_in_progress", "t"]
+
+
+def test_the_age_of_a_running_attempt_is_told(tmp_path: Path) -> None:
+    """
+    What hangs is shown with its age, from the stamp in the slot, without asking its process.
+    """
+    ready, told = os.pipe()
+    wait, release = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(release)
+        meter(recorder(tmp_path)).started(started())
+        os.write(told, b"x")
+        os.read(wait, 1)
+        os._exit(0)
+    os.read(ready, 1)
+
+    samples = Sidecar(tmp_path, now=160.0).samples()
+
+    os.close(release)
+    os.waitpid(pid, 0)
+    for descriptor in (ready, told, wait):
+        os.close(descriptor)
+    assert (1, 60) == (samples["celery_task_in_progress", "t"], samples["celery_task_longest_running_seconds", "t"])
+
+
+def test_lasting_gauges_of_dead_processes_are_shown_and_others_are_not(tmp_path: Path) -> None:
+    """
+    When something last happened stays true; a level that nobody holds any more does not.
+    """
+    level = Metric(kind="gauge", name="level", help="How high?", labels=("tank",))
+    at = publish(tmp_path, 1)
+    at.set(level, ("a",), 3.0, at=500.0)
+    at.set(ENTRY_DUE, ("nightly",), 400.0, at=500.0)
+
+    samples = Sidecar(tmp_path).samples()
+
+    assert ("level", "a") not in samples
+    assert 600 == samples["celery_beat_entry_overdue_seconds", "nightly"]
+
+
+def test_an_entry_in_time_is_not_overdue(tmp_path: Path) -> None:
+    """
+    An entry that is due in the future is 0 seconds late.
+    """
+    publish(tmp_path, 1).set(ENTRY_DUE, ("nightly",), 2000.0, at=500.0)
+
+    assert 0 == Sidecar(tmp_path).samples()["celery_beat_entry_overdue_seconds", "nightly"]
+
+
+def test_a_new_sidecar_reads_the_same_totals(tmp_path: Path) -> None:
+    """
+    Restarting the sidecar loses nothing.
+    """
+    at = recorder(tmp_path)
+    counting = meter(at)
+    for _ in range(5):
+        opened = started()
+        counting.started(opened)
+        counting.finished(finished(opened))
+    first = Sidecar(tmp_path)
+    first.samples()
+
+    assert first.samples() == Sidecar(tmp_path).samples()
+    assert 5 == first.samples()[FINISHED.name, "q,success,t"]
+
+
+def test_both_formats_hold_the_same_and_parse(tmp_path: Path) -> None:
+    """
+    Text and OpenMetrics differ in their heads only, and official parsers take both.
+    """
+    meter(recorder(tmp_path))
+    page = Sidecar(tmp_path).collector.collect()
+
+    text = {sample.name for family in parse_text(page.text) for sample in family.samples}
+    openmetrics = {sample.name for family in parse_openmetrics(page.openmetrics + "# EOF\n") for sample in family.samples}
+
+    assert text == openmetrics
+
+
+def test_numbers_that_arrive_between_scrapes_show_at_the_next(tmp_path: Path) -> None:
+    """
+    Every scrape shows what was written before it began, new series included.
+    """
+    at = publish(tmp_path, 1)
+    sidecar = Sidecar(tmp_path)
+    seen = [sidecar.published()]
+
+    at.count(PUBLISHED, ("t", "q"))
+    seen.append(sidecar.published())
+    at.count(PUBLISHED, ("another", "q"), 9)
+
+    assert ([1, 2], 9) == (seen, sidecar.samples()[PUBLISHED.name, "another,q"])
+
+
+def test_a_header_that_lies_is_corrupt(tmp_path: Path) -> None:
+    """
+    Offsets from a damaged header are never followed.
+    """
+    at = publish(tmp_path, 3)
+    sidecar = Sidecar(tmp_path)
+    sidecar.published()
+    assert at.slot is not None
+
+    at.slot.words[Header.RECORDS] = 1 << 40
+
+    assert (3, {"corrupt": 1}) == (sidecar.published(), sidecar.files())

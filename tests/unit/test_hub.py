@@ -1,0 +1,102 @@
+"""
+The hub: everybody hears, and nobody suffers from another.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from typing import NamedTuple
+
+import pytest
+
+from celery_obs.hub import ErrorLog, Hub
+
+
+class Rang(NamedTuple):
+    """
+    The bell rang.
+    """
+
+    times: int
+
+
+class Stopped(NamedTuple):
+    """
+    The bell stopped.
+    """
+
+    times: int
+
+
+def broken(event: object) -> None:
+    message = "oops"
+    raise RuntimeError(message)
+
+
+class Failures:
+    """
+    What was told of errors.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+
+    def __call__(self, error: Exception, *, component: str) -> None:
+        self.seen.append((str(error), component))
+
+
+def test_a_broken_observer_does_not_silence_the_others() -> None:
+    """
+    Every observer hears about an event, even if one before it raises.
+    """
+    heard: list[object] = []
+    failures = Failures()
+    hub = Hub(on_error=failures)
+    hub.subscribe(Rang, broken)
+    hub.subscribe(Rang, heard.append)
+
+    hub.emit(Rang(1))
+    hub.emit(Rang(2))
+
+    assert [Rang(1), Rang(2)] == heard
+    assert [("oops", broken.__module__)] * 2 == failures.seen
+
+
+def test_events_go_to_observers_of_their_own_type() -> None:
+    """
+    Two events of equal content are still two kinds of event.
+    """
+    heard: list[object] = []
+    hub = Hub(on_error=Failures())
+    hub.subscribe(Stopped, heard.append)
+
+    hub.emit(Rang(1))
+
+    assert ([], False, True) == (heard, hub.wants(Rang), hub.wants(Stopped))
+
+
+def test_errors_are_counted_every_time_and_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    An observer that fails on every task does not flood the log.
+    """
+    counted: list[str] = []
+    errors = ErrorLog(counted.append)
+
+    with caplog.at_level(logging.ERROR, "celery_obs"):
+        for _ in range(5):
+            errors(ValueError("x"), component="logs")
+        errors(KeyError("x"), component="logs")
+
+    assert (["logs"] * 6, 2) == (counted, len(caplog.records))
+
+
+def test_nothing_that_goes_wrong_while_telling_gets_out() -> None:
+    """
+    A counter that fails, too, is the end of the story, not of the task.
+    """
+    errors = ErrorLog(broken)
+
+    errors(ValueError("x"), component="logs")
+
+    assert callable(errors)
