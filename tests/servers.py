@@ -347,7 +347,9 @@ class RabbitMQServer:
 
     def _environment(self) -> dict[str, str]:
         config = self._directory / "rabbitmq.conf"
-        config.write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\nvm_memory_high_watermark.absolute = 512MB\ndisk_free_limit.absolute = 1MB\n")
+        config.write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nvm_memory_high_watermark.absolute = 512MB\ndisk_free_limit.absolute = 1MB\n"
+        )
         (self._directory / "plugins").write_text("[].\n")
         return {
             "PATH": os.environ["PATH"],

@@ -1,3 +1,3 @@
 """
-Tests with real servers and real workers.
+Tests on real servers and real workers.
 """
