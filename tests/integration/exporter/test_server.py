@@ -22,8 +22,8 @@ import httpx
 import pytest
 import redis
 
-from ...certificates import Authority
-from ...servers import RabbitMQServer, RedisServer, free_port, kombu_connection, wait_until
+from tests.certificates import Authority
+from tests.servers import RabbitMQServer, RedisServer, free_port, kombu_connection, wait_until
 
 
 pytestmark = pytest.mark.integration
@@ -41,7 +41,7 @@ class Exporter:
         self.log = log
         self.url = f"{scheme}://127.0.0.1:{self.port}"
         with log.open("wb") as sink:
-            self.process = subprocess.Popen(  # noqa: S603 -- fixed command.
+            self.process = subprocess.Popen(
                 [*_COMMAND, "--web.listen-address", f"127.0.0.1:{self.port}", *options], stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
             )
         wait_until(lambda: "Serving on" in self.said or self.process.poll() is not None, what="the exporter")
@@ -85,7 +85,10 @@ def test_every_path_answers(tmp_path: Path) -> None:
     with running(tmp_path) as exporter, httpx.Client(base_url=exporter.url, trust_env=False) as client:
         text = client.get("/metrics", headers={"Accept-Encoding": "identity"})
         openmetrics = client.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"})
-        statuses = {path: client.get(path).status_code for path in ("/", "/health", "/-/healthy", "/live", "/-/ready", "/ready", "/startup", "/none")}
+        statuses = {
+            path: client.get(path).status_code
+            for path in ("/", "/health", "/-/healthy", "/live", "/-/ready", "/ready", "/startup", "/none")
+        }
         head = client.head("/metrics")
         posted = client.post("/metrics")
         health = client.get("/health").json()
@@ -337,9 +340,7 @@ def test_bad_options_are_refused_in_one_paragraph(tmp_path: Path, options: list[
     """
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = [option.format(taken=taken.getsockname()[1]) for option in options]
-        ended = subprocess.run(  # noqa: S603 -- fixed command.
-            [*_COMMAND, "--metrics-dir", str(tmp_path), *words], capture_output=True, text=True, timeout=30, check=False
-        )
+        ended = subprocess.run([*_COMMAND, "--metrics-dir", str(tmp_path), *words], capture_output=True, text=True, timeout=30, check=False)
 
     assert 2 == ended.returncode, ended.stderr
     assert ended.stderr.startswith("Error: ")
@@ -352,7 +353,7 @@ def test_options_come_from_the_environment_too(tmp_path: Path) -> None:
     """
     CELERY_OBS_ and the option's name.
     """
-    ended = subprocess.run(  # noqa: S603 -- fixed command.
+    ended = subprocess.run(
         [*_COMMAND],
         capture_output=True,
         text=True,
@@ -386,7 +387,7 @@ def test_the_exporter_loads_no_celery_and_nothing_of_the_worker() -> None:
         " or m.startswith(('celery_obs.worker', 'celery_obs.sync', 'celery_obs.plugin'))))"
     )
 
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 -- fixed command.
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert "[]\n" == shown.stdout
 

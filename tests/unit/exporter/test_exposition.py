@@ -30,7 +30,7 @@ _PROMETHEUS_2 = "application/openmetrics-text;version=1.0.0;q=0.75,application/o
         ("APPLICATION/OpenMetrics-Text ; Version=1.0.0", True),
     ],
 )
-def test_the_format_follows_the_accept_header(accept: str, expected: bool) -> None:  # noqa: FBT001 -- a table.
+def test_the_format_follows_the_accept_header(accept: str, expected: bool) -> None:
     """
     OpenMetrics goes to who asks for it at least as much as for text.
     """
@@ -39,9 +39,17 @@ def test_the_format_follows_the_accept_header(accept: str, expected: bool) -> No
 
 @pytest.mark.parametrize(
     ("accepted", "expected"),
-    [("", False), ("gzip", True), ("gzip;q=0", False), ("deflate, gzip;q=0.5", True), ("*", True), ("*, gzip;q=0", False), ("identity", False)],
+    [
+        ("", False),
+        ("gzip", True),
+        ("gzip;q=0", False),
+        ("deflate, gzip;q=0.5", True),
+        ("*", True),
+        ("*, gzip;q=0", False),
+        ("identity", False),
+    ],
 )
-def test_gzip_goes_to_who_takes_it(accepted: str, expected: bool) -> None:  # noqa: FBT001 -- a table.
+def test_gzip_goes_to_who_takes_it(accepted: str, expected: bool) -> None:
     """
     Weights count, and a weight of 0 means no.
     """

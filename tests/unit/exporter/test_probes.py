@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.exporter.collectors.queues import QueuesCollector, page_of
-from celery_obs.exporter.discovery import Discovery, parse_names
+from celery_obs.exporter.discovery import Discovery
 from celery_obs.exporter.probes import QueueReading, mask, probe_for
 from celery_obs.exporter.probes.redis import connect, due_at
 from celery_obs.exporter.scrape import InternalErrors
@@ -162,20 +163,25 @@ def test_an_announcement_survives_the_way_through_redis(announcement: QueueAnnou
 
 @pytest.mark.parametrize(
     "written",
-    ["", "null", "[]", "{}", '{"seen": "x"}', '{"seen": true}', '{"seen": NaN}', '{"seen": 1e400}', '{"seen": 1, "sep": 3}', '{"seen": 1, "priority_steps": []}', "[" * 100_000],
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        '{"seen": "x"}',
+        '{"seen": true}',
+        '{"seen": NaN}',
+        '{"seen": 1e400}',
+        '{"seen": 1, "sep": 3}',
+        '{"seen": 1, "priority_steps": []}',
+        "[" * 100_000,
+    ],
 )
 def test_what_is_no_announcement_is_passed_over(written: str) -> None:
     """
     Anybody can write to Redis.
     """
     assert decode_queue(written) is None
-
-
-def test_names_on_the_command_line_are_divided_by_commas() -> None:
-    """
-    Blanks, doubles and empty names are dropped.
-    """
-    assert ("a", "b c") == parse_names(" a,b c,,a, ")
 
 
 def test_unknown_numbers_are_absent_and_ages_never_negative() -> None:

@@ -17,8 +17,7 @@ import pytest
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.exporter.web_config import Passwords, WebConfigFile, load
-
-from ...certificates import Authority
+from tests.certificates import Authority
 
 
 _HASH = "$2b$04$" + "a" * 53
@@ -54,9 +53,8 @@ def test_a_full_configuration(directory: Path) -> None:
                 min_version: TLS13, max_version: TLS13, cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256],
                 prefer_server_cipher_suites: false, curve_preferences: [CurveP256]}
 http_server_config: {http2: false, headers: {X-Frame-Options: deny, Strict-Transport-Security: max-age=60}}
-basic_auth_users: {prometheus: %s}
-"""
-            % _HASH,
+basic_auth_users: {prometheus: HASH}
+""".replace("HASH", _HASH),
         )
     )
 
@@ -181,7 +179,12 @@ def test_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     passwords = Passwords()
     calls: list[bytes] = []
     real = bcrypt.checkpw
-    monkeypatch.setattr(bcrypt, "checkpw", lambda password, hashed: calls.append(password) or real(password, hashed))
+
+    def checked(password: bytes, hashed: bytes) -> bool:
+        calls.append(password)
+        return real(password, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", checked)
 
     assert passwords.check("u", b"right", users)
     assert not passwords.check("u", b"wrong", users)
