@@ -21,9 +21,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 __all__ = ["RabbitMQServer", "RedisServer", "free_port", "kombu_connection", "missing", "wait_until"]
@@ -88,9 +92,7 @@ class _Process:
         self._gone = False
         with log.open("ab") as sink:
             # A session of its own, so that a Ctrl-C in the terminal reaches the test only, which then stops its servers in order.
-            self._child = subprocess.Popen(  # noqa: S603 -- fixed commands.
-                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=env, start_new_session=True
-            )
+            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=env, start_new_session=True)
 
     @property
     def pid(self) -> int:
@@ -249,7 +251,7 @@ class RedisServer:
         except redis.exceptions.RedisError:
             return False
 
-    def __enter__(self) -> RedisServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -267,7 +269,7 @@ class RabbitMQServer:
     """
 
     user = "guest"
-    password = "guest"  # noqa: S105 -- what RabbitMQ allows on loopback out of the box.
+    password = "guest"
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -386,7 +388,7 @@ class RabbitMQServer:
             with contextlib.suppress(Exception):
                 connection.close()
 
-    def __enter__(self) -> RabbitMQServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

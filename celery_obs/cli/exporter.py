@@ -10,7 +10,7 @@ import sys
 
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -21,8 +21,12 @@ __all__ = ["exporter"]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True})
-@click.option("--metrics-dir", type=click.Path(path_type=Path), envvar="CELERY_OBS_METRICS_DIR", help="Where the workers write. [default: as theirs]")
-@click.option("--redis-url", default="", envvar="CELERY_OBS_REDIS_URL", show_default="the broker's, if Redis", help="Where workers announce queues.")
+@click.option(
+    "--metrics-dir", type=click.Path(path_type=Path), envvar="CELERY_OBS_METRICS_DIR", help="Where the workers write. [default: as theirs]"
+)
+@click.option(
+    "--redis-url", default="", envvar="CELERY_OBS_REDIS_URL", show_default="the broker's, if Redis", help="Where workers announce queues."
+)
 @click.option("--broker-url", default="", envvar="CELERY_OBS_BROKER_URL", show_default="none", help="Broker to ask about queues.")
 @click.option("--queues", default="", envvar="CELERY_OBS_QUEUES", show_default="announced ones", help="More queues, divided by commas.")
 @click.option(
@@ -34,7 +38,9 @@ __all__ = ["exporter"]
     show_default="127.0.0.1:19540",
     help="host:port; may be repeated.",
 )
-@click.option("--web.config.file", "web_config", type=click.Path(path_type=Path), envvar="CELERY_OBS_WEB_CONFIG_FILE", help="TLS, users, headers.")
+@click.option(
+    "--web.config.file", "web_config", type=click.Path(path_type=Path), envvar="CELERY_OBS_WEB_CONFIG_FILE", help="TLS, users, headers."
+)
 @click.option("--scope", type=click.Choice(["worker", "cluster", "all"]), default="all", envvar="CELERY_OBS_SCOPE", help="What to serve.")
 @click.option(
     "--multiproc-dir",
@@ -69,27 +75,22 @@ def exporter(
     """
     _log_to_stderr(log_level, log_format)
     try:
-        run, options_of = _load()
-        from celery_obs.exporter.discovery import parse_names  # noqa: PLC0415 -- after the check that the extra is there.
-
-        run(
-            options_of(
-                metrics_dir=metrics_dir,
-                redis_url=redis_url,
-                broker_url=broker_url,
-                queues=parse_names(queues),
-                addresses=addresses,
-                web_config=web_config,
-                scope=scope,
-                multiproc_dir=multiproc_dir,
-            )
+        _serve(
+            metrics_dir=metrics_dir,
+            redis_url=redis_url,
+            broker_url=broker_url,
+            queues=tuple(dict.fromkeys(name.strip() for name in queues.split(",") if name.strip())),
+            addresses=addresses,
+            web_config=web_config,
+            scope=scope,
+            multiproc_dir=multiproc_dir,
         )
     except CeleryObsError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
 
 
-def _load():  # type: ignore[no-untyped-def]
+def _serve(**options: Any) -> None:
     try:
         from celery_obs.exporter.server import Options, run  # noqa: PLC0415 -- the extra may be missing.
     except ModuleNotFoundError as error:
@@ -97,7 +98,7 @@ def _load():  # type: ignore[no-untyped-def]
             raise
         feature = "The exporter"
         raise MissingExtraError(feature, extra="exporter") from error
-    return run, Options
+    run(Options(**options))
 
 
 def _log_to_stderr(level: str, style: str) -> None:

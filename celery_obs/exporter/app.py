@@ -234,7 +234,9 @@ class _Guard:
             await send(message)
 
         if config.users and not await self._may_enter(Headers(scope=scope).get("authorization", ""), config.users):
-            answer = PlainTextResponse("Unauthorized\n", status_code=401, headers={"WWW-Authenticate": 'Basic realm="celery_obs", charset="UTF-8"'})
+            answer = PlainTextResponse(
+                "Unauthorized\n", status_code=401, headers={"WWW-Authenticate": 'Basic realm="celery_obs", charset="UTF-8"'}
+            )
             await answer(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)

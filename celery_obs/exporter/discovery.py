@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["Discovery", "QueueNames", "parse_names"]
+__all__ = ["Discovery", "QueueNames"]
 
 
 MOST_QUEUES = 10_000
@@ -76,10 +76,3 @@ class Discovery:
         Return the announcements known so far, by queue.
         """
         return self._announced
-
-
-def parse_names(text: str) -> tuple[str, ...]:
-    """
-    Read the names of ``--queues``: divided by commas, blanks around them ignored.
-    """
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

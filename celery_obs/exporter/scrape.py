@@ -137,9 +137,7 @@ class Lane(Generic[T]):
         on_error: Told of every exception of the job, in the job's thread.
     """
 
-    def __init__(
-        self, name: str, job: Callable[[], T], *, on_error: Callable[[Exception], None], clock: Clock = time.monotonic
-    ) -> None:
+    def __init__(self, name: str, job: Callable[[], T], *, on_error: Callable[[Exception], None], clock: Clock = time.monotonic) -> None:
         self._name = name
         self._job = job
         self._on_error = on_error

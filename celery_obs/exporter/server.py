@@ -166,7 +166,9 @@ def parse_address(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > _LAST_PORT or (":" in host and not bracketed):
-        message = f"--web.listen-address is {address!r}. Expected host:port, such as 127.0.0.1:19540, [::1]:19540, or :19540 for all interfaces."
+        message = (
+            f"--web.listen-address is {address!r}. Expected host:port, such as 127.0.0.1:19540, [::1]:19540, or :19540 for all interfaces."
+        )
         raise ConfigurationError(message)
     return (host[1:-1] if bracketed else host), int(port)
 
@@ -196,7 +198,9 @@ def listen(address: str) -> socket.socket:
         import errno
 
         reason = errno.errorcode.get(error.errno or 0, "")
-        message = f"Cannot listen on {address} ({os.strerror(error.errno or 0)}). {advice.get(reason, 'Choose another --web.listen-address.')}"
+        message = (
+            f"Cannot listen on {address} ({os.strerror(error.errno or 0)}). {advice.get(reason, 'Choose another --web.listen-address.')}"
+        )
         raise ConfigurationError(message) from error
 
 

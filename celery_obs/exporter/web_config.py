@@ -19,11 +19,15 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from celery_obs.exceptions import ConfigurationError, MissingExtraError
 
 from .scrape import InternalErrors
+
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 __all__ = ["Passwords", "Tls", "WebConfig", "WebConfigFile", "load"]
@@ -110,7 +114,7 @@ def load(path: Path) -> WebConfig:
     top = reader.mapping("", _parse(path), ("tls_server_config", "http_server_config", "basic_auth_users"))
     http = reader.mapping("http_server_config", top.get("http_server_config") or {}, ("http2", "headers"))
     if reader.boolean("http_server_config.http2", http.get("http2", False)):
-        reader.refuse("http_server_config.http2", True, "false, because this exporter speaks HTTP/1.1 only")
+        reader.refuse("http_server_config.http2", "true", "false, because this exporter speaks HTTP/1.1 only")
     tls = top.get("tls_server_config")
     return WebConfig(
         tls=_tls(reader, tls) if tls else None,
@@ -157,21 +161,26 @@ class WebConfigFile:
 
     def _tls_now(self) -> ssl.SSLContext:
         tls = self.current().tls
-        assert tls is not None, "A reload cannot turn TLS off."
+        if tls is None:
+            message = "A reload cannot turn TLS off."
+            raise AssertionError(message)
         return tls.context
 
     def _reload(self) -> None:
         try:
             fresh = load(self._path)
-            if (fresh.tls is None) != (self._config.tls is None):
-                message = f"{self._path} turns TLS {'off' if fresh.tls is None else 'on'}, which takes a restart of the exporter."
-                raise ConfigurationError(message)
+            self._refuse_another_kind(fresh)
         except (ConfigurationError, OSError) as error:
             self._errors.count("web_config")
             log.error("The changed web configuration is not used, the one before stays in force. %s", error)  # noqa: TRY400 -- the message is for people.
         else:
             self._config = fresh
             log.info("The web configuration %s was read again.", self._path)
+
+    def _refuse_another_kind(self, fresh: WebConfig) -> None:
+        if (fresh.tls is None) != (self._config.tls is None):
+            message = f"{self._path} turns TLS {'off' if fresh.tls is None else 'on'}, which takes a restart of the exporter."
+            raise ConfigurationError(message)
 
     def _look(self) -> tuple[object, ...]:
         files = (self._path, *(self._config.tls.files if self._config.tls is not None else ()))
@@ -185,8 +194,8 @@ class _FollowingContext(ssl.SSLContext):
 
     _now: Callable[[], ssl.SSLContext]
 
-    def __new__(cls, now: Callable[[], ssl.SSLContext]) -> _FollowingContext:
-        made: _FollowingContext = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+    def __new__(cls, now: Callable[[], ssl.SSLContext]) -> Self:
+        made = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
         made._now = now
         return made
 
@@ -250,14 +259,13 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def refuse(self, key: str, got: object, expected: str, *, hint: str = "") -> None:
+    def refuse(self, key: str, got: object, expected: str, *, hint: str = "") -> NoReturn:
         message = f"{self._path}: {key or 'the file'} is {got!r}. Expected {expected}.{hint}"
         raise ConfigurationError(message)
 
     def mapping(self, key: str, value: object, known: tuple[str, ...] = ()) -> dict[str, Any]:
         if not isinstance(value, dict):
             self.refuse(key, value, f"a mapping of {', '.join(known)}" if known else "a mapping")
-            raise AssertionError
         for name in value:
             if known and name not in known:
                 near = difflib.get_close_matches(str(name), known, n=1)
@@ -281,7 +289,6 @@ class _Reader:
     def texts(self, key: str, value: object) -> list[str]:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             self.refuse(key, value, "a list of texts")
-            raise AssertionError
         return value
 
     def choice(self, key: str, value: object, known: Mapping[str, Any]) -> Any:
@@ -372,7 +379,9 @@ def _tls(reader: _Reader, written: object) -> Tls:
     _ciphers(reader, given, context)
     allowed = reader.texts(f"{key}.client_allowed_sans", given.get("client_allowed_sans") or [])
     if allowed and context.verify_mode == ssl.CERT_NONE:
-        reader.refuse(f"{key}.client_allowed_sans", allowed, "client_auth_type RequireAndVerifyClientCert or VerifyClientCertIfGiven beside it")
+        reader.refuse(
+            f"{key}.client_allowed_sans", allowed, "client_auth_type RequireAndVerifyClientCert or VerifyClientCertIfGiven beside it"
+        )
     return Tls(context=context, allowed_names=frozenset(allowed), files=tuple(files))
 
 
@@ -408,7 +417,9 @@ def _certificate(reader: _Reader, given: Mapping[str, Any], context: ssl.SSLCont
         except (ssl.SSLError, OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             reader.refuse(
-                f"{key}.cert_file and key_file", reason, "a PEM certificate with its chain, and the private key that belongs to it, not encrypted"
+                f"{key}.cert_file and key_file",
+                reason,
+                "a PEM certificate with its chain, and the private key that belongs to it, not encrypted",
             )
 
 
@@ -427,7 +438,9 @@ def _clients(reader: _Reader, given: Mapping[str, Any], context: ssl.SSLContext,
     if has_authority and mode == ssl.CERT_NONE:
         reader.refuse(f"{key}.client_auth_type", wanted, "RequireAndVerifyClientCert or VerifyClientCertIfGiven beside client_ca_file")
     if mode != ssl.CERT_NONE and not has_authority:
-        reader.refuse(f"{key}.client_ca_file", None, f"the authority that signed the clients' certificates, because client_auth_type is {wanted}")
+        reader.refuse(
+            f"{key}.client_ca_file", None, f"the authority that signed the clients' certificates, because client_auth_type is {wanted}"
+        )
     if has_authority:
         try:
             context.load_verify_locations(cafile=authority, cadata=authority_text or None)

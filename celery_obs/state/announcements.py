@@ -69,7 +69,7 @@ def decode_queue(written: str) -> QueueAnnouncement | None:
         return None
     if not isinstance(data, dict):
         return None
-    seen = data.get("seen")
+    seen: Any = data.get("seen")
     steps = data.get("priority_steps", DEFAULT_PRIORITY_STEPS)
     texts = {name: data.get(name, default) for name, default in _TEXTS.items()}
     if not _is_time(seen) or not _are_steps(steps) or not all(isinstance(text, str) for text in texts.values()):

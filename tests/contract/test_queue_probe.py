@@ -13,8 +13,7 @@ import pytest
 from kombu import Exchange, Queue
 
 from celery_obs.exporter.probes import QueueProbe, probe_for
-
-from ..servers import RabbitMQServer, RedisServer, kombu_connection, wait_until
+from tests.servers import RabbitMQServer, RedisServer, kombu_connection, wait_until
 
 
 pytestmark = pytest.mark.integration
@@ -81,7 +80,8 @@ def arguments(broker: Broker, request: pytest.FixtureRequest) -> dict[str, str]:
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
-    return "q-" + request.node.name.replace("[", "-").replace("]", "").replace(" ", "-")
+    node: str = request.node.name
+    return "q-" + node.replace("[", "-").replace("]", "").replace(" ", "-")
 
 
 def test_the_depth_is_the_number_of_waiting_messages(broker: Broker, arguments: dict[str, str], name: str) -> None:

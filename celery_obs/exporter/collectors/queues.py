@@ -68,11 +68,7 @@ def page_of(readings: Mapping[str, QueueReading], *, now: float) -> Page:
             family(vocabulary.CONSUMERS, (((queue,), reading.consumers) for queue, reading in by_name if reading.consumers is not None)),
             family(
                 vocabulary.OLDEST_MESSAGE_AGE,
-                (
-                    ((queue,), max(0.0, now - reading.oldest_due_at))
-                    for queue, reading in by_name
-                    if reading.oldest_due_at is not None
-                ),
+                (((queue,), max(0.0, now - reading.oldest_due_at)) for queue, reading in by_name if reading.oldest_due_at is not None),
             ),
         ]
     )

@@ -363,9 +363,9 @@ class _Merge:
                 buckets[without].setdefault(float(bound), []).extend(values)
         for labels, by_bound in buckets.items():
             so_far: list[float] = []
-            for bound in sorted(by_bound):
-                so_far += by_bound[bound]
-                family.add_sample(f"{family.name}_bucket", {**dict(labels), "le": floatToGoString(bound)}, fsum(so_far))
+            for edge in sorted(by_bound):
+                so_far += by_bound[edge]
+                family.add_sample(f"{family.name}_bucket", {**dict(labels), "le": floatToGoString(edge)}, fsum(so_far))
             family.add_sample(f"{family.name}_count", dict(labels), fsum(so_far))
 
 

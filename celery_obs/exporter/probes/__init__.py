@@ -23,7 +23,9 @@ Announced = Callable[[], Mapping[str, QueueAnnouncement]]
 Returns what workers announced so far, by queue.
 """
 
-_REDIS_SCHEMES: Final = frozenset({"redis", "rediss", "redis+socket", "rediss+socket", "unix", "sentinel", "valkey", "valkeys", "valkey+socket"})
+_REDIS_SCHEMES: Final = frozenset(
+    {"redis", "rediss", "redis+socket", "rediss+socket", "unix", "sentinel", "valkey", "valkeys", "valkey+socket"}
+)
 _AMQP_SCHEMES: Final = frozenset({"amqp", "amqps", "pyamqp"})
 
 
@@ -138,9 +140,7 @@ def probe_for(url: str, *, announced: Announced | None = None, transport_options
     if scheme.partition("+")[0] not in known:
         near = difflib.get_close_matches(scheme, known, n=1)
         hint = f" Did you mean {near[0]}://?" if near else ""
-        message = (
-            f"The broker URL {mask(url)!r} has the scheme {scheme!r}, which is not one of a transport of kombu's.{hint} Known are {', '.join(known)}."
-        )
+        message = f"The broker URL {mask(url)!r} has the scheme {scheme!r}, which is not one of a transport of kombu's.{hint} Known are {', '.join(known)}."
         raise ConfigurationError(message)
     return GenericProbe(url, transport_options=options)
 

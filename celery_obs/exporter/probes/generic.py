@@ -37,8 +37,9 @@ class GenericProbe:
         except (ImportError, AttributeError, KeyError) as error:
             message = f"The broker URL {mask(url)!r} needs a kombu transport that cannot be loaded: {error}. Install the packages that kombu names for it."
             raise ConfigurationError(message) from error
-        channel = getattr(transport, "Channel", None)
-        if not (isinstance(channel, type) and issubclass(channel, Channel)) or channel._size is Channel._size:  # noqa: SLF001 -- kombu has no public way.
+        channel: Any = getattr(transport, "Channel", None)
+        is_virtual = isinstance(channel, type) and issubclass(channel, Channel)
+        if not is_virtual or channel._size is Channel._size:  # noqa: SLF001 -- kombu has no public way.
             message = f"The broker URL {mask(url)!r} has a transport that cannot tell how many messages wait. Leave --broker-url away to go without queue metrics."
             raise ConfigurationError(message)
         self._url = url

@@ -157,7 +157,9 @@ class RedisProbe:
             return {}
         depths, bindings = self._depths(layouts)
         known = {
-            queue for queue, layout in layouts.items() if layout.announced or any(depths[queue].values()) or _is_bound(queue, bindings[queue], layout.sep)
+            queue
+            for queue, layout in layouts.items()
+            if layout.announced or any(depths[queue].values()) or _is_bound(queue, bindings[queue], layout.sep)
         }
         known |= self._bound_elsewhere({queue: layout for queue, layout in layouts.items() if queue not in known})
         existing = {queue: layouts[queue] for queue in queues if queue in known}
@@ -284,9 +286,10 @@ class RedisProbe:
         """
         Return the ends of all unacknowledged messages, fetched page by page.
         """
-        if int(self._client.hlen(key)) > MOST_UNACKED:  # type: ignore[arg-type]  # Typed for asyncio as well.
-            return self._too_many()
-        tags = list(self._client.hkeys(key))  # type: ignore[arg-type]  # The same.
+        if int(self._client.hlen(key)) > MOST_UNACKED:
+            self._say_too_many()
+            return None
+        tags = list(self._client.hkeys(key))
         tails: list[bytes] = []
         for _ in range(_UNACKED_ROUNDS):
             if len(tails) >= len(tags):
@@ -298,9 +301,10 @@ class RedisProbe:
             except _response_error() as error:
                 self._without_scripts(error)
                 return None
-        return self._too_many()
+        self._say_too_many()
+        return None
 
-    def _too_many(self) -> None:
+    def _say_too_many(self) -> None:
         if not self._too_many_said:
             self._too_many_said = True
             log.warning(
@@ -378,7 +382,7 @@ def connect(url: str, transport_options: Mapping[str, Any] | None = None) -> Cli
 def _connect_sentinel(url: str, options: Mapping[str, Any], common: Mapping[str, Any]) -> Client:
     from redis.sentinel import Sentinel
 
-    master = options.get("master_name") or dict(parse_qsl(urlsplit(url.split(";")[-1]).query)).get("master_name")
+    master = options.get("master_name") or dict(parse_qsl(urlsplit(url.rsplit(";", maxsplit=1)[-1]).query)).get("master_name")
     if not master:
         message = (
             f"The broker URL {mask(url)!r} leads to Sentinel, which needs the name of the master. "
@@ -418,9 +422,7 @@ def _tls(query: Mapping[str, str]) -> dict[str, Any]:
         raise ConfigurationError(message)
     given["ssl_cert_reqs"] = levels[wanted.lower()]
     # With redis-py, the check of the name is a setting of its own, and the two have to agree.
-    given["ssl_check_hostname"] = (
-        levels[wanted.lower()] is not ssl.CERT_NONE and query.get("ssl_check_hostname", "true").lower() != "false"
-    )
+    given["ssl_check_hostname"] = levels[wanted.lower()] is not ssl.CERT_NONE and query.get("ssl_check_hostname", "true").lower() != "false"
     return given
 
 

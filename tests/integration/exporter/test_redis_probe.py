@@ -20,8 +20,7 @@ from celery_obs.exporter.probes import QueueReading
 from celery_obs.exporter.probes.redis import RedisProbe, connect
 from celery_obs.state import keys
 from celery_obs.state.announcements import QueueAnnouncement, encode_queue
-
-from ...servers import RedisServer, kombu_connection
+from tests.servers import RedisServer, kombu_connection
 
 
 pytestmark = pytest.mark.integration
@@ -67,7 +66,13 @@ def _read(server: RedisServer, queue: str = "q", **options: Any) -> QueueReading
 
 
 def _publish(connection: Any, queue: str = "q", *, priority: int = 0, stamp: float | None = None, **more: Any) -> None:
-    headers = {"task": "t", "id": "1", "argsrepr": "()", **({} if stamp is None else {"celery_obs_published": stamp}), **more.pop("headers", {})}
+    headers = {
+        "task": "t",
+        "id": "1",
+        "argsrepr": "()",
+        **({} if stamp is None else {"celery_obs_published": stamp}),
+        **more.pop("headers", {}),
+    }
     with connection.Producer() as producer:
         producer.publish([[], {}, {}], exchange=more.pop("exchange", ""), routing_key=queue, headers=headers, priority=priority, **more)
 
@@ -76,7 +81,7 @@ def test_depth_by_priority_step(server: RedisServer, client: Any) -> None:
     """
     Messages of a priority count in the step that kombu put them in, and all of them in the depth.
     """
-    steps = {"priority_steps": [0, 2, 5], "sep": ":"}
+    steps: dict[str, Any] = {"priority_steps": [0, 2, 5], "sep": ":"}
     with kombu_connection(server.url, **steps) as connection:
         for priority in (0, 1, 2, 4, 9):
             _publish(connection, priority=priority)
@@ -170,7 +175,9 @@ def test_many_unacked_messages_are_read_page_by_page(server: RedisServer, client
     assert 1206 == _read(server).unacked
 
 
-def test_too_many_unacked_messages_are_not_counted_and_said_once(server: RedisServer, client: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_too_many_unacked_messages_are_not_counted_and_said_once(
+    server: RedisServer, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """
     Beyond the limit the number is absent rather than dear.
     """

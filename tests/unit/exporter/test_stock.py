@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -45,12 +46,15 @@ def _writes(draw: st.DrawFn) -> list[Write]:
         if kind == "counter":
             made.append((f"counter_{pid}.db", mmap_key("hits", "hits_total", ["who"], [label], "Hits."), value, 0.0))
         elif kind == "summary":
-            for part in ("_count", "_sum"):
-                made.append((f"summary_{pid}.db", mmap_key("size", f"size{part}", ["who"], [label], "Sizes."), value, 0.0))
+            made += [
+                (f"summary_{pid}.db", mmap_key("size", f"size{part}", ["who"], [label], "Sizes."), value, 0.0)
+                for part in ("_count", "_sum")
+            ]
         elif kind == "histogram":
             made.append((f"histogram_{pid}.db", mmap_key("wait", "wait_sum", ["who"], [label], "Waits."), value, 0.0))
             made += [
-                (f"histogram_{pid}.db", mmap_key("wait", "wait_bucket", ["who", "le"], [label, bound], "Waits."), value, 0.0) for bound in _BOUNDS
+                (f"histogram_{pid}.db", mmap_key("wait", "wait_bucket", ["who", "le"], [label, bound], "Waits."), value, 0.0)
+                for bound in _BOUNDS
             ]
         else:
             mode = draw(st.sampled_from(_MODES))
