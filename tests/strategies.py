@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from celery_obs.vocabulary.spec import Metric
+from celery_obs.vocabulary.spec import Kind, Metric
 
 
 __all__ = ["counts", "label_values", "metrics", "portions"]
@@ -28,7 +28,8 @@ def metrics(draw: st.DrawFn) -> Metric:
     """
     A well-formed metric of any kind.
     """
-    kind = draw(st.sampled_from(["counter", "gauge", "histogram"]))
+    kinds: list[Kind] = ["counter", "gauge", "histogram"]
+    kind = draw(st.sampled_from(kinds))
     name = draw(st.sampled_from(["alpha", "beta", "gamma"])) + ("_total" if kind == "counter" else "")
     labels = tuple(draw(st.lists(st.sampled_from(["task", "queue", "state"]), unique=True, max_size=3)))
     buckets = tuple(sorted(draw(st.sets(st.floats(0.001, 1000), min_size=1, max_size=5)))) if kind == "histogram" else ()

@@ -86,7 +86,7 @@ def _broker(url: str | None) -> Finding:
 
     shown = mask(url)
     try:
-        with Connection(url, connect_timeout=_PATIENCE) as connection:  # type: ignore[no-untyped-call]  # kombu has no annotations there.
+        with Connection(url, connect_timeout=_PATIENCE) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=_PATIENCE)
             connection.default_channel.close()
     except Exception as error:  # noqa: BLE001 -- every transport raises its own.

@@ -127,7 +127,8 @@ class _Cell:
         self.pair = pair
         self.started = word(STARTED, pair)
         self.outcomes = {
-            state: _Outcome(word(FINISHED, (*pair, state)), word(metrics.runtime, (*pair, state)), state in FINAL_STATES) for state in _USUAL_STATES
+            state: _Outcome(word(FINISHED, (*pair, state)), word(metrics.runtime, (*pair, state)), state in FINAL_STATES)
+            for state in _USUAL_STATES
         }
         self.wait = word(metrics.wait, pair)
         self.attempts = word(ATTEMPTS, pair)
@@ -249,7 +250,14 @@ class AttemptMeter:
 
     # Those two are written for speed: words of the record are spelled as numbers, which this line holds to the format.
     assert (Header.WORDS, Record.ATTEMPT, Record.CELL, Record.STARTED_AT, Record.RETRIES, Record.DUE_AT) == (32, 1, 2, 3, 4, 5)  # noqa: S101
-    assert (Record.STARTED_BEFORE, Record.OUTCOME_LANE, Record.OUTCOME_BEFORE, Phase.ANNOUNCED, Phase.RUNNING, Phase.FINISHING) == (6, 7, 8, 1, 2, 3)  # noqa: S101
+    assert (Record.STARTED_BEFORE, Record.OUTCOME_LANE, Record.OUTCOME_BEFORE, Phase.ANNOUNCED, Phase.RUNNING, Phase.FINISHING) == (
+        6,
+        7,
+        8,
+        1,
+        2,
+        3,
+    )  # noqa: S101
 
     def _outcome(self, cell: _Cell, state: TaskState) -> _Outcome:
         pair = cell.pair

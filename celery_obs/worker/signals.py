@@ -114,7 +114,12 @@ class Receivers:
             if facts.get("is_eager") or (self._ignored and self._ignores(task.name)):
                 return
             event = translate.started(
-                facts, task=task.name, task_id=task_id, queue=self._queues.of(facts.get("delivery_info")), now=time(), complain=self._complain
+                facts,
+                task=task.name,
+                task_id=task_id,
+                queue=self._queues.of(facts.get("delivery_info")),
+                now=time(),
+                complain=self._complain,
             )
             facts[_ATTEMPT] = (event, perf_counter())
             self._hub.emit(event)

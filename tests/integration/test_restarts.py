@@ -62,5 +62,5 @@ def test_recycled_children_count_on(worker: Worker, client: Celery, metrics: Met
         client.send_task("observed.succeed")
 
     settle_at({"success": 30}, lambda: metrics.states("succeed"))
-    settle_at(True, lambda: (metrics.find("celery_worker_process_restarts_total", reason="recycled") or 0) >= 8)
+    wait_until(lambda: (metrics.find("celery_worker_process_restarts_total", reason="recycled") or 0) >= 8, what="the restarts to be told")
     assert len(list(worker.metrics_dir.glob("w1@test.v1/slot-*"))) == 3

@@ -75,7 +75,11 @@ class WorkersCollector:
         self._last.update(readings)
         everything = [*readings, *failed, *gone]
         self._merged.update([NodeNumbers(node.layout, reading.lanes) for node, reading in everything])
-        files = FileCounts(*(sum(column) for column in zip(*(reading.files for _, reading in everything), strict=True))) if everything else FileCounts()
+        files = (
+            FileCounts(*(sum(column) for column in zip(*(reading.files for _, reading in everything), strict=True)))
+            if everything
+            else FileCounts()
+        )
         files = files._replace(corrupt=files.corrupt + bad_folders + len(self._nodes) - len(readings), unsupported=unsupported)
         return self._page([*self._gauges(readings), _file_states(files)])
 
@@ -88,7 +92,9 @@ class WorkersCollector:
         try:
             names = sorted(entry.name for entry in self._metrics_dir.iterdir())
         except OSError as exc:
-            message = f"The metrics directory {self._metrics_dir} cannot be read: {exc.strerror}. It has to be the one that the workers write to."
+            message = (
+                f"The metrics directory {self._metrics_dir} cannot be read: {exc.strerror}. It has to be the one that the workers write to."
+            )
             raise ConfigurationError(message) from exc
         bad = unsupported = 0
         present = set()
@@ -195,7 +201,8 @@ class WorkersCollector:
             if family.samples:
                 head, open_head = self._head(family.metric)
                 body = [
-                    f"{family.metric.name}{labels_text(family.metric.labels, values)} {value!r}" for values, value in sorted(family.samples.items())
+                    f"{family.metric.name}{labels_text(family.metric.labels, values)} {value!r}"
+                    for values, value in sorted(family.samples.items())
                 ]
                 text.append(head)
                 text += body

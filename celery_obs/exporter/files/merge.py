@@ -198,7 +198,9 @@ def _choose(nodes: Iterable[NodeNumbers]) -> tuple[dict[str, Metric], set[str]]:
         newest = {family.name: family for family in node.layout.families if family.kind != "gauge"}
         for name, metric in newest.items():
             chosen.setdefault(name, metric)
-        conflicts.update(family.name for family in node.layout.families if family.name in chosen and not _can_merge(family, chosen[family.name]))
+        conflicts.update(
+            family.name for family in node.layout.families if family.name in chosen and not _can_merge(family, chosen[family.name])
+        )
     return dict(sorted(chosen.items())), conflicts
 
 

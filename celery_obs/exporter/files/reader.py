@@ -297,16 +297,16 @@ class NodeReader:
                     there[int(number)] = entry.inode()
                 elif entry.name.endswith(".bad"):
                     self._set_aside += 1
-        for number in self._slots.keys() - there.keys():
-            view = self._slots.pop(number)
+        for gone in self._slots.keys() - there.keys():
+            view = self._slots.pop(gone)
             self._keep(view)
             view.close()
-        for number, inode in there.items():
-            known = self._slots.get(number)
+        for place, inode in there.items():
+            known = self._slots.get(place)
             if known is None:
-                known = self._slots[number] = _SlotView(number)
+                known = self._slots[place] = _SlotView(place)
             if known.inode != inode:
-                known.open(self.folder / f"slot-{number}", inode)
+                known.open(self.folder / f"slot-{place}", inode)
 
     def _reopened(self, view: _SlotView) -> _SlotView:
         """

@@ -86,14 +86,18 @@ def write_stock_files(folder: Path, tasks: list[str], numbers: list[list[int]]) 
             for offset, bound in enumerate((*map(str, TIMES.buckets), "+Inf")):
                 key = mmap_key(TIMES.name, f"{TIMES.name}_bucket", ["task", "le"], [task, bound], TIMES.help)
                 times.write_value(key, float(lanes[at + offset]), 0.0)
-            times.write_value(mmap_key(TIMES.name, f"{TIMES.name}_sum", ["task"], [task], TIMES.help), float(lanes[at + len(TIMES.buckets) + 1]), 0.0)
+            times.write_value(
+                mmap_key(TIMES.name, f"{TIMES.name}_sum", ["task"], [task], TIMES.help), float(lanes[at + len(TIMES.buckets) + 1]), 0.0
+            )
         hits.close()
         times.close()
 
 
 @given(processes())
 @settings(max_examples=40)
-def test_the_merge_agrees_with_the_official_collector(tmp_path_factory: pytest.TempPathFactory, content: tuple[list[str], list[list[int]]]) -> None:
+def test_the_merge_agrees_with_the_official_collector(
+    tmp_path_factory: pytest.TempPathFactory, content: tuple[list[str], list[list[int]]]
+) -> None:
     """
     On equal content our samples are those of prometheus_client's MultiProcessCollector, value for value.
     """
@@ -101,7 +105,7 @@ def test_the_merge_agrees_with_the_official_collector(tmp_path_factory: pytest.T
     folder = tmp_path_factory.mktemp("stock")
     write_stock_files(folder, tasks, numbers)
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]  # prometheus_client's.
+    MultiProcessCollector(registry, path=str(folder))
     layout = layout_of(*[(HITS, (task,)) for task in tasks], *[(TIMES, (task,)) for task in tasks])
 
     ours = Merge().samples(*[NodeNumbers(layout, lanes) for lanes in numbers])
@@ -184,7 +188,9 @@ def test_histograms_whose_buckets_changed_are_merged_without_counting_early() ->
     """
     old = Metric(kind="histogram", name=TIMES.name, help=TIMES.help, labels=TIMES.labels, buckets=(0.05, 0.5, 20.0))
 
-    merged = Merge().samples(NodeNumbers(layout_of((TIMES, ("t",))), [1, 0, 0, 0, 7]), NodeNumbers(layout_of((old, ("t",)), layout_id=2), [1, 1, 1, 1, 9]))
+    merged = Merge().samples(
+        NodeNumbers(layout_of((TIMES, ("t",))), [1, 0, 0, 0, 7]), NodeNumbers(layout_of((old, ("t",)), layout_id=2), [1, 1, 1, 1, 9])
+    )
 
     buckets = {dict(labels)["le"]: value for (name, labels), value in merged.items() if name.endswith("_bucket")}
     assert {"0.1": 2, "1.0": 3, "10.0": 3, "+Inf": 5} == buckets

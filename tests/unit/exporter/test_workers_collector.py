@@ -37,7 +37,9 @@ class Sidecar:
     def samples(self) -> dict[tuple[str, str], float]:
         text = self.collector.collect().text
         return {
-            (sample.name, ",".join(sorted(sample.labels.values()))): sample.value for family in parse_text(text) for sample in family.samples
+            (sample.name, ",".join(sorted(sample.labels.values()))): sample.value
+            for family in parse_text(text)
+            for sample in family.samples
         }
 
     def published(self) -> float | None:

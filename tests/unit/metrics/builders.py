@@ -16,7 +16,9 @@ from celery_obs.vocabulary.tasks import FINISHED, STARTED, STATES, TaskFinished,
 __all__ = ["finished", "lane", "meter", "phase", "recorder", "started", "states"]
 
 
-def recorder(folder: Path, *, number: int | None = 1, attempts: int = 1, node: str = "w@h", label_limit: int = 200, lane_limit: int = 1 << 18) -> Recorder:
+def recorder(
+    folder: Path, *, number: int | None = 1, attempts: int = 1, node: str = "w@h", label_limit: int = 200, lane_limit: int = 1 << 18
+) -> Recorder:
     """
     A recorder in a pool process of the worker *node*.
     """
@@ -38,7 +40,9 @@ def meter(recorder: Recorder) -> AttemptMeter:
     return made
 
 
-def started(task: str = "t", queue: str = "q", task_id: str = "id-1", retries: int = 0, wait: float | None = 0.2, due_at: float | None = 99.0) -> TaskStarted:
+def started(
+    task: str = "t", queue: str = "q", *, task_id: str = "id-1", retries: int = 0, wait: float | None = 0.2, due_at: float | None = 99.0
+) -> TaskStarted:
     """
     An attempt that begins at second 100.
     """
@@ -46,7 +50,13 @@ def started(task: str = "t", queue: str = "q", task_id: str = "id-1", retries: i
 
 
 def finished(
-    opened: TaskStarted, state: TaskState = "success", runtime: float = 0.5, latency: float | None = 1.5, exception: str = "", entry: str = ""
+    opened: TaskStarted,
+    state: TaskState = "success",
+    *,
+    runtime: float = 0.5,
+    latency: float | None = 1.5,
+    exception: str = "",
+    entry: str = "",
 ) -> TaskFinished:
     """
     The end of an attempt.
@@ -68,7 +78,7 @@ def states(recorder: Recorder, task: str = "t", queue: str = "q") -> dict[str, i
     """
     Return how the attempts of a task ended, starts included.
     """
-    found = {state: lane(recorder, FINISHED, task, queue, state) for state in STATES}
+    found: dict[str, int] = {state: lane(recorder, FINISHED, task, queue, state) for state in STATES}
     found["started"] = lane(recorder, STARTED, task, queue)
     return {state: count for state, count in found.items() if count}
 

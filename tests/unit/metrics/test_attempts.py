@@ -4,9 +4,13 @@ Counting attempts: once each, through a death at any store.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import signal
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +21,7 @@ from celery_obs.metrics.attempts import AttemptMeter
 from celery_obs.metrics.format import Phase
 from celery_obs.metrics.recorder import Recorder
 from celery_obs.vocabulary.ourselves import DROPPED
+from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import ATTEMPTS, FAILURES, LATENCY, QUEUE_WAIT, RUNTIME, AttemptDoomed, AttemptInterrupted, TaskState
 
 from .builders import finished, lane, meter, phase, recorder, started, states
@@ -33,12 +38,12 @@ class Tripwire:
     Words of memory that kill whoever stores into them once too often.
     """
 
-    def __init__(self, words: memoryview, fuse: list[int]) -> None:
+    def __init__(self, words: Any, fuse: list[int]) -> None:
         self._words = words
         self._fuse = fuse
 
-    def __getitem__(self, index: int) -> float:
-        return self._words[index]  # type: ignore[no-any-return]  # int or float, as the view has it.
+    def __getitem__(self, index: int) -> Any:
+        return self._words[index]
 
     def __setitem__(self, index: int, value: float) -> None:
         if not self._fuse[0]:
@@ -55,8 +60,7 @@ def wire(at: Recorder, fuse: list[int]) -> None:
     Let every store into the recorder's slot burn down *fuse*.
     """
     assert at.slot is not None
-    at.slot.words = Tripwire(at.slot.words, fuse)  # type: ignore[assignment]  # behaves as far as it is used.
-    at.slot.floats = Tripwire(at.slot.floats, fuse)  # type: ignore[assignment]  # likewise.
+    _wire_slot(at.slot, fuse)
     at.epoch = object()
 
 
@@ -110,11 +114,9 @@ def test_settling_may_itself_be_killed_at_any_store(tmp_path: Path) -> None:
         live_until_killed(folder, first)
         heir = recorder(folder)
         AttemptMeter(heir)
-        heir.on_claim.insert(0, lambda _, slot, fuse=second: _wire_slot(slot, fuse))
-        try:
+        heir.on_claim.insert(0, lambda _, slot: _wire_slot(slot, [second]))  # noqa: B023 -- called in this round.
+        with contextlib.suppress(KilledError):
             heir.open()
-        except KilledError:
-            pass
 
         last = recorder(folder)
         meter(last)
@@ -124,10 +126,9 @@ def test_settling_may_itself_be_killed_at_any_store(tmp_path: Path) -> None:
         assert begun == sum(seen.values()), f"killed before store {first}, heir before store {second}"
 
 
-def _wire_slot(slot: object, fuse: int) -> None:
-    burning = [fuse]
-    slot.words = Tripwire(slot.words, burning)  # type: ignore[attr-defined]  # a slot.
-    slot.floats = Tripwire(slot.floats, burning)  # type: ignore[attr-defined]  # a slot.
+def _wire_slot(slot: Any, fuse: list[int]) -> None:
+    slot.words = Tripwire(slot.words, fuse)
+    slot.floats = Tripwire(slot.floats, fuse)
 
 
 @given(outcomes=st.lists(st.sampled_from(["success", "failure", "retry", "ignored", "rejected"]), max_size=20))
@@ -150,17 +151,17 @@ def test_states_add_up_to_starts(tmp_path_factory: pytest.TempPathFactory, outco
     assert len(outcomes) == sum(observed(at, RUNTIME, "t", "q", outcome) for outcome in set(outcomes))
 
 
-def observed(at: Recorder, metric: object, *values: str) -> int:
+def observed(at: Recorder, metric: Metric, *values: str) -> int:
     """
     Return how many values a histogram took in.
     """
     assert at.node is not None
     assert at.slot is not None
-    place = at.node.layout.place(metric, values)  # type: ignore[arg-type]  # a metric.
+    place = at.node.layout.place(metric, values)
     if place is None:
         return 0
     first = at.slot.lanes_at + place
-    return int(sum(at.slot.words[first : first + len(metric.buckets) + 1]))  # type: ignore[attr-defined]  # a metric.
+    return int(sum(at.slot.words[first : first + len(metric.buckets) + 1]))
 
 
 def test_values_land_in_their_buckets_and_sums_are_exact(tmp_path: Path) -> None:
@@ -342,9 +343,6 @@ def test_the_sweep_settles_dead_slots_and_leaves_living_ones_alone(tmp_path: Pat
     """
     The main process counts what a dead child was at; it does not touch a slot whose owner lives.
     """
-    import os
-    import signal
-
     child_lives, release = os.pipe()
     main = recorder(tmp_path, number=0, attempts=0)
     judging = meter(main)

@@ -92,7 +92,7 @@ def test_wrong_labels_are_counted_and_raise_nothing(at: Recorder, labels: dict[s
     """
     sold = declared.counter("sold_total", "How many?", labels=["shop"])
 
-    sold.inc(**labels)
+    sold.inc(1, **labels)
 
     assert 1 == lane(at, DROPPED, "bad_value")
 
@@ -103,7 +103,7 @@ def test_without_setup_nothing_is_recorded() -> None:
     """
     declared.counter("lonely_total", "Anybody?").inc()
 
-    assert declared._declared.pop("lonely_total")
+    assert "lonely_total" == declared._declared.pop("lonely_total").name
 
 
 def test_a_name_means_one_thing(at: Recorder) -> None:

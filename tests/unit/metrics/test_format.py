@@ -76,7 +76,9 @@ def test_lanes_follow_one_another_by_width() -> None:
     assert len(RUNTIME.buckets) + 2 == width(RUNTIME) == layout.place(FINISHED, ("t", "q", "success"))
 
 
-@pytest.mark.parametrize("bad", [b"garbage\n", b"[99, 'x']\n", b'{"name": "x"}\n', b"[0, 1]\n", b"[0]\n", b"null\n", b"\xff\xfe\n", b"[-1]\n"])
+@pytest.mark.parametrize(
+    "bad", [b"garbage\n", b"[99, 'x']\n", b'{"name": "x"}\n', b"[0, 1]\n", b"[0]\n", b"null\n", b"\xff\xfe\n", b"[-1]\n"]
+)
 def test_a_line_that_makes_no_sense_is_passed_over_by_everybody(bad: bytes) -> None:
     """
     A torn or damaged line moves no lane, so that all readers still agree.

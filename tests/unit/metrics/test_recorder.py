@@ -255,7 +255,9 @@ def refuse(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_switches_metrics_off_with_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_switches_metrics_off_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """
     Without room for a slot nothing is recorded, nothing is raised, and the log says so once.
     """
@@ -271,7 +273,9 @@ def test_a_full_disk_switches_metrics_off_with_one_line(tmp_path: Path, monkeypa
     assert "No space left on device" in record.getMessage()
 
 
-def test_without_room_for_new_series_the_known_ones_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_room_for_new_series_the_known_ones_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """
     A disk that fills up later costs new series only.
     """

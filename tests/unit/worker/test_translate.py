@@ -23,12 +23,12 @@ from celery_obs.worker.translate import BAD_HEADER, IMPLAUSIBLE_STAMP, Binding, 
 NOW = 1_800_000_000.0
 
 
-def begin(complaints: list[str] | None = None, **facts: Any) -> TaskStarted:
+def begin(facts: dict[str, Any] | None = None, complaints: list[str] | None = None) -> TaskStarted:
     """
     Translate the start of an attempt at `NOW`.
     """
     heard = complaints if complaints is not None else []
-    return translate.started(facts, task="t", task_id="id", queue="q", now=NOW, complain=heard.append)
+    return translate.started(facts or {}, task="t", task_id="id", queue="q", now=NOW, complain=heard.append)
 
 
 def at(seconds: float) -> str:
@@ -39,7 +39,7 @@ def test_the_wait_is_start_less_publish() -> None:
     """
     A task that was published 12 seconds ago has waited 12 seconds.
     """
-    assert 12.0 == begin(**{headers.PUBLISHED: NOW - 12}).wait
+    assert 12.0 == begin({headers.PUBLISHED: NOW - 12}).wait
 
 
 @pytest.mark.parametrize("eta", [at(-2), at(-2).replace("+00:00", "Z"), at(-2).removesuffix("+00:00")])
@@ -47,14 +47,14 @@ def test_time_before_the_eta_is_no_wait(eta: str) -> None:
     """
     A task that was asked for at a time has waited since then; a time without a zone is UTC.
     """
-    assert 2.0 == begin(**{headers.PUBLISHED: NOW - 60, "eta": eta}).wait
+    assert 2.0 == begin({headers.PUBLISHED: NOW - 60, "eta": eta}).wait
 
 
 def test_a_negative_wait_is_told_as_clock_skew() -> None:
     """
     A start before its publish says that clocks disagree: the wait is 0, and that is marked.
     """
-    event = begin(**{headers.PUBLISHED: NOW + 5})
+    event = begin({headers.PUBLISHED: NOW + 5})
 
     assert (0.0, True) == (event.wait, event.clock_skewed)
 
@@ -65,7 +65,7 @@ def test_without_a_stamp_there_is_no_wait() -> None:
     """
     complaints: list[str] = []
 
-    assert (None, None, []) == (begin(complaints).wait, begin(complaints).due_at, complaints)
+    assert (None, None, []) == (begin({}, complaints).wait, begin({}, complaints).due_at, complaints)
 
 
 @pytest.mark.parametrize("stamp", ["soon", "", math.nan, math.inf, -1, 0, {}, [], True, "1" * 100, 10**400, b"1"])
@@ -75,7 +75,7 @@ def test_a_stamp_that_is_no_time_is_counted_and_ignored(stamp: object) -> None:
     """
     complaints: list[str] = []
 
-    event = begin(complaints, **{headers.PUBLISHED: stamp})
+    event = begin({headers.PUBLISHED: stamp}, complaints)
 
     assert (None, 1) == (event.wait, len(complaints))
     assert complaints[0] in {BAD_HEADER, IMPLAUSIBLE_STAMP}
@@ -88,17 +88,22 @@ def test_a_stamp_of_a_lying_clock_never_reaches_a_sum(stamp: float) -> None:
     """
     complaints: list[str] = []
 
-    event = begin(complaints, **{headers.PUBLISHED: stamp})
+    event = begin({headers.PUBLISHED: stamp}, complaints)
 
     assert (None, True) == (event.wait, IMPLAUSIBLE_STAMP in complaints or BAD_HEADER in complaints)
 
 
-@given(facts=st.dictionaries(st.sampled_from([headers.PUBLISHED, headers.DUE, "eta", "retries"]), st.none() | st.text() | st.integers() | st.floats() | st.binary() | st.lists(st.integers())))
+@given(
+    facts=st.dictionaries(
+        st.sampled_from([headers.PUBLISHED, headers.DUE, "eta", "retries"]),
+        st.none() | st.text() | st.integers() | st.floats() | st.binary() | st.lists(st.integers()),
+    )
+)
 def test_any_header_values_make_a_sound_event(facts: dict[str, Any]) -> None:
     """
     Whatever a message says, retries are a small whole number and waits are bounded.
     """
-    event = begin(**facts)
+    event = begin(facts)
 
     assert 0 <= event.retries < 10**6
     assert event.wait is None or 0 <= event.wait < translate.LONGEST_WAIT
@@ -109,7 +114,7 @@ def test_nested_headers_are_found() -> None:
     """
     Stamps that protocol 1 or sentry-sdk put one level down are read there.
     """
-    assert 3.0 == begin(headers={headers.PUBLISHED: NOW - 3}).wait
+    assert 3.0 == begin({"headers": {headers.PUBLISHED: NOW - 3}}).wait
 
 
 class Task:
@@ -124,13 +129,20 @@ def end(state: str, retval: object = None, retries: int = 0, task: type[Task] = 
     """
     Translate the end of an attempt.
     """
-    opened = begin(retries=retries, **{headers.DUE: NOW - 7})
+    opened = begin({"retries": retries, headers.DUE: NOW - 7})
     return translate.finished(opened, state=state, retval=retval, runtime=0.5, task=task(), entry="")
 
 
 @pytest.mark.parametrize(
     ("state", "expected"),
-    [("SUCCESS", "success"), ("FAILURE", "failure"), ("RETRY", "retry"), ("IGNORED", "ignored"), ("REJECTED", "rejected"), ("CUSTOM", "failure")],
+    [
+        ("SUCCESS", "success"),
+        ("FAILURE", "failure"),
+        ("RETRY", "retry"),
+        ("IGNORED", "ignored"),
+        ("REJECTED", "rejected"),
+        ("CUSTOM", "failure"),
+    ],
 )
 def test_every_state_of_celery_has_one_of_ours(state: str, expected: str) -> None:
     """
@@ -155,7 +167,9 @@ class RetryOf:
         self.exc = exc
 
 
-@pytest.mark.parametrize(("retval", "name"), [(RetryOf(KeyError("x")), "KeyError"), (RetryOf("KeyError('x')"), "KeyError"), (RetryOf(None), "RetryOf")])
+@pytest.mark.parametrize(
+    ("retval", "name"), [(RetryOf(KeyError("x")), "KeyError"), (RetryOf("KeyError('x')"), "KeyError"), (RetryOf(None), "RetryOf")]
+)
 def test_a_retry_names_what_made_it(retval: object, name: str) -> None:
     """
     The reason of a retry is the class of the exception behind it.
@@ -193,7 +207,9 @@ def test_queues_are_found_by_exchange_and_routing_key(exchange: str | None, rout
     Default, direct, topic and fanout exchanges are resolved to the queue's name; the digits of delayed delivery are taken off.
     """
     found = names(
-        Binding("orders", "shop", "topic", "order.new"), Binding("paid", "shop", "topic", "order.#.paid"), Binding("everybody", "news", "fanout", "")
+        Binding("orders", "shop", "topic", "order.new"),
+        Binding("paid", "shop", "topic", "order.#.paid"),
+        Binding("everybody", "news", "fanout", ""),
     ).of({"exchange": exchange, "routing_key": routing_key})
 
     assert queue == found
