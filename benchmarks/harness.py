@@ -204,7 +204,13 @@ def show(report: Report) -> None:
     cells = [report.columns, *[tuple(map(_cell, row)) for row in report.rows]]
     widths = [max(len(row[at]) for row in cells) for at in range(len(report.columns))]
     for number, row in enumerate(cells):
-        print("| " + " | ".join(cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))) + " |")
+        print(
+            "| "
+            + " | ".join(
+                cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            + " |"
+        )
         if number == 0:
             print("|" + "|".join("-" * (width + 2) if at == 0 else "-" * (width + 1) + ":" for at, width in enumerate(widths)) + "|")
     print()

@@ -55,14 +55,21 @@ def measure(*, quick: bool) -> Report:
     base = "no receivers"
     empty = taken.above("two empty receivers", base)
     rows = [
-        (name, taken.median(name), taken.least(name), taken.above(name, base), taken.least(name) - taken.least(base), taken.above(name, base) / empty)
+        (
+            name,
+            taken.median(name),
+            taken.least(name),
+            taken.above(name, base),
+            taken.least(name) - taken.least(base),
+            taken.above(name, base) / empty,
+        )
         for name in variants
     ]
     added = taken.above("celery_obs", base)
     return Report(
         name="hooks",
         title="prerun + postrun on a traced no-op task",
-        columns=("variant", "task, median µs", "task, min µs", "added, median µs", "added, min µs", "× empty"),
+        columns=("variant", "task, median µs", "task, min µs", "added, median µs", "added, min µs", "times empty"),
         rows=rows,
         limits=[
             Limit(what="added by celery_obs", measured=added, bound=8.0, unit="µs"),

@@ -37,9 +37,16 @@ def measure(*, quick: bool) -> Report:
     return Report(
         name="publish",
         title="before_task_publish + after_task_publish",
-        columns=("variant", "median µs", "min µs", "added, median µs", "added, min µs", "× empty"),
+        columns=("variant", "median µs", "min µs", "added, median µs", "added, min µs", "times empty"),
         rows=[
-            (name, taken.median(name), taken.least(name), taken.above(name, base), taken.least(name) - taken.least(base), taken.above(name, base) / empty)
+            (
+                name,
+                taken.median(name),
+                taken.least(name),
+                taken.above(name, base),
+                taken.least(name) - taken.least(base),
+                taken.above(name, base) / empty,
+            )
             for name in variants
         ],
         limits=[Limit(what="added by celery_obs", measured=taken.above("celery_obs", base), bound=4.0, unit="µs")],
@@ -60,11 +67,15 @@ def _timed(connected: Callable[[], Any], batch: int) -> Callable[[], float]:
         plain = {name: value for name, value in request(0, 0.0).items() if not name.startswith("celery_obs")}
         messages = [dict(plain) for _ in range(batch)]
         with connected():
-            before(sender=TASK, body=body, exchange="", routing_key=QUEUE, declare=[], headers=dict(plain), properties={}, retry_policy=policy)
+            before(
+                sender=TASK, body=body, exchange="", routing_key=QUEUE, declare=[], headers=dict(plain), properties={}, retry_policy=policy
+            )
             after(sender=TASK, body=body, headers=dict(plain), exchange="", routing_key=QUEUE)
             began = time.perf_counter()
             for headers in messages:
-                before(sender=TASK, body=body, exchange="", routing_key=QUEUE, declare=[], headers=headers, properties={}, retry_policy=policy)
+                before(
+                    sender=TASK, body=body, exchange="", routing_key=QUEUE, declare=[], headers=headers, properties={}, retry_policy=policy
+                )
                 after(sender=TASK, body=body, headers=headers, exchange="", routing_key=QUEUE)
             return (time.perf_counter() - began) / batch * MICRO
 
