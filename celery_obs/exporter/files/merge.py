@@ -76,7 +76,7 @@ class MergedText:
     def __init__(self, *, on_conflict: Callable[[str], object], on_decrease: Callable[[], object]) -> None:
         self._on_conflict = on_conflict
         self._on_decrease = on_decrease
-        self._shape: tuple[tuple[int, int], ...] = ()
+        self._shape: tuple[tuple[int, int], ...] | None = None
         self._families: list[_Family] = []
         self._routes: list[list[int]] = []
         self._cells: list[int] = []
