@@ -192,7 +192,8 @@ class Plugin:
             latency=_with_buckets(LATENCY, settings.latency_buckets),
         )
         self.recorder.on_claim.append(self._count_restart)  # After the attempts: settling them may tell why.
-        MetricsObserver(self.recorder, attempts=self.attempts).subscribe(self.hub)
+        for event_type, observer in MetricsObserver(self.recorder, attempts=self.attempts).subscriptions():
+            self.hub.subscribe(event_type, observer)
         self.errors.count = self.recorder.count_error
         declared.connect(self.recorder)
 
@@ -221,7 +222,9 @@ class Plugin:
         for app in self.apps:
             for queue in list(app.amqp.queues.values()):
                 exchange = queue.exchange
-                yield Binding(queue.name, exchange.name if exchange else "", exchange.type if exchange else "direct", queue.routing_key or "")
+                yield Binding(
+                    queue.name, exchange.name if exchange else "", exchange.type if exchange else "direct", queue.routing_key or ""
+                )
 
     def after_fork(self) -> None:
         """

@@ -1,3 +1,3 @@
 """
-To be written.
+The demo: a whole installation on one machine, for a look.
 """

@@ -97,9 +97,9 @@ def family(metric: Metric, samples: Iterable[tuple[Sequence[str], float]]) -> Fa
 
 def render(families: Iterable[Family]) -> Page:
     """
-    Write *families* in both formats.
+    Write *families* in both formats; one without samples is left out.
     """
-    registry = _Families(families)
+    registry = _Families(family for family in families if family.samples)
     return Page(
         text=as_text(registry).decode(),
         openmetrics=as_openmetrics(registry).decode().removesuffix(_END_OF_OPENMETRICS),

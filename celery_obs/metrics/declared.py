@@ -12,6 +12,7 @@ Without `celery_obs.setup` nothing is recorded.  Threads and forks: safe.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 
@@ -98,10 +99,8 @@ class _Declared:
 
 
 def _drop(recorder: Recorder) -> None:
-    try:
+    with contextlib.suppress(Exception):  # Nothing is left to try.
         recorder.count(DROPPED, ("bad_value",))
-    except Exception:  # noqa: BLE001, S110 -- nothing is left to try.
-        pass
 
 
 class Counter(_Declared):
@@ -256,7 +255,7 @@ def histogram(
 
 def _declare(kind: type[_Kind], metric: Metric) -> _Kind:
     known = CATALOGUE.get(metric.name) or _declared.setdefault(metric.name, metric)
-    if known != metric:
+    if known != metric or metric.name in CATALOGUE:
         message = f"A metric called {metric.name} exists already:\n  {known}\nand this one differs:\n  {metric}\nGive it another name."
         raise ValueError(message)
     return kind(metric)

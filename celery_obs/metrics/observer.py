@@ -4,7 +4,9 @@ The metrics observer: which numbers each event changes.
 
 from __future__ import annotations
 
-from celery_obs.hub import Hub
+from collections.abc import Callable, Iterable
+from typing import Any
+
 from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, BeatTicked, EntryFired, EntryScheduled
 from celery_obs.vocabulary.beat import HEARTBEAT as BEAT_HEARTBEAT
 from celery_obs.vocabulary.ourselves import DROPPED, ObservationDropped
@@ -49,22 +51,24 @@ class MetricsObserver:
         self._epoch: object = None
         self._words: dict[tuple[Metric, str, str], int] = {}
 
-    def subscribe(self, hub: Hub) -> None:
+    def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """
-        Ask *hub* for the events that change a number.
+        Return the events that change a number, each with what it does.
         """
-        hub.subscribe(TaskStarted, self._attempts.started)
-        hub.subscribe(TaskFinished, self._attempts.finished)
-        hub.subscribe(AttemptInterrupted, self._attempts.interrupted)
-        hub.subscribe(AttemptDoomed, self._attempts.doomed)
-        hub.subscribe(TaskPublished, self.published)
-        hub.subscribe(TaskReceived, self.received)
-        hub.subscribe(TaskDiscarded, self.discarded)
-        hub.subscribe(TaskRetried, self.retried)
-        hub.subscribe(ObservationDropped, self.dropped)
-        hub.subscribe(BeatTicked, self.beat_ticked)
-        hub.subscribe(EntryFired, self.entry_fired)
-        hub.subscribe(EntryScheduled, self.entry_scheduled)
+        return (
+            (TaskStarted, self._attempts.started),
+            (TaskFinished, self._attempts.finished),
+            (AttemptInterrupted, self._attempts.interrupted),
+            (AttemptDoomed, self._attempts.doomed),
+            (TaskPublished, self.published),
+            (TaskReceived, self.received),
+            (TaskDiscarded, self.discarded),
+            (TaskRetried, self.retried),
+            (ObservationDropped, self.dropped),
+            (BeatTicked, self.beat_ticked),
+            (EntryFired, self.entry_fired),
+            (EntryScheduled, self.entry_scheduled),
+        )
 
     def published(self, event: TaskPublished) -> None:
         """

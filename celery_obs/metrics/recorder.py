@@ -80,7 +80,13 @@ class Recorder:
     """
 
     def __init__(
-        self, metrics_dir: Path, *, identify: Callable[[], Identity], label_limit: int = 200, lane_limit: int = 1 << 18, gauge_limit: int = 1024
+        self,
+        metrics_dir: Path,
+        *,
+        identify: Callable[[], Identity],
+        label_limit: int = 200,
+        lane_limit: int = 1 << 18,
+        gauge_limit: int = 1024,
     ) -> None:
         self.metrics_dir = metrics_dir
         self.identify = identify
@@ -273,8 +279,7 @@ class Recorder:
             return slot.gauges_at + place * Gauge.WORDS if place < slot.gauges else None
         if place + width(metric) > slot.lanes and not self._reserve(slot, node.layout.lanes):
             return None
-        if slot.words[Header.LANES_USED] < node.layout.lanes:
-            slot.words[Header.LANES_USED] = node.layout.lanes
+        slot.words[Header.LANES_USED] = max(slot.words[Header.LANES_USED], node.layout.lanes)
         return slot.lanes_at + place
 
     def _reserve(self, slot: Slot, lanes: int) -> bool:

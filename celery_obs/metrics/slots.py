@@ -61,8 +61,8 @@ def slot_numbers(folder: Path) -> Iterator[int]:
     """
     Go through the numbers of the slot files in a node's folder.
     """
-    for name in os.listdir(folder):
-        stem, _, number = name.partition("-")
+    for path in folder.iterdir():
+        stem, _, number = path.name.partition("-")
         if stem == "slot" and number.isdecimal():
             yield int(number)
 
@@ -114,7 +114,9 @@ class LayoutFile:
         families = dict.fromkeys(metric for metric, _ in wanted if self.layout.number(metric) is None)
         self._append(family_line(metric) for metric in families)
         self._append(
-            series_line(self._number(metric), values) for metric, values in dict.fromkeys(wanted) if self.layout.place(metric, values) is None
+            series_line(self._number(metric), values)
+            for metric, values in dict.fromkeys(wanted)
+            if self.layout.place(metric, values) is None
         )
 
     def _number(self, metric: Metric) -> int:
@@ -443,5 +445,3 @@ class Node:
             os.close(self._lock)
             self._lock = None
         self._owned.clear()
-
-

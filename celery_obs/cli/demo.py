@@ -1,0 +1,47 @@
+"""
+``celery-obs demo``: a whole installation on this machine, for a look.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+from pathlib import Path
+
+import click
+
+from celery_obs.exceptions import MissingExtraError
+
+
+__all__ = ["demo"]
+
+
+@click.command()
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=0, min_open=True),
+    envvar="CELERY_OBS_DEMO_DURATION",
+    help="Seconds after which it ends.  [default: at Ctrl-C]",
+)
+@click.option("--port", type=click.IntRange(1, 65535), envvar="CELERY_OBS_DEMO_PORT", help="Port of the exporter.  [default: a free one]")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="CELERY_OBS_DEMO_DIR",
+    help="Directory for logs and metric files; kept.  [default: a temporary one, removed]",
+)
+@click.pass_context
+def demo(ctx: click.Context, duration: float | None, port: int | None, directory: Path | None) -> None:
+    """
+    Run Redis, a worker, beat, an exporter and some load on this machine, and show the metrics.
+
+    Ends at Ctrl-C, and takes everything down.  Exit code 0 if everything came up and was scraped.
+    """
+    if importlib.util.find_spec("uvicorn") is None:
+        feature = "The demo's exporter"
+        raise MissingExtraError(feature, extra="demo")
+    from celery_obs.demo.run import run  # noqa: PLC0415 -- not needed to show help.
+
+    ctx.exit(run(duration=duration, port=port, directory=directory, out=sys.stdout))

@@ -1,0 +1,195 @@
+"""
+``celery-obs doctor``: one line per check, OK or what to do.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from celery_obs.exceptions import ConfigurationError
+from celery_obs.settings import load, mask, prepare_metrics_dir
+
+from .probe import Unreadable, heartbeats
+
+
+__all__ = ["Finding", "Surroundings", "doctor", "examine"]
+
+
+_PATIENCE = 3.0
+_TOLERATED_SKEW = 1.0
+_STALE = 30.0
+_EXTRAS = {
+    "exporter": ("starlette", "uvicorn", "yaml", "bcrypt"),
+    "tracing": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http", "opentelemetry.instrumentation.celery"),
+    "sentry": ("sentry_sdk",),
+    "oauth": ("authlib", "cryptography", "httpx"),
+}
+
+
+class Finding(NamedTuple):
+    """
+    What a check found.
+
+    Attributes:
+        verdict: ``OK``; ``FAIL``, with what to do; ``--`` where there was nothing to check.
+    """
+
+    verdict: str
+    name: str
+    text: str
+
+
+class Surroundings(NamedTuple):
+    """
+    What is to be checked.
+    """
+
+    metrics_dir: Path
+    redis_url: str | None
+    broker_url: str | None
+
+
+def examine(
+    surroundings: Surroundings, *, clock: Callable[[], float] = time.time, installed: Callable[[str], bool] | None = None
+) -> Iterator[Finding]:
+    """
+    Make all checks, one after the other; each answers within a few seconds.
+    """
+    yield _metrics_dir(surroundings.metrics_dir)
+    yield _broker(surroundings.broker_url)
+    yield from _redis(surroundings.redis_url, clock)
+    yield from _nodes(surroundings.metrics_dir, clock)
+    yield from _extras(installed or _is_installed)
+
+
+def _metrics_dir(path: Path) -> Finding:
+    try:
+        prepare_metrics_dir(path)
+    except ConfigurationError as error:
+        return Finding("FAIL", "metrics directory", str(error))
+    return Finding("OK", "metrics directory", f"{path}, owned by uid {path.stat().st_uid}, is writable by uid {os.geteuid()}.")
+
+
+def _broker(url: str | None) -> Finding:
+    name = "broker"
+    if not url:
+        return Finding("--", name, "not checked. Give --broker-url, or run celery -A proj obs doctor.")
+    from kombu.connection import Connection  # noqa: PLC0415 -- heavy, and needed here only.
+
+    shown = mask(url)
+    try:
+        with Connection(url, connect_timeout=_PATIENCE) as connection:  # type: ignore[no-untyped-call]  # kombu has no annotations there.
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=_PATIENCE)
+            connection.default_channel.close()
+    except Exception as error:  # noqa: BLE001 -- every transport raises its own.
+        problem = mask(str(error)) or type(error).__name__
+        return Finding("FAIL", name, f"cannot connect to {shown}: {problem}. Is it running, and are host, port and password right?")
+    return Finding("OK", name, f"{shown} answers.")
+
+
+def _redis(url: str | None, clock: Callable[[], float]) -> Iterator[Finding]:
+    if not url:
+        yield Finding("--", "redis", "none given, so cluster features are off. Give --redis-url to have them.")
+        return
+    from redis import Redis  # noqa: PLC0415 -- as above.
+
+    shown = mask(url)
+    try:
+        client = Redis.from_url(url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
+        try:
+            before = clock()
+            seconds, microseconds = _time_of(client)
+            after = clock()
+        finally:
+            client.close()
+    except Exception as error:  # noqa: BLE001 -- a bad URL is a ValueError, a dead server is Redis's own.
+        problem = mask(str(error))
+        yield Finding("FAIL", "redis", f"cannot use {shown}: {problem}. Is it running, and are host, port and password right?")
+        return
+    yield Finding("OK", "redis", f"{shown} answers in {(after - before) * 1000:.1f} ms.")
+    skew = seconds + microseconds / 1e6 - (before + after) / 2
+    if abs(skew) > _TOLERATED_SKEW:
+        direction = "ahead of" if skew > 0 else "behind"
+        advice = "Waiting times will be wrong by that much; synchronise the clocks (chrony or systemd-timesyncd)."
+        yield Finding("FAIL", "clock", f"Redis is {abs(skew):.1f} s {direction} this machine. {advice}")
+        return
+    yield Finding("OK", "clock", f"differs from that of Redis by {abs(skew):.3f} s.")
+
+
+def _time_of(client: Any) -> tuple[int, int]:
+    # Any: redis-py says that TIME may be awaitable, which it is not in this client.
+    seconds, microseconds = client.time()
+    return int(seconds), int(microseconds)
+
+
+def _nodes(metrics_dir: Path, clock: Callable[[], float]) -> Iterator[Finding]:
+    try:
+        beats = heartbeats(str(metrics_dir))
+    except Unreadable as problem:
+        yield Finding("--", "nodes", str(problem))
+        return
+    for beat in beats:
+        age = clock() - beat.touched_at
+        version = beat.facts.get("version")
+        runs = f", celery_obs {version}" if version else ""
+        facts = f"pid {beat.pid}{runs}, heartbeat {max(age, 0.0):.1f} s ago"
+        name = f"{beat.role} {beat.node}"
+        if age > _STALE:
+            advice = f"If it was taken away for good, remove its directory in {metrics_dir}; otherwise look at its log."
+            yield Finding("FAIL", name, f"{facts}, which is too long. {advice}")
+        elif not beat.ready:
+            yield Finding("FAIL", name, f"{facts}, not ready. Can it reach its broker?")
+        else:
+            yield Finding("OK", name, f"{facts}.")
+    if not any(beat.role == "beat" for beat in beats):
+        yield Finding("--", "beat", "no heartbeat of a beat here. Fine where beat runs elsewhere, or inside a worker (-B).")
+
+
+def _extras(installed: Callable[[str], bool]) -> Iterator[Finding]:
+    for extra, modules in _EXTRAS.items():
+        missing = [module for module in modules if not installed(module)]
+        if missing:
+            text = f"not installed ({', '.join(missing)}). To have it: pip install 'celery_obs[{extra}]'"
+            yield Finding("--", f"extra {extra}", text)
+        else:
+            yield Finding("OK", f"extra {extra}", "installed.")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@click.command()
+@click.option(
+    "--metrics-dir", envvar="CELERY_OBS_METRICS_DIR", help="Directory of the metric files.  [default: the app's, or your user's own]"
+)
+@click.option("--redis-url", envvar="CELERY_OBS_REDIS_URL", help="Redis of the cluster's state.  [default: the app's, or the broker]")
+@click.option("--broker-url", envvar="CELERY_OBS_BROKER_URL", help="The broker.  [default: the app's]")
+@click.pass_context
+def doctor(ctx: click.Context, metrics_dir: str | None, redis_url: str | None, broker_url: str | None) -> None:
+    """
+    Check the surroundings: one line per check, OK or what to do.
+
+    As "celery -A proj obs doctor" it takes the URLs from the app.
+    """
+    app = getattr(ctx.obj, "app", None)
+    given = {"metrics_dir": metrics_dir, "redis_url": redis_url}
+    settings = load(app.conf if app is not None else {}, os.environ, {name: value for name, value in given.items() if value})
+    broker = broker_url or (str(app.conf.broker_url or "") if app is not None else "") or None
+    redis = settings.redis_url or (broker if broker and broker.startswith(("redis://", "rediss://")) else None)
+    healthy = True
+    for finding in examine(Surroundings(settings.metrics_dir, redis, broker)):
+        click.echo(f"{finding.verdict:<4} {finding.name}: {finding.text}")
+        healthy = healthy and finding.verdict != "FAIL"
+    ctx.exit(0 if healthy else 1)

@@ -1,0 +1,126 @@
+"""
+The command ``exporter``: the sidecar.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from celery_obs.exceptions import CeleryObsError, MissingExtraError
+
+
+__all__ = ["exporter"]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True})
+@click.option("--metrics-dir", type=click.Path(path_type=Path), envvar="CELERY_OBS_METRICS_DIR", help="Where the workers write. [default: as theirs]")
+@click.option("--redis-url", default="", envvar="CELERY_OBS_REDIS_URL", show_default="the broker's, if Redis", help="Where workers announce queues.")
+@click.option("--broker-url", default="", envvar="CELERY_OBS_BROKER_URL", show_default="none", help="Broker to ask about queues.")
+@click.option("--queues", default="", envvar="CELERY_OBS_QUEUES", show_default="announced ones", help="More queues, divided by commas.")
+@click.option(
+    "--web.listen-address",
+    "addresses",
+    multiple=True,
+    default=("127.0.0.1:19540",),
+    envvar="CELERY_OBS_WEB_LISTEN_ADDRESS",
+    show_default="127.0.0.1:19540",
+    help="host:port; may be repeated.",
+)
+@click.option("--web.config.file", "web_config", type=click.Path(path_type=Path), envvar="CELERY_OBS_WEB_CONFIG_FILE", help="TLS, users, headers.")
+@click.option("--scope", type=click.Choice(["worker", "cluster", "all"]), default="all", envvar="CELERY_OBS_SCOPE", help="What to serve.")
+@click.option(
+    "--multiproc-dir",
+    type=click.Path(path_type=Path),
+    envvar=["CELERY_OBS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROC_DIR"],
+    help="prometheus_client files to serve, too.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="info",
+    envvar="CELERY_OBS_LOG_LEVEL",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", envvar="CELERY_OBS_LOG_FORMAT")
+def exporter(
+    *,
+    metrics_dir: Path | None,
+    redis_url: str,
+    broker_url: str,
+    queues: str,
+    addresses: tuple[str, ...],
+    web_config: Path | None,
+    scope: Literal["worker", "cluster", "all"],
+    multiproc_dir: Path | None,
+    log_level: str,
+    log_format: Literal["text", "json"],
+) -> None:
+    """
+    Serve /metrics beside a worker, until Ctrl-C or SIGTERM.
+
+    Every option is also an environment variable: CELERY_OBS_ and its name.
+    """
+    _log_to_stderr(log_level, log_format)
+    try:
+        run, options_of = _load()
+        from celery_obs.exporter.discovery import parse_names  # noqa: PLC0415 -- after the check that the extra is there.
+
+        run(
+            options_of(
+                metrics_dir=metrics_dir,
+                redis_url=redis_url,
+                broker_url=broker_url,
+                queues=parse_names(queues),
+                addresses=addresses,
+                web_config=web_config,
+                scope=scope,
+                multiproc_dir=multiproc_dir,
+            )
+        )
+    except CeleryObsError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+
+
+def _load():  # type: ignore[no-untyped-def]
+    try:
+        from celery_obs.exporter.server import Options, run  # noqa: PLC0415 -- the extra may be missing.
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn", "h11", "anyio"}:
+            raise
+        feature = "The exporter"
+        raise MissingExtraError(feature, extra="exporter") from error
+    return run, Options
+
+
+def _log_to_stderr(level: str, style: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if style == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # asyncio's words about its selector, and uvicorn's about its start, are no news to an operator.
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+class _JsonLines(logging.Formatter):
+    """
+    One JSON object a line.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "timestamp": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)

@@ -1,0 +1,265 @@
+"""
+The demo's course: bring everything up, show it, take everything down.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from celery_obs.exceptions import ConfigurationError
+
+from .processes import ChildFailedError, Household, free_port, wait_until
+from .redis_server import find_redis_server
+from .summary import Sample, has_task_metrics, read, render
+
+
+__all__ = ["Plan", "answers", "plan", "run", "show"]
+
+
+_PATIENCE = 30.0
+_REFRESH_ON_TTY = 1.0
+_REFRESH_IN_LOG = 5.0
+
+
+class Plan(NamedTuple):
+    """
+    What to start.
+
+    Attributes:
+        first: The server that all others need, by name and command.
+
+        others: What follows once it listens, by name, in order.
+
+        server_port: Where the first one listens.
+
+        url: Where to scrape.
+
+        environ: The environment of all.
+    """
+
+    first: tuple[str, Sequence[str]]
+    others: Mapping[str, Sequence[str]]
+    server_port: int
+    url: str
+    environ: Mapping[str, str]
+
+
+def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Plan:
+    """
+    Decide on programs, ports and environment.
+
+    Raises:
+        ConfigurationError: where there is no Redis server, or the port is taken.
+    """
+    server = find_redis_server()
+    listen = _checked_port(port) if port else free_port()
+    redis_port = free_port()
+    redis_url = f"redis://127.0.0.1:{redis_port}/0"
+    metrics_dir = directory / "metrics"
+    metrics_dir.mkdir(exist_ok=True)
+    celery = [sys.executable, "-m", "celery", "-A", "celery_obs.demo.app"]
+    exporter = [sys.executable, "-m", "celery_obs.cli", "exporter", "--web.listen-address", f"127.0.0.1:{listen}"]
+    ours = {
+        "CELERY_BROKER_URL": redis_url,
+        "CELERY_OBS_METRICS_DIR": str(metrics_dir),
+        "CELERY_OBS_REDIS_URL": redis_url,
+        "PYTHONUNBUFFERED": "1",
+    }
+    inherited = {name: value for name, value in environ.items() if not name.startswith(("CELERY_", "PROMETHEUS_MULTIPROC"))}
+    return Plan(
+        first=(
+            "redis",
+            [server, "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(directory)],
+        ),
+        others={
+            "exporter": [*exporter, "--metrics-dir", str(metrics_dir), "--redis-url", redis_url, "--broker-url", redis_url],
+            "worker": [*celery, "worker", "--pool", "prefork", "--concurrency", "4", "--hostname", "demo@%h", "--loglevel", "INFO"],
+            "beat": [*celery, "beat", "--schedule", str(directory / "beat-schedule"), "--pidfile", "", "--loglevel", "INFO"],
+            "load": [sys.executable, "-m", "celery_obs.demo.load"],
+        },
+        server_port=redis_port,
+        url=f"http://127.0.0.1:{listen}",
+        environ={**inherited, **ours},
+    )
+
+
+def _checked_port(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            message = (
+                f"The port {port} of 127.0.0.1 cannot be used ({error.strerror}). Name another one with --port, or none for any free one."
+            )
+            raise ConfigurationError(message) from error
+    return port
+
+
+def run(*, duration: float | None, port: int | None, directory: Path | None, out: TextIO) -> int:
+    """
+    Run the demo until it is interrupted or *duration* seconds are over.
+
+    Must be called in the main thread, because it listens to signals.
+
+    Returns:
+        0 if everything came up and task metrics were scraped, else 1.
+    """
+    with _stopping() as stop, _workplace(directory) as place:
+        return show(plan(place, port=port, environ=os.environ), place, duration=duration, stop=stop, out=out)
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    stop = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _workplace(directory: Path | None) -> Iterator[Path]:
+    if directory is not None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"The demo's directory {directory} cannot be made ({error.strerror}). Name another one with --dir."
+            raise ConfigurationError(message) from error
+        yield directory.absolute()
+        return
+    made = Path(tempfile.mkdtemp(prefix="celery_obs-demo-"))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def show(what: Plan, place: Path, *, duration: float | None, stop: threading.Event, out: TextIO) -> int:
+    """
+    Start *what*, show its metrics until *stop* is set or *duration* is over, and stop it.
+    """
+    deadline = None if duration is None else time.monotonic() + duration
+    seen = False
+    with Household(place, what.environ) as household:
+        try:
+            if _bring_up(what, household, stop=stop, out=out):
+                seen = _watch(what.url, household, deadline=deadline, stop=stop, out=out)
+        except ChildFailedError as error:
+            out.write(f"{error}\n")
+            return 1
+        finally:
+            out.write("Stopping ...\n")
+            out.flush()
+    out.write("Everything is stopped.\n" if seen else "Stopped before any task metric was scraped.\n")
+    return 0 if seen else 1
+
+
+def _bring_up(what: Plan, household: Household, *, stop: threading.Event, out: TextIO) -> bool:
+    name, command = what.first
+    household.start(name, command)
+    if not wait_until(_while_all_live(household, lambda: answers(what.server_port)), seconds=_PATIENCE, pause=stop.wait):
+        return _gave_up(name, stop)
+    for name, command in what.others.items():
+        household.start(name, command)
+    started = ", ".join((what.first[0], *what.others))
+    out.write(f"Started {started}.\nMetrics: {what.url}/metrics\nStatus:  {what.url}/\nStop with Ctrl-C.\n\n")
+    out.flush()
+    if not wait_until(_while_all_live(household, lambda: bool(_scrape(what.url))), seconds=_PATIENCE, pause=stop.wait):
+        return _gave_up("exporter", stop)
+    return True
+
+
+def _while_all_live(household: Household, done: Callable[[], bool]) -> Callable[[], bool]:
+    def check() -> bool:
+        household.check()
+        return done()
+
+    return check
+
+
+def _gave_up(name: str, stop: threading.Event) -> bool:
+    if stop.is_set():
+        return False
+    message = f"The demo's {name} did not answer within {_PATIENCE:.0f} s."
+    raise ChildFailedError(message)
+
+
+def _watch(url: str, household: Household, *, deadline: float | None, stop: threading.Event, out: TextIO) -> bool:
+    seen = False
+    give_up = time.monotonic() + _PATIENCE
+    screen = _Screen(out)
+    while True:
+        household.check()
+        samples = _scrape(url)
+        seen = seen or has_task_metrics(samples)
+        screen.show(render(samples, now=time.time()) if samples else ["the exporter does not answer"])
+        if not seen and time.monotonic() > give_up:
+            message = f"No task metric appeared at {url}/metrics within {_PATIENCE:.0f} s."
+            raise ChildFailedError(message)
+        # The first table is worth having soon; after that a line every few seconds is enough where nobody looks.
+        pause = screen.refresh if seen else _REFRESH_ON_TTY
+        if deadline is not None:
+            pause = min(pause, deadline - time.monotonic())
+        if (deadline is not None and pause <= 0) or stop.wait(pause):
+            return seen
+
+
+class _Screen:
+    """
+    Shows a table: in place on a terminal, else one after the other.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._in_place = out.isatty()
+        self._height = 0
+        self.refresh = _REFRESH_ON_TTY if self._in_place else _REFRESH_IN_LOG
+
+    def show(self, lines: Sequence[str]) -> None:
+        if self._in_place and self._height:
+            self._out.write(f"\x1b[{self._height}F\x1b[J")
+        self._out.write("\n".join(lines) + "\n")
+        if not self._in_place:
+            self._out.write("\n")
+        self._out.flush()
+        self._height = len(lines)
+
+
+def _scrape(url: str) -> list[Sample]:
+    request = urllib.request.Request(f"{url}/metrics", headers={"Accept": "text/plain"})  # noqa: S310 -- our own http URL.
+    # A proxy of the environment has no business between us and loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=2.0) as answer:
+            return read(answer.read().decode())
+    except (OSError, urllib.error.URLError):
+        return []
+
+
+def answers(port: int) -> bool:
+    """
+    Tell whether somebody listens on *port* of loopback.
+    """
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,260 @@
+"""
+What the exporter answers over HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+import time
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Final, TypeVar
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import celery_obs
+
+from celery_obs.clock import Clock, wall
+
+from .exposition import OPENMETRICS_TYPE, TEXT_TYPE, accepts_gzip, accepts_openmetrics, compress
+from .scrape import Lane, Runner
+from .web_config import Passwords, WebConfig
+
+
+T = TypeVar("T")
+
+__all__ = ["Check", "create_app", "directory_check"]
+
+
+SMALLEST_COMPRESSED: Final = 1024
+"""
+Bytes below which compressing a body is not worth it.
+"""
+
+CHECK_DEADLINE: Final = 0.5
+
+_LANDING = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>celery_obs exporter</title></head>
+<body><h1>celery_obs exporter</h1><p>Version {version}</p>
+<ul><li><a href="/metrics">Metrics</a></li><li><a href="/health">Health</a></li><li><a href="/-/ready">Ready</a></li></ul>
+</body></html>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """
+    Something without which the exporter is not ready.
+
+    Attributes:
+        name: As it is called in ``/health``.
+
+        run: Raises what is wrong; may block.
+    """
+
+    name: str
+    run: Callable[[], None]
+
+
+def directory_check(path: Path) -> Check:
+    """
+    Check that the metrics directory is there and can be read.
+    """
+
+    def run() -> None:
+        if not path.is_dir():
+            message = f"{path} is no directory; does a worker run, and does it use the same metrics_dir?"
+            raise NotADirectoryError(message)
+        if not os.access(path, os.R_OK | os.X_OK):
+            message = f"{path} cannot be read by uid {os.geteuid()}"
+            raise PermissionError(message)
+
+    return Check("metrics_dir", run)
+
+
+def create_app(
+    runner: Runner,
+    checks: tuple[Check, ...] = (),
+    *,
+    web: Callable[[], WebConfig] | None = None,
+    clock: Clock = wall,
+) -> Starlette:
+    """
+    Make the application; it does nothing until it is asked.
+
+    Args:
+        runner: Makes the page.
+
+        checks: What readiness depends on, beside a first good collection.
+
+        web: Returns the headers and users that are in force.
+    """
+    pages = _Pages(runner, checks, clock=clock)
+    routes = {
+        "/": pages.landing,
+        "/metrics": pages.metrics,
+        "/health": pages.health,
+        "/-/healthy": pages.healthy,
+        "/live": pages.healthy,
+        "/-/ready": pages.ready,
+        "/ready": pages.ready,
+        "/startup": pages.ready,
+    }
+    app = Starlette(
+        routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()],
+        middleware=[] if web is None else [Middleware(_Guard, web=web)],
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Pages:
+    """
+    The endpoints, and the threads in which they wait for collectors.
+    """
+
+    def __init__(self, runner: Runner, checks: tuple[Check, ...], *, clock: Clock) -> None:
+        self._runner = runner
+        self._clock = clock
+        self._started_at = clock()
+        self._has_run = False
+        self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="celery-obs-scrape")
+        self._checks = {check.name: Lane(f"check-{check.name}", check.run, on_error=lambda _: None) for check in checks}
+
+    async def metrics(self, request: Request) -> Response:
+        openmetrics = accepts_openmetrics(request.headers.get("accept", ""))
+        zipped = accepts_gzip(request.headers.get("accept-encoding", ""))
+        body, encoding = await self._in_thread(lambda: self._body(openmetrics=openmetrics, zipped=zipped))
+        headers = {"Content-Type": OPENMETRICS_TYPE if openmetrics else TEXT_TYPE, "Vary": "Accept, Accept-Encoding"}
+        return Response(body, headers=headers | encoding)
+
+    async def healthy(self, request: Request) -> Response:
+        return PlainTextResponse("OK\n")
+
+    async def ready(self, request: Request) -> Response:
+        wrong = await self._in_thread(self._not_ready)
+        if not wrong:
+            return PlainTextResponse("Ready\n")
+        return PlainTextResponse("".join(f"Not ready: {reason}\n" for reason in wrong), status_code=503)
+
+    async def health(self, request: Request) -> Response:
+        document, code = await self._in_thread(self._health)
+        return JSONResponse(document, status_code=code, headers={"Cache-Control": "no-store"})
+
+    async def landing(self, request: Request) -> Response:
+        return HTMLResponse(_LANDING.format(version=celery_obs.__version__))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _body(self, *, openmetrics: bool, zipped: bool) -> tuple[bytes, dict[str, str]]:
+        body = self._runner.scrape(openmetrics=openmetrics).encode()
+        if zipped and len(body) >= SMALLEST_COMPRESSED:
+            return compress(body), {"Content-Encoding": "gzip"}
+        return body, {}
+
+    def _not_ready(self) -> list[str]:
+        wrong = [f"{name}: {error}" for name, (_, error) in self._run_checks().items() if error]
+        if not self._has_run:
+            outcomes = self._runner.outcomes()
+            self._has_run = self._runner.has_run(outcomes)
+            if not self._has_run:
+                wrong += [f"{name}: {outcome.error}" for name, outcome in outcomes.items() if not outcome.ok]
+        return wrong
+
+    def _health(self) -> tuple[dict[str, object], int]:
+        begin = time.monotonic()
+        checks = self._run_checks()
+        outcomes = self._runner.outcomes()
+        self._has_run = self._has_run or self._runner.has_run(outcomes)
+        shown = {name: _shown(took, error) for name, (took, error) in checks.items()}
+        shown |= {f"collector:{name}": _shown(outcome.duration, outcome.error) for name, outcome in outcomes.items()}
+        if any(error for _, error in checks.values()) or not self._has_run:
+            status = "unhealthy"
+        elif any(not outcome.ok for outcome in outcomes.values()):
+            status = "degraded"
+        else:
+            status = "healthy"
+        now = self._clock()
+        document = {
+            "status": status,
+            "timestamp": datetime.fromtimestamp(now, timezone.utc).isoformat(),
+            "version": celery_obs.__version__,
+            "uptime_seconds": round(max(0.0, now - self._started_at), 3),
+            "response_time_ms": round((time.monotonic() - begin) * 1000, 3),
+            "checks": shown,
+        }
+        return document, 503 if status == "unhealthy" else 200
+
+    def _run_checks(self) -> Mapping[str, tuple[float, str]]:
+        until = time.monotonic() + CHECK_DEADLINE
+        tickets = {name: lane.ask() for name, lane in self._checks.items()}
+        outcomes = {name: self._checks[name].wait(ticket, until=until) for name, ticket in tickets.items()}
+        return {name: (outcome.duration, "" if outcome.ok else outcome.error) for name, outcome in outcomes.items()}
+
+
+def _shown(took: float, error: str) -> dict[str, object]:
+    return {"status": "unhealthy" if error else "healthy", "response_time_ms": round(took * 1000, 3), "error": error or None}
+
+
+class _Guard:
+    """
+    Asks for user and password where the web configuration names users, and adds its headers to every answer.
+    """
+
+    def __init__(self, app: ASGIApp, *, web: Callable[[], WebConfig]) -> None:
+        self._app = app
+        self._web = web
+        self._passwords = Passwords()
+        # bcrypt takes a tenth of a second of a processor: two at once, and strangers queue among themselves.
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="celery-obs-auth")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        config = self._web()
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(config.headers)
+            await send(message)
+
+        if config.users and not await self._may_enter(Headers(scope=scope).get("authorization", ""), config.users):
+            answer = PlainTextResponse("Unauthorized\n", status_code=401, headers={"WWW-Authenticate": 'Basic realm="celery_obs", charset="UTF-8"'})
+            await answer(scope, receive, send_with_headers)
+            return
+        await self._app(scope, receive, send_with_headers)
+
+    async def _may_enter(self, authorization: str, users: Mapping[str, bytes]) -> bool:
+        user, password = _credentials(authorization)
+        if user is None:
+            return False
+        hashed = users.get(user)
+        if hashed is not None and self._passwords.remembers(user, password, hashed):
+            return True
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._passwords.check, user, password, users)
+
+
+def _credentials(authorization: str) -> tuple[str | None, bytes]:
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return None, b""
+    try:
+        user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+        return (user.decode(), password) if colon else (None, b"")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return None, b""

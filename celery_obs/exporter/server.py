@@ -1,0 +1,316 @@
+"""
+The exporter as a process: options in, sockets open, served until it is asked to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+import ssl
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import uvicorn
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from celery_obs.exceptions import ConfigurationError
+from celery_obs.settings import default_metrics_dir
+
+from .app import Check, create_app, directory_check
+from .discovery import Discovery
+from .probes import is_redis, mask, probe_for
+from .scrape import Collector, InternalErrors, Runner
+from .web_config import WebConfigFile
+
+
+__all__ = ["Options", "Scope", "build_checks", "build_collectors", "listen", "parse_address", "run"]
+
+
+Scope = Literal["worker", "cluster", "all"]
+"""
+What is served: *worker*, the metrics of the processes beside us; *cluster*, what all workers share; or both.
+"""
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:19540"
+
+MOST_CONNECTIONS: Final = 512
+LONGEST_HEAD: Final = 16 * 1024
+PATIENCE: Final = 10.0
+"""
+Seconds in which a new connection has to have asked for something.
+"""
+
+_LAST_PORT = 65535
+
+log = logging.getLogger("celery_obs.exporter")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """
+    What the command line says.
+
+    Attributes:
+        metrics_dir: Where the workers beside us write; by default the same as theirs.
+
+        redis_url: Where workers announce their queues; by default the broker, when that is Redis.  May hold a password.
+
+        broker_url: Which broker to ask about queues; none by default.  May hold a password.
+
+        queues: Names of queues to look at, beside those that workers announce.
+
+        addresses: Where to listen, as ``host:port``.
+
+        web_config: The file with TLS, users and headers.
+
+        multiproc_dir: A multiprocess directory of prometheus_client's to serve as well.
+    """
+
+    metrics_dir: Path | None = None
+    redis_url: str = ""
+    broker_url: str = ""
+    queues: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = (DEFAULT_ADDRESS,)
+    web_config: Path | None = None
+    scope: Scope = "all"
+    multiproc_dir: Path | None = None
+
+    def __repr__(self) -> str:
+        """
+        Show everything but the passwords.
+        """
+        return f"Options(metrics_dir={self.metrics_dir}, redis_url={mask(self.redis_url)!r}, broker_url={mask(self.broker_url)!r}, scope={self.scope!r})"
+
+    @property
+    def directory(self) -> Path:
+        return self.metrics_dir or default_metrics_dir(os.environ)
+
+    @property
+    def state_url(self) -> str:
+        return self.redis_url or (self.broker_url if is_redis(self.broker_url) else "")
+
+    @property
+    def serves_workers(self) -> bool:
+        return self.scope in {"worker", "all"}
+
+    @property
+    def serves_cluster(self) -> bool:
+        return self.scope in {"cluster", "all"}
+
+
+def build_collectors(options: Options, errors: InternalErrors) -> list[Collector]:
+    """
+    Make the collectors that *options* ask for, those first that win where two show one series.
+
+    Raises:
+        ConfigurationError: if a URL cannot be used.
+    """
+    from .collectors.ourselves import OurselvesCollector
+
+    collectors: list[Collector] = []
+    if options.serves_workers:
+        from .collectors.workers import WorkersCollector
+
+        collectors.append(WorkersCollector(options.directory, errors=errors))
+    collectors.append(OurselvesCollector(errors))
+    if options.serves_workers and options.multiproc_dir is not None:
+        from .collectors.stock import StockCollector
+
+        collectors.append(StockCollector(options.multiproc_dir, errors=errors))
+    if options.serves_cluster and options.broker_url:
+        from .collectors.queues import QueuesCollector
+
+        names = Discovery(options.queues, client=_redis(options.state_url) if options.state_url else None)
+        collectors.append(QueuesCollector(probe_for(options.broker_url, announced=names.announced), names, errors=errors))
+    return collectors
+
+
+def build_checks(options: Options) -> tuple[Check, ...]:
+    """
+    Make the checks that readiness needs.
+    """
+    checks: list[Check] = []
+    if options.serves_workers:
+        checks.append(directory_check(options.directory))
+    if options.serves_cluster and options.state_url:
+        client = _redis(options.state_url)
+        checks.append(Check("redis", lambda: client.ping() and None))
+    return tuple(checks)
+
+
+def _redis(url: str) -> Any:
+    from .probes.redis import connect
+
+    if not is_redis(url):
+        message = f"The Redis URL {mask(url)!r} does not lead to Redis. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
+        raise ConfigurationError(message)
+    return connect(url)
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """
+    Divide ``host:port``, ``[::1]:port`` or ``:port``, where no host stands for all interfaces.
+
+    Raises:
+        ConfigurationError: for anything else.
+    """
+    host, colon, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > _LAST_PORT or (":" in host and not bracketed):
+        message = f"--web.listen-address is {address!r}. Expected host:port, such as 127.0.0.1:19540, [::1]:19540, or :19540 for all interfaces."
+        raise ConfigurationError(message)
+    return (host[1:-1] if bracketed else host), int(port)
+
+
+def listen(address: str) -> socket.socket:
+    """
+    Open the socket of a listen address.
+
+    Raises:
+        ConfigurationError: if the address cannot be had.
+    """
+    host, port = parse_address(address)
+    try:
+        if not host:
+            return _everywhere(port)
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(place[:2], family=family, backlog=128)
+    except socket.gaierror as error:
+        message = f"--web.listen-address is {address!r}, and the host {host!r} is not known: {error.strerror}. Expected an address of this machine."
+        raise ConfigurationError(message) from error
+    except OSError as error:
+        advice = {
+            "EADDRINUSE": "Another program listens there, perhaps another exporter. Stop it, or choose another port.",
+            "EACCES": "Ports below 1024 are for root. Choose another port.",
+            "EADDRNOTAVAIL": "This machine has no such address. Choose one that it has.",
+        }
+        import errno
+
+        reason = errno.errorcode.get(error.errno or 0, "")
+        message = f"Cannot listen on {address} ({os.strerror(error.errno or 0)}). {advice.get(reason, 'Choose another --web.listen-address.')}"
+        raise ConfigurationError(message) from error
+
+
+def _everywhere(port: int) -> socket.socket:
+    if socket.has_dualstack_ipv6():
+        with contextlib.suppress(OSError):
+            return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
+    return socket.create_server(("", port), backlog=128)
+
+
+def run(options: Options) -> None:
+    """
+    Serve until SIGTERM or SIGINT, then finish what is under way and return.
+
+    Raises:
+        ConfigurationError: if the options cannot work.
+    """
+    errors = InternalErrors()
+    web = WebConfigFile(options.web_config, errors=errors) if options.web_config is not None else None
+    runner = Runner(build_collectors(options, errors), errors)
+    app = create_app(runner, build_checks(options), web=web.current if web is not None else None)
+    raise_file_limit()
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(listen(address)) for address in options.addresses]
+        log.info(
+            "Serving on %s; scope %s, metric files in %s, broker %s.",
+            ", ".join(_shown(each, tls=web is not None and web.current().tls is not None) for each in sockets),
+            options.scope,
+            options.directory if options.serves_workers else "no directory",
+            mask(options.broker_url) or "not asked",
+        )
+        with _quiet_signals():
+            asyncio.run(_serve(app, sockets, web))
+
+
+async def _serve(app: Any, sockets: list[socket.socket], web: WebConfigFile | None) -> None:
+    config = uvicorn.Config(
+        app,
+        http=_protocol(web),
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        h11_max_incomplete_event_size=LONGEST_HEAD,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=3,
+    )
+    config.load()
+    config.ssl = web.tls_context() if web is not None else None
+    await uvicorn.Server(config).serve(sockets=sockets)
+
+
+def _protocol(web: WebConfigFile | None) -> type[H11Protocol]:
+    """
+    Make uvicorn's protocol stricter with those who connect and say nothing, or show a certificate of the wrong name.
+    """
+
+    class Protocol(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            if not _is_allowed(transport, web):
+                transport.abort()
+            super().connection_made(transport)
+            self._patience = self.loop.call_later(PATIENCE, self._lose_patience)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._patience.cancel()
+            super().connection_lost(exc)
+
+        def _lose_patience(self) -> None:
+            if self.cycle is None:
+                self.transport.abort()
+
+    return Protocol
+
+
+def _is_allowed(transport: asyncio.Transport, web: WebConfigFile | None) -> bool:
+    tls = web.current().tls if web is not None else None
+    if tls is None or not tls.allowed_names:
+        return True
+    certificate: Mapping[str, Any] | None = transport.get_extra_info("peercert")
+    if not certificate:
+        # Without one, only VerifyClientCertIfGiven lets a client come this far, and then it means to.
+        return tls.context.verify_mode == ssl.CERT_OPTIONAL
+    names = {value for _, value in certificate.get("subjectAltName", ())}
+    return not tls.allowed_names.isdisjoint(names)
+
+
+def raise_file_limit() -> None:
+    """
+    Allow this process as many open files as it may have: one for each metric file and each connection.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextlib.contextmanager
+def _quiet_signals() -> Iterator[None]:
+    """
+    Let a stop that was asked for end in a return: uvicorn raises the signal once more when it has finished.
+    """
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _shown(opened: socket.socket, *, tls: bool) -> str:
+    host, port = opened.getsockname()[:2]
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

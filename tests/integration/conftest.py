@@ -1,0 +1,63 @@
+"""
+What integration tests share: a Redis of their own, and workers on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from celery import Celery
+
+from tests.servers import RedisServer
+from tests.workers import Metrics, Worker
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    """
+    A Redis for the tests of one module.
+    """
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[Celery]:
+    """
+    An app that sends tasks and has none of our receivers.
+    """
+    with client_of(redis_server.url) as app:
+        yield app
+
+
+def client_of(url: str) -> Celery:
+    """
+    Return an app that sends tasks to the workers on the broker at *url*.
+    """
+    return Celery("client", broker=url, backend=url, set_as_current=False, task_default_queue="work")
+
+
+@pytest.fixture
+def worker(redis_server: RedisServer, tmp_path: Path) -> Iterator[Worker]:
+    """
+    A prefork worker with two processes, not yet started.
+    """
+    worker = Worker("--concurrency=2", redis=redis_server.url, folder=tmp_path)
+    worker.redis.flushall()
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.redis.close()
+
+
+@pytest.fixture
+def metrics(worker: Worker) -> Metrics:
+    """
+    What the sidecar would show of the worker.
+    """
+    worker.metrics_dir.mkdir(parents=True, exist_ok=True)
+    return Metrics(worker.metrics_dir)

@@ -1,0 +1,3 @@
+"""
+The exporter with real brokers, over real sockets.
+"""

@@ -1,0 +1,131 @@
+"""
+The doctor: what it finds, and what it advises.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from click.testing import CliRunner
+
+from celery_obs.cli.doctor import Finding, Surroundings, doctor, examine
+from tests.unit.cli.test_probe import beat
+
+
+def findings(metrics_dir: Path, *, redis: str | None = None, broker: str | None = None, extras: bool = True) -> dict[str, Finding]:
+    """
+    Examine, and return the findings by name.
+    """
+    surroundings = Surroundings(metrics_dir, redis, broker)
+    return {finding.name: finding for finding in examine(surroundings, installed=lambda module: extras)}
+
+
+def closed_port() -> int:
+    """
+    Return a port on which nobody listens.
+    """
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def test_a_usable_directory_is_ok_and_a_file_in_its_place_is_not(tmp_path: Path) -> None:
+    """
+    The directory is the first thing that goes wrong.
+    """
+    (tmp_path / "file").touch()
+
+    assert "OK" == findings(tmp_path)["metrics directory"].verdict
+    assert ("FAIL", True) == ((found := findings(tmp_path / "file")["metrics directory"]).verdict, "is no directory" in found.text)
+
+
+def test_servers_that_do_not_answer_are_told_without_their_password(tmp_path: Path) -> None:
+    """
+    The advice names the address and hides the secret.
+    """
+    url = f"redis://:hunter2@127.0.0.1:{closed_port()}/0"
+
+    found = findings(tmp_path, redis=url, broker=url)
+
+    for name in ("redis", "broker"):
+        assert "FAIL" == found[name].verdict
+        assert "redis://:***@127.0.0.1" in found[name].text
+        assert "hunter2" not in found[name].text
+
+
+def test_an_unknown_transport_is_told(tmp_path: Path) -> None:
+    """
+    A URL of nonsense is a finding, not a crash.
+    """
+    found = findings(tmp_path, redis="nonsense", broker="pigeon://loft")
+
+    assert ("FAIL", "FAIL") == (found["broker"].verdict, found["redis"].verdict)
+
+
+def test_nodes_are_told_with_their_age(tmp_path: Path) -> None:
+    """
+    A line per node: fine, stale, or not ready.
+    """
+    beat(tmp_path, "a@host")
+    beat(tmp_path, "b@host", age=90)
+    beat(tmp_path, "c@host", role="beat", ready=False)
+
+    found = findings(tmp_path)
+
+    assert "OK" == found["worker a@host"].verdict
+    assert "which is too long" in found["worker b@host"].text
+    assert "not ready" in found["beat c@host"].text
+
+
+def test_a_node_tells_its_version(tmp_path: Path) -> None:
+    """
+    Mixed versions in one directory are visible.
+    """
+    file = beat(tmp_path)
+    file.write_text(json.dumps({"pid": 1, "ready": True, "role": "worker", "version": "9.9"}))
+    os.utime(file, (time.time(), time.time()))
+
+    assert "celery_obs 9.9" in findings(tmp_path)["worker w@host"].text
+
+
+def test_a_missing_extra_is_named_with_its_command(tmp_path: Path) -> None:
+    """
+    What is not installed is no failure, and one line away.
+    """
+    found = findings(tmp_path, extras=False)["extra exporter"]
+
+    assert "--" == found.verdict
+    assert "pip install 'celery_obs[exporter]'" in found.text
+
+
+def test_the_command_takes_its_urls_from_the_app(tmp_path: Path) -> None:
+    """
+    ``celery -A proj obs doctor`` needs no options.
+    """
+
+    class Conf(dict[str, object]):
+        broker_url = f"redis://127.0.0.1:{closed_port()}/0"
+
+    conf = Conf(celery_obs={"metrics_dir": str(tmp_path)})
+
+    result = CliRunner().invoke(doctor, [], obj=SimpleNamespace(app=SimpleNamespace(conf=conf)))
+
+    assert 1 == result.exit_code
+    assert f"OK   metrics directory: {tmp_path}" in result.output
+    assert f"FAIL broker: cannot connect to {Conf.broker_url}" in result.output
+
+
+def test_without_servers_there_is_nothing_to_fail(tmp_path: Path) -> None:
+    """
+    What was not asked for does not count against the machine.
+    """
+    result = CliRunner().invoke(doctor, ["--metrics-dir", str(tmp_path)])
+
+    assert 0 == result.exit_code
+    assert "--   broker: not checked" in result.output

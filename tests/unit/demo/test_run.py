@@ -1,0 +1,218 @@
+"""
+The demo's course, with stand-ins for its programs.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import sys
+import threading
+
+from pathlib import Path
+
+import pytest
+
+from celery_obs.demo import redis_server
+from celery_obs.demo.load import due
+from celery_obs.demo.processes import ChildFailedError, Household, free_port, wait_until
+from celery_obs.demo.run import Plan, plan, show
+from celery_obs.demo.summary import quantile, read, render
+from celery_obs.exceptions import ConfigurationError
+from celery_obs.vocabulary import tasks
+
+
+SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
+STUBBORN = [
+    sys.executable,
+    "-c",
+    (
+        "import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nchild = os.fork()\n"
+        "if child: print(child, flush=True)\ntime.sleep(600)"
+    ),
+]
+DYING = [sys.executable, "-c", "print('the port is taken'); raise SystemExit(3)"]
+SERVER = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(sys.argv[2].encode())
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def is_alive(pid: int) -> bool:
+    """
+    Tell whether a process runs; a zombie does not.
+    """
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(done: object) -> None:
+    """
+    Poll for at most ten seconds.
+    """
+    assert callable(done)
+    assert wait_until(done, seconds=10, pause=threading.Event().wait)
+
+
+def stand_in(text: str, **others: list[str]) -> Plan:
+    """
+    Plan a demo whose server and exporter are one small HTTP server that answers with *text*.
+    """
+    port = free_port()
+    command = [sys.executable, "-c", SERVER, str(port), text]
+    return Plan(first=("redis", command), others=others, server_port=port, url=f"http://127.0.0.1:{port}", environ=dict(os.environ))
+
+
+ONE_TASK = f'{tasks.STARTED.name}{{task="demo.fast",queue="celery"}} 3\n'
+
+
+def test_leaving_stops_the_stubborn_and_their_children(tmp_path: Path) -> None:
+    """
+    Who ignores SIGTERM is killed, with everything in its session.
+    """
+    with Household(tmp_path, os.environ, grace=0.2) as household:
+        child = household.start("worker", STUBBORN)
+        wait_for(lambda: child.log.read_text().strip())
+        grandchild = int(child.log.read_text())
+        assert is_alive(grandchild)
+
+    assert not is_alive(child.process.pid)
+    wait_for(lambda: not is_alive(grandchild))
+
+
+def test_a_child_that_ends_by_itself_is_told_with_its_last_words(tmp_path: Path) -> None:
+    """
+    The message has the exit code and the end of the log.
+    """
+    with Household(tmp_path, os.environ) as household:
+        child = household.start("exporter", DYING)
+        child.process.wait(10)
+
+        with pytest.raises(ChildFailedError, match=r"(?s)exporter ended by itself \(exit code 3\).*the port is taken"):
+            household.check()
+
+
+def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """
+    No traceback for a missing program.
+    """
+    with Household(tmp_path, os.environ) as household, pytest.raises(ChildFailedError, match="redis cannot be started"):
+        household.start("redis", [str(tmp_path / "missing")])
+
+
+def test_a_demo_that_was_scraped_with_task_metrics_ends_well(tmp_path: Path) -> None:
+    """
+    Up, shown, down: exit code 0.
+    """
+    out = io.StringIO()
+
+    code = show(stand_in(ONE_TASK, worker=SLEEPER), tmp_path, duration=2.0, stop=threading.Event(), out=out)
+
+    assert 0 == code
+    assert "demo.fast" in out.getvalue()
+    assert out.getvalue().endswith("Everything is stopped.\n")
+
+
+def test_a_demo_without_task_metrics_does_not_end_well(tmp_path: Path) -> None:
+    """
+    A scrape without tasks is no success.
+    """
+    code = show(stand_in("python_info 1\n"), tmp_path, duration=1.5, stop=threading.Event(), out=io.StringIO())
+
+    assert 1 == code
+
+
+def test_a_demo_of_which_a_part_fails_shows_its_log_and_stops_the_rest(tmp_path: Path) -> None:
+    """
+    One failure ends all, with the reason on the screen.
+    """
+    what = stand_in(ONE_TASK, worker=DYING)
+    out = io.StringIO()
+
+    code = show(what, tmp_path, duration=20.0, stop=threading.Event(), out=out)
+
+    assert 1 == code
+    assert "the port is taken" in out.getvalue()
+    with socket.socket() as probe:
+        assert 0 != probe.connect_ex(("127.0.0.1", what.server_port))
+
+
+def test_a_stop_during_the_start_is_obeyed(tmp_path: Path) -> None:
+    """
+    Ctrl-C works before anything is up, too.
+    """
+    stop = threading.Event()
+    stop.set()
+
+    assert 1 == show(stand_in(ONE_TASK), tmp_path, duration=None, stop=stop, out=io.StringIO())
+
+
+def test_a_taken_port_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The message names the port and the option.
+    """
+    monkeypatch.setattr("celery_obs.demo.run.find_redis_server", lambda: "redis-server")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+
+        with pytest.raises(ConfigurationError, match=r"The port \d+ of 127\.0\.0\.1 cannot be used .*--port"):
+            plan(tmp_path, port=taken.getsockname()[1], environ={})
+
+
+def test_the_settings_of_the_person_do_not_leak_into_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A production broker in the environment is not the demo's.
+    """
+    monkeypatch.setattr("celery_obs.demo.run.find_redis_server", lambda: "redis-server")
+
+    environ = plan(tmp_path, port=None, environ={"CELERY_BROKER_URL": "amqp://prod", "CELERY_OBS_LOGS": "0", "HOME": "/h"}).environ
+
+    assert environ["CELERY_BROKER_URL"].startswith("redis://127.0.0.1:")
+    assert "CELERY_OBS_LOGS" not in environ
+    assert "/h" == environ["HOME"]
+
+
+def test_without_any_redis_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    One sentence from nothing to a server.
+    """
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    with pytest.raises(ConfigurationError, match="apt-get install redis-server"):
+        redis_server.find_redis_server()
+
+
+def test_each_task_is_published_at_its_own_pace() -> None:
+    """
+    Everything at once at first, then what is due.
+    """
+    last: dict[str, float] = {}
+
+    assert "demo.crashing" in due(last, 100.0)
+    assert ["demo.fast"] == due(last, 100.11)
+
+
+def test_a_quantile_is_estimated_inside_its_bucket() -> None:
+    """
+    As Prometheus does it, so that the table agrees with a dashboard.
+    """
+    assert 0.75 == quantile(0.5, {0.5: 0.0, 1.0: 10.0, float("inf"): 10.0})
+    assert 1.0 == quantile(0.95, {1.0: 1.0, float("inf"): 10.0})
+    assert quantile(0.95, {}) is None
+
+
+def test_what_was_not_read_is_shown_as_a_dash() -> None:
+    """
+    Absent is not zero.
+    """
+    lines = render(read(ONE_TASK), now=0.0)
+
+    assert ["demo.fast", "3", "-", "-", "-", "-", "-", "-"] == next(line for line in lines if "demo.fast" in line).split()

@@ -1,0 +1,3 @@
+"""
+Tests of the exporter, in memory.
+"""
