@@ -67,7 +67,8 @@ class OurChild:
         self.recorder = Recorder(folder, identify=lambda: Identity(node="worker@bench", role="child", number=1, attempts=1))
         self.meter = AttemptMeter(self.recorder)
         self.hub = Hub(on_error=_raise)
-        MetricsObserver(self.recorder, attempts=self.meter).subscribe(self.hub)
+        for event_type, observer in MetricsObserver(self.recorder, attempts=self.meter).subscriptions():
+            self.hub.subscribe(event_type, observer)
         self.receivers = Receivers(self.hub, queues=QueueNames(list), lifecycle=_NoLifecycle())
         self.recorder.open()
         self.meter.prepare(pairs)
