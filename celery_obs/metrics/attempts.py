@@ -16,6 +16,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from itertools import chain
+from math import floor
 from typing import Final, NamedTuple, TypeAlias
 
 from celery_obs.vocabulary.ourselves import DROPPED
@@ -65,7 +66,7 @@ _STARTED_BEFORE, _OUTCOME_LANE, _OUTCOME_BEFORE, _VERDICT, _VERDICT_ON = (
     Record.VERDICT,
     Record.VERDICT_ON,
 )
-_ATTEMPTS_EDGES, _ATTEMPTS_SUM = ATTEMPTS.buckets, len(ATTEMPTS.buckets) + 1
+_ATTEMPTS_EDGES: Final = ATTEMPTS.buckets
 _CAUSES: Final[dict[TaskState, str]] = {"lost": "WorkerLostError", "timeout": "TimeLimitExceeded"}
 
 
@@ -113,7 +114,21 @@ class _Outcome(NamedTuple):
 
     finished: int
     runtime: int
+    runtime_sum: int
     is_final: bool
+
+
+def _outcome(pair: tuple[str, str], state: TaskState, metrics: _Metrics, word: Callable[[Metric, tuple[str, ...]], int]) -> _Outcome:
+    series = (*pair, state)
+    runtime = word(metrics.runtime, series)
+    return _Outcome(word(FINISHED, series), runtime, runtime + _sum_of(metrics.runtime), state in FINAL_STATES)
+
+
+def _sum_of(histogram: Metric) -> int:
+    """
+    Return where a histogram's sum stands behind its first bucket.
+    """
+    return len(histogram.buckets) + 1
 
 
 class _Cell:
@@ -121,22 +136,40 @@ class _Cell:
     The words of one task on one queue, as indices into the slot that they were looked up for.
     """
 
-    __slots__ = ("attempts", "floats", "lane", "latency", "outcomes", "pair", "started", "wait", "words")
+    __slots__ = (
+        "attempts",
+        "attempts_sum",
+        "floats",
+        "lane",
+        "latency",
+        "latency_sum",
+        "outcomes",
+        "pair",
+        "started",
+        "wait",
+        "wait_sum",
+        "words",
+    )
 
     def __init__(self, slot: Slot, pair: tuple[str, str], metrics: _Metrics, word: Callable[[Metric, tuple[str, ...]], int]) -> None:
         self.pair = pair
         self.started = word(STARTED, pair)
-        self.outcomes = {
-            state: _Outcome(word(FINISHED, (*pair, state)), word(metrics.runtime, (*pair, state)), state in FINAL_STATES)
-            for state in _USUAL_STATES
-        }
+        self.outcomes = {state: _outcome(pair, state, metrics, word) for state in _USUAL_STATES}
         self.wait = word(metrics.wait, pair)
+        self.wait_sum = self.wait + _sum_of(metrics.wait)
         self.attempts = word(ATTEMPTS, pair)
+        self.attempts_sum = self.attempts + _sum_of(ATTEMPTS)
         self.latency = word(metrics.latency, pair)
+        self.latency_sum = self.latency + _sum_of(metrics.latency)
         self.lane = self.started - slot.lanes_at
         self.words = slot.words
         self.floats = slot.floats
 
+
+# The hot path spells the words of a record as numbers; these lines hold them to the format.
+assert (Header.WORDS, Record.ATTEMPT, Record.CELL, Record.STARTED_AT, Record.RETRIES, Record.DUE_AT) == (32, 1, 2, 3, 4, 5)  # noqa: S101
+assert (Record.STARTED_BEFORE, Record.OUTCOME_LANE, Record.OUTCOME_BEFORE) == (6, 7, 8)  # noqa: S101
+assert (Phase.ANNOUNCED, Phase.RUNNING, Phase.FINISHING) == (1, 2, 3)  # noqa: S101
 
 _Running: TypeAlias = "tuple[TaskStarted | None, _Cell | None, int]"
 _NOTHING: Final[_Running] = (None, None, 0)
@@ -158,9 +191,7 @@ class AttemptMeter:
     def __init__(self, recorder: Recorder, *, runtime: Metric = RUNTIME, wait: Metric = QUEUE_WAIT, latency: Metric = LATENCY) -> None:
         self._recorder = recorder
         self._metrics = _Metrics(runtime, wait, latency)
-        self._runtime_edges, self._runtime_sum = runtime.buckets, len(runtime.buckets) + 1
-        self._wait_edges, self._wait_sum = wait.buckets, len(wait.buckets) + 1
-        self._latency_edges, self._latency_sum = latency.buckets, len(latency.buckets) + 1
+        self._runtime_edges, self._wait_edges, self._latency_edges = runtime.buckets, wait.buckets, latency.buckets
         self._epoch: object = None
         self._cells: dict[tuple[str, str], _Cell] = {}
         self._running: dict[int, _Running] = {}
@@ -184,30 +215,28 @@ class AttemptMeter:
         if cell is None:
             return
         words, floats, counted = cell.words, cell.floats, cell.started
-        if not self._is_single:
-            at = self._take_record()
-            if at == 0:
-                return
-            self._running[id(event)] = (event, cell, at)
-        else:
+        if self._is_single:
             at = 32
             if words[32]:
                 self._settle_own(32)
             self._current = (event, cell, 32)
-        before = words[counted]
+        else:
+            at = self._take_record()
+            if at == 0:
+                return
+            self._running[id(event)] = (event, cell, at)
         words[at + 1] = self._key(task_id)
         words[at + 2] = cell.lane
         floats[at + 3] = started_at
         words[at + 4] = retries
         floats[at + 5] = due_at or 0.0
-        words[at + 6] = before
+        words[at + 6] = words[counted]
         words[at] = 1
         words[counted] += 1
         words[at] = 2
         if wait is not None:
-            word = cell.wait
-            words[word + bisect_left(self._wait_edges, wait)] += 1
-            words[word + self._wait_sum] += int(wait * 1_000_000)
+            words[cell.wait + bisect_left(self._wait_edges, wait)] += 1
+            words[cell.wait_sum] += floor(wait * 1e6)
             if skewed:
                 self._recorder.count(CLOCK_SKEW, (queue,))
 
@@ -225,45 +254,31 @@ class AttemptMeter:
             _, cell, at = self._running.pop(id(started), _NOTHING)
         if cell is None:
             return
-        outcome, timing, is_final = cell.outcomes.get(state) or self._outcome(cell, state)
+        outcome, timing, timing_sum, is_final = cell.outcomes.get(state) or self._outcome(cell, state)
         words = cell.words
         words[at + 7] = outcome - self._lanes_at
         words[at + 8] = words[outcome]
         words[at] = 3
         words[outcome] += 1
         words[timing + bisect_left(self._runtime_edges, runtime)] += 1
-        words[timing + self._runtime_sum] += int(runtime * 1_000_000_000)
+        words[timing_sum] += floor(runtime * 1e9)
         if latency is not None:
-            word = cell.latency
-            words[word + bisect_left(self._latency_edges, latency)] += 1
-            words[word + self._latency_sum] += int(latency * 1_000_000)
+            words[cell.latency + bisect_left(self._latency_edges, latency)] += 1
+            words[cell.latency_sum] += floor(latency * 1e6)
         if is_final:
-            tries = started[3] + 1
-            word = cell.attempts
-            words[word + bisect_left(_ATTEMPTS_EDGES, tries)] += 1
-            words[word + _ATTEMPTS_SUM] += tries
+            retries = started[3]
+            words[cell.attempts + (bisect_left(_ATTEMPTS_EDGES, retries + 1) if retries else 0)] += 1
+            words[cell.attempts_sum] += retries + 1
         if exception or entry:
             self._explain(event, cell)
         words[at] = 0
         if not self._is_single:
             self._free.append(at)
 
-    # Those two are written for speed: words of the record are spelled as numbers, which this line holds to the format.
-    assert (Header.WORDS, Record.ATTEMPT, Record.CELL, Record.STARTED_AT, Record.RETRIES, Record.DUE_AT) == (32, 1, 2, 3, 4, 5)  # noqa: S101
-    assert (Record.STARTED_BEFORE, Record.OUTCOME_LANE, Record.OUTCOME_BEFORE, Phase.ANNOUNCED, Phase.RUNNING, Phase.FINISHING) == (
-        6,
-        7,
-        8,
-        1,
-        2,
-        3,
-    )  # noqa: S101
-
     def _outcome(self, cell: _Cell, state: TaskState) -> _Outcome:
         pair = cell.pair
         self._recorder.declare([(self._metrics.runtime, (*pair, state))])
-        outcome = _Outcome(self._word(FINISHED, (*pair, state)), self._word(self._metrics.runtime, (*pair, state)), state in FINAL_STATES)
-        cell.outcomes[state] = outcome
+        outcome = cell.outcomes[state] = _outcome(pair, state, self._metrics, self._word)
         if self._recorder.slot is not None:
             cell.words = self._recorder.slot.words
         return outcome

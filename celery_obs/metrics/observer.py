@@ -49,7 +49,8 @@ class MetricsObserver:
         self._recorder = recorder
         self._attempts = attempts
         self._epoch: object = None
-        self._words: dict[tuple[Metric, str, str], int] = {}
+        self._published: dict[tuple[str, str], int] = {}
+        self._received: dict[tuple[str, str], int] = {}
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """
@@ -74,13 +75,13 @@ class MetricsObserver:
         """
         Count a message that was sent.
         """
-        self._count(PUBLISHED, event[0], event[1])
+        self._count(PUBLISHED, self._published, event)
 
     def received(self, event: TaskReceived) -> None:
         """
         Count a message that came.
         """
-        self._count(RECEIVED, event[0], event[1])
+        self._count(RECEIVED, self._received, event)
 
     def discarded(self, event: TaskDiscarded) -> None:
         """
@@ -118,23 +119,24 @@ class MetricsObserver:
         """
         self._recorder.set(ENTRY_DUE, (event.entry,), event.due_at, at=event.at)
 
-    def _count(self, metric: Metric, task: str, queue: str) -> None:
+    def _count(self, metric: Metric, known: dict[tuple[str, str], int], pair: tuple[str, str]) -> None:
         """
-        Count up by one, remembering the word of a label set that has a place of its own.
+        Count up by one; *known* remembers the word of a label set that has a place of its own.
         """
         recorder = self._recorder
         if self._epoch is not recorder.epoch:
             if not recorder.ready():
                 return
-            self._words, self._epoch = {}, recorder.epoch
-        key = (metric, task, queue)
-        word = self._words.get(key)
+            self._published.clear()
+            self._received.clear()
+            self._epoch = recorder.epoch
+        word = known.get(pair)
         if word is None:
-            word = recorder.word(metric, (task, queue))
+            word = recorder.word(metric, pair)
             if word is None:
                 return
-            if recorder.is_known(metric, (task, queue)):
-                self._words[key] = word
+            if recorder.is_known(metric, pair):
+                known[pair] = word
         slot = recorder.slot
         if slot is not None:
             slot.words[word] += 1

@@ -38,6 +38,8 @@ __all__ = ["Lifecycle", "Receivers", "connect", "disconnect"]
 
 
 _ATTEMPT: Final = "celery_obs_attempt"
+_PUBLISHED, _DUE, _ENTRY = stamps.PUBLISHED, stamps.DUE, stamps.ENTRY
+_new = tuple.__new__  # Half the cost of a named tuple's own constructor, which is a Python function.
 
 
 class Lifecycle(Protocol):
@@ -83,6 +85,7 @@ class Receivers:
     def __init__(self, hub: Hub, *, queues: QueueNames, lifecycle: Lifecycle) -> None:
         self._hub = hub
         self._queues = queues
+        self._routes = queues.known
         self._lifecycle = lifecycle
         self._ignored: tuple[str, ...] = ()
         self._publishes = False
@@ -104,43 +107,55 @@ class Receivers:
 
     # -- an attempt, in the process that runs it --------------------------------------------------------------------
 
-    def task_prerun(self, task: Any, task_id: str, **_: object) -> None:
+    # Both name every argument that Celery passes: what is left over would be put into a dictionary, each time.
+
+    def task_prerun(
+        self, task: Any, task_id: str, args: object = (), kwargs: object = None, signal: object = None, sender: object = None, **_: object
+    ) -> None:
         """
         An attempt begins.  Eager and nested runs are the caller's own work, not the worker's.
         """
         try:
-            request = task.request_stack.top
-            facts = request.__dict__
-            if facts.get("is_eager") or (self._ignored and self._ignores(task.name)):
+            facts = translate.facts_of(task)
+            name = task.name
+            if facts.get("is_eager") or (self._ignored and self._ignores(name)):
                 return
-            event = translate.started(
-                facts,
-                task=task.name,
-                task_id=task_id,
-                queue=self._queues.of(facts.get("delivery_info")),
-                now=time(),
-                complain=self._complain,
-            )
+            try:
+                info = facts["delivery_info"]
+                queue = self._routes[info["exchange"], info["routing_key"]]
+            except (KeyError, TypeError):
+                queue = self._queues.of(facts.get("delivery_info"))
+            event = translate.started(facts, name, task_id, queue, time(), self._complain)
             facts[_ATTEMPT] = (event, perf_counter())
             self._hub.emit(event)
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
-    def task_postrun(self, task: Any, state: str | None = None, retval: object = None, **_: object) -> None:
+    def task_postrun(
+        self,
+        task: Any,
+        state: str | None = None,
+        retval: object = None,
+        task_id: str = "",
+        args: object = (),
+        kwargs: object = None,
+        signal: object = None,
+        sender: object = None,
+        **_: object,
+    ) -> None:
         """
         An attempt ended; without a state it is being unwound, and others have to tell the outcome.
         """
         try:
-            facts = task.request_stack.top.__dict__
-            opened = facts.pop(_ATTEMPT, None)
-            if opened is None:
+            facts = translate.facts_of(task)
+            if _ATTEMPT not in facts:
                 return
-            event, began = opened
+            event, began = facts.pop(_ATTEMPT)
             if state is None:
                 self._hub.emit(AttemptInterrupted(event))
                 return
-            entry = translate.entry_of(facts) if stamps.ENTRY in facts else ""
-            self._hub.emit(translate.finished(event, state=state, retval=retval, runtime=perf_counter() - began, task=task, entry=entry))
+            entry = translate.entry_of(facts) if _ENTRY in facts else ""
+            self._hub.emit(translate.finished(event, state, retval, perf_counter() - began, task, entry))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
@@ -209,15 +224,29 @@ class Receivers:
 
     # -- publishing, anywhere ---------------------------------------------------------------------------------------
 
-    def before_task_publish(self, headers: Any = None, **_: object) -> None:
+    # Both name every argument that Celery passes, as above.
+
+    def before_task_publish(
+        self,
+        headers: Any = None,
+        body: object = None,
+        exchange: object = None,
+        routing_key: object = None,
+        declare: object = None,
+        properties: object = None,
+        retry_policy: object = None,
+        signal: object = None,
+        sender: object = None,
+        **_: object,
+    ) -> None:
         """
         Stamp the message.  A retry carries the headers of the attempt before: the publish time is overwritten, the first due time kept.
         """
         try:
             now = time()
-            headers[stamps.PUBLISHED] = now
-            if stamps.DUE not in headers:
-                headers[stamps.DUE] = self._first_due(headers, now) if headers.get("eta") or headers.get("retries") else now
+            headers[_PUBLISHED] = now
+            if _DUE not in headers:
+                headers[_DUE] = self._first_due(headers, now) if headers.get("eta") or headers.get("retries") else now
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
@@ -230,7 +259,16 @@ class Receivers:
                 return float(opened[0].due_at)
         return max(now, translate.due_time(headers.get("eta"), self._complain) or now)
 
-    def after_task_publish(self, sender: Any = None, exchange: object = "", routing_key: object = "", **_: object) -> None:
+    def after_task_publish(
+        self,
+        sender: Any = None,
+        exchange: Any = "",
+        routing_key: Any = "",
+        body: object = None,
+        headers: object = None,
+        signal: object = None,
+        **_: object,
+    ) -> None:
         """
         The broker took the message.
         """
@@ -238,8 +276,13 @@ class Receivers:
             if not self._publishes:
                 self._publishes = True
                 self._lifecycle.publisher_started()
-            if not (self._ignored and self._ignores(sender)):
-                self._hub.emit(TaskPublished(sender, self._queues.find(exchange, routing_key)))
+            if self._ignored and self._ignores(sender):
+                return
+            try:
+                queue = self._routes[exchange, routing_key]
+            except (KeyError, TypeError):
+                queue = self._queues.find(exchange, routing_key)
+            self._hub.emit(_new(TaskPublished, (sender, queue)))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 

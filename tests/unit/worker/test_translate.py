@@ -28,7 +28,7 @@ def begin(facts: dict[str, Any] | None = None, complaints: list[str] | None = No
     Translate the start of an attempt at `NOW`.
     """
     heard = complaints if complaints is not None else []
-    return translate.started(facts or {}, task="t", task_id="id", queue="q", now=NOW, complain=heard.append)
+    return translate.started(facts or {}, "t", "id", "q", NOW, heard.append)
 
 
 def at(seconds: float) -> str:
@@ -130,7 +130,7 @@ def end(state: str, retval: object = None, retries: int = 0, task: type[Task] = 
     Translate the end of an attempt.
     """
     opened = begin({"retries": retries, headers.DUE: NOW - 7})
-    return translate.finished(opened, state=state, retval=retval, runtime=0.5, task=task(), entry="")
+    return translate.finished(opened, state, retval, 0.5, task(), "")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,176 @@
+"""
+Our receivers and their alternatives, to connect and disconnect at will: what a pool child has, without the pool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import itertools
+import time
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from celery import signals
+
+from celery_obs.hub import ErrorLog, Hub
+from celery_obs.metrics.attempts import AttemptMeter
+from celery_obs.metrics.observer import MetricsObserver
+from celery_obs.metrics.recorder import Identity, Recorder
+from celery_obs.worker.signals import Receivers, connect, disconnect
+from celery_obs.worker.translate import QueueNames
+
+
+__all__ = ["OurChild", "celery_control_connected", "empty_pair", "has_celery_control", "prometheus_pair"]
+
+
+class _NoLifecycle:
+    """
+    No process comes or goes in a benchmark.
+    """
+
+    def publisher_started(self) -> None:
+        """
+        Do nothing.
+        """
+
+    def child_started(self, node: str | None) -> None:
+        """
+        Do nothing.
+        """
+
+    def child_stopping(self, exitcode: int) -> None:
+        """
+        Do nothing.
+        """
+
+    def beat_started(self, service: Any) -> None:
+        """
+        Do nothing.
+        """
+
+
+class OurChild:
+    """
+    What a pool child has of us: a slot for one attempt at a time, the attempts, the hub, the receivers.
+
+    Args:
+        folder: The metrics directory.
+
+        pairs: Tasks and queues that the main process would lay out before the fork.
+    """
+
+    def __init__(self, folder: Path, *, pairs: list[tuple[str, str]]) -> None:
+        self.recorder = Recorder(folder, identify=lambda: Identity(node="worker@bench", role="child", number=1, attempts=1))
+        self.meter = AttemptMeter(self.recorder)
+        self.hub = Hub(on_error=_raise)
+        for event_type, observer in MetricsObserver(self.recorder, attempts=self.meter).subscriptions():
+            self.hub.subscribe(event_type, observer)
+        self.receivers = Receivers(self.hub, queues=QueueNames(list), lifecycle=_NoLifecycle())
+        self.recorder.open()
+        self.meter.prepare(pairs)
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[None]:
+        """
+        Listen to Celery's signals for a while.
+        """
+        connect(self.receivers)
+        try:
+            yield
+        finally:
+            disconnect()
+
+
+def _raise(error: Exception, *, component: str) -> None:
+    """
+    A benchmark of failing receivers would measure nothing: let the error through to whoever runs it.
+    """
+    ErrorLog()(error, component=component)
+    raise SystemExit(1)
+
+
+@contextlib.contextmanager
+def empty_pair(*pair: Any) -> Iterator[None]:
+    """
+    Connect receivers that do nothing to the signals of *pair*: what Celery's dispatch alone costs.
+    """
+
+    def first(**_: object) -> None:
+        return
+
+    def second(**_: object) -> None:
+        return
+
+    with _connected(zip(pair, (first, second), strict=True)):
+        yield
+
+
+@contextlib.contextmanager
+def _connected(table: Any) -> Iterator[None]:
+    pairs = list(table)
+    for signal, receiver in pairs:
+        signal.connect(receiver, weak=False)
+    try:
+        yield
+    finally:
+        for signal, receiver in pairs:
+            signal.disconnect(receiver)
+
+
+_versions = itertools.count()
+
+
+def prometheus_pair() -> Any:
+    """
+    Return a context manager factory: receivers as one writes them after the client's README, with two counters, a histogram and a gauge.
+    """
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+    registry = CollectorRegistry()
+    prefix = f"naive{next(_versions)}"
+    started = Counter(f"{prefix}_started", "Started.", ("task",), registry=registry)
+    finished = Counter(f"{prefix}_finished", "Finished.", ("task", "state"), registry=registry)
+    runtime = Histogram(f"{prefix}_runtime_seconds", "Runtime.", ("task",), registry=registry)
+    in_progress = Gauge(f"{prefix}_in_progress", "In progress.", ("task",), multiprocess_mode="livesum", registry=registry)
+    began: dict[str, float] = {}
+
+    def prerun(task_id: str, task: Any, **_: object) -> None:
+        began[task_id] = time.perf_counter()
+        started.labels(task.name).inc()
+        in_progress.labels(task.name).inc()
+
+    def postrun(task_id: str, task: Any, state: str, **_: object) -> None:
+        runtime.labels(task.name).observe(time.perf_counter() - began.pop(task_id))
+        finished.labels(task.name, state).inc()
+        in_progress.labels(task.name).dec()
+
+    return lambda: _connected([(signals.task_prerun, prerun), (signals.task_postrun, postrun)])
+
+
+def has_celery_control() -> bool:
+    """
+    Tell whether the rival is installed.
+    """
+    return importlib.util.find_spec("celery_control") is not None
+
+
+def celery_control_connected() -> Any:
+    """
+    Return a context manager factory for celery-control's receivers of tasks, as its ``setup_worker`` connects them.
+    """
+    from prometheus_client import CollectorRegistry
+
+    metrics = importlib.import_module("celery_control.metrics")
+    receivers = importlib.import_module("celery_control.receivers.task_signals_receiver")
+    importlib.import_module("celery_control.conf").state.worker_name = "worker@bench"
+    metrics.register_worker_metrics(CollectorRegistry())
+    table = [
+        (signals.task_prerun, receivers._receive_task_prerun),  # noqa: SLF001 -- it has no other way to disconnect them.
+        (signals.task_postrun, receivers._receive_task_postrun),  # noqa: SLF001
+        (signals.task_success, receivers._receive_task_success),  # noqa: SLF001
+    ]
+    return lambda: _connected(table)
