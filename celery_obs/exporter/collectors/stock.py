@@ -14,7 +14,7 @@ import struct
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import fsum
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -143,23 +143,36 @@ class StockCollector:
     def _families(self) -> Iterator[Family]:
         # The same metric of two kinds of file would be an error of the user's; the first kind is shown.
         merges: dict[str, _Merge] = {}
-        for name in sorted(self._files):
-            file = self._files[name]
-            for series, value, stamp in zip(file.series(), file.reading.values, file.reading.stamps, strict=True):
-                merge = merges.get(series.metric)
-                if merge is None:
-                    merge = merges[series.metric] = _Merge(file.source.kind, file.source.mode.removeprefix("live"))
-                merge.add(file.source, series, value, stamp)
+        for file in self._in_order():
+            if file.source.kind == "gauge":
+                for series, value, stamp in zip(file.series(), file.reading.values, file.reading.stamps, strict=True):
+                    merge = merges.setdefault(series.metric, _Merge("gauge", file.source.mode.removeprefix("live")))
+                    merge.add(file.source, series, value, stamp)
+        for (kind, number), values in self._summed().items():
+            series = self._keys.series(number)
+            merges.setdefault(series.metric, _Merge(kind, "")).add_all(kind, series, values)
         for (kind, series), value in self._retired.items():
-            merge = merges.get(series.metric)
-            if merge is None:
-                merge = merges[series.metric] = _Merge(kind, "")
-            merge.add(_Source(kind, "", ""), series, value, 0.0)
+            merges.setdefault(series.metric, _Merge(kind, "")).add_all(kind, series, [value])
         for metric, merge in merges.items():
             try:
                 yield merge.family(metric, self._keys.help_of(metric))
             except (ValueError, TypeError):  # A name or a bucket that is none; its neighbours are good.
                 self._report(metric, "has a name or a bucket that is none")
+
+    def _summed(self) -> Mapping[tuple[str, int], list[float]]:
+        """
+        Gather the values of all files by kind and key; a key's meaning is looked up once, not for each file.
+        """
+        gathered: dict[str, defaultdict[int, list[float]]] = {kind: defaultdict(list) for kind in sorted(_SUMMED_TYPES)}
+        for file in self._in_order():
+            if file.source.kind in gathered:
+                by_number = gathered[file.source.kind]
+                for number, value in zip(file.numbers, file.reading.values, strict=True):
+                    by_number[number].append(value)
+        return {(kind, number): values for kind, by_number in gathered.items() for number, values in by_number.items()}
+
+    def _in_order(self) -> Iterator[_File]:
+        return (self._files[name] for name in sorted(self._files))
 
 
 class _Keys:
@@ -211,6 +224,8 @@ class _File:
     One file, as far as it was understood.
 
     Attributes:
+        numbers: The keys' numbers, in the order of the entries.
+
         reading: The values at the last refresh that could read them.
 
         was_replaced: Whether another file has taken the place of the one that was read before.
@@ -222,7 +237,7 @@ class _File:
         self._keys = keys
         self._inode: int | None = None
         self._used = _HEADER
-        self._numbers = array("I")
+        self.numbers = array("I")
         # Where values are, counted in eights of bytes.
         self._places = array("I")
         self._first_key = b""
@@ -231,7 +246,7 @@ class _File:
         self.was_replaced = False
 
     def series(self) -> Iterator[_Series]:
-        return map(self._keys.series, self._numbers)
+        return map(self._keys.series, self.numbers)
 
     def has_news(self, problem: str) -> bool:
         """
@@ -258,15 +273,15 @@ class _File:
 
     def _read(self, descriptor: int, status: os.stat_result) -> str:
         if status.st_size < _HEADER:
-            if self._inode is not None and self._numbers:
+            if self._inode is not None and self.numbers:
                 self.was_replaced = True
                 return ""
             return "is empty as yet"
         used = _INT.unpack(os.pread(descriptor, _INT.size, 0))[0]
-        if used <= 0 and not self._numbers:
+        if used <= 0 and not self.numbers:
             return ""  # Its process is about to write the header.
         if used < self._used:
-            self.was_replaced = bool(self._numbers)
+            self.was_replaced = bool(self.numbers)
             return "" if self.was_replaced else "has a header that is none"
         problem = "" if used <= status.st_size else "is shorter than it says"
         content = _read_all(descriptor, min(used, status.st_size))
@@ -300,9 +315,9 @@ class _File:
                 number = self._keys.number(content[key_at : key_at + length].rstrip(b" "))
             except ValueError:
                 return "has a key that is none"
-            if not self._numbers:
+            if not self.numbers:
                 self._first_key = content[self._used : value_at]
-            self._numbers.append(number)
+            self.numbers.append(number)
             self._places.append(value_at // 8)
             self._used = value_at + 16
         return ""
@@ -319,12 +334,20 @@ class _Merge:
         self._values: defaultdict[tuple[str, tuple[tuple[str, str], ...]], list[float]] = defaultdict(list)
         self._newest: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[float, float]] = {}
 
+    def add_all(self, kind: str, series: _Series, values: Iterable[float]) -> None:
+        """
+        Add what is summed up.
+        """
+        if kind == self._kind:
+            self._values[series.sample, series.labels] += values
+
     def add(self, source: _Source, series: _Series, value: float, stamp: float) -> None:
+        """
+        Add one process's value of a gauge.
+        """
         if source.kind != self._kind:
             return
-        if self._kind != "gauge":
-            self._values[series.sample, series.labels].append(value)
-        elif self._mode == "mostrecent":
+        if self._mode == "mostrecent":
             if stamp > 0:
                 key = (series.sample, series.labels)
                 self._newest[key] = max(self._newest.get(key, (0.0, value)), (stamp, value))
