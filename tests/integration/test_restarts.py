@@ -18,7 +18,11 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize(
-    ("late", "states"), [(False, {"lost": 1}), (True, {"lost": 1, "success": 1})], ids=["acknowledged early", "acknowledged late"]
+    ("task", "states"),
+    [
+        pytest.param("sleep_early", {"lost": 1}, id="acknowledged early"),
+        pytest.param("sleep_late", {"lost": 1, "success": 1}, id="acknowledged late"),
+    ],
 )
 def test_a_task_cut_off_by_a_cold_shutdown_is_counted_as_lost(
     worker: Worker, client: Celery, metrics: Metrics, task: str, states: dict[str, int]
