@@ -79,6 +79,16 @@ class Hub:
         """
         self._observers[event_type] = (*self._observers.get(event_type, ()), observer)
 
+    def unsubscribe(self, event_type: type, observer: Observer) -> None:
+        """
+        Let *observer* hear no more events of *event_type*.
+        """
+        left = tuple(other for other in self._observers.get(event_type, ()) if other != observer)
+        if left:
+            self._observers[event_type] = left
+        else:
+            self._observers.pop(event_type, None)
+
     def unsubscribe_all(self) -> None:
         """
         Forget all observers.

@@ -367,13 +367,13 @@ class Node:
         layout_id = self.layout.layout_id or 0
         return Slot(number, _open_slot(path, layout_id=layout_id, records=records, gauges=self._gauges, lanes=self.layout.lanes))
 
-    def others(self, own: Slot) -> Iterator[Slot]:
+    def others(self, own: Slot | None) -> Iterator[Slot]:
         """
         Open the slots of this node except *own*, one after the other, changing nothing; those that are not whole are passed over.
         """
         self.file.refresh()
         for number in sorted(slot_numbers(self.folder)):
-            if number == own.number:
+            if own is not None and number == own.number:
                 continue
             with contextlib.suppress(OSError):
                 descriptor = os.open(self.folder / f"slot-{number}", os.O_RDWR | os.O_CLOEXEC)

@@ -1,0 +1,156 @@
+"""
+Freshness: what beat fired, and what it should have.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from celery import Celery
+from celery.beat import ScheduleEntry, Scheduler
+from celery.schedules import crontab, schedule
+
+from celery_obs.beat.freshness import ScheduleWatch
+from celery_obs.hub import Hub
+from celery_obs.testing import FakeClock, RaisingErrors
+from celery_obs.vocabulary import headers
+from celery_obs.vocabulary.beat import BeatTicked, EntryFired, EntryScheduled
+from tests.servers import wait_until
+
+
+class QuietScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types.
+    """
+    A real scheduler that publishes nothing and remembers what it would have.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+        super().__init__(*args, **kwargs)
+
+    def send_task(self, name: str, *_: Any, **options: Any) -> None:
+        if name == "proj.broken":
+            message = "the broker is away"
+            raise ConnectionError(message)
+        self.sent.append((name, options.get("headers") or {}))
+
+
+class Rig:
+    """
+    A watched scheduler, and what it said.
+    """
+
+    def __init__(self, **entries: Any) -> None:
+        app = Celery("beat", set_as_current=False, broker="memory://")
+        app.conf.update(beat_schedule={name: {"task": "proj.work", "schedule": due} for name, due in entries.items()}, timezone="UTC")
+        self.scheduler = QuietScheduler(app=app, lazy=False)
+        self.scheduler.schedule.pop("celery.backend_cleanup", None)
+        self.clock = FakeClock(datetime.now(timezone.utc).timestamp())
+        self.events: list[Any] = []
+        hub = Hub(on_error=RaisingErrors())
+        for event_type in (BeatTicked, EntryFired, EntryScheduled):
+            hub.subscribe(event_type, self.events.append)
+        self.watch = ScheduleWatch(self.scheduler, hub, pulse=5.0, clock=self.clock)
+        self.watch.install()
+
+    def of(self, event_type: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, event_type)]
+
+
+def test_a_fired_entry_is_told_and_its_message_names_it() -> None:
+    """
+    What beat publishes carries the entry's name, so that a worker can say when it last succeeded.
+    """
+    rig = Rig(often=schedule(timedelta(seconds=0.001)))
+
+    wait_until(lambda: rig.scheduler.tick() is not None and rig.of(EntryFired), what="the entry to be due")
+
+    assert {"often"} == {event.entry for event in rig.of(EntryFired)}
+    assert ("proj.work", "often") == (rig.scheduler.sent[0][0], rig.scheduler.sent[0][1][headers.ENTRY])
+
+
+def test_the_users_own_headers_stay() -> None:
+    """
+    Stamping adds to an entry's headers, and leaves the schedule itself as it was.
+    """
+    rig = Rig(often=schedule(timedelta(seconds=0.001)))
+    entry: ScheduleEntry = rig.scheduler.schedule["often"]
+    entry.options["headers"] = {"mine": 1}
+
+    rig.scheduler.apply_async(entry, advance=False)
+
+    assert {"mine": 1, headers.ENTRY: "often"}.items() <= rig.scheduler.sent[0][1].items()
+    assert headers.ENTRY not in rig.scheduler.schedule["often"].options["headers"]
+
+
+@pytest.mark.parametrize(("due", "seconds"), [(schedule(timedelta(hours=1)), 3600), (crontab(minute="*"), 60)])
+def test_when_an_entry_is_due_is_worked_out_from_its_schedule(due: Any, seconds: float) -> None:
+    """
+    Intervals and crontabs alike tell when they are due next.
+    """
+    rig = Rig(entry=due)
+
+    rig.scheduler.tick()
+
+    (event,) = rig.of(EntryScheduled)
+    assert rig.clock.now - 5 < event.due_at <= rig.clock.now + seconds + 1
+
+
+def test_beat_wakes_up_in_time_for_its_heartbeat() -> None:
+    """
+    A schedule with nothing to do for an hour does not keep beat silent for minutes.
+    """
+    rig = Rig(rare=schedule(timedelta(hours=1)))
+
+    delay = rig.scheduler.tick()
+
+    assert delay <= 5.0
+    assert 1 == len(rig.of(BeatTicked))
+
+
+class Untellable(schedule):  # type: ignore[misc]  # Celery has no types.
+    """
+    A schedule that cannot say when it is due.
+    """
+
+    def remaining_estimate(self, last_run_at: datetime) -> timedelta:
+        raise NotImplementedError
+
+
+def test_a_schedule_that_cannot_tell_hides_no_other() -> None:
+    """
+    One entry of a user's own kind costs its own freshness only, and beat goes on.
+    """
+    rig = Rig(odd=Untellable(timedelta(hours=1)), even=schedule(timedelta(hours=2)))
+    failures: list[str] = []
+    rig.watch._hub.on_error = lambda error, *, component: failures.append(component)
+
+    rig.watch.report()
+
+    assert (["even"], ["beat.freshness"]) == ([event.entry for event in rig.of(EntryScheduled)], failures)
+
+
+def test_a_broken_publish_is_not_told_as_fired() -> None:
+    """
+    An entry that could not be published has not fired, and beat sees its error as before.
+    """
+    rig = Rig(often=schedule(timedelta(seconds=0.001)))
+    rig.scheduler.schedule["often"].task = "proj.broken"
+
+    with pytest.raises(Exception, match="the broker is away"):
+        rig.scheduler.apply_async(rig.scheduler.schedule["often"], advance=False)
+
+    assert [] == rig.of(EntryFired)
+
+
+def test_uninstalling_leaves_the_scheduler_as_it_was() -> None:
+    """
+    What was wrapped is itself again.
+    """
+    rig = Rig()
+
+    rig.watch.uninstall()
+
+    assert QuietScheduler.tick is rig.scheduler.tick.__func__

@@ -1,0 +1,57 @@
+"""
+Imports do nothing: what a fresh interpreter loads.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def loaded_by(statement: str) -> set[str]:
+    """
+    Return the top-level packages and our own modules that a fresh interpreter has loaded after *statement*.
+    """
+    program = f"{statement}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    modules = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout)
+    return {module for module in modules if module.startswith("celery_obs.")} | {module.partition(".")[0] for module in modules}
+
+
+BACKENDS = {"celery", "kombu", "redis", "prometheus_client", "structlog", "opentelemetry", "sentry_sdk", "starlette", "uvicorn"}
+
+
+def test_the_package_loads_nothing() -> None:
+    """
+    ``import celery_obs`` is free: what it offers is loaded when it is asked for.
+    """
+    assert set() == loaded_by("import celery_obs") & (BACKENDS | {"celery_obs.plugin", "celery_obs.metrics"})
+
+
+def test_the_sidecar_loads_neither_celery_nor_what_runs_in_a_worker() -> None:
+    """
+    The sidecar stays small, and an app that cannot be imported does not stop it.
+    """
+    loaded = loaded_by("import celery_obs.exporter.app, celery_obs.exporter.server, celery_obs.exporter.collectors.workers")
+
+    assert set() == loaded & {"celery", "celery_obs.worker", "celery_obs.plugin", "celery_obs.beat", "celery_obs.hub"}
+
+
+@pytest.mark.parametrize("module", ["celery_obs.vocabulary", "celery_obs.metrics", "celery_obs.hub", "celery_obs.settings"])
+def test_the_lower_rooms_load_no_backend(module: str) -> None:
+    """
+    Recording needs the standard library alone.
+    """
+    assert set() == loaded_by(f"import {module}") & BACKENDS
+
+
+def test_setup_loads_celery_and_no_network_client() -> None:
+    """
+    One line in the app does not cost the app's start-up a Redis client or a web server.
+    """
+    loaded = loaded_by("import celery_obs; celery_obs.setup")
+
+    assert "celery" in loaded
+    assert set() == loaded & {"prometheus_client", "starlette", "uvicorn", "redis"}

@@ -1,0 +1,177 @@
+"""
+Setting up: once a process, whatever is called how often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celery import Celery, signals
+from celery.contrib.testing.worker import start_worker
+
+import celery_obs
+
+from celery_obs.exceptions import ConfigurationError
+from celery_obs.plugin import plugin
+from celery_obs.testing import capture_events, counters
+from celery_obs.vocabulary.tasks import FINISHED, PUBLISHED, TaskFinished, TaskStarted
+from celery_obs.worker.signals import TABLE
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Celery]:
+    """
+    An app in memory, observed.
+    """
+    made = Celery("proj", broker="memory://", backend="cache+memory://", set_as_current=False)
+    made.conf.celery_obs = {"metrics_dir": str(tmp_path)}
+    celery_obs.setup(made)
+    yield made
+    celery_obs.teardown()
+
+
+def receivers_of_ours() -> int:
+    return sum(1 for signal, method in TABLE for (uid, _), _ in signal.receivers if uid == f"celery_obs.{method.__name__}")
+
+
+def test_setting_up_twice_connects_once(app: Celery) -> None:
+    """
+    Two calls, and a second app, leave one set of receivers.
+    """
+    celery_obs.setup(app)
+    celery_obs.setup(Celery("another", set_as_current=False))
+
+    assert len(TABLE) == receivers_of_ours()
+
+
+def test_tearing_down_disconnects_all(app: Celery) -> None:
+    """
+    Afterwards no signal of Celery's knows us.
+    """
+    celery_obs.teardown()
+
+    assert (0, None) == (receivers_of_ours(), plugin())
+
+
+def test_other_arguments_in_a_second_call_are_refused(app: Celery) -> None:
+    """
+    One process has one set of settings, and the error shows both.
+    """
+    with pytest.raises(ConfigurationError, match="called before"):
+        celery_obs.setup(app, label_limit=5)
+
+
+def test_unknown_arguments_are_refused_at_once(tmp_path: Path) -> None:
+    """
+    A misspelt setting does not wait for a worker to be found.
+    """
+    with pytest.raises(ConfigurationError, match="label_limit"):
+        celery_obs.setup(Celery("proj", set_as_current=False), label_limt=5)
+
+
+def test_spawned_children_will_load_us(app: Celery) -> None:
+    """
+    The entry for spawned pool processes is added to the user's own imports.
+    """
+    app.conf.imports = ("proj.more",)
+    app.on_after_configure.send(sender=app)
+
+    assert ("proj.more", "celery_obs.autoload") == app.conf.imports
+
+
+def test_an_embedded_worker_is_observed(app: Celery, tmp_path: Path) -> None:
+    """
+    A worker started inside a program, which sends fewer signals, counts its tasks, and the program its messages.
+    """
+
+    @app.task(name="proj.add")  # type: ignore[untyped-decorator]  # Celery's.
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    with start_worker(app, perform_ping_check=False, pool="solo"), capture_events(TaskStarted, TaskFinished) as events:
+        assert 3 == add.delay(1, 2).get(timeout=10)
+        _until(lambda: len(events) == 2)
+
+    found = counters(tmp_path)
+    assert 1 == found[FINISHED.name, ("proj.add", "celery", "success")]
+    assert 1 == found[PUBLISHED.name, ("proj.add", "celery")]
+    assert [TaskStarted, TaskFinished] == [type(event) for event in events]
+
+
+def test_an_eager_task_is_not_counted(app: Celery, tmp_path: Path) -> None:
+    """
+    ``apply()`` is a function call of the caller's.
+    """
+
+    @app.task(name="proj.noop")  # type: ignore[untyped-decorator]  # Celery's.
+    def noop() -> None:
+        pass
+
+    with capture_events(TaskStarted, TaskFinished) as events:
+        noop.apply()
+
+    assert [] == events
+
+
+def test_ignored_tasks_leave_no_trace(tmp_path: Path) -> None:
+    """
+    Tasks that match the setting *ignore_tasks* are not recorded anywhere.
+    """
+    made = Celery("proj", broker="memory://", backend="cache+memory://", set_as_current=False)
+    celery_obs.setup(made, metrics_dir=str(tmp_path), ignore_tasks=["proj.noisy*"])
+
+    @made.task(name="proj.noisy_one")  # type: ignore[untyped-decorator]  # Celery's.
+    def noisy() -> None:
+        pass
+
+    try:
+        with start_worker(made, perform_ping_check=False, pool="solo"):
+            noisy.delay().get(timeout=10)
+        assert [] == [key for key in counters(tmp_path) if "proj.noisy_one" in key[1]]
+    finally:
+        celery_obs.teardown()
+
+
+def test_a_broken_observer_does_not_reach_the_task(app: Celery) -> None:
+    """
+    Whatever goes wrong on our side, the task returns what it returns.
+    """
+
+    @app.task(name="proj.fine")  # type: ignore[untyped-decorator]  # Celery's.
+    def fine() -> str:
+        return "fine"
+
+    def broken(event: Any) -> None:
+        raise RuntimeError
+
+    found = plugin()
+    assert found is not None
+    for event_type in (TaskStarted, TaskFinished):
+        found.hub.subscribe(event_type, broken)
+
+    with start_worker(app, perform_ping_check=False, pool="solo"):
+        assert "fine" == fine.delay().get(timeout=10)
+
+
+def test_our_receivers_are_strong(app: Celery) -> None:
+    """
+    Receivers do not vanish with the garbage collector.
+    """
+    import gc
+    import weakref
+
+    gc.collect()
+
+    kept = [receiver for (uid, _), receiver in signals.task_prerun.receivers if str(uid).startswith("celery_obs")]
+    assert 1 == len(kept)
+    assert not isinstance(kept[0], weakref.ReferenceType)
+
+
+def _until(holds: Any) -> None:
+    from tests.servers import wait_until
+
+    wait_until(holds, what="the events")
