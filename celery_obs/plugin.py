@@ -29,7 +29,6 @@ from celery_obs.metrics.observer import MetricsObserver
 from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
 from celery_obs.settings import Settings, load, prepare_metrics_dir
-from celery_obs.vocabulary.beat import ENTRY_DUE
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME
 from celery_obs.vocabulary.workers import PROCESS_RESTARTS
@@ -390,7 +389,6 @@ class Plugin:
             return
         watch = ScheduleWatch(service.scheduler, self.hub, pulse=self.settings.heartbeat_interval)
         watch.install()
-        self.recorder.clear(ENTRY_DUE, keep=watch.entries())
         if self._role == "beat":
             self._beat_heart(watch)
 

@@ -5,7 +5,7 @@ The metrics observer: which numbers each event changes.
 from __future__ import annotations
 
 from celery_obs.hub import Hub
-from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, BeatTicked, EntryFired, EntryScheduled
+from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, BeatTicked, EntryFired, EntryScheduled, ScheduleChanged
 from celery_obs.vocabulary.beat import HEARTBEAT as BEAT_HEARTBEAT
 from celery_obs.vocabulary.ourselves import DROPPED, ObservationDropped
 from celery_obs.vocabulary.spec import Metric
@@ -65,6 +65,7 @@ class MetricsObserver:
         hub.subscribe(BeatTicked, self.beat_ticked)
         hub.subscribe(EntryFired, self.entry_fired)
         hub.subscribe(EntryScheduled, self.entry_scheduled)
+        hub.subscribe(ScheduleChanged, self.schedule_changed)
 
     def published(self, event: TaskPublished) -> None:
         """
@@ -113,6 +114,13 @@ class MetricsObserver:
         Note when an entry is due.
         """
         self._recorder.set(ENTRY_DUE, (event.entry,), event.due_at, at=event.at)
+
+    def schedule_changed(self, event: ScheduleChanged) -> None:
+        """
+        Say nothing more of entries that left the schedule: they are not late, they are gone.
+        """
+        for metric in (ENTRY_DUE, ENTRY_LAST_FIRED):
+            self._recorder.clear(metric, keep=event.entries)
 
     def _count(self, metric: Metric, task: str, queue: str) -> None:
         """
