@@ -29,9 +29,8 @@ from celery_obs.metrics.observer import MetricsObserver
 from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
 from celery_obs.settings import Settings, load, prepare_metrics_dir
-from celery_obs.vocabulary.beat import ENTRY_DUE
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.tasks import LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME
+from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME
 from celery_obs.vocabulary.workers import PROCESS_RESTARTS
 from celery_obs.worker import signals
 from celery_obs.worker.announce import Announcer, announcements
@@ -273,6 +272,7 @@ class Plugin:
         pairs = list(_known_pairs(worker.app))
         self.attempts.prepare(pairs)
         self.recorder.declare([(RECEIVED, pair) for pair in pairs])
+        self.recorder.declare([(CLOCK_SKEW, (queue,)) for queue in sorted({queue for _, queue in pairs})])
         self.attempts.sweep()
         atexit.register(self._sweep_at_exit, os.getpid())
 
@@ -392,7 +392,6 @@ class Plugin:
             return
         watch = ScheduleWatch(service.scheduler, self.hub, pulse=self.settings.heartbeat_interval)
         watch.install()
-        self.recorder.clear(ENTRY_DUE, keep=watch.entries())
         if self._role == "beat":
             self._beat_heart(watch)
 

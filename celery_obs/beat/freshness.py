@@ -15,7 +15,7 @@ from typing import Any
 from celery_obs.clock import Clock, wall
 from celery_obs.hub import Hub
 from celery_obs.vocabulary import headers
-from celery_obs.vocabulary.beat import BeatTicked, EntryFired, EntryScheduled
+from celery_obs.vocabulary.beat import BeatTicked, EntryFired, EntryScheduled, ScheduleChanged
 
 
 __all__ = ["ScheduleWatch"]
@@ -43,6 +43,7 @@ class ScheduleWatch:
         self._tick = scheduler.tick
         self._apply_async = scheduler.apply_async
         self._said: dict[str, float] = {}
+        self._entries: frozenset[str] | None = None
 
     def install(self) -> None:
         """
@@ -97,10 +98,14 @@ class ScheduleWatch:
 
     def report(self) -> None:
         """
-        Say that beat lives, and, where that changed, when each entry is due.
+        Say that beat lives, and, where that changed, which entries there are and when each is due.
         """
         now = self._clock()
         self._hub.emit(BeatTicked(now))
+        entries = self.entries()
+        if entries != self._entries:
+            self._hub.emit(ScheduleChanged(entries))
+            self._entries = entries
         due = dict(self._due(now))
         for entry, due_at in due.items():
             if abs(self._said.get(entry, 0.0) - due_at) > 1.0:

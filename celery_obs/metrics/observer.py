@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, BeatTicked, EntryFired, EntryScheduled
+from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, BeatTicked, EntryFired, EntryScheduled, ScheduleChanged
 from celery_obs.vocabulary.beat import HEARTBEAT as BEAT_HEARTBEAT
 from celery_obs.vocabulary.ourselves import DROPPED, ObservationDropped
 from celery_obs.vocabulary.spec import Metric
@@ -69,6 +69,7 @@ class MetricsObserver:
             (BeatTicked, self.beat_ticked),
             (EntryFired, self.entry_fired),
             (EntryScheduled, self.entry_scheduled),
+            (ScheduleChanged, self.schedule_changed),
         )
 
     def published(self, event: TaskPublished) -> None:
@@ -118,6 +119,13 @@ class MetricsObserver:
         Note when an entry is due.
         """
         self._recorder.set(ENTRY_DUE, (event.entry,), event.due_at, at=event.at)
+
+    def schedule_changed(self, event: ScheduleChanged) -> None:
+        """
+        Say nothing more of entries that left the schedule: they are not late, they are gone.
+        """
+        for metric in (ENTRY_DUE, ENTRY_LAST_FIRED):
+            self._recorder.clear(metric, keep=event.entries)
 
     def _count(self, metric: Metric, known: dict[tuple[str, str], int], pair: tuple[str, str]) -> None:
         """

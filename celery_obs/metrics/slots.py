@@ -321,6 +321,7 @@ class Node:
         self._gauges = gauges
         self._lock: int | None = None
         self._owned: set[int] = set()
+        self._is_inherited = False
 
     def _open_layout(self) -> LayoutFile:
         path = self.folder / "layout"
@@ -434,13 +435,18 @@ class Node:
         child.name, child.folder, child.file, child.layout, child._gauges = self.name, self.folder, self.file, self.layout, self._gauges
         child._lock = None
         child._owned = set()
+        child._is_inherited = True
         return child
 
     def close(self) -> None:
         """
         Drop all locks and close the files.
+
+        A layout that was opened before the fork is left alone: beat inside a worker closes every descriptor that it inherits,
+        so that the number may be nobody's by now, or somebody else's.
         """
-        self.file.close()
+        if not self._is_inherited:
+            self.file.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -10,7 +10,17 @@ from .spec import Metric
 from .tasks import SUCCEEDED_ENTRY
 
 
-__all__ = ["ENTRY_DUE", "ENTRY_LAST_FIRED", "ENTRY_OVERDUE", "HEARTBEAT", "SUCCEEDED_ENTRY", "BeatTicked", "EntryFired", "EntryScheduled"]
+__all__ = [
+    "ENTRY_DUE",
+    "ENTRY_LAST_FIRED",
+    "ENTRY_OVERDUE",
+    "HEARTBEAT",
+    "SUCCEEDED_ENTRY",
+    "BeatTicked",
+    "EntryFired",
+    "EntryScheduled",
+    "ScheduleChanged",
+]
 
 
 class BeatTicked(NamedTuple):
@@ -38,6 +48,17 @@ class EntryScheduled(NamedTuple):
     entry: str
     due_at: float
     at: float
+
+
+class ScheduleChanged(NamedTuple):
+    """
+    Entries came to the schedule or left it, or beat has just begun.
+
+    Attributes:
+        entries: The names of all that are in it now.
+    """
+
+    entries: frozenset[str]
 
 
 ENTRY_LAST_FIRED = Metric(

@@ -200,6 +200,15 @@ def sell(shop: str, times: int) -> None:
         ORDERS.inc(shop=shop)
 
 
+@app.task
+def sell_widely(shops: int) -> None:
+    """
+    Sell in so many shops that their series need room of their own.
+    """
+    for number in range(shops):
+        ORDERS.inc(shop=f"shop {number} {'x' * 60}")
+
+
 @app.task(bind=True, acks_late=False, max_retries=3)
 def mixed(self: Task, kind: str) -> None:
     """

@@ -46,7 +46,7 @@ def started(
     """
     An attempt that begins at second 100.
     """
-    return TaskStarted(task, queue, task_id, retries, 100.0, wait, False, due_at)  # noqa: FBT003 -- a named tuple's field.
+    return TaskStarted(task, queue, task_id, retries, 100.0, wait, False, due_at)
 
 
 def finished(
@@ -61,7 +61,7 @@ def finished(
     """
     The end of an attempt.
     """
-    return TaskFinished(opened, state, runtime, latency, exception, False, entry)  # noqa: FBT003 -- a named tuple's field.
+    return TaskFinished(opened, state, runtime, latency, exception, False, entry)
 
 
 def lane(recorder: Recorder, metric: Metric, *values: str) -> int:

@@ -1,0 +1,242 @@
+"""
+Brokers that die, hang and come back under load: the page keeps answering, says what it does not know, and recovers by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from celery import Celery
+from redis import Redis
+
+from celery_obs.vocabulary.tasks import LONGEST_RUNNING
+from tests.servers import RabbitMQServer, RedisServer, wait_until
+from tests.workers import Worker, settle_at
+
+from .conftest import Page, Stage
+
+
+pytestmark = pytest.mark.integration
+
+TASKS = ("succeed", "fail")
+STATES = {"succeed": "success", "fail": "failure"}
+
+
+class Load(threading.Thread):
+    """
+    Somebody who sends tasks all the time, and tries again when the broker is away.
+    """
+
+    def __init__(self, broker: str) -> None:
+        super().__init__(daemon=True)
+        self.sent = 0
+        self.failed = 0
+        self._broker = broker
+        self._app = self._make()
+        self._done = threading.Event()
+
+    def _make(self) -> Celery:
+        app = Celery("load", broker=self._broker, set_as_current=False, task_default_queue="work")
+        # A broker that hangs has to be noticed by the sender, too.
+        patience = (
+            {"socket_timeout": 1, "socket_connect_timeout": 1}
+            if self._broker.startswith("redis")
+            else {"read_timeout": 1, "write_timeout": 1}
+        )
+        app.conf.update(broker_connection_timeout=1, broker_transport_options=patience, task_publish_retry=False)
+        return app
+
+    def run(self) -> None:
+        while not self._done.wait(0.02):
+            try:
+                self._app.send_task(f"observed.{TASKS[self.sent % len(TASKS)]}", ignore_result=True)
+                self.sent += 1
+            except Exception:  # noqa: BLE001 -- whatever a client raises when its broker is away.
+                self.failed += 1
+                self._app.close()
+                self._app = self._make()
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join(20)
+        self._app.close()
+
+
+@contextlib.contextmanager
+def load(broker: str) -> Iterator[Load]:
+    sender = Load(broker)
+    sender.start()
+    try:
+        yield sender
+    finally:
+        sender.stop()
+
+
+class Watch(threading.Thread):
+    """
+    Prometheus, impatient: scrapes all the time and remembers what it must never see.
+    """
+
+    def __init__(self, page: Page) -> None:
+        super().__init__(daemon=True)
+        self.scrapes = 0
+        self.slowest = 0.0
+        self.wrong: Counter[str] = Counter()
+        self._page = page
+        self._seen: dict[object, float] = {}
+        self._families: set[str] = set()
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        while not self._done.is_set():
+            begin = time.monotonic()
+            try:
+                samples = self._page.samples()
+            except Exception as error:  # noqa: BLE001 -- any failed scrape is what we look for.
+                self.wrong[f"failed scrape: {error!r}"] += 1
+                continue
+            self.slowest = max(self.slowest, time.monotonic() - begin)
+            self.scrapes += 1
+            self._compare(samples)
+
+    def _compare(self, samples: Mapping[tuple[str, tuple[tuple[str, str], ...]], float]) -> None:
+        # The age of the longest-running task is absent while nothing runs.
+        families = {name for name, _ in samples if name.startswith("celery_task_")} - {LONGEST_RUNNING.name}
+        for lost in self._families - families:
+            self.wrong[f"{lost} is missing"] += 1
+        self._families |= families
+        for key, value in samples.items():
+            if key[0].endswith(("_total", "_count", "_bucket")) and key[0].startswith("celery_"):
+                if value < self._seen.get(key, 0.0):
+                    self.wrong[f"{key} fell from {self._seen[key]} to {value}"] += 1
+                self._seen[key] = value
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join(20)
+
+
+@contextlib.contextmanager
+def watch(page: Page) -> Iterator[Watch]:
+    watcher = Watch(page)
+    watcher.start()
+    try:
+        yield watcher
+    finally:
+        watcher.stop()
+
+
+def check_outage(page: Page, *, outage: contextlib.AbstractContextManager[object]) -> None:
+    """
+    See the queue collector work, fail and grow old while the broker is away, and work again by itself afterwards.
+    """
+    wait_until(lambda: page.find("celery_queue_depth", queue="work") is not None, within=20, what="the depth of the queue")
+    settle_at(1, lambda: page.find("celery_obs_collector_success", collector="queues"), steady=0)
+
+    with outage:
+        settle_at(0, lambda: page.find("celery_obs_collector_success", collector="queues"))
+        age = page.find("celery_obs_collector_age_seconds", collector="queues")
+        assert age is not None
+        wait_until(lambda: (page.find("celery_obs_collector_age_seconds", collector="queues") or 0) > age + 1, what="the age to grow")
+        assert 1 == page.find("celery_obs_collector_success", collector="workers")
+        assert 200 == page.exporter.get("/-/healthy").status
+
+    settle_at(1, lambda: page.find("celery_obs_collector_success", collector="queues"), within=30)
+    assert (page.find("celery_obs_collector_age_seconds", collector="queues") or 0) < 5
+
+
+def counted(page: Page) -> dict[str, float]:
+    return {task: sum(page.states(task).values()) for task in TASKS}
+
+
+def check_ledger(page: Page, worker: Worker) -> None:
+    """
+    See every task that ran counted once and in its state, and no word of an error of ours in the worker's log.
+    """
+    with contextlib.closing(Redis.from_url(worker.redis_url, decode_responses=True)) as ledger:
+
+        def ran() -> dict[str, float]:
+            return {task: float(ledger.hget("ran", task) or 0) for task in TASKS}
+
+        wait_until(lambda: min(ran().values()) > 10, within=30, what="tasks to run")
+        wait_until(
+            lambda: counted(page) == ran() and not page.find("celery_task_in_progress"), within=40, what="the counts to be the ledger's"
+        )
+    for task in TASKS:
+        assert {STATES[task]} == page.states(task).keys() - {"lost"}
+        assert 0 == page.states(task).get("lost", 0)
+    # A task body that cannot reach the ledger fails, but never in our code.
+    text = worker.log.read_text()
+    assert "celery_obs/" not in text
+    assert "celery_obs:" not in text
+
+
+@pytest.fixture
+def ledger() -> Iterator[RedisServer]:
+    """
+    A second Redis that nobody breaks, for the ledger.
+    """
+    with RedisServer() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def killed(server: RedisServer | RabbitMQServer) -> Iterator[None]:
+    server.kill()
+    try:
+        yield
+    finally:
+        server.restart()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("way", ["killed", "hanging"])
+def test_redis_goes_away_under_load_and_comes_back(open_stage: Callable[[RedisServer], Stage], ledger: RedisServer, way: str) -> None:
+    """
+    Without Redis the page answers within a second with all task metrics, says that the queues are unknown, and has them again when Redis is back.
+    """
+    with RedisServer() as broker:
+        stage = open_stage(ledger)
+        worker = stage.worker(TEST_BROKER=broker.url)
+        page = stage.exporter(f"--broker-url={broker.url}")
+        with load(broker.url) as sender:
+            settle_at(True, lambda: min(counted(page).values()) > 10)
+            with watch(page) as watcher:
+                check_outage(page, outage=killed(broker) if way == "killed" else broker.hanging())
+                before = counted(page)
+                settle_at(True, lambda: min(counted(page).values()) > max(before.values()) + 10, within=40)
+            sender.stop()
+        check_ledger(page, worker)
+
+    assert {} == watcher.wrong
+    assert watcher.slowest < 1.0
+    assert watcher.scrapes > 10
+
+
+@pytest.mark.faults
+def test_rabbitmq_goes_away_under_load_and_comes_back(open_stage: Callable[[RedisServer], Stage], ledger: RedisServer) -> None:
+    """
+    The same holds for a RabbitMQ that is killed and restarted.
+    """
+    with RabbitMQServer() as broker:
+        stage = open_stage(ledger)
+        worker = stage.worker(TEST_BROKER=broker.url)
+        page = stage.exporter(f"--broker-url={broker.url}", f"--redis-url={ledger.url}", "--queues=work")
+        with load(broker.url) as sender:
+            settle_at(True, lambda: min(counted(page).values()) > 10)
+            with watch(page) as watcher:
+                check_outage(page, outage=killed(broker))
+                before = counted(page)
+                settle_at(True, lambda: min(counted(page).values()) > max(before.values()) + 10, within=40)
+            sender.stop()
+        check_ledger(page, worker)
+
+    assert {} == watcher.wrong
+    assert watcher.slowest < 1.0
