@@ -131,8 +131,11 @@ def write_stock(fleet: Fleet, folder: Path) -> None:
 
 def _stock_values(family: Metric, values: tuple[str, ...], lanes: list[int]) -> Iterator[tuple[str, float]]:
     if family.kind == "counter":
-        yield mmap_key(family.name.removesuffix("_total"), family.name, family.labels, values, family.help), lanes[0] * family.resolution
+        yield (
+            mmap_key(family.name.removesuffix("_total"), family.name, [*family.labels], [*values], family.help),
+            lanes[0] * family.resolution,
+        )
         return
     for bound, count in zip((*map(repr, family.buckets), "+Inf"), lanes, strict=False):
-        yield mmap_key(family.name, f"{family.name}_bucket", (*family.labels, "le"), (*values, bound), family.help), float(count)
-    yield mmap_key(family.name, f"{family.name}_sum", family.labels, values, family.help), lanes[-1] / round(1 / family.resolution)
+        yield mmap_key(family.name, f"{family.name}_bucket", [*family.labels, "le"], [*values, bound], family.help), float(count)
+    yield mmap_key(family.name, f"{family.name}_sum", [*family.labels], [*values], family.help), lanes[-1] / round(1 / family.resolution)

@@ -5,7 +5,6 @@ The exporter's memory: a process of its own, idle and after scrapes of a large n
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import re
 import socket
@@ -27,45 +26,29 @@ MIB: Final = 1024.0
 _SCRAPES: Final = 5
 _FIELDS: Final = ("VmRSS", "RssAnon", "VmHWM")
 
-_STAND_IN: Final = """
-import pathlib, sys
-import starlette.applications, uvicorn
-from celery_obs.exporter.collectors.workers import WorkersCollector
-from celery_obs.exporter.exposition import compress
-from celery_obs.exporter.scrape import InternalErrors
-collector = WorkersCollector(pathlib.Path(sys.argv[1]), errors=InternalErrors())
-print("ready", flush=True)
-for line in sys.stdin:
-    print(len(compress(collector.collect().text.encode())), flush=True)
-"""
-
 
 def measure(*, quick: bool) -> Report:
     """
     Measure one exporter with nothing to read, and one for each size.
     """
-    rows = [("idle", *_measure(0, 0))]
-    rows += [(f"{slots} x {lines}", *_measure(slots, lines)) for slots, lines in (((8, 200),) if quick else SIZES)]
-    limits = [Limit(what="resident, idle", measured=rows[0][1], bound=48.0, unit="MiB")]
+    sizes = ((0, 0), *(((8, 200),) if quick else SIZES))
+    taken = [_measure(slots, lines) for slots, lines in sizes]
+    rows: list[tuple[str | float, ...]] = [
+        (f"{slots} x {lines}" if slots else "idle", *memory) for (slots, lines), memory in zip(sizes, taken, strict=True)
+    ]
+    limits = [Limit(what="resident, idle", measured=taken[0][0], bound=48.0, unit="MiB")]
     if not quick:
-        limits.append(Limit(what="resident, 512 x 2,000", measured=rows[-1][1], bound=64.0, unit="MiB"))
-    what = (
-        "celery-obs exporter"
-        if _is_there()
-        else "a stand-in that loads starlette and uvicorn and runs the workers' collector, until the exporter is there"
-    )
+        limits.append(Limit(what="resident, 512 x 2,000", measured=taken[-1][0], bound=64.0, unit="MiB"))
     return Report(
         name="exporter_memory",
         title="resident memory of the exporter, MiB",
         columns=("slots x lines", "resident", "anonymous", "peak"),
         rows=rows,
         limits=limits,
-        notes=[f"Measured: {what}; after {_SCRAPES} scrapes with gzip. From /proc/<pid>/status: {', '.join(_FIELDS)}."],
+        notes=[
+            f"``celery-obs exporter`` with one worker's files and no broker, after {_SCRAPES} scrapes with gzip. From /proc/<pid>/status: {', '.join(_FIELDS)}."
+        ],
     )
-
-
-def _is_there() -> bool:
-    return importlib.util.find_spec("celery_obs.exporter.server") is not None
 
 
 def _measure(slots: int, lines: int) -> tuple[float, ...]:
@@ -76,7 +59,7 @@ def _measure(slots: int, lines: int) -> tuple[float, ...]:
             fleet = Fleet(folder, slots=slots, lines=lines)
             stack.callback(fleet.close)
             change = fleet.change
-        exporter = _Exporter(folder) if _is_there() else _StandIn(folder)
+        exporter = _Exporter(folder)
         stack.callback(exporter.stop)
         for _ in range(_SCRAPES):
             if change is not None:
@@ -91,43 +74,6 @@ def _memory(pid: int) -> tuple[float, ...]:
     return tuple(int(found[name]) / MIB for name in _FIELDS)
 
 
-class _StandIn:
-    """
-    As much of the exporter as there is.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _STAND_IN, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._read()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        if not self._process.stdout.readline():
-            message = "The exporter's stand-in ended; what it said is above."
-            raise SystemExit(message)
-
-    def scrape(self) -> None:
-        """
-        Scrape once.
-        """
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        self._read()
-
-    def stop(self) -> None:
-        """
-        Let it end.
-        """
-        self._process.communicate("")
-
-
 class _Exporter:
     """
     The exporter as one starts it.
@@ -138,9 +84,9 @@ class _Exporter:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self._url = f"http://127.0.0.1:{port}/metrics"
-        env = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_OBS_")}
-        command = [sys.executable, "-c", "from celery_obs.cli import main; main()", "exporter"]
-        command += ["--metrics-dir", str(folder), "--listen", f"127.0.0.1:{port}"]
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("CELERY_OBS_", "PROMETHEUS_"))}
+        command = [sys.executable, "-m", "celery_obs.cli", "exporter", "--log-level", "warning"]
+        command += ["--metrics-dir", str(folder), "--web.listen-address", f"127.0.0.1:{port}"]
         self._process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while not self._answers():

@@ -60,7 +60,7 @@ def _timed(connected: Callable[[], Any], batch: int) -> Callable[[], float]:
     Return what measures one batch with these receivers connected, in microseconds a message.
     """
     before, after = signals.before_task_publish.send, signals.after_task_publish.send
-    body = ((), {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None})
+    body: tuple[Any, ...] = ((), {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None})
     policy = {"max_retries": 3, "interval_start": 0, "interval_max": 1, "interval_step": 0.2}
 
     def run() -> float:
