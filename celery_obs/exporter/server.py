@@ -225,18 +225,19 @@ def run(options: Options) -> None:
     raise_file_limit()
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(listen(address)) for address in options.addresses]
-        log.info(
-            "Serving on %s; scope %s, metric files in %s, broker %s.",
-            ", ".join(_shown(each, tls=web is not None and web.current().tls is not None) for each in sockets),
-            options.scope,
-            options.directory if options.serves_workers else "no directory",
-            mask(options.broker_url) or "not asked",
-        )
-        with _quiet_signals():
-            asyncio.run(_serve(app, sockets, web))
+        server = _server(app, web)
+        with _stopped_by_signals(server):
+            log.info(
+                "Serving on %s; scope %s, metric files in %s, broker %s.",
+                ", ".join(_shown(each, tls=web is not None and web.current().tls is not None) for each in sockets),
+                options.scope,
+                options.directory if options.serves_workers else "no directory",
+                mask(options.broker_url) or "not asked",
+            )
+            asyncio.run(server.serve(sockets=sockets))
 
 
-async def _serve(app: Any, sockets: list[socket.socket], web: WebConfigFile | None) -> None:
+def _server(app: Any, web: WebConfigFile | None) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         http=_protocol(web),
@@ -254,7 +255,7 @@ async def _serve(app: Any, sockets: list[socket.socket], web: WebConfigFile | No
     )
     config.load()
     config.ssl = web.tls_context() if web is not None else None
-    await uvicorn.Server(config).serve(sockets=sockets)
+    return uvicorn.Server(config)
 
 
 def _protocol(web: WebConfigFile | None) -> type[H11Protocol]:
@@ -303,11 +304,17 @@ def raise_file_limit() -> None:
 
 
 @contextlib.contextmanager
-def _quiet_signals() -> Iterator[None]:
+def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
     """
-    Let a stop that was asked for end in a return: uvicorn raises the signal once more when it has finished.
+    Let a stop that was asked for end in a return, from the first moment on.
+
+    uvicorn listens to signals once it serves, and raises the one that stopped it again when it has finished; before and after, this does.
     """
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
