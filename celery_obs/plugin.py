@@ -9,6 +9,8 @@ beat when it starts, any other process at its first publish.  Settings are read 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import logging
 import os
 import socket
 import sys
@@ -422,9 +424,24 @@ class _fatal:  # noqa: N801 -- reads like the context manager that it is.
         End the process if something was wrong.
         """
         if isinstance(error, CeleryObsError | OSError):
-            message = f"celery_obs: {error}"
-            sys.stderr.flush()
-            raise SystemExit(message) from None
+            _say_last(f"celery_obs: {error}")
+            raise SystemExit(1) from None
+
+
+def _say_last(message: str) -> None:
+    """
+    Say why the process ends, in its log and on its standard error, once where these are the same.
+
+    By now Celery may have made a logger of ``sys.stderr``, and with ``-l ERROR`` what is written there is lost.
+    """
+    log = logging.getLogger("celery_obs")
+    if log.hasHandlers():
+        log.critical("%s", message)
+    stream = sys.__stderr__
+    if stream is not None and not any(getattr(handler, "stream", None) is stream for handler in logging.getLogger().handlers):
+        with contextlib.suppress(OSError, ValueError):  # A daemon's is closed.
+            stream.write(message + "\n")
+            stream.flush()
 
 
 def _with_buckets(metric: Metric, buckets: tuple[float, ...] | None) -> Metric:

@@ -2,10 +2,12 @@
 An app that counts our receivers where they are: in the process that runs a task.
 
 ``CENSUS_SETUP`` says how it is set up: ``once``, ``twice``, ``imports`` (by configuration alone), ``both``, or ``two apps``.
+``CENSUS_CONF`` is a dict of more configuration, ``CENSUS_ENTRIES`` names the schedule's entries.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 
 from celery import Celery, current_app, signals
@@ -23,6 +25,7 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     imports=("census", "celery_obs.autoload") if HOW in {"imports", "both"} else ("census",),
 )
+app.conf.update(ast.literal_eval(os.environ.get("CENSUS_CONF", "{}")))
 if "CENSUS_START_METHOD" in os.environ:
     app.conf.worker_pool_start_method = os.environ["CENSUS_START_METHOD"]
 
