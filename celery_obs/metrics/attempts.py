@@ -50,6 +50,7 @@ __all__ = ["AttemptMeter", "attempt_keys"]
 
 
 _USUAL_STATES: Final[tuple[TaskState, ...]] = ("success", "failure", "retry")
+_SILENCE: Final = 60.0  # Seconds without a heartbeat after which a node counts as having been dead.
 _LONGEST_RUNTIME: Final = 366 * 86400.0
 _PHASE, _ATTEMPT, _CELL, _STARTED_AT, _RETRIES, _DUE_AT = (
     Record.PHASE,
@@ -401,12 +402,13 @@ class AttemptMeter:
         _raise_to(words, base + outcome, words[at + _OUTCOME_BEFORE] + 1)
         if state == "timeout":
             words[Header.EXIT] = Exit.TIMEOUT
-        runtime = min(max(0.0, time.time() - slot.floats[at + _STARTED_AT]), _LONGEST_RUNTIME)
+        died_at = _last_sign_of_life(node)
+        runtime = min(max(0.0, died_at - slot.floats[at + _STARTED_AT]), _LONGEST_RUNTIME)
         self._observe(node, slot, self._metrics.runtime, (*pair, state), runtime)
         if state in FINAL_STATES:
             self._observe(node, slot, ATTEMPTS, pair, words[at + _RETRIES] + 1)
         if state in FINAL_STATES and words[at + _DUE_AT]:
-            latency = min(max(0.0, time.time() - slot.floats[at + _DUE_AT]), _LONGEST_RUNTIME)
+            latency = min(max(0.0, died_at - slot.floats[at + _DUE_AT]), _LONGEST_RUNTIME)
             self._observe(node, slot, self._metrics.latency, pair, latency)
         if state in _CAUSES:
             self._observe(node, slot, FAILURES, (*pair, _CAUSES[state], "false"), 1)
@@ -495,6 +497,18 @@ class AttemptMeter:
 
 def _records(slot: Slot) -> range:
     return range(Header.WORDS, Header.WORDS + slot.records * Record.WORDS, Record.WORDS)
+
+
+def _last_sign_of_life(node: Node) -> float:
+    """
+    Return when an attempt that is found dead may have died: now, or with the whole node, when that last gave a beat.
+    """
+    now = time.time()
+    try:
+        beat = (node.folder / "heartbeat").stat().st_mtime
+    except OSError:
+        return now
+    return now if now - beat < _SILENCE else beat
 
 
 def _raise_to(words: memoryview, word: int, value: int) -> None:

@@ -368,3 +368,22 @@ def test_the_sweep_settles_dead_slots_and_leaves_living_ones_alone(tmp_path: Pat
     os.close(release)
     assert [1, 0] == settled
     assert 1 == judging.sweep()
+
+
+def test_an_attempt_that_died_with_its_node_did_not_run_while_the_node_was_away(tmp_path: Path) -> None:
+    """
+    A worker that comes back after a night does not say that its lost task ran all night.
+    """
+    victim = recorder(tmp_path)
+    meter(victim).started(started())
+    heartbeat = tmp_path / "w@h.v1" / "heartbeat"
+    heartbeat.write_text("")
+    os.utime(heartbeat, (130.0, 130.0))
+
+    heir = recorder(tmp_path)
+    meter(heir)
+
+    assert heir.node is not None
+    assert heir.slot is not None
+    first = heir.slot.lanes_at + heir.node.layout.place(RUNTIME, ("t", "q", "lost"))  # type: ignore[operator]  # it is declared.
+    assert 30_000_000_000 == heir.slot.words[first + len(RUNTIME.buckets) + 1]
