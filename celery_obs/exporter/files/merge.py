@@ -79,7 +79,7 @@ class MergedText:
         self._shape: tuple[tuple[int, int], ...] | None = None
         self._families: list[_Family] = []
         self._routes: list[list[int]] = []
-        self._cells: list[int] = []
+        self._cells: list[int] = [0]  # The last cell is there from the start: see update.
         self._prefixes: list[str] = []
         self._lines: list[str] = []
         self.parts: dict[str, tuple[Metric, int, int]] = {}
