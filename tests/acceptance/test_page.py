@@ -9,7 +9,6 @@ import subprocess
 import sys
 import urllib.request
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -45,7 +44,7 @@ Families that a healthy, small installation has nothing to show of.
 
 
 @pytest.fixture
-def full_page(stage: Stage) -> Iterator[Page]:
+def full_page(stage: Stage) -> Page:
     """
     The page of an installation in which every collector has something to show.
     """

@@ -1,0 +1,39 @@
+"""
+The public face as a user's type checker sees it: checked by mypy, never executed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from celery import Celery
+
+import celery_obs
+
+from celery_obs.metrics import Counter, Gauge, Histogram
+from celery_obs.testing import FakeClock, capture_events, counters
+from celery_obs.vocabulary.tasks import TaskFinished
+
+
+app = Celery("proj")
+celery_obs.setup(app)
+celery_obs.setup(app, metrics_dir="/run/celery_obs", label_limit=50)
+
+BOOKINGS: Counter = celery_obs.metrics.counter("bookings_total", "Who sells?", labels=["channel"])
+OPEN: Gauge = celery_obs.metrics.gauge("open_orders", "What is open?", aggregate="mostrecent")
+SIZE: Histogram = celery_obs.metrics.histogram("batch_size", "How many at once?", buckets=(1, 10), resolution=1)
+
+BOOKINGS.inc(channel="airbnb")
+OPEN.set(3)
+OPEN.dec()
+SIZE.observe(7.5)
+
+clock = FakeClock()
+now: float = clock()
+
+with capture_events(TaskFinished) as events:
+    states = [event.state for event in events]
+
+total: int = sum(counters(Path("/run/celery_obs")).values())
+version: str = celery_obs.__version__
+celery_obs.teardown()
