@@ -11,18 +11,19 @@ import pytest
 from celery import Celery
 
 from tests.servers import wait_until
-from tests.workers import Metrics, Worker, settle_at
+from tests.workers import Metrics, Worker, celery_version, settle_at
 
 
 pytestmark = pytest.mark.integration
 
 
+# Celery 5.4 leaves the message of a task that is acknowledged late to the visibility timeout; since 5.5 it is delivered again at once.
+LATE = {"lost": 1, "success": 1} if celery_version() >= (5, 5) else {"lost": 1}
+
+
 @pytest.mark.parametrize(
     ("task", "states"),
-    [
-        pytest.param("sleep_early", {"lost": 1}, id="acknowledged early"),
-        pytest.param("sleep_late", {"lost": 1, "success": 1}, id="acknowledged late"),
-    ],
+    [pytest.param("sleep_early", {"lost": 1}, id="acknowledged early"), pytest.param("sleep_late", LATE, id="acknowledged late")],
 )
 def test_a_task_cut_off_by_a_cold_shutdown_is_counted_as_lost(
     worker: Worker, client: Celery, metrics: Metrics, task: str, states: dict[str, int]
