@@ -10,7 +10,8 @@ import time
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Final, Generic, Protocol, TypeVar
 
 from celery_obs.clock import Clock
 from celery_obs.vocabulary import ourselves
@@ -102,7 +103,8 @@ class Said:
             return True
 
 
-class Outcome(NamedTuple, Generic[T]):
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
     """
     How things stand with a job that runs again and again.
 
@@ -173,7 +175,7 @@ class Lane(Generic[T]):
                 left = until - self._clock()
                 if left <= 0:
                     took = self._clock() - (self._started_at or 0.0)
-                    return self._outcome._replace(ok=False, duration=took, error=f"has not answered for {took:.1f} s")
+                    return replace(self._outcome, ok=False, duration=took, error=f"has not answered for {took:.1f} s")
                 self._changed.wait(left)
             return self._outcome
 
@@ -188,7 +190,7 @@ class Lane(Generic[T]):
             except Exception as error:  # noqa: BLE001 -- one of the two places: a collector never spoils the scrape.
                 self._on_error(error)
                 end = self._clock()
-                outcome = self._outcome._replace(ok=False, duration=end - begin, error=_in_words(error))
+                outcome = replace(self._outcome, ok=False, duration=end - begin, error=_in_words(error))
             else:
                 end = self._clock()
                 outcome = Outcome(value, ok=True, duration=end - begin, succeeded_at=end, error="")
