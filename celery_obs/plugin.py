@@ -414,7 +414,16 @@ class Plugin:
             return
         heartbeat = Heartbeat(recorder.node.folder, role="beat")
         heartbeat.write(ready=True)
-        self.hub.subscribe(BeatTicked, lambda _: heartbeat.beat())
+
+        def beat(_: BeatTicked) -> None:
+            if recorder.is_off:
+                return
+            try:
+                heartbeat.beat()
+            except OSError as exc:
+                recorder.switch_off(exc)
+
+        self.hub.subscribe(BeatTicked, beat)
         atexit.register(heartbeat.remove)
 
 
