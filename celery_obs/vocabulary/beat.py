@@ -10,7 +10,17 @@ from .spec import Metric
 from .tasks import SUCCEEDED_ENTRY
 
 
-__all__ = ["ENTRY_DUE", "ENTRY_LAST_FIRED", "ENTRY_OVERDUE", "HEARTBEAT", "SUCCEEDED_ENTRY", "BeatTicked", "EntryFired", "EntryScheduled", "ScheduleChanged"]
+__all__ = [
+    "ENTRY_DUE",
+    "ENTRY_LAST_FIRED",
+    "ENTRY_OVERDUE",
+    "HEARTBEAT",
+    "SUCCEEDED_ENTRY",
+    "BeatTicked",
+    "EntryFired",
+    "EntryScheduled",
+    "ScheduleChanged",
+]
 
 
 class BeatTicked(NamedTuple):

@@ -18,6 +18,7 @@ import pytest
 
 from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
 
 from tests.integration.conftest import client_of
 from tests.servers import RedisServer, free_port, wait_until
@@ -47,7 +48,9 @@ class Exporter(Process):
         self.port = free_port()
         address = f"--web.listen-address=127.0.0.1:{self.port}"
         super().__init__(
-            [sys.executable, "-m", "celery_obs.cli", "exporter", f"--metrics-dir={metrics_dir}", address, *arguments], log=log, environ=environ
+            [sys.executable, "-m", "celery_obs.cli", "exporter", f"--metrics-dir={metrics_dir}", address, *arguments],
+            log=log,
+            environ=environ,
         )
 
     def start(self) -> None:
@@ -70,10 +73,10 @@ class Exporter(Process):
         """
         Ask as Prometheus does.
         """
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers={"Accept": accept})  # noqa: S310 -- our own.
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers={"Accept": accept})
         begin = time.monotonic()
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 -- as above.
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 -- our own.
                 body, status, headers = answer.read(), answer.status, answer.headers
         except urllib.error.HTTPError as refused:
             with refused:
@@ -131,7 +134,9 @@ class Stage:
             "PYTHONPATH": os.pathsep.join([str(OUR_APPS), str(APPS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         }
 
-    def make_worker(self, *arguments: str, name: str = "w1@test", app: str = "observed", redis: str | None = None, **environ: str) -> Worker:
+    def make_worker(
+        self, *arguments: str, name: str = "w1@test", app: str = "observed", redis: str | None = None, **environ: str
+    ) -> Worker:
         """
         Make a worker that is not yet started.
         """
@@ -164,7 +169,18 @@ class Stage:
         Start beat.
         """
         return self.process(
-            sys.executable, "-m", "celery", "-A", app, "beat", "-l", "INFO", f"--schedule={self.folder}/schedule", "--pidfile=", name="beat", **environ
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            app,
+            "beat",
+            "-l",
+            "INFO",
+            f"--schedule={self.folder}/schedule",
+            "--pidfile=",
+            name="beat",
+            **environ,
         )
 
     def process(self, *command: str, name: str, **environ: str) -> Process:
@@ -176,14 +192,14 @@ class Stage:
         process.start()
         return process
 
-    def run(self, *command: str, name: str, within: float = 30.0, **environ: str) -> tuple[int, str]:
+    def run(self, *command: str, name: str, **environ: str) -> tuple[int, str]:
         """
         Run a program to its end; return its exit code and all that it wrote.
         """
         log = self.folder / f"{name}.log"
         before = len(log.read_text()) if log.exists() else 0
         process = self.process(*command, name=name, **environ)
-        code = process.wait(within)
+        code = process.wait(40)
         return code, log.read_text()[before:]
 
     def slots(self) -> list[str]:
@@ -214,8 +230,6 @@ def redis_server(_shared_redis: RedisServer) -> RedisServer:
     """
     A Redis with nothing in it; tests that break it take one of their own.
     """
-    from redis import Redis
-
     with Redis.from_url(_shared_redis.url) as client:
         client.flushall()
     return _shared_redis

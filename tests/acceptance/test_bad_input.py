@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 
-from kombu import Connection
-
 from tests.servers import RabbitMQServer, free_port, kombu_connection, wait_until
 from tests.workers import settle_at
 
@@ -43,11 +41,17 @@ def paragraph(said: str, start: str) -> str:
 # --- settings -------------------------------------------------------------------------------------------------------------------------
 
 SETTINGS = [
-    pytest.param({"CENSUS_CONF": "{'celery_obs': {'metrics_dri': '/x'}}"}, ["metrics_dri", "Did you mean metrics_dir?"], id="unknown in the dict"),
+    pytest.param(
+        {"CENSUS_CONF": "{'celery_obs': {'metrics_dri': '/x'}}"}, ["metrics_dri", "Did you mean metrics_dir?"], id="unknown in the dict"
+    ),
     pytest.param({"CENSUS_CONF": "{'obs_lable_limit': 5}"}, ["lable_limit", "Did you mean label_limit?"], id="unknown key"),
-    pytest.param({"CELERY_OBS_LABLE_LIMIT": "5"}, ["CELERY_OBS_LABLE_LIMIT", "Did you mean CELERY_OBS_LABEL_LIMIT?"], id="unknown variable"),
+    pytest.param(
+        {"CELERY_OBS_LABLE_LIMIT": "5"}, ["CELERY_OBS_LABLE_LIMIT", "Did you mean CELERY_OBS_LABEL_LIMIT?"], id="unknown variable"
+    ),
     pytest.param({"CENSUS_CONF": "{'celery_obs': 'yes'}"}, ["'yes'", "Expected a dict"], id="no dict"),
-    pytest.param({"CENSUS_CONF": "{'celery_obs': {'label_limit': 'many'}}"}, ["label_limit", "'many'", "whole number"], id="wrong type in the dict"),
+    pytest.param(
+        {"CENSUS_CONF": "{'celery_obs': {'label_limit': 'many'}}"}, ["label_limit", "'many'", "whole number"], id="wrong type in the dict"
+    ),
     pytest.param({"CENSUS_CONF": "{'obs_metrics': 'maybe'}"}, ["metrics", "'maybe'", "a boolean"], id="wrong type in a key"),
     pytest.param({"CELERY_OBS_HEARTBEAT_INTERVAL": "-1"}, ["heartbeat_interval", "'-1'", "above 0"], id="wrong type in a variable"),
     pytest.param({"CELERY_OBS_REDIS_URL": "http://:secret@host"}, ["redis_url", "redis://"], id="no Redis"),
@@ -56,7 +60,9 @@ SETTINGS = [
 
 @pytest.mark.parametrize("command", [pytest.param(WORKER, id="worker"), pytest.param(BEAT, id="beat")])
 @pytest.mark.parametrize(("environ", "words"), SETTINGS)
-def test_a_wrong_setting_ends_the_start_with_one_paragraph(stage: Stage, command: tuple[str, ...], environ: dict[str, str], words: list[str]) -> None:
+def test_a_wrong_setting_ends_the_start_with_one_paragraph(
+    stage: Stage, command: tuple[str, ...], environ: dict[str, str], words: list[str]
+) -> None:
     """
     Worker and beat refuse a setting that is unknown or of the wrong type, and say which, where, and what is expected.
     """
@@ -83,7 +89,9 @@ def test_a_wrong_argument_of_setup_ends_the_start(stage: Stage) -> None:
     """
     What is wrong in the app's own call is told there, with the same words.
     """
-    code, said = stage.run(sys.executable, "-c", "import celery, celery_obs; celery_obs.setup(celery.Celery('x'), lable_limit=5)", name="bad")
+    code, said = stage.run(
+        sys.executable, "-c", "import celery, celery_obs; celery_obs.setup(celery.Celery('x'), lable_limit=5)", name="bad"
+    )
 
     assert 0 != code
     assert "celery_obs.exceptions.ConfigurationError: The setting 'lable_limit' (argument of setup())" in said
@@ -91,7 +99,9 @@ def test_a_wrong_argument_of_setup_ends_the_start(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("command", [pytest.param(WORKER, id="worker"), pytest.param(BEAT, id="beat")])
-@pytest.mark.parametrize(("where", "words"), [("a file", "is no directory"), ("below a file", "cannot be made by uid"), ("/proc/none", "cannot be made by uid")])
+@pytest.mark.parametrize(
+    ("where", "words"), [("a file", "is no directory"), ("below a file", "cannot be made by uid"), ("/proc/none", "cannot be made by uid")]
+)
 def test_an_impossible_metrics_directory_ends_the_start(stage: Stage, command: tuple[str, ...], where: str, words: str) -> None:
     """
     Worker and beat name the directory, the user and what to do.
@@ -111,7 +121,9 @@ def test_a_publisher_with_a_wrong_setting_publishes(stage: Stage) -> None:
     """
     A program with work of its own is not stopped by a setting of ours: it is told in its log, and its task is sent.
     """
-    code, said = stage.run(sys.executable, "-c", "from census import count; count.delay(); print('sent')", name="bad", CELERY_OBS_LABLE_LIMIT="5")
+    code, said = stage.run(
+        sys.executable, "-c", "from census import count; count.delay(); print('sent')", name="bad", CELERY_OBS_LABLE_LIMIT="5"
+    )
 
     assert 0 == code
     assert "sent" in said
@@ -124,7 +136,9 @@ OPTIONS = [
     pytest.param(["--broker-url=rabit://localhost"], ["'rabit'", "Known are"], id="unknown transport"),
     pytest.param(["--broker-url=localhost:6379"], ["no scheme", "redis://"], id="no scheme"),
     pytest.param(["--broker-url=amqp://rabbit.example.org//"], ["no credentials", "CELERY_OBS_BROKER_URL"], id="no credentials"),
-    pytest.param(["--redis-url=amqp://:secret@localhost", "--broker-url=redis://localhost"], ["does not lead to Redis"], id="Redis that is none"),
+    pytest.param(
+        ["--redis-url=amqp://:secret@localhost", "--broker-url=redis://localhost"], ["does not lead to Redis"], id="Redis that is none"
+    ),
     pytest.param(["--web.listen-address=localhost"], ["Expected host:port"], id="no port"),
     pytest.param(["--web.listen-address=127.0.0.1:99999"], ["Expected host:port"], id="port too high"),
     pytest.param(["--web.listen-address=no.such.host.invalid:1"], ["not known"], id="unknown host"),
@@ -237,7 +251,7 @@ HEADERS: list[dict[str, Any]] = [
 ]
 
 
-def send_raw(connection: Connection, *, task: str, **headers: Any) -> None:
+def send_raw(connection: Any, *, task: str, **headers: Any) -> None:
     """
     Send a protocol 2 message as a stranger would write it.
     """

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import urllib.request
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -45,7 +44,7 @@ Families that a healthy, small installation has nothing to show of.
 
 
 @pytest.fixture
-def full_page(stage: Stage) -> Iterator[Page]:
+def full_page(stage: Stage) -> Page:
     """
     The page of an installation in which every collector has something to show.
     """
@@ -57,7 +56,7 @@ def full_page(stage: Stage) -> Iterator[Page]:
         stage.client.send_task(f"observed.{task}")
     stage.client.send_task("observed.succeed", headers={"celery_obs_published": "soon"})
     stage.client.send_task("observed.succeed", headers={"celery_obs_published": 1e12})
-    stage.client.send_task("observed.sell", args=("the corner shop \\ \"quoted\"\nnew line", 1))
+    stage.client.send_task("observed.sell", args=('the corner shop \\ "quoted"\nnew line', 1))
     stage.client.send_task("observed.wait_for_ever")
     code, said = stage.run(sys.executable, "-c", PUBLISH, name="publisher")
     assert 0 == code, said
@@ -77,8 +76,11 @@ def test_the_page_passes_the_linter_and_the_parsers(full_page: Page, need_server
     named = {name.removesuffix("_total") for name in CATALOGUE.keys() - ABSENT}
 
     assert set() == named - shown
-    assert shown == {family.name for family in parse_openmetrics(openmetrics.body)}
-    assert (text.content_type.partition(";")[0], openmetrics.content_type.partition(";")[0]) == ("text/plain", "application/openmetrics-text")
+    assert shown == {family.name for family in parse_openmetrics(openmetrics.body)}  # type: ignore[no-untyped-call]  # That parser has no types.
+    assert (text.content_type.partition(";")[0], openmetrics.content_type.partition(";")[0]) == (
+        "text/plain",
+        "application/openmetrics-text",
+    )
     exempt = {metric.name for metric in CATALOGUE.values() if metric.lint_exempt}
     assert [] == [line for line in complaints(need_server("promtool"), text.body) if line.partition(" ")[0] not in exempt]
 
@@ -97,7 +99,10 @@ def test_a_prometheus_server_scrapes_the_page(full_page: Page, need_server: Need
     """
     settle_at({"failure": 1}, lambda: full_page.states("fail"))
     port = free_port()
-    config = {"global": {"scrape_interval": "1s"}, "scrape_configs": [{"job_name": "celery", "static_configs": [{"targets": [f"127.0.0.1:{full_page.exporter.port}"]}]}]}
+    config = {
+        "global": {"scrape_interval": "1s"},
+        "scrape_configs": [{"job_name": "celery", "static_configs": [{"targets": [f"127.0.0.1:{full_page.exporter.port}"]}]}],
+    }
     (tmp_path / "prometheus.json").write_text(json.dumps(config))  # YAML, too.
     stage.process(
         need_server("prometheus"),

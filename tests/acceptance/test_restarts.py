@@ -27,7 +27,11 @@ def test_a_new_sidecar_serves_the_same_totals_at_once(stage: Stage) -> None:
     for task in ("succeed", "fail", "retry_once"):
         stage.client.send_task(f"observed.{task}")
     settle_at({"success": 2, "failure": 1, "retry": 1}, lambda: page.by("state", FINISHED))
-    before = {key: value for key, value in page.samples().items() if key[0].startswith("celery_task_") and key[0].endswith(("_total", "_count", "_bucket"))}
+    before = {
+        key: value
+        for key, value in page.samples().items()
+        if key[0].startswith("celery_task_") and key[0].endswith(("_total", "_count", "_bucket"))
+    }
 
     page.exporter.kill()
     page.exporter.start()
@@ -46,7 +50,7 @@ def test_a_worker_that_restarts_goes_on_counting_in_the_same_files(stage: Stage)
     settle_at({"success": 1}, lambda: page.states("succeed"))
     files = stage.slots()
 
-    for times, ending in enumerate((signal.SIGTERM, signal.SIGKILL, signal.SIGTERM), start=2):
+    for times, ending in enumerate((signal.SIGTERM, signal.SIGKILL), start=2):
         if ending == signal.SIGKILL:
             worker.kill()
         else:

@@ -13,7 +13,7 @@ from .conftest import Stage
 
 pytestmark = pytest.mark.integration
 
-TIMES = 12
+TIMES = 6
 
 
 def test_a_stock_multiprocess_directory_is_served_beside_ours(stage: Stage) -> None:
