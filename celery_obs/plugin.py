@@ -26,7 +26,7 @@ from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.hub import ErrorLog, Hub
 from celery_obs.metrics import declared
 from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.format import Header
+from celery_obs.metrics.format import Header, folder_name
 from celery_obs.metrics.observer import MetricsObserver
 from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
@@ -49,6 +49,10 @@ __all__ = ["Plugin", "plugin", "setup", "teardown"]
 _AUTOLOAD: Final = "celery_obs.autoload"
 _NODE_VARIABLE: Final = "_CELERY_OBS_NODE"  # Not a setting, so not under their prefix.
 _VERDICT_PATIENCE: Final = 30.0
+_FAREWELL: Final = 1.0
+"""
+Seconds that a worker which ends waits for the beat inside it.
+"""
 
 _plugin: Plugin | None = None
 
@@ -276,7 +280,7 @@ class Plugin:
         self.recorder.declare([(RECEIVED, pair) for pair in pairs])
         self.recorder.declare([(CLOCK_SKEW, (queue,)) for queue in sorted({queue for _, queue in pairs})])
         self.attempts.sweep()
-        atexit.register(self._sweep_at_exit, os.getpid())
+        atexit.register(self._take_leave, os.getpid())
 
     def _open(self) -> None:
         if self.recorder is not None and self.settings is not None:
@@ -323,17 +327,25 @@ class Plugin:
 
     def worker_stopped(self, worker: Any) -> None:
         """
-        Say that nothing beats here any more.
+        Say that no new work is taken.  A warm shutdown may last for as long as a task, so the heart beats on until the process ends.
         """
         if self._announcer is not None:
             self._announcer.stop()
         if self._heartbeat is not None:
-            self._heartbeat.remove()
+            with contextlib.suppress(OSError):
+                self._heartbeat.write(ready=False)
 
-    def _sweep_at_exit(self, pid: int) -> None:
+    def _take_leave(self, pid: int) -> None:
         if pid == os.getpid() and self.attempts is not None:
             try:
                 self.attempts.sweep()
+                if self._heartbeat is not None:
+                    self._heartbeat.remove()
+                beat = getattr(self._worker, "beat", None)
+                if beat is not None and self.recorder is not None:
+                    # Beat inside a worker is ended by a signal, so that it cannot take leave itself; joined, it is no zombie.
+                    beat.join(_FAREWELL)
+                    Heartbeat(self.recorder.metrics_dir / folder_name(f"beat@{socket.gethostname()}"), role="beat").remove_if_dead()
             except Exception as exc:  # noqa: BLE001 -- never fail the observed.
                 self.errors(exc, component="plugin")
 
@@ -405,7 +417,16 @@ class Plugin:
             return
         heartbeat = Heartbeat(recorder.node.folder, role="beat")
         heartbeat.write(ready=True)
-        self.hub.subscribe(BeatTicked, lambda _: heartbeat.beat())
+
+        def beat(_: BeatTicked) -> None:
+            if recorder.is_off:
+                return
+            try:
+                heartbeat.beat()
+            except OSError as exc:
+                recorder.switch_off(exc)
+
+        self.hub.subscribe(BeatTicked, beat)
         atexit.register(heartbeat.remove)
 
 

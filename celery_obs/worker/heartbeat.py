@@ -56,3 +56,14 @@ class Heartbeat:
         """
         with contextlib.suppress(OSError):
             self._path.unlink()
+
+    def remove_if_dead(self) -> None:
+        """
+        Take the file away if the process that wrote it is gone.
+        """
+        try:
+            os.kill(int(json.loads(self._path.read_text())["pid"]), 0)
+        except ProcessLookupError:
+            self.remove()
+        except (OSError, ValueError, KeyError, TypeError):  # There is none, it is none, or its process is another user's.
+            return

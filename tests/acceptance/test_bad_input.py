@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 
-from kombu import Connection
-
 from tests.servers import RabbitMQServer, free_port, kombu_connection, wait_until
 from tests.workers import settle_at
 
@@ -253,7 +251,7 @@ HEADERS: list[dict[str, Any]] = [
 ]
 
 
-def send_raw(connection: Connection, *, task: str, **headers: Any) -> None:
+def send_raw(connection: Any, *, task: str, **headers: Any) -> None:
     """
     Send a protocol 2 message as a stranger would write it.
     """

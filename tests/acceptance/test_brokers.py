@@ -58,7 +58,7 @@ class Load(threading.Thread):
             try:
                 self._app.send_task(f"observed.{TASKS[self.sent % len(TASKS)]}", ignore_result=True)
                 self.sent += 1
-            except Exception:  # noqa: BLE001 -- whatever a client raises when its broker is away.
+            except Exception:  # noqa: BLE001, PERF203 -- whatever a client raises when its broker is away.
                 self.failed += 1
                 self._app.close()
                 self._app = self._make()
@@ -207,11 +207,11 @@ def test_redis_goes_away_under_load_and_comes_back(open_stage: Callable[[RedisSe
         worker = stage.worker(TEST_BROKER=broker.url)
         page = stage.exporter(f"--broker-url={broker.url}")
         with load(broker.url) as sender:
-            settle_at(True, lambda: min(counted(page).values()) > 10)
+            wait_until(lambda: min(counted(page).values()) > 10, within=20, what="tasks to run")
             with watch(page) as watcher:
                 check_outage(page, outage=killed(broker) if way == "killed" else broker.hanging())
                 before = counted(page)
-                settle_at(True, lambda: min(counted(page).values()) > max(before.values()) + 10, within=40)
+                wait_until(lambda: min(counted(page).values()) > max(before.values()) + 10, within=40, what="tasks to run again")
             sender.stop()
         check_ledger(page, worker)
 
@@ -230,11 +230,11 @@ def test_rabbitmq_goes_away_under_load_and_comes_back(open_stage: Callable[[Redi
         worker = stage.worker(TEST_BROKER=broker.url)
         page = stage.exporter(f"--broker-url={broker.url}", f"--redis-url={ledger.url}", "--queues=work")
         with load(broker.url) as sender:
-            settle_at(True, lambda: min(counted(page).values()) > 10)
+            wait_until(lambda: min(counted(page).values()) > 10, within=20, what="tasks to run")
             with watch(page) as watcher:
                 check_outage(page, outage=killed(broker))
                 before = counted(page)
-                settle_at(True, lambda: min(counted(page).values()) > max(before.values()) + 10, within=40)
+                wait_until(lambda: min(counted(page).values()) > max(before.values()) + 10, within=40, what="tasks to run again")
             sender.stop()
         check_ledger(page, worker)
 

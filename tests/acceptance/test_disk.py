@@ -144,3 +144,21 @@ def test_a_worker_does_not_start_on_a_full_disk_without_saying_why(stage: Stage)
         assert "celery_obs: " in worker.tail()
         assert "No space left" in worker.tail()
         assert "Traceback" not in worker.tail()
+
+
+def test_beat_goes_on_when_the_metrics_directory_goes(stage: Stage) -> None:
+    """
+    Beat sends on what is due, and says once that its metrics are off.
+    """
+    worker = stage.worker(app="census")
+    beat = stage.beat(app="census")
+    wait_until(lambda: worker.ran("count") >= 2, what="beat's tasks")
+
+    shutil.rmtree(stage.metrics_dir)
+
+    before = worker.ran("count")
+    wait_until(lambda: worker.ran("count") >= before + 4, what="beat to go on")
+    text = beat.log.read_text()
+    assert 1 == text.count("celery_obs: "), text
+    assert "metrics are off" in text
+    assert "Traceback" not in text

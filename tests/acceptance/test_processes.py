@@ -130,7 +130,7 @@ def multi(stage: Stage, *arguments: str) -> Iterator[None]:
     try:
         assert 0 == code, said
         yield
-        code, said = stage.run(*celery, "stopwait", *common, name="multi", within=40)
+        code, said = stage.run(*celery, "stopwait", *common, name="multi")
         assert 0 == code, said
     finally:
         for pidfile in stage.folder.glob("*.pid"):

@@ -50,7 +50,7 @@ def test_a_worker_that_restarts_goes_on_counting_in_the_same_files(stage: Stage)
     settle_at({"success": 1}, lambda: page.states("succeed"))
     files = stage.slots()
 
-    for times, ending in enumerate((signal.SIGTERM, signal.SIGKILL, signal.SIGTERM), start=2):
+    for times, ending in enumerate((signal.SIGTERM, signal.SIGKILL), start=2):
         if ending == signal.SIGKILL:
             worker.kill()
         else:
