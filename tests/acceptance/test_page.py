@@ -76,11 +76,7 @@ def test_the_page_passes_the_linter_and_the_parsers(full_page: Page, need_server
     named = {name.removesuffix("_total") for name in CATALOGUE.keys() - ABSENT}
 
     assert set() == named - shown
-<<<<<<< HEAD
     assert shown == {family.name for family in parse_openmetrics(openmetrics.body)}
-=======
-    assert shown == {family.name for family in parse_openmetrics(openmetrics.body)}  # type: ignore[no-untyped-call]  # That parser has no types.
->>>>>>> acceptance
     assert (text.content_type.partition(";")[0], openmetrics.content_type.partition(";")[0]) == (
         "text/plain",
         "application/openmetrics-text",
