@@ -66,7 +66,7 @@ def test_a_wrong_setting_ends_the_start_with_one_paragraph(
     """
     Worker and beat refuse a setting that is unknown or of the wrong type, and say which, where, and what is expected.
     """
-    code, said = stage.run(*command, name="bad", within=30.0, **environ)
+    code, said = stage.run(*command, name="bad", **environ)
 
     line = paragraph(said, "celery_obs: ")
     assert 0 != code

@@ -51,7 +51,7 @@ def _count(signal: Signal) -> int:
     return sum(1 for _, receiver in signal.receivers or () if "celery_obs" in str(getattr(receiver, "__module__", "")))
 
 
-@app.task(name="census.count")  # type: ignore[untyped-decorator]  # Celery has no types.
+@app.task(name="census.count")
 def count() -> dict[str, object]:
     """
     Tell which receivers this process has, and which process that is.
@@ -60,14 +60,14 @@ def count() -> dict[str, object]:
     return {"pid": os.getpid(), "receivers": census()}
 
 
-@other.task(name="other.hello")  # type: ignore[untyped-decorator]  # Celery has no types.
+@other.task(name="other.hello")
 def hello() -> None:
     """
     Do nothing, in another app.
     """
 
 
-@app.task(name="census.pass_on")  # type: ignore[untyped-decorator]  # Celery has no types.
+@app.task(name="census.pass_on")
 def pass_on() -> None:
     """
     Send a task of the other app's.

@@ -20,7 +20,7 @@ app.conf.update(task_default_queue="work", broker_connection_retry_on_startup=Tr
 celery_obs.setup(app)
 
 
-@app.task(name="stocktaking.ship")  # type: ignore[untyped-decorator]  # Celery has no types.
+@app.task(name="stocktaking.ship")
 def ship(what: str) -> None:
     """
     Ship a parcel.
