@@ -14,7 +14,8 @@ from typing import Final
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.format import WORD, Layout, width
+from celery_obs.metrics.format import WORD
+from celery_obs.metrics.layout import Layout, width
 from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
 from celery_obs.vocabulary.spec import Metric

@@ -41,7 +41,8 @@ from celery_obs.vocabulary.tasks import (
     TaskState,
 )
 
-from .format import Exit, Header, Layout, Phase, Record
+from .format import Exit, Header, Phase, Record
+from .layout import Layout
 from .recorder import Recorder
 from .slots import Node, Slot
 

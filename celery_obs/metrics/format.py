@@ -1,5 +1,5 @@
 """
-The metric files, as bytes: what the words of a slot file mean, and what the lines of a layout file say.
+The metric files, as bytes: where they lie, and what the words of a slot file mean.
 
 A *node* (one Celery worker, one beat, the publishers of a host) has a folder ``<metrics_dir>/<node>.v1`` with
 
@@ -20,22 +20,13 @@ A slot file is a header, then the table of running attempts, then gauges, then (
     ...          exemplars; version 1 writers leave the region empty, readers skip it
     ...          lanes to the end of the file: int64, never negative, never decreasing
 
-A counter is one lane.  A histogram is one lane a bucket (not cumulative, ``+Inf`` last), then one for its sum in steps of the resolution.
-
-Nothing is locked while numbers are written, and lines are appended to the layout without a lock, too: one ``write`` to a file opened with ``O_APPEND``
-is not torn by another, every process reads the lines in the one order of the file, and of two equal lines all take the first.  So all agree on every lane.
+Nothing is locked while numbers are written.  What each lane and each gauge is says the layout, see `celery_obs.metrics.layout`.
 """
 
 from __future__ import annotations
 
-import json
-
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import quote, unquote
-
-from celery_obs.exceptions import LayoutError
-from celery_obs.vocabulary.spec import Metric
 
 
 __all__ = [
@@ -45,16 +36,10 @@ __all__ = [
     "Exit",
     "Gauge",
     "Header",
-    "Layout",
     "Phase",
     "Record",
-    "Series",
-    "family_line",
     "folder_name",
-    "header_line",
     "node_name",
-    "series_line",
-    "width",
 ]
 
 
@@ -157,30 +142,6 @@ class Gauge:
     WORDS: Final = 2
 
 
-class Series(NamedTuple):
-    """
-    One label set of one family, and where it lies.
-
-    Attributes:
-        family: The metric.
-
-        values: Label values, in the order of the family's labels.
-
-        at: First lane; for a gauge its place in the gauge region.
-    """
-
-    family: Metric
-    values: tuple[str, ...]
-    at: int
-
-
-def width(metric: Metric) -> int:
-    """
-    Return how many lanes a series of *metric* takes.
-    """
-    return len(metric.buckets) + 2 if metric.kind == "histogram" else 1
-
-
 def folder_name(node: str) -> str:
     """
     Return the name of a node's folder.
@@ -194,177 +155,3 @@ def node_name(folder: str) -> str | None:
     """
     stem, dot, version = folder.rpartition(".v")
     return unquote(stem) if dot and stem and version == str(VERSION) else None
-
-
-def header_line(layout_id: int) -> bytes:
-    """
-    Return a layout's first line.
-    """
-    return _line({"celery_obs": VERSION, "id": layout_id})
-
-
-def family_line(metric: Metric) -> bytes:
-    """
-    Return the line that declares a family.
-    """
-    return _line(_definition(metric))
-
-
-def series_line(family: int, values: Sequence[str]) -> bytes:
-    """
-    Return the line that declares a series of the family with number *family*.
-    """
-    return _line([family, *values])
-
-
-def _line(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
-
-
-def _definition(metric: Metric) -> dict[str, object]:
-    return {
-        "name": metric.name,
-        "kind": metric.kind,
-        "help": metric.help,
-        "labels": list(metric.labels),
-        "buckets": list(metric.buckets),
-        "resolution": metric.resolution,
-        "aggregate": metric.aggregate,
-    }
-
-
-class Layout:
-    """
-    What a layout file says, as far as it has been read.
-
-    Feed it the file's bytes in any portions, in order.  A line that cannot be understood is passed over and counted in *bad_lines*:
-    everybody passes over the same lines, so all agree on what follows.
-
-    Attributes:
-        layout_id: The file's identity; None until its first line was read.
-
-        families: The families, by number.
-
-        series: All series, in file order.
-
-        lanes: How many lanes they take in all.
-
-        gauges: How many gauges there are.
-
-        lasting: The places of gauges whose value outlives the process that set it.
-    """
-
-    def __init__(self) -> None:
-        self.layout_id: int | None = None
-        self.families: list[Metric] = []
-        self.series: list[Series] = []
-        self.lanes = 0
-        self.gauges = 0
-        self.lasting: set[int] = set()
-        self.consumed = 0
-        self.bad_lines = 0
-        self._numbers: dict[Metric, int] = {}
-        self._places: dict[Metric, dict[tuple[str, ...], int]] = {}
-        self._values: dict[Metric, tuple[set[str], ...]] = {}
-        self._rest = b""
-
-    def feed(self, data: bytes) -> None:
-        """
-        Take in what follows in the file.
-
-        Raises:
-            LayoutError: if the file's first line is not that of a layout in our version.
-        """
-        self.consumed += len(data)
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            if self.layout_id is None:
-                self.layout_id = self._identity(line)
-            elif line:
-                self._take(line)
-
-    def number(self, metric: Metric) -> int | None:
-        """
-        Return the number of a family, or None if it is not declared.
-        """
-        return self._numbers.get(metric)
-
-    def place(self, metric: Metric, values: tuple[str, ...]) -> int | None:
-        """
-        Return where a series lies, or None if it is not declared.
-        """
-        places = self._places.get(metric)
-        return None if places is None else places.get(values)
-
-    def places(self, metric: Metric) -> Iterable[tuple[tuple[str, ...], int]]:
-        """
-        Return the label values and places of all series of *metric*.
-        """
-        return self._places.get(metric, {}).items()
-
-    def values(self, metric: Metric) -> tuple[set[str], ...]:
-        """
-        Return, for each label of *metric*, the values that it has so far.
-        """
-        return self._values.get(metric) or tuple(set() for _ in metric.labels)
-
-    @staticmethod
-    def _identity(line: bytes) -> int:
-        try:
-            head = json.loads(line)
-            version, layout_id = head["celery_obs"], head["id"]
-        except (ValueError, TypeError, KeyError):
-            message = f"Expected the first line of a layout, got {line[:60]!r}."
-            raise LayoutError(message) from None
-        if version != VERSION or not isinstance(layout_id, int):
-            message = f"Expected a layout of version {VERSION}, got version {version!r} with the identity {layout_id!r}."
-            raise LayoutError(message)
-        return layout_id
-
-    def _take(self, line: bytes) -> None:
-        try:
-            entry = json.loads(line)
-            if isinstance(entry, dict):
-                self._declare_family(entry)
-            else:
-                self._declare_series(entry)
-        except (ValueError, TypeError, KeyError, IndexError):
-            self.bad_lines += 1
-
-    def _declare_family(self, entry: dict[str, object]) -> None:
-        metric = Metric(**{**entry, "labels": tuple(entry["labels"]), "buckets": tuple(entry["buckets"])})  # type: ignore[arg-type]  # read from a file: a wrong type is a bad line
-        if metric not in self._numbers:
-            self._numbers[metric] = len(self.families)
-            self._places[metric] = {}
-            self._values[metric] = tuple(set() for _ in metric.labels)
-            self.families.append(metric)
-
-    def _declare_series(self, entry: list[object]) -> None:
-        number, *raw = entry
-        if not isinstance(number, int) or number < 0 or not all(isinstance(value, str) for value in raw):
-            message = "not a series"
-            raise TypeError(message)
-        metric = self.families[number]
-        values = tuple(str(value) for value in raw)
-        places = self._places[metric]
-        if len(values) != len(metric.labels):
-            message = "not the labels of its family"
-            raise ValueError(message)
-        if values in places:
-            return
-        if metric.kind == "gauge":
-            at, self.gauges = self.gauges, self.gauges + 1
-            if metric.aggregate == "mostrecent":
-                self.lasting.add(at)
-        else:
-            at, self.lanes = self.lanes, self.lanes + width(metric)
-        places[values] = at
-        for seen, value in zip(self._values[metric], values, strict=True):
-            seen.add(value)
-        self.series.append(Series(metric, values, at))
-
-    def __iter__(self) -> Iterator[Series]:
-        """
-        Go through all series in file order.
-        """
-        return iter(self.series)

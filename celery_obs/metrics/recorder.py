@@ -21,7 +21,8 @@ from celery_obs.exceptions import CeleryObsError
 from celery_obs.vocabulary.ourselves import DROPPED, INTERNAL_ERRORS, LABELS_FOLDED
 from celery_obs.vocabulary.spec import OTHER, Metric
 
-from .format import Gauge, Header, width
+from .format import Gauge, Header
+from .layout import width
 from .slots import Node, Slot
 
 

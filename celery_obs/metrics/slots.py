@@ -20,17 +20,17 @@ import struct
 import sys
 import time
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from celery_obs.exceptions import LayoutError
-from celery_obs.vocabulary.spec import Metric
 
-from .format import MAGIC, VERSION, WORD, Gauge, Header, Layout, Record, family_line, folder_name, header_line, series_line
+from .format import MAGIC, VERSION, WORD, Gauge, Header, Record, folder_name
+from .layout import LayoutFile
 
 
-__all__ = ["LayoutFile", "Node", "Slot", "holder_lives", "slot_numbers"]
+__all__ = ["Node", "Slot", "holder_lives", "slot_numbers"]
 
 
 _GROWTH: Final = 4096  # Lanes are added in steps of 32 KiB.
@@ -65,88 +65,6 @@ def slot_numbers(folder: Path) -> Iterator[int]:
         stem, _, number = path.name.partition("-")
         if stem == "slot" and number.isdecimal():
             yield int(number)
-
-
-class LayoutFile:
-    """
-    A node's layout file, open for appending, and what it says.
-
-    Raises:
-        LayoutError: if the file there is not a layout of our version.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.layout = Layout()
-        self._descriptor = self._open(path)
-        self.refresh()
-        if self.layout.layout_id is None:
-            message = f"{path} has no complete first line."
-            raise LayoutError(message)
-
-    @staticmethod
-    def _open(path: Path) -> int:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
-        try:
-            return os.open(path, flags)
-        except FileNotFoundError:
-            fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-            fresh.write_bytes(header_line(secrets.randbits(62) | 1))
-            with contextlib.suppress(FileExistsError):  # Another process was first: take its file.
-                os.link(fresh, path)
-            fresh.unlink()
-            return os.open(path, flags)
-
-    def refresh(self) -> None:
-        """
-        Take in what other processes have appended.
-        """
-        while data := os.pread(self._descriptor, 1 << 20, self.layout.consumed):
-            self.layout.feed(data)
-
-    def declare(self, wanted: Sequence[tuple[Metric, tuple[str, ...]]]) -> None:
-        """
-        Make sure that all series of *wanted* are in the layout.
-
-        Raises:
-            OSError: when the file cannot be written; what could not be declared has no place.
-        """
-        families = dict.fromkeys(metric for metric, _ in wanted if self.layout.number(metric) is None)
-        self._append(family_line(metric) for metric in families)
-        self._append(
-            series_line(self._number(metric), values)
-            for metric, values in dict.fromkeys(wanted)
-            if self.layout.place(metric, values) is None
-        )
-
-    def _number(self, metric: Metric) -> int:
-        number = self.layout.number(metric)
-        if number is None:
-            message = f"The family {metric.name} was not written to {self.path}."
-            raise OSError(errno.EIO, message)
-        return number
-
-    def _append(self, lines: Iterator[bytes]) -> None:
-        data = b"".join(lines)
-        if not data:
-            return
-        self.refresh()
-        end = os.fstat(self._descriptor).st_size
-        if end > self.layout.consumed or not self._ends_whole(end):
-            data = b"\n" + data  # A torn line, left by a full disk: close it, or ours would be glued to it.
-        written = os.write(self._descriptor, data)
-        self.refresh()
-        if written < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-
-    def _ends_whole(self, end: int) -> bool:
-        return os.pread(self._descriptor, 1, end - 1) == b"\n"
-
-    def close(self) -> None:
-        """
-        Close the file; what was read stays known.
-        """
-        os.close(self._descriptor)
 
 
 class Slot:

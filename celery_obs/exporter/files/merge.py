@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, starmap
 from operator import add, ge
 
-from celery_obs.metrics.format import Layout, Series
+from celery_obs.metrics.layout import Layout, Series
 from celery_obs.vocabulary.spec import Metric
 
 

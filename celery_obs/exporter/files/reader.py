@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from celery_obs.exceptions import LayoutError
-from celery_obs.metrics.format import MAGIC, VERSION, WORD, Gauge, Header, Layout, Phase, Record, node_name
+from celery_obs.metrics.format import MAGIC, VERSION, WORD, Gauge, Header, Phase, Record, node_name
+from celery_obs.metrics.layout import Layout
 from celery_obs.metrics.slots import holder_lives
 
 

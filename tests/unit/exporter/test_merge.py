@@ -20,7 +20,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from celery_obs.exporter.files.merge import MergedText, NodeNumbers, labels_text
-from celery_obs.metrics.format import Layout, family_line, header_line, series_line, width
+from celery_obs.metrics.layout import Layout, family_line, header_line, series_line, width
 from celery_obs.vocabulary.spec import Metric
 from tests.strategies import counts, label_values
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_obs.exceptions import LayoutError
-from celery_obs.metrics.format import Layout, family_line, folder_name, header_line, node_name, series_line, width
+from celery_obs.metrics.format import folder_name, node_name
+from celery_obs.metrics.layout import Layout, family_line, header_line, series_line, width
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import FINISHED, RUNTIME
 from tests.strategies import label_values, metrics, portions
