@@ -476,7 +476,8 @@ class AttemptMeter:
         word = recorder.word(STARTED, pair)
         if word is not None and not recorder.is_known(STARTED, pair):
             pair = self._pair_at(word) or pair
-        recorder.declare(self._metrics.of_cell(*pair))
+        if not recorder.is_known(self._metrics.latency, pair):  # The last of the cell: with it, all are there.
+            recorder.declare(self._metrics.of_cell(*pair))
         try:
             cell = _Cell(recorder.slot, pair, self._metrics, self._word)
         except _NoRoomError:

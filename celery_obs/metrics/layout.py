@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from celery_obs.exceptions import LayoutError
+from celery_obs.vocabulary import CATALOGUE
 from celery_obs.vocabulary.spec import Metric
 
 from .format import VERSION
@@ -190,6 +191,9 @@ class Layout:
 
     def _declare_family(self, entry: dict[str, object]) -> None:
         metric = Metric(**{**entry, "labels": tuple(entry["labels"]), "buckets": tuple(entry["buckets"])})  # type: ignore[arg-type]  # read from a file: a wrong type is a bad line
+        ours = CATALOGUE.get(metric.name)
+        if ours == metric:
+            metric = ours  # Look-ups compare by identity first.
         if metric not in self._numbers:
             self._numbers[metric] = len(self.families)
             self._places[metric] = {}

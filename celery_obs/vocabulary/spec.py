@@ -83,6 +83,12 @@ class Metric:
     aggregate: Aggregate = "sum"
     lint_exempt: str = field(default="", compare=False)
 
+    def __hash__(self) -> int:
+        """
+        Hash by name: hardly two metrics share one, and hashing twenty bucket edges at every look-up would cost more than comparing them once.
+        """
+        return hash(self.name)
+
     def __post_init__(self) -> None:
         """
         Refuse what Prometheus would refuse, at import instead of at the first scrape.
