@@ -275,6 +275,7 @@ class AttemptMeter:
             self._explain(event, cell)
         words[at] = 0
         if not self._is_single:
+            words[at + _VERDICT_ON] = 0  # In a process of its own, a verdict ends with the process that it was passed on.
             self._free.append(at)
 
     def _outcome(self, cell: _Cell, state: TaskState) -> _Outcome:
@@ -369,6 +370,8 @@ class AttemptMeter:
 
     def _inherit(self, node: Node, slot: Slot) -> None:
         self._settle_all(node, slot)
+        for at in _records(slot):
+            slot.words[at + _VERDICT_ON] = 0  # On an attempt that ended by itself just before its process was killed.
 
     def _settle_all(self, node: Node, slot: Slot) -> int:
         return sum(self._settle(node, slot, at) for at in _records(slot))

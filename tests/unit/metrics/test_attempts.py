@@ -387,3 +387,22 @@ def test_an_attempt_that_died_with_its_node_did_not_run_while_the_node_was_away(
     assert heir.slot is not None
     first = heir.slot.lanes_at + heir.node.layout.place(RUNTIME, ("t", "q", "lost"))  # type: ignore[operator]  # it is declared.
     assert 30_000_000_000 == heir.slot.words[first + len(RUNTIME.buckets) + 1]
+
+
+def test_a_verdict_that_came_too_late_is_not_passed_on_to_a_redelivery(tmp_path: Path) -> None:
+    """
+    An attempt that ended just before its process was killed leaves no verdict for the next attempt of the same task id.
+    """
+    child = recorder(tmp_path, number=1)
+    running = meter(child)
+    opened = started(task_id="same")
+    running.started(opened)
+    meter(recorder(tmp_path, number=0, attempts=0)).doomed(AttemptDoomed("same", "timeout"))
+    running.finished(finished(opened))
+
+    successor = recorder(tmp_path, number=1)
+    meter(successor).started(started(task_id="same"))
+    heir = recorder(tmp_path, number=1)
+    meter(heir)
+
+    assert {"started": 2, "success": 1, "lost": 1} == states(heir)
