@@ -196,7 +196,6 @@ def killed(server: RedisServer | RabbitMQServer) -> Iterator[None]:
         server.restart()
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("way", ["killed", "hanging"])
 def test_redis_goes_away_under_load_and_comes_back(open_stage: Callable[[RedisServer], Stage], ledger: RedisServer, way: str) -> None:
     """
@@ -220,7 +219,6 @@ def test_redis_goes_away_under_load_and_comes_back(open_stage: Callable[[RedisSe
     assert watcher.scrapes > 10
 
 
-@pytest.mark.faults
 def test_rabbitmq_goes_away_under_load_and_comes_back(open_stage: Callable[[RedisServer], Stage], ledger: RedisServer) -> None:
     """
     The same holds for a RabbitMQ that is killed and restarted.

@@ -107,7 +107,6 @@ def fill(folder: Path) -> None:
             file.write(bytes(4096))
 
 
-@pytest.mark.faults
 def test_tasks_go_on_when_the_disk_is_full(stage: Stage) -> None:
     """
     On a full disk tasks run on, what has its room is counted on, and what finds none is said once a process.
@@ -129,7 +128,6 @@ def test_tasks_go_on_when_the_disk_is_full(stage: Stage) -> None:
         page.exporter.kill()
 
 
-@pytest.mark.faults
 def test_a_worker_does_not_start_on_a_full_disk_without_saying_why(stage: Stage) -> None:
     """
     A worker that finds no room for its files ends with one paragraph instead of counting nothing in silence.
