@@ -56,7 +56,7 @@ class WorkersCollector:
         self._clock = clock
         self._said = Said()
         self._nodes: dict[str, NodeReader] = {}
-        self._gone: list[NodeReader] = []
+        self._gone: list[tuple[NodeReader, NodeReading]] = []
         self._last: dict[NodeReader, NodeReading] = {}
         self._merged = MergedText(on_conflict=self._conflict, on_decrease=lambda: errors.count("merge:decrease"))
         self._heads: dict[Metric, tuple[str, str]] = {}
@@ -70,10 +70,9 @@ class WorkersCollector:
         """
         bad_folders, unsupported = self._find_nodes()
         readings = [(node, reading) for node in list(self._nodes.values()) if (reading := self._read(node)) is not None]
-        gone = [(node, node.read()) for node in self._gone]
         failed = [(node, self._last[node]) for node in self._nodes.values() if node in self._last and node not in dict(readings)]
         self._last.update(readings)
-        everything = [*readings, *failed, *gone]
+        everything = [*readings, *failed, *self._gone]
         self._merged.update([NodeNumbers(node.layout, reading.lanes) for node, reading in everything])
         files = (
             FileCounts(*(sum(column) for column in zip(*(reading.files for _, reading in everything), strict=True)))
@@ -125,17 +124,19 @@ class WorkersCollector:
             return known is not None
         if known is not None:
             self._retire(name)
+        self._gone = [
+            (node, last) for node, last in self._gone if node.layout.layout_id != fresh.layout.layout_id
+        ]  # It was away, and is back.
         self._nodes[name] = fresh
         return True
 
     def _retire(self, name: str) -> None:
         node = self._nodes.pop(name)
-        node.retire()
         self._last.pop(node, None)
-        self._gone.append(node)
+        self._gone.append((node, node.retire()))
         if len(self._gone) > _MOST_RETIRED:
             self._errors.count("files:forgotten")
-            self._gone.pop(0).close()
+            self._gone.pop(0)
 
     def _read(self, node: NodeReader) -> NodeReading | None:
         try:

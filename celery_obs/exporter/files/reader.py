@@ -250,14 +250,17 @@ class NodeReader:
         for view in self._slots.values():
             view.close()
 
-    def retire(self) -> None:
+    def retire(self) -> NodeReading:
         """
-        The folder is gone: keep the totals, let go of the rest.
+        The folder is gone: close all files, and return what stays true of them.
+
+        Nothing is read any more: what lies under that name later is another node's.
         """
         for view in self._slots.values():
             self._keep(view)
-            view.close()
+        self.close()
         self._slots.clear()
+        return NodeReading(self._totals(), [], [], None, FileCounts(vanished=len(self._retired)))
 
     def read(self) -> NodeReading:
         """

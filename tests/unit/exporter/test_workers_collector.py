@@ -181,6 +181,36 @@ def test_a_whole_node_that_vanishes_still_counts(tmp_path: Path) -> None:
     assert (3, 13) == (gone, sidecar.published())
 
 
+def test_a_node_that_made_its_files_anew_is_not_told_as_corrupt(tmp_path: Path) -> None:
+    """
+    What is kept of a folder that went is not looked for in the files of its successor.
+    """
+    publish(tmp_path, 3)
+    sidecar = Sidecar(tmp_path)
+    sidecar.published()
+    shutil.rmtree(tmp_path / "w@h.v1")
+    sidecar.published()
+
+    publish(tmp_path, 10)
+
+    assert (13, {"dead": 1, "vanished": 1}) == (sidecar.published(), sidecar.files())
+
+
+def test_a_node_that_comes_back_is_not_counted_twice(tmp_path: Path) -> None:
+    """
+    A folder that was moved away and back is the same node.
+    """
+    publish(tmp_path, 3)
+    sidecar = Sidecar(tmp_path)
+    sidecar.published()
+
+    (tmp_path / "w@h.v1").rename(tmp_path / "aside")
+    away = sidecar.published()
+    (tmp_path / "aside").rename(tmp_path / "w@h.v1")
+
+    assert (3, 3, {"dead": 1}) == (away, sidecar.published(), sidecar.files())
+
+
 def test_a_folder_of_another_version_is_told_and_left_alone(tmp_path: Path) -> None:
     """
     Files of an older or newer layout are not read, and not hidden.
