@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import celery
 
+from celery_obs.clock import wall
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.hub import ErrorLog, Hub
 from celery_obs.metrics import declared
@@ -303,7 +304,7 @@ class Plugin:
             self.tick()
             worker.timer.call_repeatedly(self.settings.heartbeat_interval, self.tick)
         if self.settings.redis_url and self.settings.announce_queues:
-            self._announcer = Announcer(self.settings.redis_url, say=lambda: announcements(worker, now=_now()), on_error=self.hub.on_error)
+            self._announcer = Announcer(self.settings.redis_url, say=lambda: announcements(worker, now=wall()), on_error=self.hub.on_error)
             self._announcer.start()
 
     def tick(self) -> None:
@@ -501,9 +502,3 @@ def _pool_index() -> int | None:
     """
     module = sys.modules.get("billiard.process")
     return getattr(module.current_process(), "index", None) if module else None
-
-
-def _now() -> float:
-    from celery_obs.clock import wall  # noqa: PLC0415 -- a name of its own keeps the lambda above readable.
-
-    return wall()

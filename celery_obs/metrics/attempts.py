@@ -446,7 +446,8 @@ class AttemptMeter:
         elif event.exception:
             self._recorder.count(FAILURES, (*cell.pair, event.exception, "true" if event.exhausted else "false"))
         elif event.entry and event.state == "success":
-            self._recorder.set(SUCCEEDED_ENTRY, (event.entry,), time.time(), at=time.time())
+            now = time.time()
+            self._recorder.set(SUCCEEDED_ENTRY, (event.entry,), now, at=now)
 
     # -- looking up -------------------------------------------------------------------------------------------------
 
