@@ -96,6 +96,13 @@ class Samples:
         """
         return min(self.taken[name])
 
+    def costs(self, name: str, *, base: str, unit: float) -> tuple[str, float, float, float, float, float]:
+        """
+        Return a row of a table of costs: median and least, what that is above *base*, and as a multiple of *unit*.
+        """
+        added = self.above(name, base)
+        return name, self.median(name), self.least(name), added, self.least(name) - self.least(base), added / unit
+
     def above(self, name: str, base: str) -> float:
         """
         Return by how much *name* is above *base*: the median of the differences within a round.

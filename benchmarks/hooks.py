@@ -54,17 +54,7 @@ def measure(*, quick: bool) -> Report:
         on_disk.recorder.close()
     base = "no receivers"
     empty = taken.above("two empty receivers", base)
-    rows = [
-        (
-            name,
-            taken.median(name),
-            taken.least(name),
-            taken.above(name, base),
-            taken.least(name) - taken.least(base),
-            taken.above(name, base) / empty,
-        )
-        for name in variants
-    ]
+    rows = [taken.costs(name, base=base, unit=empty) for name in variants]
     added = taken.above("celery_obs", base)
     return Report(
         name="hooks",

@@ -38,17 +38,7 @@ def measure(*, quick: bool) -> Report:
         name="publish",
         title="before_task_publish + after_task_publish",
         columns=("variant", "median µs", "min µs", "added, median µs", "added, min µs", "times empty"),
-        rows=[
-            (
-                name,
-                taken.median(name),
-                taken.least(name),
-                taken.above(name, base),
-                taken.least(name) - taken.least(base),
-                taken.above(name, base) / empty,
-            )
-            for name in variants
-        ],
+        rows=[taken.costs(name, base=base, unit=empty) for name in variants],
         limits=[Limit(what="added by celery_obs", measured=taken.above("celery_obs", base), bound=4.0, unit="µs")],
         notes=[f"{rounds} rounds of {batch} messages a variant; the empty receivers' share is Celery's signal dispatch."],
         samples=taken.taken,
