@@ -10,7 +10,22 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from . import beat, ourselves, queues, tasks, workers
+from . import (
+    api_calls,
+    beat,
+    circuit_breaker,
+    conflicts,
+    connections,
+    ourselves,
+    queues,
+    rate_limiter,
+    reconciliation,
+    syncs,
+    tasks,
+    tokens,
+    webhooks,
+    workers,
+)
 from .spec import Metric
 
 
@@ -22,7 +37,22 @@ if TYPE_CHECKING:
 __all__ = ["AREAS", "CATALOGUE", "catalogue"]
 
 
-AREAS: tuple[ModuleType, ...] = (tasks, workers, queues, beat, ourselves)
+AREAS: tuple[ModuleType, ...] = (
+    tasks,
+    workers,
+    queues,
+    beat,
+    syncs,
+    api_calls,
+    rate_limiter,
+    circuit_breaker,
+    webhooks,
+    tokens,
+    connections,
+    conflicts,
+    reconciliation,
+    ourselves,
+)
 """
 The areas, in the order in which a reader meets them.
 """

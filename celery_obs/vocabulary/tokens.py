@@ -1,0 +1,65 @@
+"""
+Tokens: the keys that channels gave us, and how long they are good for.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from .spec import Metric
+
+
+__all__ = ["EXPIRES_AT", "LIFETIME", "REFRESH_STATUSES", "REFRESH_TOTAL", "RefreshStatus", "TokenRefreshed"]
+
+
+RefreshStatus: TypeAlias = Literal["success", "failure", "refused"]
+"""
+*failure*: it did not work and will be tried again.  *refused*: the provider said no for good, so that a person has to authorise again.
+"""
+
+REFRESH_STATUSES: Final[tuple[RefreshStatus, ...]] = ("success", "failure", "refused")
+
+
+class TokenRefreshed(NamedTuple):
+    """
+    An attempt to refresh a connection's token reached its end.
+
+    Attributes:
+        channel_type: The channel.
+
+        connection_id: Whose account.
+
+        status: How it went.
+
+        duration: Seconds.
+
+        error: Class name of what went wrong; else empty.  Never a word of the provider's answer, which may hold secrets.
+    """
+
+    channel_type: str
+    connection_id: str
+    status: RefreshStatus
+    duration: float
+    error: str
+
+
+_LABELS = ("channel_type", "connection_id")
+
+EXPIRES_AT = Metric(
+    kind="gauge",
+    name="channel_token_expires_at_timestamp",
+    help="Which account will be locked out, and when? Time at which the connection's token expires; absent where it does not.",
+    labels=_LABELS,
+)
+LIFETIME = Metric(
+    kind="gauge",
+    name="channel_token_lifetime_seconds",
+    help="Is a day before expiry late or early? How long the connection's token was good for when it was given.",
+    labels=_LABELS,
+)
+REFRESH_TOTAL = Metric(
+    kind="counter",
+    name="channel_token_refresh_total",
+    help="Do we still get new tokens? Attempts to refresh one, by outcome.",
+    labels=("channel_type", "status"),
+)
