@@ -32,6 +32,7 @@ from celery_obs.metrics.observer import MetricsObserver
 from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
 from celery_obs.settings import Settings, load, prepare_metrics_dir
+from celery_obs.sync import engine as sync_engine
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME
 from celery_obs.vocabulary.workers import PROCESS_RESTARTS
@@ -82,6 +83,7 @@ def setup(app: Any, **overrides: Any) -> None:
     if _plugin is None:
         _plugin = Plugin(overrides)
         signals.connect(_plugin.receivers)
+        sync_engine.connect(_plugin.engine)
         os.register_at_fork(after_in_child=_after_fork)
     elif overrides and overrides != _plugin.overrides:
         message = (
@@ -103,6 +105,7 @@ def teardown() -> None:
     global _plugin  # noqa: PLW0603 -- see setup.
     if _plugin is not None:
         signals.disconnect()
+        sync_engine.disconnect()
         _plugin.close()
         _plugin = None
 
@@ -140,6 +143,7 @@ class Plugin:
         self.recorder: Recorder | None = None
         self.attempts: AttemptMeter | None = None
         self.receivers = signals.Receivers(self.hub, queues=QueueNames(self._bindings), lifecycle=self)
+        self._engine: sync_engine.Engine | None = None
         self._lock = threading.Lock()
         self._role = "publisher"
         self._node: str | None = None
@@ -181,7 +185,16 @@ class Plugin:
             self.receivers.ignore(settings.ignore_tasks)
             if settings.metrics:
                 self._connect_metrics(settings)
+            self._engine = sync_engine.Engine(hub=self.hub, settings=settings)
             self.settings = settings
+
+    def engine(self) -> sync_engine.Engine | None:
+        """
+        Return this process's sync engine; a process that uses it is active from then on.  None where the settings are wrong.
+        """
+        if self._engine is None:
+            self._activate_quietly()
+        return self._engine
 
     def _connect_metrics(self, settings: Settings) -> None:
         self.recorder = Recorder(
@@ -241,6 +254,8 @@ class Plugin:
             self._forked_from_worker = True
         self._role = "publisher"
         self._worker = self._state = self._heartbeat = self._announcer = None
+        if self._engine is not None:
+            self._engine.after_fork()
         if self.recorder is not None:
             self.recorder.forget_parent()
 

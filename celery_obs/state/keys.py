@@ -1,13 +1,43 @@
 """
 The names of our keys in Redis, each with what it holds and who removes it.
+
+People type three of them, so these are spelled as their documents say: the breaker's, the pause's and the rate limit's.
+All others begin with ``celery_obs:``.  No operation of ours touches two keys in one script or transaction, so that Redis Cluster works.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
+
 from typing import Final
 
 
-__all__ = ["QUEUES", "QUEUES_TTL"]
+__all__ = [
+    "AUDIT",
+    "BREAKERS",
+    "CHANNELS",
+    "CONNECTIONS",
+    "DRIFT",
+    "ERRORS",
+    "LAST_RUNS",
+    "LAST_SYNCS",
+    "LEASE",
+    "PENDING",
+    "QUEUES",
+    "QUEUES_TTL",
+    "RATE_LIMITS",
+    "REVIEWS",
+    "STATUSES",
+    "TOKEN_EXPIRIES",
+    "breaker",
+    "lock",
+    "once",
+    "part",
+    "paused",
+    "rate_limit",
+    "token",
+]
 
 
 QUEUES: Final = "celery_obs:queues"
@@ -19,3 +49,125 @@ QUEUES_TTL: Final = 30 * 24 * 3600
 """
 Seconds for which the announced queues outlive the last worker.
 """
+
+CHANNELS: Final = "celery_obs:channels"
+"""
+A sorted set: every channel that was used, scored by when, in seconds since the epoch.  The sweep removes those unused for long.
+"""
+
+CONNECTIONS: Final = "celery_obs:connections"
+"""
+A hash: connection id to JSON of what does not change, ``{"channel_type", "created_at"}``.  Its owner is `facts.Facts.forget` and the sweep.
+"""
+
+STATUSES: Final = "celery_obs:connections:status"
+"""
+A hash: connection id to ``active``, ``paused``, ``error`` or ``disconnected``.  Owned as :data:`CONNECTIONS`.
+"""
+
+LAST_SYNCS: Final = "celery_obs:connections:last_sync"
+"""
+A hash: connection id to the time of its last successful sync.  Owned as :data:`CONNECTIONS`.
+"""
+
+ERRORS: Final = "celery_obs:connections:errors"
+"""
+A hash: connection id to how many syncs failed in a row.  Owned as :data:`CONNECTIONS`.
+"""
+
+TOKEN_EXPIRIES: Final = "celery_obs:tokens:expiry"  # noqa: S105 -- a key of Redis, no password.
+"""
+A hash: connection id to JSON ``{"expires_at", "lifetime"}``, no secret in it.  Owned as :data:`CONNECTIONS`.
+"""
+
+DRIFT: Final = "celery_obs:reconciliation:drift"
+"""
+A hash: connection id to JSON ``{"days", "checked", "at"}`` of its last check.  Owned as :data:`CONNECTIONS`.
+"""
+
+PENDING: Final = "celery_obs:reconciliation:pending"
+"""
+A hash: connection id to JSON of what its last check left to be settled, for as long as it drifts.  Owned as :data:`CONNECTIONS`.
+"""
+
+LAST_RUNS: Final = "celery_obs:reconciliation:last_run"
+"""
+A hash: channel to the time at which one of its connections was last checked.  Owned as :data:`CHANNELS`.
+"""
+
+REVIEWS: Final = "celery_obs:conflicts:review"
+"""
+A hash: type of conflict to how many of them wait for a person.  A field at 0 is removed.
+"""
+
+BREAKERS: Final = "celery_obs:breakers"
+"""
+A hash: channel to JSON of its breaker as the export task last saw it.  It goes by itself some minutes after the last export.
+"""
+
+RATE_LIMITS: Final = "celery_obs:rate_limits"
+"""
+A hash: JSON ``[channel, connection]`` to JSON ``{"count", "max", "at"}``, as the export task last saw it.  Goes as :data:`BREAKERS`.
+"""
+
+LEASE: Final = "celery_obs:lease"
+"""
+Who serves the cluster's state: a lock with a short TTL, renewed by its holder.
+"""
+
+AUDIT: Final = "celery_obs:audit"
+"""
+A stream: what operators did, newest last; trimmed to about a thousand entries, and gone 90 days after the last.
+"""
+
+
+def breaker(channel: str) -> str:
+    """
+    Return the hash that holds a channel's whole breaker.  It expires when nothing happened for a week; deleted, the breaker is closed.
+    """
+    return f"circuit_breaker:{part(channel)}:state"
+
+
+def paused(channel: str) -> str:
+    """
+    Return the key whose existence pauses a channel, whatever it holds.  It has the TTL that whoever paused it gave.
+    """
+    return f"channel_manager:{part(channel)}:paused"
+
+
+def rate_limit(channel: str, connection: str = "") -> str:
+    """
+    Return what the keys of a channel's rate limits begin with.  They expire with their windows.
+    """
+    return f"rate_limit:{part(channel)}:{part(connection) if connection else 'all'}"
+
+
+def token(connection: str) -> str:
+    """
+    Return the hash that holds a connection's encrypted token.  Owned as :data:`CONNECTIONS`.
+    """
+    return f"celery_obs:token:{part(connection)}"
+
+
+def lock(name: str) -> str:
+    """
+    Return the key of a lock; it has a TTL.
+    """
+    return f"celery_obs:lock:{part(name)}"
+
+
+def once(kind: str, name: str) -> str:
+    """
+    Return the key that remembers that something happened, so that it does not happen twice; it has a TTL.
+    """
+    return f"celery_obs:once:{part(kind)}:{part(name)}"
+
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.@+-]{1,128}")
+
+
+def part(name: str) -> str:
+    """
+    Return *name* as it stands in a key: as it is where it is plain and short, else its hash, so that nobody's text shapes our keys.
+    """
+    return name if _PLAIN.fullmatch(name) else "sha256-" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()

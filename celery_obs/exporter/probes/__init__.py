@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.state.announcements import QueueAnnouncement
+from celery_obs.state.connection import mask, scheme_of
 
 
 __all__ = ["Announced", "QueueProbe", "QueueReading", "is_redis", "mask", "probe_for", "scheme_of"]
@@ -71,37 +72,11 @@ class QueueProbe(Protocol):
         """
 
 
-def scheme_of(url: str) -> str:
-    """
-    Return a URL's scheme in lower case; empty when it has none.
-    """
-    return url.partition("://")[0].lower() if "://" in url else ""
-
-
 def is_redis(url: str) -> bool:
     """
     Tell whether *url* leads to a Redis or one of its kind.
     """
     return scheme_of(url) in _REDIS_SCHEMES
-
-
-def mask(url: str) -> str:
-    """
-    Return *url* without its secrets: the passwords of all its hosts, and the values of its query.
-    """
-    return ";".join(_mask_one(part) for part in url.split(";"))
-
-
-def _mask_one(url: str) -> str:
-    scheme, found, rest = url.partition("://")
-    if not found:
-        scheme, rest = "", url
-    place, question, _ = rest.partition("?")
-    # The last @ divides: passwords that were not quoted hold some, too.
-    login, at, host = place.rpartition("@")
-    user, colon, _ = login.partition(":")
-    shown = f"{user}{':**' if colon else ''}{at}{host}" if at else place
-    return f"{scheme}{found}{shown}{'?**' if question else ''}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import re
-import ssl
 import time
 
 from collections import Counter
@@ -20,13 +19,12 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from celery_obs.clock import Clock, wall
-from celery_obs.exceptions import ConfigurationError
 from celery_obs.state.announcements import DEFAULT_PRIORITY_STEPS, DEFAULT_SEPARATOR, DEFAULT_UNACKED_KEY, QueueAnnouncement
+from celery_obs.state.connection import connect
 
-from . import Announced, QueueReading, mask, scheme_of
+from . import Announced, QueueReading
 
 
 if TYPE_CHECKING:
@@ -37,9 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisProbe", "connect", "due_at"]
 
-
-CONNECT_TIMEOUT: Final = 0.5
-READ_TIMEOUT: Final = 1.0
 
 TAIL: Final = 32 * 1024
 """
@@ -325,115 +320,6 @@ class RedisProbe:
             log.warning(
                 "Redis does not let us run EVAL, so that the age of messages and what is unacknowledged stay unknown. Allow it with: ACL SETUSER <user> +eval."
             )
-
-
-def connect(url: str, transport_options: Mapping[str, Any] | None = None) -> Client:
-    """
-    Make a client from a URL as kombu spells it; it connects when it is first used, and again after each failure.
-
-    Raises:
-        ConfigurationError: if *url* cannot be read.
-    """
-    import redis
-
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    options = dict(transport_options or {})
-    common: dict[str, Any] = {
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_timeout": READ_TIMEOUT,
-        "client_name": "celery-obs",
-        # The next scrape is the retry.
-        "retry": Retry(NoBackoff(), 0),
-    }
-    scheme = scheme_of(url)
-    try:
-        if scheme == "sentinel":
-            return _connect_sentinel(url, options, common)
-        if scheme == "unix" or scheme.endswith("+socket"):
-            place = urlsplit("unix://" + url.partition("://")[2])
-            query = dict(parse_qsl(place.query))
-            common.pop("socket_connect_timeout")
-            return redis.Redis(
-                unix_socket_path=unquote(place.path),
-                username=unquote(place.username or "") or None,
-                password=unquote(place.password or "") or query.get("password") or None,
-                db=_database(query.get("virtual_host", query.get("db", "0")), url),
-                **common,
-            )
-        place = urlsplit(url)
-        if scheme in {"rediss", "valkeys"}:
-            common.update(_tls(dict(parse_qsl(place.query))), ssl=True)
-        return redis.Redis(
-            host=unquote(place.hostname or "") or "127.0.0.1",
-            port=place.port or 6379,
-            username=unquote(place.username or "") or None,
-            password=unquote(place.password or "") or None,
-            db=_database(place.path.strip("/"), url),
-            **common,
-        )
-    except ValueError as error:
-        reason = "the port is not a number up to 65535" if "port" in str(error).lower() else "it is malformed"
-        message = f"The Redis URL {mask(url)!r} cannot be read: {reason}. Expected redis://user:password@host:6379/0."
-        raise ConfigurationError(message) from None
-
-
-def _connect_sentinel(url: str, options: Mapping[str, Any], common: Mapping[str, Any]) -> Client:
-    from redis.sentinel import Sentinel
-
-    master = options.get("master_name") or dict(parse_qsl(urlsplit(url.rsplit(";", maxsplit=1)[-1]).query)).get("master_name")
-    if not master:
-        message = (
-            f"The broker URL {mask(url)!r} leads to Sentinel, which needs the name of the master. "
-            "Expected the transport option master_name, or ?master_name=… at the end of the URL."
-        )
-        raise ConfigurationError(message)
-    places = [urlsplit(part if "://" in part else f"sentinel://{part}") for part in url.split(";")]
-    first, last = places[0], places[-1]
-    credentials = {"username": unquote(first.username or "") or None, "password": unquote(first.password or "") or None}
-    sentinels = Sentinel(
-        [(place.hostname or "127.0.0.1", place.port or 26379) for place in places],
-        sentinel_kwargs={**common, **options.get("sentinel_kwargs", {})},
-        db=_database(last.path.strip("/"), url),
-        **credentials,
-        **common,
-    )
-    client: Client = sentinels.master_for(master)
-    return client
-
-
-def _tls(query: Mapping[str, str]) -> dict[str, Any]:
-    """
-    Translate the ``ssl_…`` parameters of a URL; certificates are checked unless it says otherwise.
-    """
-    levels = {
-        "cert_required": ssl.CERT_REQUIRED,
-        "required": ssl.CERT_REQUIRED,
-        "cert_optional": ssl.CERT_OPTIONAL,
-        "optional": ssl.CERT_OPTIONAL,
-        "cert_none": ssl.CERT_NONE,
-        "none": ssl.CERT_NONE,
-    }
-    given: dict[str, Any] = {key: value for key, value in query.items() if key in {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}}
-    wanted = query.get("ssl_cert_reqs", "required")
-    if wanted.lower() not in levels:
-        message = f"The Redis URL says ssl_cert_reqs={wanted!r}. Expected required, optional or none."
-        raise ConfigurationError(message)
-    given["ssl_cert_reqs"] = levels[wanted.lower()]
-    # With redis-py, the check of the name is a setting of its own, and the two have to agree.
-    given["ssl_check_hostname"] = levels[wanted.lower()] is not ssl.CERT_NONE and query.get("ssl_check_hostname", "true").lower() != "false"
-    return given
-
-
-def _database(text: str, url: str) -> int:
-    text = text.strip("/")
-    if not text:
-        return 0
-    if not text.isdecimal():
-        message = f"The Redis URL {mask(url)!r} names the database {text!r}. Expected a number, such as 0."
-        raise ConfigurationError(message)
-    return int(text)
 
 
 def _response_error() -> type[Exception]:

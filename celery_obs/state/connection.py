@@ -1,0 +1,164 @@
+"""
+How one gets to Redis, whatever kind of Redis it is: from a URL to a client with short timeouts.
+
+Forks: a client's pool notices that it is in a child and connects anew.  Threads: a client may be shared.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from celery_obs.exceptions import ConfigurationError
+
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+
+__all__ = ["connect", "mask", "scheme_of"]
+
+
+CONNECT_TIMEOUT: Final = 0.5
+READ_TIMEOUT: Final = 1.0
+"""
+Seconds.  Whoever waits for Redis here is a scrape, a task or a web request.
+"""
+
+
+def scheme_of(url: str) -> str:
+    """
+    Return a URL's scheme in lower case; empty when it has none.
+    """
+    return url.partition("://")[0].lower() if "://" in url else ""
+
+
+def mask(url: str) -> str:
+    """
+    Return *url* without its secrets: the passwords of all its hosts, and the values of its query.
+    """
+    return ";".join(_mask_one(part) for part in url.split(";"))
+
+
+def _mask_one(url: str) -> str:
+    scheme, found, rest = url.partition("://")
+    if not found:
+        scheme, rest = "", url
+    place, question, _ = rest.partition("?")
+    # The last @ divides: passwords that were not quoted hold some, too.
+    login, at, host = place.rpartition("@")
+    user, colon, _ = login.partition(":")
+    shown = f"{user}{':**' if colon else ''}{at}{host}" if at else place
+    return f"{scheme}{found}{shown}{'?**' if question else ''}"
+
+
+def connect(url: str, transport_options: Mapping[str, Any] | None = None) -> Redis:
+    """
+    Make a client from a URL as kombu spells it; it connects when it is first used, and again after each failure.
+
+    Raises:
+        ConfigurationError: if *url* cannot be read.
+    """
+    import redis
+
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    options = dict(transport_options or {})
+    common: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_timeout": READ_TIMEOUT,
+        "client_name": "celery-obs",
+        # The next scrape, and the next call, is the retry.
+        "retry": Retry(NoBackoff(), 0),
+    }
+    scheme = scheme_of(url)
+    try:
+        if scheme == "sentinel":
+            return _connect_sentinel(url, options, common)
+        if scheme == "unix" or scheme.endswith("+socket"):
+            place = urlsplit("unix://" + url.partition("://")[2])
+            query = dict(parse_qsl(place.query))
+            common.pop("socket_connect_timeout")
+            return redis.Redis(
+                unix_socket_path=unquote(place.path),
+                username=unquote(place.username or "") or None,
+                password=unquote(place.password or "") or query.get("password") or None,
+                db=_database(query.get("virtual_host", query.get("db", "0")), url),
+                **common,
+            )
+        place = urlsplit(url)
+        if scheme in {"rediss", "valkeys"}:
+            common.update(_tls(dict(parse_qsl(place.query))), ssl=True)
+        return redis.Redis(
+            host=unquote(place.hostname or "") or "127.0.0.1",
+            port=place.port or 6379,
+            username=unquote(place.username or "") or None,
+            password=unquote(place.password or "") or None,
+            db=_database(place.path.strip("/"), url),
+            **common,
+        )
+    except ValueError as error:
+        reason = "the port is not a number up to 65535" if "port" in str(error).lower() else "it is malformed"
+        message = f"The Redis URL {mask(url)!r} cannot be read: {reason}. Expected redis://user:password@host:6379/0."
+        raise ConfigurationError(message) from None
+
+
+def _connect_sentinel(url: str, options: Mapping[str, Any], common: Mapping[str, Any]) -> Redis:
+    from redis.sentinel import Sentinel
+
+    master = options.get("master_name") or dict(parse_qsl(urlsplit(url.rsplit(";", maxsplit=1)[-1]).query)).get("master_name")
+    if not master:
+        message = (
+            f"The Redis URL {mask(url)!r} leads to Sentinel, which needs the name of the master. "
+            "Expected the transport option master_name, or ?master_name=… at the end of the URL."
+        )
+        raise ConfigurationError(message)
+    places = [urlsplit(part if "://" in part else f"sentinel://{part}") for part in url.split(";")]
+    first, last = places[0], places[-1]
+    credentials = {"username": unquote(first.username or "") or None, "password": unquote(first.password or "") or None}
+    sentinels = Sentinel(
+        [(place.hostname or "127.0.0.1", place.port or 26379) for place in places],
+        sentinel_kwargs={**common, **options.get("sentinel_kwargs", {})},
+        db=_database(last.path.strip("/"), url),
+        **credentials,
+        **common,
+    )
+    client: Redis = sentinels.master_for(master)
+    return client
+
+
+def _tls(query: Mapping[str, str]) -> dict[str, Any]:
+    """
+    Translate the ``ssl_…`` parameters of a URL; certificates are checked unless it says otherwise.
+    """
+    levels = {
+        "cert_required": ssl.CERT_REQUIRED,
+        "required": ssl.CERT_REQUIRED,
+        "cert_optional": ssl.CERT_OPTIONAL,
+        "optional": ssl.CERT_OPTIONAL,
+        "cert_none": ssl.CERT_NONE,
+        "none": ssl.CERT_NONE,
+    }
+    given: dict[str, Any] = {key: value for key, value in query.items() if key in {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}}
+    wanted = query.get("ssl_cert_reqs", "required")
+    if wanted.lower() not in levels:
+        message = f"The Redis URL says ssl_cert_reqs={wanted!r}. Expected required, optional or none."
+        raise ConfigurationError(message)
+    given["ssl_cert_reqs"] = levels[wanted.lower()]
+    # With redis-py, the check of the name is a setting of its own, and the two have to agree.
+    given["ssl_check_hostname"] = levels[wanted.lower()] is not ssl.CERT_NONE and query.get("ssl_check_hostname", "true").lower() != "false"
+    return given
+
+
+def _database(text: str, url: str) -> int:
+    text = text.strip("/")
+    if not text:
+        return 0
+    if not text.isdecimal():
+        message = f"The Redis URL {mask(url)!r} names the database {text!r}. Expected a number, such as 0."
+        raise ConfigurationError(message)
+    return int(text)

@@ -1,0 +1,310 @@
+"""
+What the cluster knows of its connections: written one fact at a time by workers and beat tasks, read all at once by the exporter.
+
+Each fact is a field of one hash, so that everything about ten thousand connections is read in one round trip, and writers never meet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from celery_obs.vocabulary.connections import STATUSES, ConnectionStatus
+
+from . import keys
+
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+
+__all__ = ["Connection", "Drift", "Facts", "Snapshot", "TokenExpiry"]
+
+
+OWNED_BY_CONNECTION: Final = (
+    keys.CONNECTIONS,
+    keys.STATUSES,
+    keys.LAST_SYNCS,
+    keys.ERRORS,
+    keys.TOKEN_EXPIRIES,
+    keys.DRIFT,
+    keys.PENDING,
+)
+"""
+The hashes whose fields are connection ids.
+"""
+
+
+class Connection(NamedTuple):
+    """
+    One customer's account at a channel.
+
+    Attributes:
+        connection_id: Its name, anybody's text.
+
+        channel_type: The channel.
+
+        status: active, paused, error or disconnected.
+
+        created_at: Seconds since the epoch; None where unknown.
+    """
+
+    connection_id: str
+    channel_type: str
+    status: ConnectionStatus = "active"
+    created_at: float | None = None
+
+
+class TokenExpiry(NamedTuple):
+    """
+    How long a connection's token is good for.
+
+    Attributes:
+        expires_at: Seconds since the epoch; None for a token that does not expire.
+
+        lifetime: Seconds that it was good for when it was given; None where unknown.
+    """
+
+    expires_at: float | None
+    lifetime: float | None
+
+
+class Drift(NamedTuple):
+    """
+    What the last check of a connection's calendar found.
+
+    Attributes:
+        days: Days on which the two sides differ.
+
+        checked: Days that were compared.
+
+        at: When, in seconds since the epoch.
+    """
+
+    days: int
+    checked: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """
+    Everything that is known, at one moment; facts of connections that nobody registered are left out.
+    """
+
+    connections: Mapping[str, Connection]
+    last_syncs: Mapping[str, float]
+    errors: Mapping[str, int]
+    tokens: Mapping[str, TokenExpiry]
+    drift: Mapping[str, Drift]
+    last_runs: Mapping[str, float]
+    reviews: Mapping[str, int]
+
+
+class Facts:
+    """
+    Write and read the facts.
+
+    Args:
+        redis: A client; every method raises what it raises.
+
+    Threads and forks: as the client.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    # -- connections --------------------------------------------------------------------------------------------------
+
+    def register(self, connections: Iterable[Connection]) -> None:
+        """
+        Make connections known, or say again what they are.
+        """
+        identities: dict[str, str] = {}
+        statuses: dict[str, str] = {}
+        for each in connections:
+            identities[each.connection_id] = json.dumps({"channel_type": each.channel_type, "created_at": each.created_at})
+            statuses[each.connection_id] = each.status
+        if identities:
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hset(keys.CONNECTIONS, mapping=identities)  # type: ignore[arg-type]  # Invariant mapping in the stubs.
+                pipe.hset(keys.STATUSES, mapping=statuses)  # type: ignore[arg-type]  # As above.
+                pipe.execute()
+
+    def set_status(self, connection_id: str, status: ConnectionStatus) -> None:
+        """
+        Say how a connection is.
+        """
+        self._redis.hset(keys.STATUSES, connection_id, status)
+
+    def forget(self, connection_ids: Iterable[str]) -> None:
+        """
+        Remove connections and everything that is known of them, their tokens too.
+        """
+        gone = list(connection_ids)
+        if gone:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for key in OWNED_BY_CONNECTION:
+                    pipe.hdel(key, *gone)
+                for connection_id in gone:
+                    pipe.delete(keys.token(connection_id))
+                pipe.execute()
+
+    def connection(self, connection_id: str) -> Connection | None:
+        """
+        Return one connection, or None where nobody registered it.
+        """
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hget(keys.CONNECTIONS, connection_id)
+            pipe.hget(keys.STATUSES, connection_id)
+            identity, status = pipe.execute()
+        return None if identity is None else _connection(connection_id, identity, status)
+
+    def connections(self) -> Mapping[str, Connection]:
+        """
+        Return all connections by their ids.
+        """
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(keys.CONNECTIONS)
+            pipe.hgetall(keys.STATUSES)
+            identities, statuses = pipe.execute()
+        return _connections(identities, statuses)
+
+    # -- one fact each ------------------------------------------------------------------------------------------------
+
+    def synced(self, connection_id: str, *, at: float) -> None:
+        """
+        Note a sync that succeeded.
+        """
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hset(keys.LAST_SYNCS, connection_id, repr(at))
+            pipe.hdel(keys.ERRORS, connection_id)
+            pipe.execute()
+
+    def errored(self, connection_id: str) -> None:
+        """
+        Note a sync that failed.
+        """
+        self._redis.hincrby(keys.ERRORS, connection_id, 1)
+
+    def token_stored(self, connection_id: str, expiry: TokenExpiry) -> None:
+        """
+        Note how long a connection's new token is good for.
+        """
+        self._redis.hset(keys.TOKEN_EXPIRIES, connection_id, json.dumps(expiry._asdict()))
+
+    def reconciled(self, connection_id: str, channel_type: str, drift: Drift) -> None:
+        """
+        Note what a check found.
+        """
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hset(keys.DRIFT, connection_id, json.dumps(drift._asdict()))
+            pipe.hset(keys.LAST_RUNS, channel_type, repr(drift.at))
+            pipe.execute()
+
+    def token_expiries(self) -> Mapping[str, TokenExpiry]:
+        """
+        Return how long the tokens of all connections are good for.
+        """
+        written: Any = self._redis.hgetall(keys.TOKEN_EXPIRIES)
+        return _read(written, _token_expiry)
+
+    # -- all of them --------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """
+        Read everything in one round trip (one for each node of a Redis Cluster).
+        """
+        wanted = (
+            keys.CONNECTIONS,
+            keys.STATUSES,
+            keys.LAST_SYNCS,
+            keys.ERRORS,
+            keys.TOKEN_EXPIRIES,
+            keys.DRIFT,
+            keys.LAST_RUNS,
+            keys.REVIEWS,
+        )
+        with self._redis.pipeline(transaction=False) as pipe:
+            for key in wanted:
+                pipe.hgetall(key)
+            identities, statuses, syncs, errors, tokens, drift, runs, reviews = pipe.execute()
+        connections = _connections(identities, statuses)
+        return Snapshot(
+            connections=connections,
+            last_syncs=_of(connections, _read(syncs, _number)),
+            errors=_of(connections, _read(errors, int)),
+            tokens=_of(connections, _read(tokens, _token_expiry)),
+            drift=_of(connections, _read(drift, _drift)),
+            last_runs=_read(runs, _number),
+            reviews=_read(reviews, int),
+        )
+
+
+# --- what lies there, which may be anybody's --------------------------------------------------------------------------------------
+
+
+def _text(written: bytes | str) -> str:
+    return written if isinstance(written, str) else written.decode(errors="replace")
+
+
+def _connections(identities: Mapping[bytes, bytes], statuses: Mapping[bytes, bytes]) -> dict[str, Connection]:
+    found: dict[str, Connection] = {}
+    for name, identity in identities.items():
+        connection = _connection(_text(name), identity, statuses.get(name))
+        if connection is not None:
+            found[connection.connection_id] = connection
+    return found
+
+
+def _connection(connection_id: str, identity: bytes | str, status: bytes | str | None) -> Connection | None:
+    try:
+        data = json.loads(identity)
+        channel, created = data["channel_type"], data.get("created_at")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    if not isinstance(channel, str):
+        return None
+    word = _text(status) if status is not None else "active"
+    known: ConnectionStatus = next((each for each in STATUSES if each == word), "active")
+    return Connection(connection_id, channel, known, _maybe(created))
+
+
+def _token_expiry(written: bytes | str) -> TokenExpiry:
+    data = json.loads(written)
+    return TokenExpiry(_maybe(data["expires_at"]), _maybe(data["lifetime"]))
+
+
+def _drift(written: bytes | str) -> Drift:
+    data = json.loads(written)
+    return Drift(int(data["days"]), int(data["checked"]), _number(data["at"]))
+
+
+def _number(written: Any) -> float:
+    number = float(written)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _maybe(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
+
+
+def _read(written: Mapping[bytes, bytes], decode: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in written.items():
+        with contextlib.suppress(
+            ValueError, TypeError, KeyError, OverflowError, RecursionError
+        ):  # A field that is none of ours is no fact.
+            found[_text(name)] = decode(value)
+    return found
+
+
+def _of(connections: Mapping[str, Connection], facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {connection_id: fact for connection_id, fact in facts.items() if connection_id in connections}

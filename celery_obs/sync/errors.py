@@ -1,0 +1,113 @@
+"""
+What can go wrong with a channel, as one small tree; each class knows whether trying again can help.
+
+::
+
+    ChannelError
+    ├── ApiError            the channel failed (5xx, or an answer that makes no sense)      retryable
+    ├── AuthError           it does not accept our token, or took it back                   not retryable
+    ├── RateLimitError      we asked too often; says when to ask again                      retryable
+    ├── NetworkError        no answer came                                                  retryable
+    │   └── ApiTimeoutError     not in time                                                 retryable
+    ├── ValidationError     it does not accept what we sent (4xx)                           not retryable
+    └── CircuitOpenError    the breaker is open, the channel was not asked                  retryable
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from celery_obs.exceptions import CeleryObsError
+from celery_obs.vocabulary.api_calls import ErrorType
+
+
+__all__ = [
+    "ApiError",
+    "ApiTimeoutError",
+    "AuthError",
+    "ChannelError",
+    "CircuitOpenError",
+    "NetworkError",
+    "RateLimitError",
+    "ValidationError",
+]
+
+
+class ChannelError(CeleryObsError):
+    """
+    Something went wrong between us and a channel.
+
+    Args:
+        message: What was expected, what came, and what to do; never a token or a body.
+
+        channel: The channel; empty where unknown.
+
+        status_code: Of the answer; None without one.
+
+        retry_after: Seconds until trying again may help; None where nobody said.
+    """
+
+    error_type: ClassVar[ErrorType] = "server_error"
+    retryable: ClassVar[bool] = True
+
+    def __init__(self, message: str, *, channel: str = "", status_code: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.channel = channel
+        self.status_code = status_code
+        self.retry_after = retry_after
+
+
+class ApiError(ChannelError):
+    """
+    The channel failed: a 5xx, or an answer that makes no sense.
+    """
+
+
+class AuthError(ChannelError):
+    """
+    The channel does not accept our credentials.
+    """
+
+    error_type = "auth"
+    retryable = False
+
+
+class RateLimitError(ChannelError):
+    """
+    We asked too often; *retry_after* says when to ask again.
+    """
+
+    error_type = "rate_limit"
+
+
+class NetworkError(ChannelError):
+    """
+    No answer came.
+    """
+
+    error_type = "network"
+
+
+class ApiTimeoutError(NetworkError):
+    """
+    No answer came in time.
+    """
+
+    error_type = "timeout"
+
+
+class ValidationError(ChannelError):
+    """
+    The channel does not accept what we sent.
+    """
+
+    error_type = "validation"
+    retryable = False
+
+
+class CircuitOpenError(ChannelError):
+    """
+    The breaker is open, so that the channel was not asked; *retry_after* says when the next probe is due.
+    """
+
+    error_type = "circuit_breaker"
