@@ -68,8 +68,8 @@ class AuthError(ChannelError):
     The channel does not accept our credentials.
     """
 
-    error_type = "auth"
-    retryable = False
+    error_type: ClassVar[ErrorType] = "auth"
+    retryable: ClassVar[bool] = False
 
 
 class RateLimitError(ChannelError):
@@ -77,7 +77,7 @@ class RateLimitError(ChannelError):
     We asked too often; *retry_after* says when to ask again.
     """
 
-    error_type = "rate_limit"
+    error_type: ClassVar[ErrorType] = "rate_limit"
 
 
 class NetworkError(ChannelError):
@@ -85,7 +85,7 @@ class NetworkError(ChannelError):
     No answer came.
     """
 
-    error_type = "network"
+    error_type: ClassVar[ErrorType] = "network"
 
 
 class ApiTimeoutError(NetworkError):
@@ -93,7 +93,7 @@ class ApiTimeoutError(NetworkError):
     No answer came in time.
     """
 
-    error_type = "timeout"
+    error_type: ClassVar[ErrorType] = "timeout"
 
 
 class ValidationError(ChannelError):
@@ -101,8 +101,8 @@ class ValidationError(ChannelError):
     The channel does not accept what we sent.
     """
 
-    error_type = "validation"
-    retryable = False
+    error_type: ClassVar[ErrorType] = "validation"
+    retryable: ClassVar[bool] = False
 
 
 class CircuitOpenError(ChannelError):
@@ -110,4 +110,4 @@ class CircuitOpenError(ChannelError):
     The breaker is open, so that the channel was not asked; *retry_after* says when the next probe is due.
     """
 
-    error_type = "circuit_breaker"
+    error_type: ClassVar[ErrorType] = "circuit_breaker"
