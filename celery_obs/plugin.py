@@ -211,8 +211,9 @@ class Plugin:
             wait=_with_buckets(QUEUE_WAIT, settings.wait_buckets),
             latency=_with_buckets(LATENCY, settings.latency_buckets),
         )
+        self.attempts.on_lost_sync = self.hub.emit
         self.recorder.on_claim.append(self._count_restart)  # After the attempts: settling them may tell why.
-        for observer in (MetricsObserver(self.recorder, attempts=self.attempts), SyncObserver(self.recorder)):
+        for observer in (MetricsObserver(self.recorder, attempts=self.attempts), SyncObserver(self.recorder, attempts=self.attempts)):
             for event_type, hear in observer.subscriptions():
                 self.hub.subscribe(event_type, hear)
         self.errors.count = self.recorder.count_error
@@ -392,6 +393,8 @@ class Plugin:
         """
         Leave word why this pool process goes.
         """
+        if self._engine is not None:
+            self._engine.flush(within=_FAREWELL)
         recorder = self.recorder
         if recorder is not None and recorder.slot is not None and recorder.role == "child":
             limit = self.apps[0].conf.worker_max_memory_per_child if self.apps else None
