@@ -116,19 +116,19 @@ class Contenders(RuleBasedStateMachine):
 TestContenders = Contenders.TestCase
 
 
-def run(redis: Redis, contenders: list[Lease], *, until: float, at: float = -1.0) -> list[tuple[float, int]]:
+def run(redis: Redis, first: dict[Lease, float], *, until: float, at: float = -1.0) -> list[tuple[float, int]]:
     """
-    Let contenders keep to their schedules, with Redis losing everything at *at*; return how many held the lease at each moment.
+    Let contenders keep to their schedules from the moments in *first*, with Redis losing everything at *at*; return how many held the lease at each moment.
     """
-    due = dict.fromkeys(contenders, redis.now)
+    due = dict(first)
     seen = []
     while redis.now < until:
-        for each in contenders:
+        for each in due:
             if due[each] <= redis.now:
                 due[each] = redis.now + each.attempt()
         if at >= 0 and redis.now >= at:
             redis.key, at = None, -1.0
-        seen.append((redis.now, sum(each.holds() for each in contenders)))
+        seen.append((redis.now, sum(each.holds() for each in due)))
         redis.now += 0.01
     return seen
 
@@ -139,13 +139,8 @@ def test_a_redis_that_forgot_everything_makes_no_second_holder(at: float, offset
     Whoever finds the key gone waits until the one before must have noticed; within two periods there is a holder again.
     """
     redis = Redis()
-    first, *others = (contender(redis) for _ in range(3))
-    first.attempt()
-    for offset, other in zip(offsets, others, strict=True):
-        redis.now += offset
-        other.attempt()
 
-    seen = run(redis, [first, *others], until=60.0, at=at)
+    seen = run(redis, {contender(redis): offset for offset in (0.0, *offsets)}, until=60.0, at=at)
 
     assert max(number for _, number in seen) <= 1
     held = [moment for moment, number in seen if number]
@@ -161,7 +156,7 @@ def test_a_dead_holder_is_followed_when_its_lease_has_run_out() -> None:
     dead, heir = contender(redis), contender(redis)
     dead.attempt()
 
-    seen = run(redis, [heir], until=15.0)
+    seen = run(redis, {heir: 0.0}, until=15.0)
 
     assert 10.0 == pytest.approx(min(moment for moment, number in seen if number), abs=0.02)
 
