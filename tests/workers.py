@@ -222,7 +222,7 @@ class Worker(Process):
         return [int(pid) for pid in children.split()]
 
 
-def settle_at(expected: object, seen: Callable[[], object], *, within: float = 20.0, steady: float = 0.3) -> None:
+def settle_at(expected: object, seen: Callable[[], object], *, within: float = 40.0, steady: float = 0.3) -> None:
     """
     Wait until *seen* returns *expected*, and see that it stays so for a while: a count that comes twice is as wrong as none.
     """
