@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-__all__ = ["APPS", "Metrics", "Process", "Worker", "celery_version", "settle_at"]
+__all__ = ["APPS", "Metrics", "Process", "Worker", "celery_version", "samples_in", "settle_at"]
 
 
 APPS = Path(__file__).parent / "integration" / "apps"
@@ -43,6 +43,17 @@ def celery_version() -> tuple[int, int]:
     """
     major, minor, *_ = celery.__version__.split(".")
     return int(major), int(minor)
+
+
+def samples_in(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """
+    Return every sample on a page, by name and sorted labels.
+    """
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
 class Metrics:
@@ -65,11 +76,7 @@ class Metrics:
         """
         Scrape, and return every sample by name and sorted labels.
         """
-        return {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(self.text())
-            for sample in family.samples
-        }
+        return samples_in(self.text())
 
     def find(self, name: str, **labels: str) -> float | None:
         """
@@ -215,7 +222,7 @@ class Worker(Process):
         return [int(pid) for pid in children.split()]
 
 
-def settle_at(expected: object, seen: Callable[[], object], *, within: float = 20.0, steady: float = 0.3) -> None:
+def settle_at(expected: object, seen: Callable[[], object], *, within: float = 40.0, steady: float = 0.3) -> None:
     """
     Wait until *seen* returns *expected*, and see that it stays so for a while: a count that comes twice is as wrong as none.
     """
