@@ -269,6 +269,7 @@ class RedisTokens:
 
         A token that is refreshed in the meantime is left as it is, which is encrypted with the first key already.
         """
+        fernet = self._fernet
         from cryptography.fernet import InvalidToken
 
         rotated, unreadable = 0, []
@@ -278,7 +279,7 @@ class RedisTokens:
             if blob is None:
                 continue
             try:
-                renewed = self._fernet.rotate(blob)
+                renewed = fernet.rotate(blob)
             except (InvalidToken, TypeError, ValueError):
                 unreadable.append(connection_id)
             else:
@@ -286,9 +287,9 @@ class RedisTokens:
         return Rotation(rotated, tuple(unreadable))
 
     def _open(self, connection_id: str, blob: bytes | str) -> Token:
+        fernet = self._fernet
         from cryptography.fernet import InvalidToken
 
-        fernet = self._fernet
         try:
             found = _decode(connection_id, fernet.decrypt(blob))
         except (InvalidToken, TypeError, ValueError, KeyError, AttributeError, RecursionError):
