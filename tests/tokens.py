@@ -81,12 +81,13 @@ def rig_of(redis_url: str, *, token_url: str = "", clock: Clock | None = None, *
         given["oauth_clients"] = {CHANNEL: client}
     settings = load({}, {}, {**given, **overrides})
     engine = engines.Engine(hub=Hub(on_error=RaisingErrors()), settings=settings, **({} if clock is None else {"clock": clock}))
+    before = engines._provide
     engines.connect(lambda: engine)
     try:
         with Redis.from_url(redis_url) as redis:
             yield Rig(engine, redis)
     finally:
-        engines.disconnect()
+        engines._provide = before
         if engine.redis is not None:
             engine.redis.close()
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
+from celery_obs.exceptions import CeleryObsError
 from celery_obs.state import keys
 from celery_obs.state.facts import Connection, Facts, TokenExpiry
 from celery_obs.sync import engine as engines
@@ -149,15 +150,20 @@ def _marked(redis: Any, connection_ids: Iterable[str], period: float) -> Iterato
         yield from (connection_id for connection_id, answer in zip(batch, answers, strict=True) if answer)
 
 
+_EXPECTED: Final = {"throws": (CeleryObsError,)}
+"""
+Our errors are sentences for the person who reads the log, who needs no traceback.
+"""
+
 TASKS: Final = (
     TaskSpec(
         name="refresh_single_token",
         run=refresh_single_token,
         time_limit=120.0,
         # Late and again: a worker that dies in the middle leaves it to the next one, who can do no harm.
-        options={"acks_late": True, "reject_on_worker_lost": True, "max_retries": _RETRIES, "ignore_result": False},
+        options={"acks_late": True, "reject_on_worker_lost": True, "max_retries": _RETRIES, "ignore_result": False, **_EXPECTED},
     ),
-    TaskSpec(name="refresh_expiring_tokens", run=refresh_expiring_tokens, time_limit=120.0, options={}),
+    TaskSpec(name="refresh_expiring_tokens", run=refresh_expiring_tokens, time_limit=120.0, options={"ignore_result": False, **_EXPECTED}),
 )
 """
 For `tasks.register`.
