@@ -31,6 +31,7 @@ from celery_obs.metrics.format import Header, folder_name
 from celery_obs.metrics.observer import MetricsObserver
 from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
+from celery_obs.metrics.sync_observer import SyncObserver
 from celery_obs.settings import Settings, load, prepare_metrics_dir
 from celery_obs.sync import engine as sync_engine
 from celery_obs.vocabulary.spec import Metric
@@ -211,8 +212,9 @@ class Plugin:
             latency=_with_buckets(LATENCY, settings.latency_buckets),
         )
         self.recorder.on_claim.append(self._count_restart)  # After the attempts: settling them may tell why.
-        for event_type, observer in MetricsObserver(self.recorder, attempts=self.attempts).subscriptions():
-            self.hub.subscribe(event_type, observer)
+        for observer in (MetricsObserver(self.recorder, attempts=self.attempts), SyncObserver(self.recorder)):
+            for event_type, hear in observer.subscriptions():
+                self.hub.subscribe(event_type, hear)
         self.errors.count = self.recorder.count_error
         declared.connect(self.recorder)
 

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from celery_obs.vocabulary import CATALOGUE
 from celery_obs.vocabulary.ourselves import DROPPED
 from celery_obs.vocabulary.spec import Aggregate, Metric
+
+from .series import Family
 
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ DEFAULT_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 The buckets of a histogram that names none: seconds of a short call, as Prometheus clients have them.
 """
 
-_HIGHEST: Final = 1 << 53
 _declared: dict[str, Metric] = {}
 _recorder: Recorder | None = None
 
@@ -60,42 +59,33 @@ def disconnect() -> None:
 
 class _Declared:
     """
-    What the three kinds share: finding the words of a label set.
+    What the three kinds share: finding the series of a label set, and keeping what goes wrong there from the program.
     """
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
-        self._epoch: object = None
-        self._words: dict[tuple[str, ...], int] = {}
+        self._family: Family | None = None
 
-    def _record(self, labels: dict[str, object], write: Callable[[Recorder, int], None]) -> None:
+    def _record(self, labels: dict[str, object], write: Callable[[Family, tuple[str, ...]], None]) -> None:
         """
-        Find the words of the label set and let *write* do its work there.
+        Let *write* do its work on the series with these label values.
         """
         recorder = _recorder
         if recorder is None:
             return
         try:
-            word = self._find(recorder, labels)
-            if word is not None and recorder.slot is not None:
-                write(recorder, word)
+            family = self._family
+            if family is None or family.recorder is not recorder:
+                family = self._family = Family(recorder, self.metric)
+            write(family, self._values(labels))
         except Exception:  # noqa: BLE001 -- a metric must not break the program that it measures.
             _drop(recorder)
 
-    def _find(self, recorder: Recorder, labels: dict[str, object]) -> int | None:
-        if self._epoch is not recorder.epoch:
-            if not recorder.ready():
-                return None
-            self._words, self._epoch = {}, recorder.epoch
+    def _values(self, labels: dict[str, object]) -> tuple[str, ...]:
         values = tuple([str(labels[name]) for name in self.metric.labels])
         if len(labels) > len(values):
             raise KeyError
-        word = self._words.get(values)
-        if word is None:
-            word = recorder.word(self.metric, values)
-            if word is not None and recorder.is_known(self.metric, values):
-                self._words[values] = word
-        return word
+        return values
 
 
 def _drop(recorder: Recorder) -> None:
@@ -112,15 +102,7 @@ class Counter(_Declared):
         """
         Add *amount*, at least 0, to the series with these label values.
         """
-
-        def write(recorder: Recorder, word: int) -> None:
-            steps = round(amount / self.metric.resolution)
-            if not 0 <= steps < _HIGHEST:
-                raise ValueError
-            if recorder.slot is not None:
-                recorder.slot.words[word] += steps
-
-        self._record(labels, write)
+        self._record(labels, lambda family, values: family.inc(values, amount))
 
 
 class Gauge(_Declared):
@@ -132,26 +114,13 @@ class Gauge(_Declared):
         """
         Set the series with these label values, for this process.
         """
-
-        def write(recorder: Recorder, word: int) -> None:
-            if recorder.slot is not None:
-                recorder.slot.floats[word] = float(value)
-                recorder.slot.words[word + 1] = int(time.time() * 1e6)
-
-        self._record(labels, write)
+        self._record(labels, lambda family, values: family.set(values, value))
 
     def inc(self, amount: float = 1, **labels: object) -> None:
         """
         Add *amount* to what this process has set.
         """
-
-        def write(recorder: Recorder, word: int) -> None:
-            if recorder.slot is not None:
-                before = recorder.slot.floats[word] if recorder.slot.words[word + 1] else 0.0
-                recorder.slot.floats[word] = before + amount
-                recorder.slot.words[word + 1] = int(time.time() * 1e6)
-
-        self._record(labels, write)
+        self._record(labels, lambda family, values: family.add(values, amount))
 
     def dec(self, amount: float = 1, **labels: object) -> None:
         """
@@ -169,17 +138,7 @@ class Histogram(_Declared):
         """
         Take in one measured value, at least 0.
         """
-
-        def write(recorder: Recorder, word: int) -> None:
-            steps = round(value / self.metric.resolution)
-            if not 0 <= steps < _HIGHEST:
-                raise ValueError
-            if recorder.slot is not None:
-                words, buckets = recorder.slot.words, self.metric.buckets
-                words[word + bisect_left(buckets, value)] += 1
-                words[word + len(buckets) + 1] += steps
-
-        self._record(labels, write)
+        self._record(labels, lambda family, values: family.observe(values, value))
 
 
 _Kind = TypeVar("_Kind", bound=_Declared)

@@ -10,7 +10,6 @@ from typing import Any
 from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, BeatTicked, EntryFired, EntryScheduled, ScheduleChanged
 from celery_obs.vocabulary.beat import HEARTBEAT as BEAT_HEARTBEAT
 from celery_obs.vocabulary.ourselves import DROPPED, ObservationDropped
-from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import (
     FINISHED,
     PUBLISHED,
@@ -28,6 +27,7 @@ from celery_obs.vocabulary.tasks import (
 
 from .attempts import AttemptMeter
 from .recorder import Recorder
+from .series import Family
 
 
 __all__ = ["MetricsObserver"]
@@ -48,59 +48,31 @@ class MetricsObserver:
     def __init__(self, recorder: Recorder, *, attempts: AttemptMeter) -> None:
         self._recorder = recorder
         self._attempts = attempts
-        self._epoch: object = None
-        self._published: dict[tuple[str, str], int] = {}
-        self._received: dict[tuple[str, str], int] = {}
+        self._published = Family(recorder, PUBLISHED)
+        self._received = Family(recorder, RECEIVED)
+        self._discarded = Family(recorder, FINISHED)
+        self._retried = Family(recorder, RETRIES)
+        self._dropped = Family(recorder, DROPPED)
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """
-        Return the events that change a number, each with what it does.
+        Return the events that change a number, each with what it does.  An event whose fields are the labels is counted as it is.
         """
         return (
             (TaskStarted, self._attempts.started),
             (TaskFinished, self._attempts.finished),
             (AttemptInterrupted, self._attempts.interrupted),
             (AttemptDoomed, self._attempts.doomed),
-            (TaskPublished, self.published),
-            (TaskReceived, self.received),
-            (TaskDiscarded, self.discarded),
-            (TaskRetried, self.retried),
-            (ObservationDropped, self.dropped),
+            (TaskPublished, self._published.count),
+            (TaskReceived, self._received.count),
+            (TaskDiscarded, self._discarded.count),
+            (TaskRetried, self._retried.count),
+            (ObservationDropped, self._dropped.count),
             (BeatTicked, self.beat_ticked),
             (EntryFired, self.entry_fired),
             (EntryScheduled, self.entry_scheduled),
             (ScheduleChanged, self.schedule_changed),
         )
-
-    def published(self, event: TaskPublished) -> None:
-        """
-        Count a message that was sent.
-        """
-        self._count(PUBLISHED, self._published, event)
-
-    def received(self, event: TaskReceived) -> None:
-        """
-        Count a message that came.
-        """
-        self._count(RECEIVED, self._received, event)
-
-    def discarded(self, event: TaskDiscarded) -> None:
-        """
-        Count a task that ended without an attempt.
-        """
-        self._recorder.count(FINISHED, event)
-
-    def retried(self, event: TaskRetried) -> None:
-        """
-        Count an attempt that the main process asked for.
-        """
-        self._recorder.count(RETRIES, event)
-
-    def dropped(self, event: ObservationDropped) -> None:
-        """
-        Count what could not be recorded.
-        """
-        self._recorder.count(DROPPED, event)
 
     def beat_ticked(self, event: BeatTicked) -> None:
         """
@@ -126,25 +98,3 @@ class MetricsObserver:
         """
         for metric in (ENTRY_DUE, ENTRY_LAST_FIRED):
             self._recorder.clear(metric, keep=event.entries)
-
-    def _count(self, metric: Metric, known: dict[tuple[str, str], int], pair: tuple[str, str]) -> None:
-        """
-        Count up by one; *known* remembers the word of a label set that has a place of its own.
-        """
-        recorder = self._recorder
-        if self._epoch is not recorder.epoch:
-            if not recorder.ready():
-                return
-            self._published.clear()
-            self._received.clear()
-            self._epoch = recorder.epoch
-        word = known.get(pair)
-        if word is None:
-            word = recorder.word(metric, pair)
-            if word is None:
-                return
-            if recorder.is_known(metric, pair):
-                known[pair] = word
-        slot = recorder.slot
-        if slot is not None:
-            slot.words[word] += 1

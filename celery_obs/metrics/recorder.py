@@ -306,7 +306,7 @@ class Recorder:
         if self.node is None:
             return values
         return tuple(
-            value if value in seen or (len(seen) < self.label_limit and len(value) <= _LONGEST_LABEL) else OTHER
+            value if value in seen or (len(seen) < self.label_limit and len(value) <= _LONGEST_LABEL and _is_whole(value)) else OTHER
             for seen, value in zip(self.node.layout.values(metric), values, strict=True)
         )
 
@@ -322,3 +322,14 @@ class Recorder:
                 error,
                 self.metrics_dir,
             )
+
+
+def _is_whole(value: str) -> bool:
+    """
+    Tell whether *value* can be written as UTF-8: half of a surrogate pair would spoil the whole page.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

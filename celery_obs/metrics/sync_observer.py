@@ -1,0 +1,239 @@
+"""
+The metrics observer of the sync engine: which numbers its events change.
+
+The state of the cluster (breakers, tokens, connections, drift, pauses, windows of rate limits) is not counted here: it lies in Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from celery_obs.vocabulary import (
+    api_calls,
+    circuit_breaker,
+    conflicts,
+    connections,
+    ourselves,
+    rate_limiter,
+    reconciliation,
+    syncs,
+    tokens,
+    webhooks,
+)
+from celery_obs.vocabulary.spec import Metric
+
+from .recorder import Recorder
+from .series import Family
+
+
+__all__ = ["SyncObserver", "of_channel", "of_sync"]
+
+
+_CHANGES = (("closed", "open"), ("open", "half_open"), ("half_open", "closed"), ("half_open", "open"), ("open", "closed"))
+
+
+class SyncObserver:
+    """
+    Turn the events of the sync engine into numbers.
+
+    Args:
+        recorder: Knows where the numbers lie.
+
+    Threads: safe under the GIL.  Forks: through the recorder.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        def family(metric: Metric) -> Family:
+            return Family(recorder, metric)
+
+        self._syncs = family(syncs.TOTAL)
+        self._durations = family(syncs.DURATION)
+        self._records = family(syncs.RECORDS)
+        self._in_progress = family(syncs.IN_PROGRESS)
+        self._held_back = family(syncs.HELD_BACK)
+        self._requests = family(api_calls.REQUESTS)
+        self._latencies = family(api_calls.LATENCY)
+        self._errors = family(api_calls.ERRORS)
+        self._folded = family(ourselves.LABELS_FOLDED)
+        self._checks = family(rate_limiter.REQUESTS)
+        self._waits = family(rate_limiter.WAIT)
+        self._transitions = family(circuit_breaker.TRANSITIONS)
+        self._rejections = family(circuit_breaker.REJECTIONS)
+        self._outages = family(circuit_breaker.OPEN_DURATION)
+        self._received = family(webhooks.RECEIVED)
+        self._processed = family(webhooks.PROCESSED)
+        self._processing = family(webhooks.PROCESSING)
+        self._refreshes = family(tokens.REFRESH_TOTAL)
+        self._connection_errors = family(connections.ERRORS)
+        self._conflicts = family(conflicts.DETECTED)
+        self._resolved = family(conflicts.RESOLVED)
+        self._double_bookings = family(conflicts.DOUBLE_BOOKINGS)
+        self._days_checked = family(reconciliation.DAYS_CHECKED)
+        self._days_drifted = family(reconciliation.DAYS_DRIFTED)
+
+    def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
+        """
+        Return the events that change a number, each with what it does.  An event whose fields are the labels is counted as it is.
+        """
+        return (
+            (syncs.SyncStarted, self.sync_started),
+            (syncs.SyncFinished, self.sync_finished),
+            (syncs.SyncLost, self.sync_lost),
+            (syncs.SyncHeldBack, self.sync_held_back),
+            (api_calls.ApiCallFinished, self.api_call_finished),
+            (api_calls.EndpointFolded, self.endpoint_folded),
+            (rate_limiter.RateLimitChecked, self.rate_limit_checked),
+            (rate_limiter.RateLimitWaited, self.rate_limit_waited),
+            (circuit_breaker.CircuitChanged, self.circuit_changed),
+            (circuit_breaker.CircuitRejected, self._rejections.count),
+            (webhooks.WebhookReceived, self._received.count),
+            (webhooks.WebhookProcessed, self.webhook_processed),
+            (tokens.TokenRefreshed, self.token_refreshed),
+            (connections.ConnectionErrored, self.connection_errored),
+            (conflicts.ConflictDetected, self._conflicts.count),
+            (conflicts.ConflictResolved, self._resolved.count),
+            (conflicts.DoubleBookingDetected, self._double_bookings.count),
+            (reconciliation.ConnectionReconciled, self.connection_reconciled),
+        )
+
+    # -- syncs --------------------------------------------------------------------------------------------------------
+
+    def sync_started(self, event: syncs.SyncStarted) -> None:
+        """
+        One more runs.
+        """
+        self._in_progress.add(event[:2], 1.0)
+
+    def sync_finished(self, event: syncs.SyncFinished) -> None:
+        """
+        Count a run by outcome, time it, and count what it moved.
+        """
+        (channel, sync, direction, _, _), status, duration, created, updated, failed, skipped, _, _ = event
+        pair = (channel, sync)
+        self._in_progress.add(pair, -1.0)
+        self._syncs.count((channel, sync, direction, status))
+        self._durations.observe(pair, duration)
+        if created:
+            self._records.inc((channel, sync, "created"), created)
+        if updated:
+            self._records.inc((channel, sync, "updated"), updated)
+        if failed:
+            self._records.inc((channel, sync, "failed"), failed)
+        if skipped:
+            self._records.inc((channel, sync, "skipped"), skipped)
+
+    def sync_lost(self, event: syncs.SyncLost) -> None:
+        """
+        Count a run that its process did not live to tell of as a failure.
+        """
+        self._syncs.count((*event, "failure"))
+
+    def sync_held_back(self, event: syncs.SyncHeldBack) -> None:
+        """
+        Count a task that was put back.
+        """
+        self._held_back.count((event.channel_type, event.sync_type))
+
+    # -- the channel --------------------------------------------------------------------------------------------------
+
+    def api_call_finished(self, event: api_calls.ApiCallFinished) -> None:
+        """
+        Count a call, time it, and count why it failed; one that the breaker stopped was not made, so that it is a failure alone.
+        """
+        channel, endpoint, method, status_code, duration, error_type, _ = event
+        if error_type != "circuit_breaker":
+            self._requests.count((channel, endpoint, method, status_code))
+            self._latencies.observe((channel, endpoint), duration)
+        if error_type:
+            self._errors.count((channel, error_type))
+
+    def endpoint_folded(self, event: api_calls.EndpointFolded) -> None:
+        """
+        Count an endpoint that had to be made into a template.
+        """
+        self._folded.count((api_calls.REQUESTS.name,))
+
+    def rate_limit_checked(self, event: rate_limiter.RateLimitChecked) -> None:
+        """
+        Count an answer of the limiter.
+        """
+        self._checks.count((event.channel_type, event.result))
+
+    def rate_limit_waited(self, event: rate_limiter.RateLimitWaited) -> None:
+        """
+        Time a caller who stood in line.
+        """
+        self._waits.observe((event.channel_type,), event.waited)
+
+    def circuit_changed(self, event: circuit_breaker.CircuitChanged) -> None:
+        """
+        Count a change, and time the outage that ends with it.
+        """
+        self._transitions.count(event[:3])
+        if event.open_for is not None:
+            self._outages.observe((event.channel_type,), event.open_for)
+
+    # -- the others ---------------------------------------------------------------------------------------------------
+
+    def webhook_processed(self, event: webhooks.WebhookProcessed) -> None:
+        """
+        Count a webhook by what became of it, and time it.
+        """
+        self._processed.count((event.channel_type, event.status))
+        self._processing.observe((event.channel_type,), event.duration)
+
+    def token_refreshed(self, event: tokens.TokenRefreshed) -> None:
+        """
+        Count a refresh by outcome.
+        """
+        self._refreshes.count((event.channel_type, event.status))
+
+    def connection_errored(self, event: connections.ConnectionErrored) -> None:
+        """
+        Count a failure of a connection.
+        """
+        self._connection_errors.count((event.channel_type,))
+
+    def connection_reconciled(self, event: reconciliation.ConnectionReconciled) -> None:
+        """
+        Count the days that were compared.
+        """
+        self._days_checked.inc((event.channel_type,), event.checked)
+        self._days_drifted.inc((event.channel_type,), event.drifted)
+
+
+def of_channel(channel: str) -> Iterator[tuple[Metric, tuple[str, ...]]]:
+    """
+    Return the series that exist from the start for a channel that is configured.
+    """
+    for words, metric in (
+        (api_calls.ERROR_TYPES, api_calls.ERRORS),
+        (rate_limiter.RESULTS, rate_limiter.REQUESTS),
+        (webhooks.STATUSES, webhooks.PROCESSED),
+        (tokens.REFRESH_STATUSES, tokens.REFRESH_TOTAL),
+    ):
+        for word in words:
+            yield metric, (channel, word)
+    for change in _CHANGES:
+        yield circuit_breaker.TRANSITIONS, (channel, *change)
+    for metric in (
+        circuit_breaker.REJECTIONS,
+        connections.ERRORS,
+        conflicts.DOUBLE_BOOKINGS,
+        reconciliation.DAYS_CHECKED,
+        reconciliation.DAYS_DRIFTED,
+    ):
+        yield metric, (channel,)
+
+
+def of_sync(channel: str, sync: str, direction: str) -> Iterator[tuple[Metric, tuple[str, ...]]]:
+    """
+    Return the series that exist from the start for a sync whose channel is known.
+    """
+    for status in syncs.STATUSES:
+        yield syncs.TOTAL, (channel, sync, direction, status)
+    for result in syncs.RECORD_RESULTS:
+        yield syncs.RECORDS, (channel, sync, result)
+    yield syncs.DURATION, (channel, sync)
+    yield syncs.HELD_BACK, (channel, sync)
