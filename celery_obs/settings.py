@@ -187,6 +187,12 @@ class Settings:
         secret=True,
     )
     task_namespace: str = _setting(TEXT, "What the names of our own tasks begin with.", default="channel_manager")
+    task_queue: str | None = _setting(
+        OPTIONAL_TEXT,
+        "Queue that our own tasks go to, whatever the app's routes say; a worker has to consume it. "
+        "By default they go where the app's routes send channel_manager.*, else to the app's default queue.",
+        default=None,
+    )
     metrics: bool = _setting(SWITCH, "Record metrics.", default=True)
     logs: bool = _setting(SWITCH, "Write JSON logs with task context.", default=True)
     traces: bool = _setting(SWITCH, "Make spans, where the extra for tracing is installed.", default=True)

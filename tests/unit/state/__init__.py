@@ -1,3 +1,3 @@
 """
-What the cluster shares: the parts that need no server.
+Tests.
 """
