@@ -325,13 +325,6 @@ def _parse_list(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def _parse_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError from None
-
-
 def _parse_numbers(text: str) -> list[float]:
     return [float(item) for item in _parse_list(text)]
 

@@ -234,6 +234,7 @@ def _rate_limit(value: Any, where: str) -> RateLimit:
 
 
 _MOST_REQUESTS: Final = 100_000
+_SHORTEST: Final = 1e-3
 _LONGEST_WINDOW: Final = 31 * 24 * 3600.0
 _LONGEST_TIMEOUT: Final = 7 * 24 * 3600.0
 _RATE: Final = re.compile(r"\s*([0-9]{1,6})\s*/\s*([0-9]{1,7}(?:\.[0-9]{1,6})?)?\s*([a-z]+)\s*", re.ASCII)
@@ -248,7 +249,7 @@ def _rate(value: Any, where: str) -> tuple[int, float]:
     match = _RATE.fullmatch(value.lower()) if isinstance(value, str) else None
     if match is not None and match[3] in _UNITS:
         requests, seconds = int(match[1]), float(match[2] or 1) * _UNITS[match[3]]
-        if 1 <= requests <= _MOST_REQUESTS and 1e-3 <= seconds <= _LONGEST_WINDOW:
+        if 1 <= requests <= _MOST_REQUESTS and _SHORTEST <= seconds <= _LONGEST_WINDOW:
             return requests, seconds
     raise _wrong(where, value, "calls per time such as '100/60s', '5/minute' or '1000/1h', up to 100000 calls and 31 days")
 
@@ -313,7 +314,7 @@ def _count(value: Any, where: str) -> int:
 
 
 def _duration(value: Any, where: str) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and 1e-3 <= value <= _LONGEST_TIMEOUT:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and _SHORTEST <= value <= _LONGEST_TIMEOUT:
         return float(value)
     raise _wrong(where, value, "a number of seconds above 0, up to a week")
 
