@@ -17,16 +17,22 @@ if TYPE_CHECKING:
     from celery_obs import metrics
     from celery_obs.plugin import setup, teardown
     from celery_obs.settings import Settings
+    from celery_obs.sync.errors import classify
+    from celery_obs.sync.retries import retry_policy
     from celery_obs.sync.runs import SyncResult, sync_run
+    from celery_obs.worker.sync_task import SyncTask
 
 
-__all__ = ["Settings", "SyncResult", "__version__", "metrics", "setup", "sync_run", "teardown"]
+__all__ = ["Settings", "SyncResult", "SyncTask", "__version__", "classify", "metrics", "retry_policy", "setup", "sync_run", "teardown"]
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Settings": "celery_obs.settings",
     "SyncResult": "celery_obs.sync.runs",
+    "SyncTask": "celery_obs.worker.sync_task",
+    "classify": "celery_obs.sync.errors",
+    "retry_policy": "celery_obs.sync.retries",
     "setup": "celery_obs.plugin",
     "sync_run": "celery_obs.sync.runs",
     "teardown": "celery_obs.plugin",

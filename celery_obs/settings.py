@@ -414,6 +414,9 @@ class Settings:
         BUCKETS, "Bucket edges of the time from being due to being done, in seconds, instead of ours.", default=None
     )
     node_name: str | None = _setting(OPTIONAL_TEXT, "Name of this node in metrics and file names, instead of Celery's.", default=None)
+    pause_retry_delay: float = _setting(
+        SECONDS, "Seconds after which a task of a paused channel comes again, give or take a fifth.", default=30.0
+    )
     announce_queues: bool = _setting(SWITCH, "Tell sidecars through Redis which queues this worker consumes.", default=True)
     token_source: Any = _setting(
         TOKEN_SOURCE, "Where the tokens of connections are kept. By default in Redis, encrypted with token_keys.", default=None
