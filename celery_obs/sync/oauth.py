@@ -26,14 +26,14 @@ from celery_obs.vocabulary.api_calls import NO_RESPONSE, ApiCallFinished, ErrorT
 
 from .engine import Engine
 from .errors import ApiError, ApiTimeoutError, AuthError, ChannelError, NetworkError, RateLimitError, ValidationError
-from .tokens import ClientRefusedError, Token, TokenRefusedError
+from .vault import Token
 
 
 if TYPE_CHECKING:
     import httpx
 
 
-__all__ = ["LONGEST_ANSWER", "client_of", "lifetime_of", "renew"]
+__all__ = ["LONGEST_ANSWER", "ClientRefusedError", "TokenRefusedError", "client_of", "lifetime_of", "renew"]
 
 
 LONGEST_ANSWER: Final = 256 * 1024
@@ -50,13 +50,27 @@ _CLIENT_ERRORS: Final = frozenset({"invalid_client", "unauthorized_client", "uns
 _PASSING_ERRORS: Final = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 
 
+class TokenRefusedError(AuthError):
+    """
+    The channel takes the refresh token no more: somebody has to authorise again.
+    """
+
+
+class ClientRefusedError(AuthError):
+    """
+    The channel does not accept how we ask: the client in the settings is wrong, not the token.
+    """
+
+
 def client_of(channel: str, settings: Settings) -> OAuthClient:
     """
     Return how the tokens of *channel* are refreshed.
 
     Raises:
         ConfigurationError: if the settings do not say.
+        MissingExtraError: if Authlib or httpx is not installed.
     """
+    _libraries()
     found = (settings.oauth_clients or {}).get(channel)
     if found is None:
         known = ", ".join(sorted(settings.oauth_clients or ())) or "none"
@@ -76,7 +90,6 @@ def renew(client: OAuthClient, old: Token, *, connection: Connection, engine: En
         TokenRefusedError: if the channel does not take the refresh token any more.
         ClientRefusedError: if it does not take us for whom we say to be.
         ChannelError: of another class for everything else.
-        MissingExtraError: if Authlib or httpx is not installed.
     """
     exchange = _Exchange(client, connection, reached)
     caught: BaseException | None = None
@@ -96,6 +109,20 @@ def renew(client: OAuthClient, old: Token, *, connection: Connection, engine: En
         raise failure
     reached("understood")
     return new
+
+
+def _libraries() -> tuple[Any, Any]:
+    """
+    Return Authlib's client and httpx.
+    """
+    try:
+        import httpx
+
+        from authlib.oauth2 import OAuth2Client
+    except ImportError as exc:
+        what = "Refreshing tokens by OAuth2"
+        raise MissingExtraError(what, extra="oauth") from exc
+    return OAuth2Client, httpx
 
 
 class _Refusal(Exception):  # noqa: N818 -- never leaves this module.
@@ -132,14 +159,9 @@ class _Exchange:
         """
         Send the request, and return the answer.
         """
-        try:
-            from authlib.oauth2 import OAuth2Client
-        except ImportError as exc:
-            what = "Refreshing tokens by OAuth2"
-            raise MissingExtraError(what, extra="oauth") from exc
         client = self._client
         # Authlib's own httpx client reads answers of any size; its core takes any session that can post.
-        oauth = OAuth2Client(
+        oauth = _libraries()[0](
             self,
             client_id=client.client_id,
             client_secret=str(client.client_secret),
@@ -155,11 +177,7 @@ class _Exchange:
         """
         Send a form, and return an answer that makes sense.
         """
-        try:
-            import httpx
-        except ImportError as exc:
-            what = "Refreshing tokens by OAuth2"
-            raise MissingExtraError(what, extra="oauth") from exc
+        httpx = _libraries()[1]
         url, given, body = auth.prepare("POST", url, dict(headers), urlencode(data))
         # What is packed can grow without a bound while it is unpacked.
         given = {**given, "Accept-Encoding": "identity", "User-Agent": "celery_obs"}
@@ -305,8 +323,7 @@ def _told_anew(error: BaseException, channel: str, client: OAuthClient) -> BaseE
         return _refused(error.error, channel)
     if isinstance(error, (ChannelError, MissingExtraError)) or not isinstance(error, Exception):
         return _bare(error)
-    import httpx
-
+    httpx = _libraries()[1]
     if isinstance(error, httpx.TimeoutException):
         message = (
             f"The token endpoint of {channel!r:.100} did not answer within {client.timeout:g} s. Nothing to do: it is tried again later."
