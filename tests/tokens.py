@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import socket
 import threading
 import traceback
 
@@ -29,7 +30,7 @@ from celery_obs.vocabulary.connections import ConnectionErrored
 from celery_obs.vocabulary.tokens import TokenRefreshed
 
 
-__all__ = ["CHANNEL", "Rig", "answering", "rig_of", "secrets_in", "texts_of"]
+__all__ = ["CHANNEL", "Rig", "answering", "dripping", "rig_of", "secrets_in", "texts_of"]
 
 
 CHANNEL = "airbnb"
@@ -126,6 +127,30 @@ def answering(body: object, *, status: int = 200, headers: Mapping[str, str] | N
             yield f"http://127.0.0.1:{server.server_address[1]}/oauth/token", asked
         finally:
             server.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
+def dripping(said: bytes) -> Iterator[str]:
+    """
+    Serve an answer that begins with *said* and then goes on one byte at a time; its URL.
+    """
+    over = threading.Event()
+
+    def serve(server: socket.socket) -> None:
+        with contextlib.suppress(OSError), server.accept()[0] as client:
+            client.recv(65536)
+            client.sendall(said)
+            while not over.wait(0.05):
+                client.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}/oauth/token"
+        finally:
+            over.set()
             thread.join()
 
 

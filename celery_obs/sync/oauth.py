@@ -9,13 +9,17 @@ Nothing that has seen a secret leaves this module: what goes wrong inside is tol
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import socket
+import threading
 import time
 import zlib
 
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import urlencode, urlsplit
 
@@ -31,6 +35,8 @@ from .vault import Token
 
 if TYPE_CHECKING:
     import httpx
+
+    from typing_extensions import Self
 
 
 __all__ = ["LONGEST_ANSWER", "ClientRefusedError", "TokenRefusedError", "client_of", "lifetime_of", "renew"]
@@ -135,6 +141,47 @@ class _Refusal(Exception):  # noqa: N818 -- never leaves this module.
         self.error = error if isinstance(error, str) else ""
 
 
+class _TooLateError(Exception):
+    """
+    The whole exchange took too long, although no part of it did.
+    """
+
+
+class _Deadline:
+    """
+    End a request in time: httpx bounds each wait for a few bytes, and a server that sends one byte at a time can make that for ever.
+
+    Attributes:
+        has_passed: Whether it did.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.has_passed = False
+        self._socket: Any = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """
+        Take note of the connection, as httpcore makes it.
+        """
+        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
+            self._socket = info["return_value"].get_extra_info("socket")
+
+    def _end(self) -> None:
+        self.has_passed = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._timer.cancel()
+
+
 class _Exchange:
     """
     One request to a token endpoint: the session that Authlib sends by.
@@ -182,15 +229,20 @@ class _Exchange:
         # What is packed can grow without a bound while it is unpacked.
         given = {**given, "Accept-Encoding": "identity", "User-Agent": "celery_obs"}
         began = time.monotonic()
-        deadline = began + self._client.timeout
-        with httpx.Client(timeout=self._client.timeout, follow_redirects=False) as http:
+        with _Deadline(self._client.timeout) as deadline, httpx.Client(timeout=self._client.timeout, follow_redirects=False) as http:
             self._reached("asking")
-            with http.stream("POST", url, content=body.encode(), headers=given) as response:
-                self._reached("answered")
-                self.status, self.answered_after = response.status_code, time.monotonic() - began
-                return self._read(response, deadline)
+            watched = {"trace": deadline.trace}
+            try:
+                with http.stream("POST", url, content=body.encode(), headers=given, extensions=watched) as response:
+                    self._reached("answered")
+                    self.status, self.answered_after = response.status_code, time.monotonic() - began
+                    return self._read(response)
+            except httpx.HTTPError:
+                if not deadline.has_passed:
+                    raise
+        raise _TooLateError
 
-    def _read(self, response: httpx.Response, deadline: float) -> _Answer:
+    def _read(self, response: httpx.Response) -> _Answer:
         """
         Read the answer as far as it is one of a token endpoint's.
 
@@ -206,7 +258,7 @@ class _Exchange:
             raise ApiError(message, channel=self._channel, status_code=status, retry_after=_retry_after(response.headers))
         if 300 <= status < 400:  # noqa: PLR2004 -- redirects.
             self._refuse(f"redirects elsewhere ({status}), which is not followed, for it would take our secrets there")
-        data = self._data(b"".join(self._chunks(response, deadline)), response.headers.get("content-encoding", "identity"))
+        data = self._data(b"".join(self._chunks(response)), response.headers.get("content-encoding", "identity"))
         if not isinstance(data, dict) or (status >= 400 and "error" not in data):  # noqa: PLR2004 -- refusals.
             if status in {401, 403}:
                 message = f"The token endpoint of {self._channel!r:.100} lets us not in ({status}). See token_url and the client in oauth_clients."
@@ -222,17 +274,12 @@ class _Exchange:
         data.pop("expires_at", None)
         return _Answer(status, data)
 
-    def _chunks(self, response: httpx.Response, deadline: float) -> Iterator[bytes]:
+    def _chunks(self, response: httpx.Response) -> Iterator[bytes]:
         size = 0
         for chunk in response.iter_raw(16 * 1024):
             size += len(chunk)
             if size > LONGEST_ANSWER:
                 self._refuse(f"answered with more than {LONGEST_ANSWER} bytes")
-            if time.monotonic() > deadline:
-                message = (
-                    f"The token endpoint of {self._channel!r:.100} was not done after {self._client.timeout:g} s. It is tried again later."
-                )
-                raise ApiTimeoutError(message, channel=self._channel, status_code=self.status)
             yield chunk
 
     def _data(self, body: bytes, encoding: str) -> Any:
@@ -324,7 +371,7 @@ def _told_anew(error: BaseException, channel: str, client: OAuthClient) -> BaseE
     if isinstance(error, (ChannelError, MissingExtraError)) or not isinstance(error, Exception):
         return _bare(error)
     httpx = _libraries()[1]
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, (httpx.TimeoutException, _TooLateError)):
         message = (
             f"The token endpoint of {channel!r:.100} did not answer within {client.timeout:g} s. Nothing to do: it is tried again later."
         )

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.state.facts import Connection, Facts, TokenExpiry
-from celery_obs.state.locks import Flight, Flights
+from celery_obs.state.locks import Flight, Flights, FlightTimeoutError
 from celery_obs.vocabulary.connections import ConnectionErrored
 from celery_obs.vocabulary.tokens import RefreshStatus, TokenRefreshed
 
@@ -293,7 +293,7 @@ class _Attempt:
             return _told(status="fresh", token=old)
         began = time.monotonic()
         try:
-            new = self._renew(old)
+            new = self._renew(old, flight)
         except errors.ChannelError as exc:
             self.failure = exc
             self._failed(exc, began)
@@ -301,7 +301,7 @@ class _Attempt:
         self._emit("success", began)
         return _told(status="refreshed", token=new)
 
-    def _renew(self, old: Token) -> Token:
+    def _renew(self, old: Token, flight: Flight) -> Token:
         """
         Trade the refresh token, and store what came of it before anything else.
         """
@@ -315,6 +315,9 @@ class _Attempt:
             reached("permitted")
             self._tokens.facts.refresh_began(connection_id, at=self._engine.clock())
             reached("intended")
+            if not flight.is_ours:
+                message = "Somebody else has taken over the refresh, because this process did not show up for a while. Nothing to do: theirs counts."
+                raise FlightTimeoutError(message)
             new = oauth.renew(client, old, connection=connection, engine=self._engine, reached=reached)
             ok = True
             self._keep(new)
@@ -407,7 +410,8 @@ def _gate(module: str, function: str, *args: Any, **kwargs: Any) -> Any:
 def _is_fresh(token: Token, now: float) -> bool:
     if token.issued_at is None or (token.expires_at is not None and token.expires_at <= now):
         return False
-    return 0 <= now - token.issued_at < min(FRESH, (token.lifetime or math.inf) / 3)
+    # Either way: the clock of whoever got it may be ahead of ours.
+    return abs(now - token.issued_at) < min(FRESH, (token.lifetime or math.inf) / 3)
 
 
 # --- what those who wait are told -------------------------------------------------------------------------------------------------

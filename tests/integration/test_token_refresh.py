@@ -29,7 +29,7 @@ from celery_obs.testing import FakeClock
 from celery_obs.vocabulary.api_calls import ApiCallFinished
 from celery_obs.vocabulary.connections import ConnectionErrored
 from tests.servers import RedisServer, free_port
-from tests.tokens import CHANNEL, KEY, Rig, answering, rig_of, secrets_in, texts_of
+from tests.tokens import CHANNEL, KEY, Rig, answering, dripping, rig_of, secrets_in, texts_of
 
 
 pytestmark = pytest.mark.integration
@@ -382,6 +382,27 @@ def test_a_channel_that_is_not_there_is_a_network_error(redis_server: RedisServe
         assert errors.NetworkError is type(error)
         assert [] == secrets_in(texts_of(error), CANARY, "demo-secret")
         assert "none" == next(event.status_code for event in rig.events if isinstance(event, ApiCallFinished))
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n{"], ids=["headers", "body"]
+)
+def test_an_answer_that_comes_byte_by_byte_is_ended_in_time(redis_server: RedisServer, said: bytes) -> None:
+    """
+    Each byte comes soon enough, all of them never: the timeout is for the whole.
+    """
+    with dripping(said) as url:
+        client = {"token_url": url, "client_id": "demo-client", "client_secret": "demo-secret", "timeout": 0.4}
+        with rig_of(redis_server.url, oauth_clients={CHANNEL: client}) as rig:
+            rig.facts.register([Connection(ONE, CHANNEL)])
+            tokens.store(ONE, Token(access_token="at-1", refresh_token=CANARY))
+            began = time.monotonic()
+
+            error = refusal()
+
+            assert errors.ApiTimeoutError is type(error)
+            assert 0.3 < time.monotonic() - began < 3
+            assert [] == secrets_in(texts_of(error), CANARY, "demo-secret")
 
 
 def test_a_packed_answer_is_read(redis_server: RedisServer) -> None:
