@@ -17,13 +17,19 @@ if TYPE_CHECKING:
     from celery_obs import metrics
     from celery_obs.plugin import setup, teardown
     from celery_obs.settings import Settings
+    from celery_obs.sync.webhooks import webhook
 
 
-__all__ = ["Settings", "__version__", "metrics", "setup", "teardown"]
+__all__ = ["Settings", "__version__", "metrics", "setup", "teardown", "webhook"]
 
 __version__ = "0.1.0"
 
-_LAZY = {"Settings": "celery_obs.settings", "setup": "celery_obs.plugin", "teardown": "celery_obs.plugin"}
+_LAZY = {
+    "Settings": "celery_obs.settings",
+    "setup": "celery_obs.plugin",
+    "teardown": "celery_obs.plugin",
+    "webhook": "celery_obs.sync.webhooks",
+}
 
 
 def __getattr__(name: str) -> Any:
