@@ -17,16 +17,19 @@ if TYPE_CHECKING:
     from celery_obs import metrics
     from celery_obs.plugin import setup, teardown
     from celery_obs.settings import Settings
+    from celery_obs.sync.runs import SyncResult, sync_run
     from celery_obs.sync.webhooks import webhook
 
 
-__all__ = ["Settings", "__version__", "metrics", "setup", "teardown", "webhook"]
+__all__ = ["Settings", "SyncResult", "__version__", "metrics", "setup", "sync_run", "teardown", "webhook"]
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Settings": "celery_obs.settings",
+    "SyncResult": "celery_obs.sync.runs",
     "setup": "celery_obs.plugin",
+    "sync_run": "celery_obs.sync.runs",
     "teardown": "celery_obs.plugin",
     "webhook": "celery_obs.sync.webhooks",
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -18,10 +19,12 @@ import threading
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final
 
 import celery
 
+from celery_obs.beat import routes, tasks
 from celery_obs.clock import wall
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.hub import ErrorLog, Hub
@@ -85,6 +88,7 @@ def setup(app: Any, **overrides: Any) -> None:
         _plugin = Plugin(overrides)
         signals.connect(_plugin.receivers)
         sync_engine.connect(_plugin.engine)
+        routes.connect(_plugin.route)
         os.register_at_fork(after_in_child=_after_fork)
     elif overrides and overrides != _plugin.overrides:
         message = (
@@ -107,6 +111,7 @@ def teardown() -> None:
     if _plugin is not None:
         signals.disconnect()
         sync_engine.disconnect()
+        routes.disconnect()
         _plugin.close()
         _plugin = None
 
@@ -145,6 +150,7 @@ class Plugin:
         self.attempts: AttemptMeter | None = None
         self.receivers = signals.Receivers(self.hub, queues=QueueNames(self._bindings), lifecycle=self)
         self._engine: sync_engine.Engine | None = None
+        self._aliases: Mapping[str, str] = MappingProxyType({})
         self._lock = threading.Lock()
         self._role = "publisher"
         self._node: str | None = None
@@ -164,9 +170,12 @@ class Plugin:
         self.apps.append(app)
         step = type("ObservabilityStep", (ObservabilityStep,), {"life": self, "__doc__": ObservabilityStep.__doc__})
         app.steps["worker"].add(step)
-        app.on_after_configure.connect(_add_autoload, weak=False, dispatch_uid="celery_obs.autoload")
+        app.steps["consumer"].add(type("AliasStep", (tasks.AliasStep,), {"known": self.known_aliases, "__doc__": tasks.AliasStep.__doc__}))
+        app.on_after_configure.connect(_amend, weak=False, dispatch_uid="celery_obs.amend")
         if app.configured:
-            _add_autoload(app)
+            _amend(app)
+        if self.settings is not None:
+            self._register(app, self.settings)
 
     # -- activation -------------------------------------------------------------------------------------------------
 
@@ -180,14 +189,55 @@ class Plugin:
         with self._lock:
             if self.settings is not None:
                 return
-            settings = load(app.conf, os.environ, self.overrides)
-            if settings.redis_url is None and str(app.conf.broker_url or "").startswith(("redis://", "rediss://")):
-                settings = replace(settings, redis_url=str(app.conf.broker_url))
+            settings = self._load(app)
             self.receivers.ignore(settings.ignore_tasks)
             if settings.metrics:
                 self._connect_metrics(settings)
             self._engine = sync_engine.Engine(hub=self.hub, settings=settings)
             self.settings = settings
+        for each in self.apps:
+            self._register(each, settings)
+
+    def _load(self, app: Any) -> Settings:
+        settings = load(app.conf, os.environ, self.overrides)
+        if settings.redis_url is None and str(app.conf.broker_url or "").startswith(("redis://", "rediss://")):
+            settings = replace(settings, redis_url=str(app.conf.broker_url))
+        return settings
+
+    def _register(self, app: Any, settings: Settings) -> None:
+        """
+        Register our tasks, when a process has turned out what it is and the app has all of its own: what the user's modules define comes first.
+        """
+
+        def register(**_: object) -> None:
+            if app.finalized:
+                tasks.register(app, settings)
+            self._aliases = {bare: full for each in self.apps for bare, full in tasks.aliases(each, settings).items()}
+            self.receivers.rename(self._aliases)
+
+        register()
+        if not app.finalized:
+            app.on_after_finalize.connect(register, weak=False, dispatch_uid="celery_obs.register")
+
+    def known_aliases(self, app: Any) -> Mapping[str, str]:
+        """
+        Return the bare names of our tasks that mean them in *app*.
+        """
+        return {} if self.settings is None else tasks.aliases(app, self.settings)
+
+    def route(self, name: str, args: Any, kwargs: Any, options: Any) -> Any:
+        """
+        Return where a message to one of our tasks goes: to their own queue, or to where the app's other routes send its full name; else None.
+        """
+        if name.rpartition(".")[2] not in _our_names():
+            return None
+        self._activate_quietly()
+        if self.settings is None:
+            return None
+        full = self._aliases.get(name, name)
+        if self.settings.task_queue and full in self._aliases.values():
+            return {"queue": self.settings.task_queue}
+        return None if full == name else self.apps[0].amqp.router.lookup_route(full, args, kwargs, options)
 
     def engine(self) -> sync_engine.Engine | None:
         """
@@ -211,8 +261,9 @@ class Plugin:
             wait=_with_buckets(QUEUE_WAIT, settings.wait_buckets),
             latency=_with_buckets(LATENCY, settings.latency_buckets),
         )
+        self.attempts.on_lost_sync = self.hub.emit
         self.recorder.on_claim.append(self._count_restart)  # After the attempts: settling them may tell why.
-        for observer in (MetricsObserver(self.recorder, attempts=self.attempts), SyncObserver(self.recorder)):
+        for observer in (MetricsObserver(self.recorder, attempts=self.attempts), SyncObserver(self.recorder, attempts=self.attempts)):
             for event_type, hear in observer.subscriptions():
                 self.hub.subscribe(event_type, hear)
         self.errors.count = self.recorder.count_error
@@ -392,6 +443,8 @@ class Plugin:
         """
         Leave word why this pool process goes.
         """
+        if self._engine is not None:
+            self._engine.flush(within=_FAREWELL)
         recorder = self.recorder
         if recorder is not None and recorder.slot is not None and recorder.role == "child":
             limit = self.apps[0].conf.worker_max_memory_per_child if self.apps else None
@@ -483,17 +536,26 @@ def _say_last(message: str) -> None:
             stream.flush()
 
 
+@functools.cache
+def _our_names() -> frozenset[str]:
+    return frozenset(spec.name for spec in tasks.specs())
+
+
 def _with_buckets(metric: Metric, buckets: tuple[float, ...] | None) -> Metric:
     return metric if buckets is None else replace(metric, buckets=buckets)
 
 
-def _add_autoload(sender: Any, **_: object) -> None:
+def _amend(sender: Any, **_: object) -> None:
     """
-    Have spawned pool processes load us: they see nothing of the app's module, only its ``imports``.
+    Have spawned pool processes load us, which see nothing of the app's module but its ``imports``; and have Celery ask us for routes.
     """
     imports = tuple(sender.conf.imports or ())
     if _AUTOLOAD not in imports:
         sender.conf.imports = (*imports, _AUTOLOAD)
+    known = sender.conf.task_routes or ()
+    known = tuple(known) if isinstance(known, (list, tuple)) else (known,)
+    if routes.ROUTE not in known:
+        sender.conf.task_routes = (routes.ROUTE, *known)
 
 
 def _known_pairs(app: Any) -> Iterator[tuple[str, str]]:

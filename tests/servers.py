@@ -43,9 +43,11 @@ def free_port() -> int:
     return port
 
 
-def wait_until(holds: Callable[[], object], *, within: float = 10.0, what: str = "the condition") -> None:
+def wait_until(holds: Callable[[], object], *, within: float = 30.0, what: str = "the condition") -> None:
     """
     Poll *holds* until it returns something true, and fail the test when it has not done so *within* seconds.
+
+    These are for a busy machine to keep: only a test that fails waits for so long.
     """
     deadline = time.monotonic() + within
     while not holds():

@@ -10,6 +10,7 @@ A pool child runs one attempt at a time and has one record.  Pools of threads an
 
 from __future__ import annotations
 
+import threading
 import time
 import zlib
 
@@ -21,6 +22,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from celery_obs.vocabulary.ourselves import DROPPED
 from celery_obs.vocabulary.spec import Metric
+from celery_obs.vocabulary.syncs import TOTAL as SYNCS
+from celery_obs.vocabulary.syncs import SyncLost
 from celery_obs.vocabulary.tasks import (
     ATTEMPTS,
     CLOCK_SKEW,
@@ -68,6 +71,7 @@ _STARTED_BEFORE, _OUTCOME_LANE, _OUTCOME_BEFORE, _VERDICT, _VERDICT_ON = (
     Record.VERDICT,
     Record.VERDICT_ON,
 )
+_SYNC, _SYNC_BEFORE = Record.SYNC, Record.SYNC_BEFORE
 _ATTEMPTS_EDGES: Final = ATTEMPTS.buckets
 _CAUSES: Final[dict[TaskState, str]] = {"lost": "WorkerLostError", "timeout": "TimeLimitExceeded"}
 
@@ -183,9 +187,20 @@ class _NoRoomError(Exception):
     """
 
 
+class _Mine(threading.local):
+    """
+    The record of the attempt that this thread, or greenlet, runs; 0 for none.
+    """
+
+    at = 0
+
+
 class AttemptMeter:
     """
     Observe attempts: keep the table of what runs, count starts and outcomes, time them.
+
+    Attributes:
+        on_lost_sync: Is told of each sync run whose process died with it, once that was counted.
 
     Threads: safe under the GIL.  Forks: through the recorder.
     """
@@ -202,6 +217,9 @@ class AttemptMeter:
         self._is_single = False
         self._lanes_at = 0
         self._key: Callable[[str], int] = hash
+        self._mine = _Mine()
+        self._lost_syncs: list[SyncLost] = []
+        self.on_lost_sync: Callable[[SyncLost], object] | None = None
         recorder.on_claim.append(self._inherit)
 
     # -- the hot path -----------------------------------------------------------------------------------------------
@@ -227,6 +245,7 @@ class AttemptMeter:
             if at == 0:
                 return
             self._running[id(event)] = (event, cell, at)
+            self._mine.at = at
         words[at + 1] = self._key(task_id)
         words[at + 2] = cell.lane
         floats[at + 3] = started_at
@@ -276,6 +295,7 @@ class AttemptMeter:
         words[at] = 0
         if not self._is_single:
             words[at + _VERDICT_ON] = 0  # In a process of its own, a verdict ends with the process that it was passed on.
+            self._mine.at = 0
             self._free.append(at)
 
     def _outcome(self, cell: _Cell, state: TaskState) -> _Outcome:
@@ -291,6 +311,37 @@ class AttemptMeter:
             return self._free.pop()
         self._recorder.count(DROPPED, ("too_many_attempts",))
         return 0
+
+    # -- a sync run inside an attempt -------------------------------------------------------------------------------
+
+    def stake(self, word: int) -> int:
+        """
+        Have the death of this process count up *word*, for the sync run that begins in the attempt of this thread.
+
+        Return what `redeem` needs; 0 where nothing was noted, because no attempt runs here, or because a run around this one was noted already.
+        """
+        at = self._current[2] if self._is_single else self._mine.at
+        slot = self._recorder.slot
+        if at == 0 or slot is None or slot.words[at + _SYNC]:
+            return 0
+        slot.words[at + _SYNC] = word - slot.lanes_at + 1
+        return at
+
+    def redeem(self, at: int, word: int) -> None:
+        """
+        Count up *word* for the run that was noted at *at*, so that it is counted once wherever this process dies.
+        """
+        slot = self._recorder.slot
+        if slot is None:
+            return
+        words = slot.words
+        if at >= slot.gauges_at or words[at + _SYNC] <= 0:  # Noted in a slot that this process has no more, such as its parent's.
+            words[word] += 1
+            return
+        words[at + _SYNC_BEFORE] = words[word]
+        words[at + _SYNC] = slot.lanes_at - word - 1
+        words[word] += 1
+        words[at + _SYNC] = 0
 
     # -- the rare paths ---------------------------------------------------------------------------------------------
 
@@ -338,6 +389,7 @@ class AttemptMeter:
                     settled += self._settle_all(recorder.node, slot)
                 finally:
                     recorder.node.unlock(slot.number)
+        self._tell_lost_syncs()
         return settled
 
     def settle_interrupted(self, *, older_than: float) -> None:
@@ -381,6 +433,8 @@ class AttemptMeter:
         Count what a record says that was not counted yet, and clear it; every step may be the last one, and may be done again.
         """
         words, base, phase = slot.words, slot.lanes_at, slot.words[at]
+        if words[at + _SYNC]:
+            self._settle_sync(node, slot, at)
         if phase == Phase.IDLE:
             return False
         if phase == Phase.ANNOUNCED:
@@ -392,6 +446,30 @@ class AttemptMeter:
         words[at + _VERDICT_ON] = 0
         words[at] = Phase.IDLE
         return True
+
+    def _settle_sync(self, node: Node, slot: Slot, at: int) -> None:
+        """
+        Count the sync run that a record names, in the same way: as what it was being counted as, or as lost.
+        """
+        words, base, lane = slot.words, slot.lanes_at, slot.words[at + _SYNC]
+        if abs(lane) <= slot.lanes:
+            if lane > 0:
+                lost = next((values for values, place in node.layout.places(SYNCS) if place == lane - 1), None)
+                words[at + _SYNC_BEFORE] = words[base + lane - 1]
+                words[at + _SYNC] = lane = -lane
+                if lost is not None:
+                    self._lost_syncs.append(SyncLost(*lost[:3]))
+            _raise_to(words, base - lane - 1, words[at + _SYNC_BEFORE] + 1)
+        words[at + _SYNC] = 0
+
+    def _tell_lost_syncs(self) -> None:
+        """
+        Say which runs were lost; not while a slot is being claimed, for who hears it may want to record something.
+        """
+        while self._lost_syncs:
+            lost = self._lost_syncs.pop(0)
+            if self.on_lost_sync is not None:
+                self.on_lost_sync(lost)
 
     def _count_dead(self, node: Node, slot: Slot, at: int) -> None:
         words, base = slot.words, slot.lanes_at
@@ -471,6 +549,7 @@ class AttemptMeter:
         self._free = [] if self._is_single else list(_records(slot))[::-1]
         self._key = hash if recorder.shares_hash_seed else _checksum
         self._epoch = recorder.epoch
+        self._tell_lost_syncs()
 
     def _cell(self, task: str, queue: str) -> _Cell | None:
         recorder = self._recorder

@@ -101,6 +101,8 @@ class Record:
     *ATTEMPT* and *VERDICT_ON* are keys of task ids, see `celery_obs.metrics.attempts.attempt_keys`.
     *STARTED_AT* and *DUE_AT* are float64, in seconds since the epoch.
     *VERDICT* and *VERDICT_ON* are written by the main process: what to count an attempt as, then which attempt.
+    *SYNC* is about the sync run inside the attempt: 0 while there is none; the number of the lane after the one that it counts in if its process dies;
+    and while an outcome is counted, the number of the lane after the outcome's, negative, which held *SYNC_BEFORE* before.
     """
 
     PHASE: Final = 0
@@ -114,6 +116,8 @@ class Record:
     OUTCOME_BEFORE: Final = 8
     VERDICT: Final = 9
     VERDICT_ON: Final = 10
+    SYNC: Final = 11
+    SYNC_BEFORE: Final = 12
     WORDS: Final = 16
 
 

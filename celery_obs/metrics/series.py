@@ -49,7 +49,7 @@ class Family:
         recorder = self.recorder
         word = self._words.get(values) if self._epoch is recorder.epoch else None
         if word is None:
-            word = self._word(values)
+            word = self.word(values)
         slot = recorder.slot
         if word is not None and slot is not None:
             slot.words[word] += 1
@@ -63,7 +63,7 @@ class Family:
 
             OverflowError: if it is infinite.
         """
-        word = self._word(values)
+        word = self.word(values)
         slot = self.recorder.slot
         if word is not None and slot is not None:
             slot.words[word] += self._steps(amount)
@@ -75,7 +75,7 @@ class Family:
         Raises:
             ValueError, OverflowError: as `inc`.
         """
-        word = self._word(values)
+        word = self.word(values)
         slot = self.recorder.slot
         if word is not None and slot is not None:
             steps = self._steps(value)
@@ -87,7 +87,7 @@ class Family:
         """
         Set a gauge, for this process.
         """
-        word = self._word(values)
+        word = self.word(values)
         slot = self.recorder.slot
         if word is not None and slot is not None:
             slot.floats[word] = float(value)
@@ -97,7 +97,7 @@ class Family:
         """
         Add *amount* to what this process has set a gauge to; one that it never set begins at 0.
         """
-        word = self._word(values)
+        word = self.word(values)
         slot = self.recorder.slot
         if word is not None and slot is not None:
             now = int(time.time() * 1e6)
@@ -112,7 +112,10 @@ class Family:
             raise ValueError(message)
         return steps
 
-    def _word(self, values: tuple[str, ...]) -> int | None:
+    def word(self, values: tuple[str, ...]) -> int | None:
+        """
+        Return the index of a series' first word, or None when there is no room or no slot; as `Recorder.word`, and as dear only once.
+        """
         recorder = self.recorder
         if self._epoch is not recorder.epoch:
             if not recorder.ready():

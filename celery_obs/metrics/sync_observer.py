@@ -1,6 +1,8 @@
 """
 The metrics observer of the sync engine: which numbers its events change.
 
+A `SyncLost` changes none: whoever finds a dead process's slot counts the run there, see `AttemptMeter`.
+
 The state of the cluster (breakers, tokens, connections, drift, pauses, windows of rate limits) is not counted here: it lies in Redis.
 """
 
@@ -23,6 +25,7 @@ from celery_obs.vocabulary import (
 )
 from celery_obs.vocabulary.spec import Metric
 
+from .attempts import AttemptMeter
 from .recorder import Recorder
 from .series import Family
 
@@ -40,13 +43,17 @@ class SyncObserver:
     Args:
         recorder: Knows where the numbers lie.
 
+        attempts: Keeps, in a worker, what is to be counted when the process of a run dies.
+
     Threads: safe under the GIL.  Forks: through the recorder.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, *, attempts: AttemptMeter) -> None:
         def family(metric: Metric) -> Family:
             return Family(recorder, metric)
 
+        self._attempts = attempts
+        self._stakes: dict[int, int] = {}
         self._syncs = family(syncs.TOTAL)
         self._durations = family(syncs.DURATION)
         self._records = family(syncs.RECORDS)
@@ -79,7 +86,6 @@ class SyncObserver:
         return (
             (syncs.SyncStarted, self.sync_started),
             (syncs.SyncFinished, self.sync_finished),
-            (syncs.SyncLost, self.sync_lost),
             (syncs.SyncHeldBack, self.sync_held_back),
             (api_calls.ApiCallFinished, self.api_call_finished),
             (api_calls.EndpointFolded, self.endpoint_folded),
@@ -101,9 +107,12 @@ class SyncObserver:
 
     def sync_started(self, event: syncs.SyncStarted) -> None:
         """
-        One more runs.
+        One more runs, and would count as a failure if its process died now.
         """
-        self._in_progress.add(event[:2], 1.0)
+        channel, sync, direction, _, _ = event
+        self._in_progress.add((channel, sync), 1.0)
+        word = self._syncs.word((channel, sync, direction, "failure"))
+        self._stakes[id(event)] = 0 if word is None else self._attempts.stake(word)
 
     def sync_finished(self, event: syncs.SyncFinished) -> None:
         """
@@ -112,7 +121,13 @@ class SyncObserver:
         (channel, sync, direction, _, _), status, duration, created, updated, failed, skipped, _, _ = event
         pair = (channel, sync)
         self._in_progress.add(pair, -1.0)
-        self._syncs.count((channel, sync, direction, status))
+        at = self._stakes.pop(id(event[0]), 0)
+        if at == 0:
+            self._syncs.count((channel, sync, direction, status))
+        else:
+            word = self._syncs.word((channel, sync, direction, status))
+            if word is not None:
+                self._attempts.redeem(at, word)
         self._durations.observe(pair, duration)
         if created:
             self._records.inc((channel, sync, "created"), created)
@@ -122,12 +137,6 @@ class SyncObserver:
             self._records.inc((channel, sync, "failed"), failed)
         if skipped:
             self._records.inc((channel, sync, "skipped"), skipped)
-
-    def sync_lost(self, event: syncs.SyncLost) -> None:
-        """
-        Count a run that its process did not live to tell of as a failure.
-        """
-        self._syncs.count((*event, "failure"))
 
     def sync_held_back(self, event: syncs.SyncHeldBack) -> None:
         """

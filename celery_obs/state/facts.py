@@ -32,6 +32,7 @@ OWNED_BY_CONNECTION: Final = (
     keys.LAST_SYNCS,
     keys.ERRORS,
     keys.TOKEN_EXPIRIES,
+    keys.REFRESHING,
     keys.DRIFT,
     keys.PENDING,
 )
@@ -197,6 +198,25 @@ class Facts:
         Note how long a connection's new token is good for.
         """
         self._redis.hset(keys.TOKEN_EXPIRIES, connection_id, json.dumps(expiry._asdict()))
+
+    def refresh_began(self, connection_id: str, *, at: float) -> None:
+        """
+        Note that somebody is about to trade a connection's refresh token for a new one.
+        """
+        self._redis.hset(keys.REFRESHING, connection_id, repr(at))
+
+    def refresh_ended(self, connection_id: str) -> None:
+        """
+        Note that nothing is open.
+        """
+        self._redis.hdel(keys.REFRESHING, connection_id)
+
+    def refreshes(self) -> Mapping[str, float]:
+        """
+        Return when each refresh began that has not ended; who died in the middle of one has left it here.
+        """
+        written: Any = self._redis.hgetall(keys.REFRESHING)
+        return _read(written, _number)
 
     def reconciled(self, connection_id: str, channel_type: str, drift: Drift) -> None:
         """

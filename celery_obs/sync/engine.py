@@ -70,6 +70,22 @@ class Engine:
         Become usable in a child, whatever other threads of the parent were doing.
         """
         self._lock = threading.Lock()
+        for part in list(self._parts.values()):
+            renew = getattr(part, "after_fork", None)
+            if renew is not None:
+                renew()
+
+    def flush(self, *, within: float) -> None:
+        """
+        Have every part that keeps something back write it, because this process is about to end.
+
+        Args:
+            within: Seconds that each may wait for others.
+        """
+        for part in list(self._parts.values()):
+            flush = getattr(part, "flush", None)
+            if flush is not None:
+                flush(within=within)
 
 
 _SILENT: Final = Settings(metrics_dir=Path("/nonexistent"))

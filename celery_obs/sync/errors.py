@@ -15,9 +15,12 @@ What can go wrong with a channel, as one small tree; each class knows whether tr
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+
+from typing import ClassVar, Final
 
 from celery_obs.exceptions import CeleryObsError
+from celery_obs.settings import mask
 from celery_obs.vocabulary.api_calls import ErrorType
 
 
@@ -30,6 +33,7 @@ __all__ = [
     "NetworkError",
     "RateLimitError",
     "ValidationError",
+    "describe",
 ]
 
 
@@ -111,3 +115,30 @@ class CircuitOpenError(ChannelError):
     """
 
     error_type: ClassVar[ErrorType] = "circuit_breaker"
+
+
+# --- saying what happened ---------------------------------------------------------------------------------------------------------
+
+_CREDENTIALS: Final = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]+", re.IGNORECASE)
+_FIELDS: Final = re.compile(
+    r"""((?:[\w-]*(?:token|secret|password|passwd|api[_-]?key|credential|signature)[\w-]*|authorization)["']?\s*[:=]\s*["']?)[^\s"',;&}\])]+""",
+    re.IGNORECASE,
+)
+_LONGEST_READ: Final = 2000
+_LONGEST_SHOWN: Final = 300
+
+
+def describe(error: object) -> tuple[str, str]:
+    """
+    Return the class name of an error, and its text: on one line, shortened, without passwords and tokens as far as they can be told.
+
+    A text alone is a *SyncFailed*.
+    """
+    name = type(error).__name__ if isinstance(error, BaseException) else "SyncFailed"
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 -- anybody's __str__.
+        return name, ""
+    text = " ".join(text[:_LONGEST_READ].split())
+    text = _FIELDS.sub(r"\1***", _CREDENTIALS.sub(r"\1 ***", mask(text)))
+    return name, text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"

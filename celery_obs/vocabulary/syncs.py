@@ -78,7 +78,7 @@ class SyncFinished(NamedTuple):
 
         error: Class name of what was raised, or of the error that the run told; else empty.
 
-        error_message: Its text, shortened and without passwords; else empty.
+        error_message: Its text, shortened and without passwords, or why the run was skipped; else empty.
     """
 
     started: SyncStarted
@@ -94,7 +94,7 @@ class SyncFinished(NamedTuple):
 
 class SyncLost(NamedTuple):
     """
-    A run's process died with it; counted as a failure.
+    A run's process died with it.  Who finds its slot has counted it as a failure by then, once, whoever dies on the way.
     """
 
     channel_type: str

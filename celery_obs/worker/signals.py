@@ -7,7 +7,7 @@ State of an attempt lies on its request, never in a table by task id: ids come b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from time import perf_counter, time
 from typing import Any, Final, Protocol
@@ -88,6 +88,7 @@ class Receivers:
         self._routes = queues.known
         self._lifecycle = lifecycle
         self._ignored: tuple[str, ...] = ()
+        self._names: Mapping[str, str] = {}
         self._publishes = False
 
     def ignore(self, patterns: tuple[str, ...]) -> None:
@@ -95,6 +96,12 @@ class Receivers:
         Record nothing of tasks whose name matches one of *patterns*.
         """
         self._ignored = patterns
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """
+        Call tasks that are published under one of *names* by what it stands for.
+        """
+        self._names = names
 
     def _ignores(self, task: str) -> bool:
         return any(fnmatchcase(task, pattern) for pattern in self._ignored)
@@ -276,6 +283,8 @@ class Receivers:
             if not self._publishes:
                 self._publishes = True
                 self._lifecycle.publisher_started()
+            if sender in self._names:
+                sender = self._names[sender]
             if self._ignored and self._ignores(sender):
                 return
             try:

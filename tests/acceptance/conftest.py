@@ -69,7 +69,7 @@ class Exporter(Process):
             except OSError:
                 return False
 
-        wait_until(answers, within=20, what="the exporter to serve")
+        wait_until(answers, what="the exporter to serve")
 
     def get(self, path: str = "/metrics", *, accept: str = "text/plain") -> Answer:
         """

@@ -26,15 +26,15 @@ def check_freshness(page: Page, *, since: float) -> None:
     """
     See the frequent entry fired, succeeded, due next and in time.
     """
-    wait_until(lambda: page.find(SUCCEEDED_ENTRY.name, entry=OFTEN), within=20, what="a success")
+    wait_until(lambda: page.find(SUCCEEDED_ENTRY.name, entry=OFTEN), what="a success")
     fired = page.find(ENTRY_LAST_FIRED.name, entry=OFTEN) or 0
     wait_until(lambda: (page.find(ENTRY_LAST_FIRED.name, entry=OFTEN) or 0) > fired, what="the entry to be fired again")
-    now = time.time()
     for metric in (ENTRY_LAST_FIRED, SUCCEEDED_ENTRY):
-        assert since <= (page.find(metric.name, entry=OFTEN) or 0) <= now + 1
-    assert abs((page.find(ENTRY_DUE.name, entry=OFTEN) or 0) - now) < 5
-    assert abs((page.find(ENTRY_DUE.name, entry=YEARLY) or 0) - now - 300 * 86400) < 60
-    assert (page.find(ENTRY_OVERDUE.name, entry=OFTEN) or 0) < 2
+        assert since <= (page.find(metric.name, entry=OFTEN) or 0) <= time.time()
+    # On a busy machine beat itself may be late for a while; an entry that is in time is seen so again and again.
+    wait_until(lambda: abs((page.find(ENTRY_DUE.name, entry=OFTEN) or 0) - time.time()) < 5, what="a due time of now")
+    wait_until(lambda: (page.find(ENTRY_OVERDUE.name, entry=OFTEN) or 0) < 2, what="the entry to be in time")
+    assert abs((page.find(ENTRY_DUE.name, entry=YEARLY) or 0) - time.time() - 300 * 86400) < 60
     assert 0 == page.find(ENTRY_OVERDUE.name, entry=YEARLY)
     assert page.find(SUCCEEDED_ENTRY.name, entry=YEARLY) is None
     assert page.find(ENTRY_LAST_FIRED.name, entry=YEARLY) is None
@@ -61,7 +61,7 @@ def test_a_schedule_is_fresh_while_beat_lives_and_late_when_it_does_not(stage: S
     beat = stage.beat(app="census")
 
     check_freshness(page, since=since)
-    assert abs((page.find(HEARTBEAT.name) or 0) - time.time()) < 5
+    wait_until(lambda: abs((page.find(HEARTBEAT.name) or 0) - time.time()) < 5, what="a heartbeat of now")
 
     beat.stop(ending)
 

@@ -5,20 +5,23 @@ Brokers that die, hang and come back under load: the page keeps answering, says 
 from __future__ import annotations
 
 import contextlib
+import statistics
 import threading
-import time
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
 from celery import Celery
 from redis import Redis
 
+import celery_obs
+
 from celery_obs.vocabulary.tasks import LONGEST_RUNNING
 from tests.servers import RabbitMQServer, RedisServer, wait_until
-from tests.workers import Worker, settle_at
+from tests.workers import Worker, samples_in, settle_at
 
 from .conftest import Page, Stage
 
@@ -27,6 +30,16 @@ pytestmark = pytest.mark.integration
 
 TASKS = ("succeed", "fail")
 STATES = {"succeed": "success", "fail": "failure"}
+
+PATIENCE = 60.0
+"""
+Seconds to wait for what has to happen some time: a machine may be slow, and only a failing test waits for so long.
+"""
+
+ENOUGH = 5
+"""
+Scrapes while the broker is away that say how long a page takes.
+"""
 
 
 class Load(threading.Thread):
@@ -82,12 +95,16 @@ def load(broker: str) -> Iterator[Load]:
 class Watch(threading.Thread):
     """
     Prometheus, impatient: scrapes all the time and remembers what it must never see.
+
+    Attributes:
+        delays: Seconds that each page took beyond what a plain answer took beside it; reading the page is not the sidecar's work.
+
+        wrong: What was seen and must not be, and how often.
     """
 
     def __init__(self, page: Page) -> None:
         super().__init__(daemon=True)
-        self.scrapes = 0
-        self.slowest = 0.0
+        self.delays: list[float] = []
         self.wrong: Counter[str] = Counter()
         self._page = page
         self._seen: dict[object, float] = {}
@@ -95,16 +112,19 @@ class Watch(threading.Thread):
         self._done = threading.Event()
 
     def run(self) -> None:
+        exporter = self._page.exporter
         while not self._done.is_set():
-            begin = time.monotonic()
             try:
-                samples = self._page.samples()
+                page, plain = exporter.get(), exporter.get("/-/healthy")
+                samples = samples_in(page.body)
             except Exception as error:  # noqa: BLE001 -- any failed scrape is what we look for.
                 self.wrong[f"failed scrape: {error!r}"] += 1
                 continue
-            self.slowest = max(self.slowest, time.monotonic() - begin)
-            self.scrapes += 1
+            if (page.status, plain.status) != (200, 200):
+                self.wrong[f"answered {page.status}, and {plain.status} to a plain request"] += 1
+                continue
             self._compare(samples)
+            self.delays.append(page.seconds - plain.seconds)
 
     def _compare(self, samples: Mapping[tuple[str, tuple[tuple[str, str], ...]], float]) -> None:
         # The age of the longest-running task is absent while nothing runs.
@@ -120,7 +140,7 @@ class Watch(threading.Thread):
 
     def stop(self) -> None:
         self._done.set()
-        self.join(20)
+        self.join(PATIENCE)
 
 
 @contextlib.contextmanager
@@ -133,27 +153,54 @@ def watch(page: Page) -> Iterator[Watch]:
         watcher.stop()
 
 
-def check_outage(page: Page, *, outage: contextlib.AbstractContextManager[object]) -> None:
+def check_outage(page: Page, watcher: Watch, *, outage: contextlib.AbstractContextManager[object]) -> None:
     """
-    See the queue collector work, fail and grow old while the broker is away, and work again by itself afterwards.
+    See the queue collector work, fail and grow old while the broker is away, and work again by itself afterwards; see no page wait for it.
     """
-    wait_until(lambda: page.find("celery_queue_depth", queue="work") is not None, within=20, what="the depth of the queue")
-    settle_at(1, lambda: page.find("celery_obs_collector_success", collector="queues"), steady=0)
+
+    def age() -> float:
+        return page.find("celery_obs_collector_age_seconds", collector="queues") or 0.0
+
+    def settle(success: int, collector: str) -> None:
+        # Not steadily: where the machine is busy, a collector that is well may be late once.
+        settle_at(success, lambda: page.find("celery_obs_collector_success", collector=collector), within=PATIENCE, steady=0)
+
+    wait_until(lambda: page.find("celery_queue_depth", queue="work") is not None, within=PATIENCE, what="the depth of the queue")
+    settle(1, "queues")
 
     with outage:
-        settle_at(0, lambda: page.find("celery_obs_collector_success", collector="queues"))
-        age = page.find("celery_obs_collector_age_seconds", collector="queues")
-        assert age is not None
-        wait_until(lambda: (page.find("celery_obs_collector_age_seconds", collector="queues") or 0) > age + 1, what="the age to grow")
-        assert 1 == page.find("celery_obs_collector_success", collector="workers")
+        settle(0, "queues")
+        before, young = len(watcher.delays), age()
+        assert young > 0
+        wait_until(lambda: age() > young + 1, within=PATIENCE, what="the age to grow")
+        settle(1, "workers")
         assert 200 == page.exporter.get("/-/healthy").status
+        wait_until(lambda: len(watcher.delays) >= before + ENOUGH, within=PATIENCE, what="pages while the broker is away")
+        delays = watcher.delays[before:]
 
-    settle_at(1, lambda: page.find("celery_obs_collector_success", collector="queues"), within=30)
-    assert (page.find("celery_obs_collector_age_seconds", collector="queues") or 0) < 5
+    # One page may meet a machine that is busy; where pages waited for the broker, they all would.
+    assert statistics.median(delays) < 1.0
+    settle(1, "queues")
+    wait_until(lambda: 0 < age() < young + 1, within=PATIENCE, what="the age to be that of a new look")
 
 
 def counted(page: Page) -> dict[str, float]:
     return {task: sum(page.states(task).values()) for task in TASKS}
+
+
+def check_recovery(page: Page) -> None:
+    """
+    See tasks run again.
+    """
+    before = counted(page)
+    wait_until(lambda: min(counted(page).values()) > max(before.values()) + 10, within=PATIENCE, what="tasks to run again")
+
+
+def records(log: Path) -> list[str]:
+    """
+    Return what a worker logged, each record with its traceback.
+    """
+    return ("\n" + log.read_text()).split("\n[")
 
 
 def check_ledger(page: Page, worker: Worker) -> None:
@@ -165,17 +212,23 @@ def check_ledger(page: Page, worker: Worker) -> None:
         def ran() -> dict[str, float]:
             return {task: float(ledger.hget("ran", task) or 0) for task in TASKS}
 
-        wait_until(lambda: min(ran().values()) > 10, within=30, what="tasks to run")
+        wait_until(lambda: min(ran().values()) > 10, within=PATIENCE, what="tasks to run")
         wait_until(
-            lambda: counted(page) == ran() and not page.find("celery_task_in_progress"), within=40, what="the counts to be the ledger's"
+            lambda: counted(page) == ran() and not page.find("celery_task_in_progress"),
+            within=PATIENCE,
+            what="the counts to be the ledger's",
         )
     for task in TASKS:
         assert {STATES[task]} == page.states(task).keys() - {"lost"}
         assert 0 == page.states(task).get("lost", 0)
-    # A task body that cannot reach the ledger fails, but never in our code.
-    text = worker.log.read_text()
-    assert "celery_obs/" not in text
-    assert "celery_obs:" not in text
+    # A task body that cannot reach the ledger fails, but never in our code.  Announcing queues, twice a minute, needs the broker, and
+    # is said to have failed if its time comes while that is away.
+    ours = f"{Path(celery_obs.__file__).parent}/"
+    assert [] == [
+        record
+        for record in records(worker.log)
+        if (ours in record or "celery_obs: " in record) and "celery_obs: worker.announce failed" not in record
+    ]
 
 
 @pytest.fixture
@@ -206,17 +259,14 @@ def test_redis_goes_away_under_load_and_comes_back(open_stage: Callable[[RedisSe
         worker = stage.worker(TEST_BROKER=broker.url)
         page = stage.exporter(f"--broker-url={broker.url}")
         with load(broker.url) as sender:
-            wait_until(lambda: min(counted(page).values()) > 10, within=20, what="tasks to run")
+            wait_until(lambda: min(counted(page).values()) > 10, within=PATIENCE, what="tasks to run")
             with watch(page) as watcher:
-                check_outage(page, outage=killed(broker) if way == "killed" else broker.hanging())
-                before = counted(page)
-                wait_until(lambda: min(counted(page).values()) > max(before.values()) + 10, within=40, what="tasks to run again")
+                check_outage(page, watcher, outage=killed(broker) if way == "killed" else broker.hanging())
+                check_recovery(page)
             sender.stop()
         check_ledger(page, worker)
 
     assert {} == watcher.wrong
-    assert watcher.slowest < 1.0
-    assert watcher.scrapes > 10
 
 
 def test_rabbitmq_goes_away_under_load_and_comes_back(open_stage: Callable[[RedisServer], Stage], ledger: RedisServer) -> None:
@@ -228,13 +278,11 @@ def test_rabbitmq_goes_away_under_load_and_comes_back(open_stage: Callable[[Redi
         worker = stage.worker(TEST_BROKER=broker.url)
         page = stage.exporter(f"--broker-url={broker.url}", f"--redis-url={ledger.url}", "--queues=work")
         with load(broker.url) as sender:
-            wait_until(lambda: min(counted(page).values()) > 10, within=20, what="tasks to run")
+            wait_until(lambda: min(counted(page).values()) > 10, within=PATIENCE, what="tasks to run")
             with watch(page) as watcher:
-                check_outage(page, outage=killed(broker))
-                before = counted(page)
-                wait_until(lambda: min(counted(page).values()) > max(before.values()) + 10, within=40, what="tasks to run again")
+                check_outage(page, watcher, outage=killed(broker))
+                check_recovery(page)
             sender.stop()
         check_ledger(page, worker)
 
     assert {} == watcher.wrong
-    assert watcher.slowest < 1.0

@@ -28,6 +28,14 @@ OPEN.set(3)
 OPEN.dec()
 SIZE.observe(7.5)
 
+with celery_obs.sync_run("airbnb", "availability_export", "outbound", connection_id="c-1") as run:
+    run.created(3)
+    run.records(updated=1, failed=2)
+    run.skip("nothing to do")
+    run.fail(ValueError("no"))
+
+result = celery_obs.SyncResult(created=1, status="partial")
+
 clock = FakeClock()
 now: float = clock()
 

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -78,6 +79,13 @@ def _get(url: str, path: str = "/metrics", **more: object) -> httpx.Response:
         return client.get(url + path)
 
 
+def _delay(exporter: Exporter) -> float:
+    """
+    Return the seconds that a page takes: the middle of five, for one may meet a busy machine, and where pages wait for a broker, all do.
+    """
+    return statistics.median(_get(exporter.url).elapsed.total_seconds() for _ in range(5))
+
+
 def test_every_path_answers(tmp_path: Path) -> None:
     """
     Metrics in both formats, compressed and not, health, readiness, a landing page; HEAD too, and no other method.
@@ -140,20 +148,20 @@ def test_redis_killed_hanging_and_back(tmp_path: Path) -> None:
     The page comes within a second all the time; the queue collector says that it failed, how old its data is, and recovers by itself.
     """
     success = 'celery_obs_collector_success{collector="queues"}'
+    depth = 'celery_queue_depth{queue="q"}'
     with RedisServer(password="word") as server, running(tmp_path, "--broker-url", server.url, "--queues", "q") as exporter:
         with redis.Redis(port=server.port, password="word") as client:
             client.rpush("q", "message")
-        assert (1, 1) == (exporter.metrics()['celery_queue_depth{queue="q"}'], exporter.metrics()[success])
+        wait_until(lambda: exporter.metrics().get(depth) == 1, what="the queue")
+        wait_until(lambda: exporter.metrics()[success] == 1, what="success")
 
         with server.hanging():
-            begin = time.monotonic()
             hanging = exporter.metrics()
-            assert time.monotonic() - begin < 1
+            assert _delay(exporter) < 1
             ready = _get(exporter.url, "/-/ready").status_code
         server.kill()
-        begin = time.monotonic()
         killed = exporter.metrics()
-        assert time.monotonic() - begin < 1
+        assert _delay(exporter) < 1
         server.start()
         wait_until(lambda: exporter.metrics()[success] == 1, what="recovery")
 
@@ -161,7 +169,7 @@ def test_redis_killed_hanging_and_back(tmp_path: Path) -> None:
         assert 503 == ready
         assert killed['celery_obs_collector_age_seconds{collector="queues"}'] > 0
         assert killed['celery_obs_internal_errors_total{component="collector:queues"}'] >= 1
-        assert 'celery_queue_depth{queue="q"}' not in exporter.metrics()
+        assert depth not in exporter.metrics()
         assert "word" not in exporter.said.replace("password", "")
         assert "Traceback" not in exporter.said
 
@@ -179,11 +187,9 @@ def test_rabbitmq_killed_hanging_and_back(tmp_path: Path) -> None:
         assert 0 == exporter.metrics()['celery_queue_consumers{queue="q"}']
 
         with server.hanging():
-            begin = time.monotonic()
             hanging = exporter.metrics()
-            assert time.monotonic() - begin < 1
+            assert _delay(exporter) < 1
         server.kill()
-        begin = time.monotonic()
         wait_until(lambda: exporter.metrics()[success] == 0, what="the failure")
         server.restart()
         wait_until(lambda: exporter.metrics()[success] == 1, what="recovery")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from celery_obs.hub import Hub
+from celery_obs.metrics.attempts import AttemptMeter
 from celery_obs.metrics.recorder import Recorder
 from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.testing import RaisingErrors, counters
@@ -41,7 +42,7 @@ def finished(status: syncs.SyncStatus = "success", **records: int) -> syncs.Sync
 
 def observed(folder: Path) -> tuple[Recorder, Hub]:
     at, hub = recorder(folder), Hub(on_error=RaisingErrors())
-    for event_type, observer in SyncObserver(at).subscriptions():
+    for event_type, observer in SyncObserver(at, attempts=AttemptMeter(at)).subscriptions():
         hub.subscribe(event_type, observer)
     at.open()
     return at, hub
@@ -58,7 +59,6 @@ CASES: list[tuple[Any, Mapping[tuple[str, tuple[str, ...]], int]]] = [
             (syncs.RECORDS.name, ("airbnb", "export", "skipped")): 4,
         },
     ),
-    (syncs.SyncLost("airbnb", "export", "outbound"), {(syncs.TOTAL.name, ("airbnb", "export", "outbound", "failure")): 1}),
     (syncs.SyncHeldBack("airbnb", "export", "c-1", 30.0), {(syncs.HELD_BACK.name, ("airbnb", "export")): 1}),
     (
         api_calls.ApiCallFinished("airbnb", "/x", "GET", "503", 0.1, "server_error", "c-1"),

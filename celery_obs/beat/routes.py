@@ -1,0 +1,41 @@
+"""
+Where messages to our own tasks go: a route that Celery asks at each publish.
+
+It lies in Celery's configuration as the text :data:`ROUTE`, because spawned pool processes get the configuration pickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+
+__all__ = ["ROUTE", "connect", "disconnect", "route"]
+
+
+ROUTE: Final = "celery_obs.beat.routes.route"
+
+_find: Callable[[str, Any, Any, Any], Any] | None = None
+
+
+def connect(find: Callable[[str, Any, Any, Any], Any]) -> None:
+    """
+    Have *find* tell routes from now on: of a name, the arguments and the options.
+    """
+    global _find  # noqa: PLW0603 -- one plugin a process.
+    _find = find
+
+
+def disconnect() -> None:
+    """
+    Tell no routes from now on.
+    """
+    global _find  # noqa: PLW0603 -- see connect.
+    _find = None
+
+
+def route(name: str, args: Any = (), kwargs: Any = None, options: Any = None, task: Any = None, **_: Any) -> Any:
+    """
+    Return where a message goes, or None where that is not ours to say.
+    """
+    return None if _find is None else _find(name, args, kwargs, options)

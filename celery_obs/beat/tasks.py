@@ -1,0 +1,120 @@
+"""
+Our own tasks: from what each is, a value, to a task of the app.
+
+A task is registered as ``<task_namespace>.<name>``.  A worker takes it under its bare name, too, but by then it is the full one: the message is
+renamed where it arrives, so that logs, results and metrics know one name.  The bare name is not registered: a task of the user's that is called so, whenever
+it is defined, is the one that runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from celery import Task, bootsteps
+
+from celery_obs.settings import Settings
+
+from .spec import TaskSpec
+
+
+__all__ = ["AliasStep", "aliases", "register", "specs"]
+
+
+AREAS: Final = ("tokens", "reconciliation", "circuit_breaker", "connections")
+"""
+The modules beside this one that have ``TASKS``.
+"""
+
+_SOFTLY: Final = 0.9
+"""
+The soft time limit, as a part of the hard one: time enough to tidy up.
+"""
+
+_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({"ignore_result": True})
+
+
+def specs() -> Iterator[TaskSpec]:
+    """
+    Go through the tasks of all areas.
+    """
+    for area in AREAS:
+        name = f"{__package__}.{area}"
+        if importlib.util.find_spec(name) is not None:
+            yield from importlib.import_module(name).TASKS
+
+
+def register(app: Any, settings: Settings) -> None:
+    """
+    Make our tasks known to *app*; a task of that name which is there already stays what it is.
+
+    Args:
+        app: The `celery.Celery` app, finalised: else tasks of its own may be waiting to be made, and would find their names taken.
+
+        settings: For the names.
+    """
+    for spec in specs():
+        name = full_name(settings, spec.name)
+        if name not in app._tasks:  # noqa: SLF001 -- the public way finalises the app.
+            app.task(spec.run, **_options(spec, name))
+
+
+def full_name(settings: Settings, name: str) -> str:
+    """
+    Return the name that a task of ours is registered with.
+    """
+    return f"{settings.task_namespace}.{name}"
+
+
+def aliases(app: Any, settings: Settings) -> Mapping[str, str]:
+    """
+    Return the bare names that mean tasks of ours in *app*, each with the full name.
+    """
+    return {spec.name: full_name(settings, spec.name) for spec in specs() if spec.name not in app._tasks}  # noqa: SLF001 -- as above.
+
+
+def _options(spec: TaskSpec, name: str) -> dict[str, Any]:
+    # Not shared: tasks that are go into every app that this process ever makes.  No base class of the user's: it may want what we do not know of.
+    made = {"name": name, "bind": True, "base": Task, "shared": False, "lazy": False}
+    limits = {"time_limit": spec.time_limit, "soft_time_limit": spec.time_limit * _SOFTLY}
+    return {**_OPTIONS, **limits, **spec.options, **made}
+
+
+class AliasStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types.
+    """
+    The step of a worker's consumer that takes messages under bare names; *known* is set by the plugin when it is installed.
+    """
+
+    requires: Final = ("celery.worker.consumer.tasks:Tasks",)
+    known: Callable[[Any], Mapping[str, str]]
+
+    def start(self, parent: Any) -> None:
+        """
+        Begin to take them, each time the consumer has connected.
+        """
+        for bare, full in self.known(parent.app).items():
+            if bare not in parent.app.tasks:
+                parent.strategies[bare] = _Renamed(parent.strategies, full)
+
+
+class _Renamed:
+    """
+    What happens to a message that names a task of ours by its bare name.
+    """
+
+    def __init__(self, strategies: Mapping[str, Callable[..., Any]], full: str) -> None:
+        self._strategies = strategies
+        self._full = full
+
+    def __call__(self, message: Any, body: Any, *args: Any, **kwargs: Any) -> Any:
+        """
+        Give the message its full name, and let it go on as such.
+        """
+        for written in (message.headers, body):  # Protocol 2 has the name there, protocol 1 here.
+            if isinstance(written, dict) and "task" in written:
+                written["task"] = self._full
+        return self._strategies[self._full](message, body, *args, **kwargs)

@@ -1,0 +1,3 @@
+"""
+What the cluster shares, on a real Redis.
+"""

@@ -1,0 +1,189 @@
+"""
+The courier: facts reach Redis without anybody waiting for it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from celery_obs.state import keys
+from celery_obs.state.connection import connect
+from celery_obs.state.courier import Courier
+from tests.servers import RedisServer, free_port, wait_until
+
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> Iterator[Redis]:
+    """
+    An empty Redis.
+    """
+    client = Redis.from_url(redis_server.url, decode_responses=True)
+    client.flushall()
+    yield client
+    client.close()
+
+
+class Drops:
+    """
+    Counts what was given up.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+MakeCourier = Callable[..., Courier]
+
+
+@pytest.fixture
+def drops() -> Drops:
+    """
+    How many facts the courier of this test gave up.
+    """
+    return Drops()
+
+
+@pytest.fixture
+def make(redis_server: RedisServer, drops: Drops) -> Iterator[MakeCourier]:
+    """
+    Make a courier on the test's Redis, or on *url*.
+    """
+    clients = []
+
+    def make_courier(url: str = redis_server.url, **options: float) -> Courier:
+        clients.append(connect(url))
+        return Courier(clients[-1], on_drop=drops, **{"pause": 0.01, **options})  # type: ignore[arg-type]  # whole numbers and fractions.
+
+    yield make_courier
+    for client in clients:
+        client.close()
+
+
+def test_facts_are_written_soon(make: MakeCourier, redis: Redis) -> None:
+    """
+    A success clears the row of failures and says when; a failure lengthens the row.
+    """
+    courier = make()
+
+    courier.errored("c-1")
+    courier.synced("c-1", at=100.5)
+    for _ in range(3):
+        courier.errored("c-2")
+
+    wait_until(lambda: redis.hget(keys.ERRORS, "c-2") == "3" and redis.hlen(keys.LAST_SYNCS), what="the facts")
+    assert ({"c-1": "100.5"}, {"c-2": "3"}) == (redis.hgetall(keys.LAST_SYNCS), redis.hgetall(keys.ERRORS))
+
+
+def test_nobody_waits_for_a_redis_that_is_away(make: MakeCourier, drops: Drops) -> None:
+    """
+    Telling facts takes no time while Redis is away; what is beyond the limit, and what is left at the end, is dropped and counted.
+    """
+    courier = make(f"redis://127.0.0.1:{free_port()}/0", most=10)
+
+    began = time.perf_counter()
+    for number in range(100):
+        courier.errored(f"c-{number}")
+    took = time.perf_counter() - began
+
+    assert took < 0.5
+    assert 90 == drops.count
+    assert not courier.flush(within=1.0)
+    assert 100 == drops.count
+
+
+def test_facts_survive_an_outage(make: MakeCourier, redis: Redis) -> None:
+    """
+    What was told while Redis could not be written is written when it can be again, older facts under newer ones.
+    """
+    redis.set(keys.ERRORS, "in the way")
+    courier = make()
+    courier.errored("c-1")
+    wait_until(lambda: redis.info("commandstats").get("cmdstat_hincrby", {}).get("failed_calls"), what="a write to fail")
+    courier.errored("c-1")
+
+    redis.delete(keys.ERRORS)
+
+    wait_until(lambda: redis.hget(keys.ERRORS, "c-1") == "2", within=20, what="the facts")
+
+
+def test_a_flush_leaves_nothing_behind(make: MakeCourier, redis: Redis) -> None:
+    """
+    A process that ends writes first.
+    """
+    courier = make(pause=60)
+    courier.synced("c-1", at=1.0)
+
+    assert courier.flush(within=1.0)
+
+    assert "1.0" == redis.hget(keys.LAST_SYNCS, "c-1")
+
+
+def test_a_child_writes_its_own_facts_alone(make: MakeCourier, redis: Redis) -> None:
+    """
+    What waits in the parent is written by the parent, once; a child has a thread of its own.
+    """
+    courier = make(pause=0.2)
+    courier.errored("c-1")
+
+    pid = os.fork()
+    if pid == 0:
+        courier.after_fork()
+        courier.errored("c-2")
+        os._exit(0 if courier.flush(within=1.0) else 1)
+    assert 0 == os.waitpid(pid, 0)[1]
+
+    wait_until(lambda: redis.hlen(keys.ERRORS) == 2, what="both facts")
+    assert {"c-1": "1", "c-2": "1"} == redis.hgetall(keys.ERRORS)
+
+
+def test_half_a_character_does_not_hold_up_the_others(make: MakeCourier, redis: Redis, drops: Drops) -> None:
+    """
+    A connection id that Redis cannot be told of is dropped and counted.
+    """
+    courier = make()
+
+    courier.errored("c-\udc80")
+    courier.errored("'\"\n" + "x" * 10_000)
+
+    assert courier.flush(within=1.0)
+    assert (1, 1) == (drops.count, redis.hlen(keys.ERRORS))
+
+
+@given(facts=st.lists(st.tuples(st.sampled_from(["a", "b"]), st.booleans()), min_size=1), cuts=st.sets(st.integers(0, 20), max_size=3))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_melting_facts_changes_nothing(make: MakeCourier, redis: Redis, facts: list[tuple[str, bool]], cuts: set[int]) -> None:
+    """
+    However facts are gathered into batches, Redis holds what it would hold if each had been written when it was told.
+    """
+    redis.flushall()
+    courier = make(pause=60)
+    last: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    for number, (connection, succeeded) in enumerate(facts):
+        if succeeded:
+            courier.synced(connection, at=float(number))
+            last[connection] = repr(float(number))
+            failed.pop(connection, None)
+        else:
+            courier.errored(connection)
+            failed[connection] = str(int(failed.get(connection, 0)) + 1)
+        if number in cuts:
+            courier.flush(within=1.0)
+
+    assert courier.flush(within=1.0)
+    assert (last, failed) == (redis.hgetall(keys.LAST_SYNCS), redis.hgetall(keys.ERRORS))

@@ -1,0 +1,43 @@
+"""
+What the tests of the sync engine share: an engine that tells what it hears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celery_obs.hub import Hub
+from celery_obs.settings import Settings
+from celery_obs.sync import engine
+from celery_obs.testing import FakeClock, RaisingErrors
+from celery_obs.vocabulary.api_calls import ApiCallFinished, EndpointFolded
+from celery_obs.vocabulary.connections import ConnectionErrored
+from celery_obs.vocabulary.ourselves import ObservationDropped
+from celery_obs.vocabulary.syncs import SyncFinished, SyncHeldBack, SyncStarted
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """
+    The engine's clock.
+    """
+    return FakeClock(1000.0)
+
+
+@pytest.fixture
+def heard(clock: FakeClock, tmp_path: Path) -> Iterator[list[Any]]:
+    """
+    All events of syncs and calls, in the order in which they happened, in a process without Redis.
+    """
+    events: list[Any] = []
+    hub = Hub(on_error=RaisingErrors())
+    for event_type in (SyncStarted, SyncFinished, SyncHeldBack, ApiCallFinished, EndpointFolded, ConnectionErrored, ObservationDropped):
+        hub.subscribe(event_type, events.append)
+    made = engine.Engine(hub=hub, settings=Settings(metrics_dir=tmp_path), clock=clock)
+    engine.connect(lambda: made)
+    yield events
+    engine.disconnect()
