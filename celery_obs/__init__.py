@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from celery_obs.sync.errors import classify
     from celery_obs.sync.retries import retry_policy
     from celery_obs.sync.runs import SyncResult, sync_run
+    from celery_obs.sync.webhooks import webhook
     from celery_obs.worker.sync_task import SyncTask
 
 
@@ -36,6 +37,7 @@ __all__ = [
     "sync_run",
     "teardown",
     "tokens",
+    "webhook",
 ]
 
 __version__ = "0.1.0"
@@ -50,6 +52,7 @@ _LAZY = {
     "setup": "celery_obs.plugin",
     "sync_run": "celery_obs.sync.runs",
     "teardown": "celery_obs.plugin",
+    "webhook": "celery_obs.sync.webhooks",
 }
 
 

@@ -65,6 +65,10 @@ now: float = clock()
 with capture_events(TaskFinished) as events:
     states = [event.state for event in events]
 
+with celery_obs.webhook("airbnb", "reservation_created") as hook:
+    hook.verify(b"{}", None, secret=["new", "old"], tolerance=300)
+    is_new: bool = hook.once("evt-1")
+
 total: int = sum(counters(Path("/run/celery_obs")).values())
 version: str = celery_obs.__version__
 celery_obs.teardown()
