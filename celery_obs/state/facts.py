@@ -6,17 +6,16 @@ Each fact is a field of one hash, so that everything about ten thousand connecti
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celery_obs.vocabulary.connections import STATUSES, ConnectionStatus
 
-from . import keys
+from . import hashes, keys
 
 
 if TYPE_CHECKING:
@@ -119,6 +118,9 @@ class Facts:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._read_identities = hashes.Decoder(_identity_of)
+        self._read_tokens = hashes.Decoder(_token_expiry_of)
+        self._read_drift = hashes.Decoder(_drift_of)
 
     # -- connections --------------------------------------------------------------------------------------------------
 
@@ -171,10 +173,10 @@ class Facts:
         Return all connections by their ids.
         """
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hgetall(keys.CONNECTIONS)
-            pipe.hgetall(keys.STATUSES)
-            identities, statuses = pipe.execute()
-        return _connections(identities, statuses)
+            pipe.eval(hashes.READ, 1, keys.CONNECTIONS)
+            pipe.eval(hashes.READ, 1, keys.STATUSES)
+            identities, statuses = map(hashes.fields, pipe.execute())
+        return _connections(self._read_identities(identities), statuses)
 
     # -- one fact each ------------------------------------------------------------------------------------------------
 
@@ -238,7 +240,7 @@ class Facts:
 
     def snapshot(self) -> Snapshot:
         """
-        Read everything in one round trip (one for each node of a Redis Cluster).
+        Read everything in one round trip (one for each node of a Redis Cluster); again, and it takes half the time.
         """
         wanted = (
             keys.CONNECTIONS,
@@ -252,96 +254,45 @@ class Facts:
         )
         with self._redis.pipeline(transaction=False) as pipe:
             for key in wanted:
-                pipe.eval(_READ, 1, key)
-            identities, statuses, syncs, errors, tokens, drift, runs, reviews = map(_fields, pipe.execute())
-        connections = _all_connections(identities, statuses)
+                pipe.eval(hashes.READ, 1, key)
+            identities, statuses, syncs, errors, tokens, drift, runs, reviews = map(hashes.fields, pipe.execute())
+        connections = _connections(self._read_identities(identities), statuses)
         return Snapshot(
             connections=connections,
             last_syncs=_of(connections, _read(syncs, _number)),
-            errors=_of(connections, _read(errors, int)),
-            tokens=_of(connections, _read_objects(tokens, _token_expiry_of)),
-            drift=_of(connections, _read_objects(drift, _drift_of)),
+            errors=_of(connections, _read(errors, _count)),
+            tokens=_of(connections, self._read_tokens(tokens)),
+            drift=_of(connections, self._read_drift(drift)),
             last_runs=_read(runs, _number),
-            reviews=_read(reviews, int),
+            reviews=_read(reviews, _count),
         )
-
-
-_READ: Final = "return cjson.encode(redis.call('hgetall', KEYS[1]))"
-"""
-A hash as one text: to take ten thousand fields from the wire one by one would take several times as long as everything else together.
-"""
 
 
 # --- what lies there, which may be anybody's --------------------------------------------------------------------------------------
 
 
-def _text(written: bytes | str) -> str:
-    return written if isinstance(written, str) else written.decode(errors="replace")
+class _Identity(NamedTuple):
+    channel_type: str
+    created_at: float | None
 
 
-def _fields(written: bytes | str) -> dict[str, str]:
-    """
-    Read what :data:`_READ` returns; an empty hash is an empty object to it.
-    """
-    flat = json.loads(_text(written))
-    return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
+def _identity_of(data: Any) -> _Identity:
+    channel = data["channel_type"]
+    if not isinstance(channel, str):
+        raise TypeError
+    return _Identity(channel, _maybe(data.get("created_at")))
 
 
-def _objects(texts: Collection[str]) -> Iterable[Any]:
-    """
-    Read many JSON texts at once, or one by one where one of them is none; None for those.
-    """
-    with contextlib.suppress(ValueError, RecursionError):
-        together = json.loads(f"[{','.join(texts)}]")
-        if len(together) == len(texts):
-            return together  # type: ignore[no-any-return]  # A list, as it was written.
-    return map(_object, texts)
-
-
-def _object(text: str) -> Any:
-    with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(text)
-    return None
-
-
-def _read_objects(written: Mapping[str, str], make: Callable[[Any], Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, data in zip(written, _objects(written.values()), strict=True):
-        try:
-            found[name] = make(data)
-        except (ValueError, TypeError, KeyError, OverflowError):
-            continue  # As in _read.
-    return found
-
-
-def _all_connections(identities: Mapping[str, str], statuses: Mapping[str, str]) -> dict[str, Connection]:
+def _connections(identities: Mapping[str, _Identity], statuses: Mapping[str, str]) -> dict[str, Connection]:
     return {
-        name: connection
-        for name, data in zip(identities, _objects(identities.values()), strict=True)
-        if (connection := _connection_of(name, data, statuses.get(name))) is not None
+        name: Connection(name, channel, _STATUSES.get(statuses.get(name, ""), "active"), created)
+        for name, (channel, created) in identities.items()
     }
 
 
-def _connections(identities: Mapping[bytes, bytes], statuses: Mapping[bytes, bytes]) -> dict[str, Connection]:
-    found: dict[str, Connection] = {}
-    for name, identity in identities.items():
-        connection = _connection(_text(name), identity, statuses.get(name))
-        if connection is not None:
-            found[connection.connection_id] = connection
-    return found
-
-
 def _connection(connection_id: str, identity: bytes | str, status: bytes | str | None) -> Connection | None:
-    return _connection_of(connection_id, _object(_text(identity)), None if status is None else _text(status))
-
-
-def _connection_of(connection_id: str, data: Any, status: str | None) -> Connection | None:
-    if not isinstance(data, dict):
-        return None
-    channel = data.get("channel_type")
-    if not isinstance(channel, str):
-        return None
-    return Connection(connection_id, channel, _STATUSES.get(status or "", "active"), _maybe(data.get("created_at")))
+    found = hashes.Decoder(_identity_of)({connection_id: hashes.text(identity)})
+    return _connections(found, {} if status is None else {connection_id: hashes.text(status)}).get(connection_id)
 
 
 _STATUSES: Final[Mapping[str, ConnectionStatus]] = {status: status for status in STATUSES}
@@ -356,7 +307,14 @@ def _token_expiry_of(data: Any) -> TokenExpiry:
 
 
 def _drift_of(data: Any) -> Drift:
-    return Drift(int(data["days"]), int(data["checked"]), _number(data["at"]))
+    return Drift(_count(data["days"]), _count(data["checked"]), _number(data["at"]))
+
+
+def _count(written: Any) -> int:
+    number = int(written)
+    if abs(number) >= _NO_COUNT:
+        raise ValueError
+    return number
 
 
 def _number(written: Any) -> float:
@@ -367,14 +325,22 @@ def _number(written: Any) -> float:
 
 
 def _maybe(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
+    kind = type(value)
+    return float(value) if (kind is float or kind is int) and -_NO_TIME < value < _NO_TIME else None
+
+
+_NO_COUNT: Final = 1 << 63
+_NO_TIME: Final = 1e300
+"""
+From here on it is no number that anybody wrote in earnest, and none that every reader of a page can read.
+"""
 
 
 def _read(written: Mapping[Any, Any], decode: Callable[[Any], Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in written.items():
         try:
-            found[_text(name)] = decode(value)
+            found[hashes.text(name)] = decode(value)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             continue  # A field that is none of ours is no fact.
     return found
