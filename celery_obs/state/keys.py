@@ -28,6 +28,7 @@ __all__ = [
     "QUEUES",
     "QUEUES_TTL",
     "RATE_LIMITS",
+    "REFRESHING",
     "REVIEWS",
     "STATUSES",
     "TOKEN_EXPIRIES",
@@ -79,6 +80,12 @@ A hash: connection id to how many syncs failed in a row.  Owned as :data:`CONNEC
 TOKEN_EXPIRIES: Final = "celery_obs:tokens:expiry"  # noqa: S105 -- a key of Redis, no password.
 """
 A hash: connection id to JSON ``{"expires_at", "lifetime"}``, no secret in it.  Owned as :data:`CONNECTIONS`.
+"""
+
+REFRESHING: Final = "celery_obs:tokens:refreshing"
+"""
+A hash: connection id to the time at which a refresh of its token began that has not ended.  What is left here long after has died in the
+middle of it; the next scan finds it.  Owned as :data:`CONNECTIONS`.
 """
 
 DRIFT: Final = "celery_obs:reconciliation:drift"
