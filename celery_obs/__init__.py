@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from celery_obs import metrics
     from celery_obs.plugin import setup, teardown
     from celery_obs.settings import Settings
-    from celery_obs.sync import tokens
+    from celery_obs.sync import circuit_breaker, rate_limiter, tokens
     from celery_obs.sync.errors import classify
     from celery_obs.sync.retries import retry_policy
     from celery_obs.sync.runs import SyncResult, sync_run
@@ -30,8 +30,10 @@ __all__ = [
     "SyncResult",
     "SyncTask",
     "__version__",
+    "circuit_breaker",
     "classify",
     "metrics",
+    "rate_limiter",
     "retry_policy",
     "setup",
     "sync_run",
@@ -42,7 +44,12 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_MODULES = {"metrics": "celery_obs.metrics", "tokens": "celery_obs.sync.tokens"}
+_MODULES = {
+    "circuit_breaker": "celery_obs.sync.circuit_breaker",
+    "metrics": "celery_obs.metrics",
+    "rate_limiter": "celery_obs.sync.rate_limiter",
+    "tokens": "celery_obs.sync.tokens",
+}
 _LAZY = {
     "Settings": "celery_obs.settings",
     "SyncResult": "celery_obs.sync.runs",
