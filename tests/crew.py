@@ -17,29 +17,53 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "breakers_of", "limits_of"]
 
 
 _PATIENCE = 60
 
 
+def breakers_of(url: str, **options: Any) -> Any:
+    """
+    Make a process' breakers.
+    """
+    from celery_obs.state.breakers import Breakers
+    from celery_obs.state.connection import connect
+
+    return Breakers(connect(url), **options)
+
+
+def limits_of(url: str) -> Any:
+    """
+    Make a process' rate limits.
+    """
+    from celery_obs.state.connection import connect
+    from celery_obs.state.rate_limits import RateLimits
+
+    return RateLimits(connect(url))
+
+
 class Crew:
     """
-    Processes of fresh interpreters; a context manager.
+    Processes that share nothing but what they are told; a context manager.
 
     Args:
         size: How many.
 
-        make: Is called in each of them, with *arguments*, and returns what the test's calls are for.  A function of a module.
+        make: Is called in each of them, with *arguments* and *options*, and returns what the test's calls are for.  A function of a module.
     """
 
-    def __init__(self, size: int, make: Callable[..., Any], *arguments: Any) -> None:
-        context = multiprocessing.get_context("spawn")
+    def __init__(self, size: int, make: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        # Fresh interpreters would spend most of a test's time on imports.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(
+            ["__main__", "celery_obs.state.breakers", "celery_obs.state.rate_limits", "redis.cluster", "tests.crew"]
+        )
         self._ends: list[Connection] = []
         self._processes = []
         for _ in range(size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, make, arguments), daemon=True)
+            process = context.Process(target=_work, args=(theirs, make, arguments, options), daemon=True)
             self._ends.append(ours)
             self._processes.append(process)
             process.start()
@@ -88,8 +112,8 @@ class Crew:
             process.close()
 
 
-def _work(end: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    made = make(*arguments)
+def _work(end: Connection, make: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+    made = make(*arguments, **options)
     while True:
         try:
             method, given, keywords = end.recv()

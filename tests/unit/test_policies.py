@@ -85,13 +85,25 @@ def test_the_environment_says_it_in_json() -> None:
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ({"a": {"circuit_breaker": {"timeout": -3}}}, "channels['a']['circuit_breaker']['timeout'] is -3; expected a number of seconds above 0"),
+        (
+            {"a": {"circuit_breaker": {"timeout": -3}}},
+            "channels['a']['circuit_breaker']['timeout'] is -3; expected a number of seconds above 0",
+        ),
         ({"a": {"circuit_breaker": {"timeout": 1e300}}}, "['timeout'] is 1e+300; expected"),
         ({"a": {"circuit_breaker": {"failure_threshold": True}}}, "['failure_threshold'] is True; expected a whole number from 1"),
-        ({"a": {"circuit_breaker": {"treshold": 3}}}, "channels['a']['circuit_breaker'] has the key 'treshold'; expected some of failure_threshold"),
-        ({"a": {"circuit_breaker": "fitbt"}}, "channels['a']['circuit_breaker'] is 'fitbt'; expected a preset (default, fhir, fitbit, withings), off,"),
+        (
+            {"a": {"circuit_breaker": {"treshold": 3}}},
+            "channels['a']['circuit_breaker'] has the key 'treshold'; expected some of failure_threshold",
+        ),
+        (
+            {"a": {"circuit_breaker": "fitbt"}},
+            "channels['a']['circuit_breaker'] is 'fitbt'; expected a preset (default, fhir, fitbit, withings), off,",
+        ),
         ({"a": {"limits": "1/s"}}, "channels['a'] has the key 'limits'; expected some of circuit_breaker, rate_limits"),
-        ({"a": {"rate_limits": "100 per minute"}}, "channels['a']['rate_limits'] is '100 per minute'; expected calls per time such as '100/60s'"),
+        (
+            {"a": {"rate_limits": "100 per minute"}},
+            "channels['a']['rate_limits'] is '100 per minute'; expected calls per time such as '100/60s'",
+        ),
         ({"a": {"rate_limits": ["1/s", {"limit": "0/1s"}]}}, "channels['a']['rate_limits'][1]['limit'] is '0/1s'; expected calls"),
         ({"a": {"rate_limits": {**OFFICE, "hours": "9-17"}}}, "['hours'] is '9-17'; expected hours of the day such as '09:00-17:00'"),
         ({"a": {"rate_limits": {**OFFICE, "hours": "09:00-09:00"}}}, "['hours'] is '09:00-09:00'"),
@@ -126,7 +138,9 @@ def test_json_that_is_no_policy_is_refused(text: str) -> None:
 
 @given(
     st.recursive(
-        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.sampled_from(["fhir", "off", "1/s", "mon", "00:00-24:00"])),
+        st.one_of(
+            st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.sampled_from(["fhir", "off", "1/s", "mon", "00:00-24:00"])
+        ),
         lambda inner: st.one_of(
             st.lists(inner, max_size=3),
             st.dictionaries(
@@ -149,7 +163,11 @@ def test_whatever_is_written_is_a_policy_or_is_refused(written: Any) -> None:
         assert all(isinstance(policy, ChannelPolicy) for policy in read.values())
 
 
-@given(st.integers(1, 100_000), st.sampled_from([("s", 1), ("second", 1), ("m", 60), ("minutes", 60), ("h", 3600), ("DAY", 86400)]), st.integers(1, 9))
+@given(
+    st.integers(1, 100_000),
+    st.sampled_from([("s", 1), ("second", 1), ("m", 60), ("minutes", 60), ("h", 3600), ("DAY", 86400)]),
+    st.integers(1, 9),
+)
 def test_a_rate_is_read_in_any_unit(requests: int, unit: tuple[str, int], number: int) -> None:
     """
     Calls per second, minute, hour or day, or several of them.

@@ -16,9 +16,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from redis import Redis
 
 from celery_obs.state import keys
-from celery_obs.state.breakers import Breakers, Checked, Permit
+from celery_obs.state.breakers import Checked, Permit
 from celery_obs.vocabulary.policies import BreakerPolicy
-from tests.crew import Crew
+from tests.crew import Crew, breakers_of
 from tests.servers import RedisServer
 
 
@@ -37,13 +37,6 @@ POLICIES = st.builds(
     timeout=st.sampled_from([1.0, 5.0]),
     probe_timeout=st.sampled_from([1.0, 3.0]),
 )
-
-
-def breakers_of(url: str) -> Breakers:
-    """
-    Make what one process of the crew has.
-    """
-    return Breakers(Redis.from_url(url), now=HELD_TIME)
 
 
 @dataclass
@@ -265,7 +258,7 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.fixture(scope="module")
 def crew(redis_server: RedisServer) -> Iterator[Crew]:
-    with Crew(3, breakers_of, redis_server.url) as crew:
+    with Crew(3, breakers_of, redis_server.url, now=HELD_TIME) as crew:
         yield crew
 
 
