@@ -214,6 +214,13 @@ class Facts:
         written: Any = self._redis.hgetall(keys.TOKEN_EXPIRIES)
         return _read(written, _token_expiry)
 
+    def drifts(self) -> Mapping[str, Drift]:
+        """
+        Return what the last checks of all connections found.
+        """
+        written: Any = self._redis.hgetall(keys.DRIFT)
+        return _read(written, _drift)
+
     # -- all of them --------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
