@@ -236,6 +236,13 @@ class Facts:
         written: Any = self._redis.hgetall(keys.TOKEN_EXPIRIES)
         return _read(written, _token_expiry)
 
+    def drifts(self) -> Mapping[str, Drift]:
+        """
+        Return what the last checks of all connections found.
+        """
+        written: Any = self._redis.hgetall(keys.DRIFT)
+        return _read(written, _drift)
+
     # -- all of them --------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
@@ -304,6 +311,10 @@ def _token_expiry(written: bytes | str) -> TokenExpiry:
 
 def _token_expiry_of(data: Any) -> TokenExpiry:
     return TokenExpiry(_maybe(data["expires_at"]), _maybe(data["lifetime"]))
+
+
+def _drift(written: bytes | str) -> Drift:
+    return _drift_of(json.loads(written))
 
 
 def _drift_of(data: Any) -> Drift:

@@ -77,7 +77,7 @@ class Scripts:
 
         self._redis: Any = redis
         # A Redis Cluster's client looks for the node itself, and has no pool of its own.
-        self._pool: Any = self._redis.connection_pool if isinstance(self._redis, package.Redis) else None
+        self._pool: Any = getattr(redis, "connection_pool", None)
         self._named = tuple(package.VERSION[:2]) < (5, 3)
         self._no_script, self._refusal = NoScriptError, ResponseError
 

@@ -4,6 +4,8 @@ The public face as a user's type checker sees it: checked by mypy, never execute
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 from celery import Celery
@@ -58,6 +60,35 @@ class Shelf:
 
 
 source: celery_obs.tokens.TokenSource = Shelf()
+
+celery_obs.register_connection("account-1", "airbnb", status="active", created_at=1.0)
+celery_obs.set_connection_status("account-1", "paused")
+celery_obs.forget_connection("account-1")
+celery_obs.conflict_detected("availability_mismatch", "airbnb")
+celery_obs.conflict_resolved("availability_mismatch", "local_wins")
+celery_obs.requires_review("availability_mismatch")
+celery_obs.reviewed("availability_mismatch", 2)
+celery_obs.double_booking("airbnb")
+
+
+class Accounts:
+    def connections(self) -> Iterator[celery_obs.Connection]:
+        yield celery_obs.Connection("account-1", "airbnb", created_at=None)
+
+
+class Calendar:
+    def local(self, connection_id: str, start: date, end: date) -> list[tuple[date, int]]:
+        return [(start, 1)]
+
+    def remote(self, connection_id: str, start: date, end: date) -> Iterator[tuple[date, int]]:
+        yield end, 2
+
+
+accounts: celery_obs.ConnectionSource = Accounts()
+calendar: celery_obs.ReconciliationSource = Calendar()
+reconciled: celery_obs.Reconciled = celery_obs.reconcile("account-1")
+drifted: int = reconciled.drifted
+app.conf.beat_schedule = {**celery_obs.beat.schedule(check_drift=3600, sweep_state=None)}
 
 clock = FakeClock()
 now: float = clock()
