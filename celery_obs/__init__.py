@@ -17,13 +17,26 @@ if TYPE_CHECKING:
     from celery_obs import metrics
     from celery_obs.plugin import setup, teardown
     from celery_obs.settings import Settings
+    from celery_obs.sync.api_calls import api_call
     from celery_obs.sync.errors import classify
     from celery_obs.sync.retries import retry_policy
     from celery_obs.sync.runs import SyncResult, sync_run
     from celery_obs.worker.sync_task import SyncTask
 
 
-__all__ = ["Settings", "SyncResult", "SyncTask", "__version__", "classify", "metrics", "retry_policy", "setup", "sync_run", "teardown"]
+__all__ = [
+    "Settings",
+    "SyncResult",
+    "SyncTask",
+    "__version__",
+    "api_call",
+    "classify",
+    "metrics",
+    "retry_policy",
+    "setup",
+    "sync_run",
+    "teardown",
+]
 
 __version__ = "0.1.0"
 
@@ -31,6 +44,7 @@ _LAZY = {
     "Settings": "celery_obs.settings",
     "SyncResult": "celery_obs.sync.runs",
     "SyncTask": "celery_obs.worker.sync_task",
+    "api_call": "celery_obs.sync.api_calls",
     "classify": "celery_obs.sync.errors",
     "retry_policy": "celery_obs.sync.retries",
     "setup": "celery_obs.plugin",
