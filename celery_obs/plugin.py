@@ -34,7 +34,7 @@ from celery_obs.metrics.format import Header, folder_name
 from celery_obs.metrics.observer import MetricsObserver
 from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
-from celery_obs.metrics.sync_observer import SyncObserver
+from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.settings import Settings, load, prepare_metrics_dir
 from celery_obs.sync import engine as sync_engine
 from celery_obs.vocabulary.spec import Metric
@@ -46,6 +46,7 @@ from celery_obs.worker.bootstep import ObservabilityStep
 from celery_obs.worker.heartbeat import Heartbeat
 from celery_obs.worker.processes import exit_word, restart_reason
 from celery_obs.worker.state import WorkerState, attempts_at_once
+from celery_obs.worker.sync_task import SyncTask
 from celery_obs.worker.translate import Binding, QueueNames
 
 
@@ -348,6 +349,7 @@ class Plugin:
         self.attempts.prepare(pairs)
         self.recorder.declare([(RECEIVED, pair) for pair in pairs])
         self.recorder.declare([(CLOCK_SKEW, (queue,)) for queue in sorted({queue for _, queue in pairs})])
+        self.recorder.declare(list(_known_syncs(worker.app, self.settings)))
         self.attempts.sweep()
         atexit.register(self._take_leave, os.getpid())
 
@@ -573,6 +575,19 @@ def _known_pairs(app: Any) -> Iterator[tuple[str, str]]:
         queue_name = getattr(queue, "name", queue) or app.conf.task_default_queue
         if queue_name in consumed:
             yield name, str(queue_name)
+
+
+def _known_syncs(app: Any, settings: Settings | None) -> Iterator[tuple[Metric, tuple[str, ...]]]:
+    """
+    Go through the series of the sync engine that are known at the start, so that they exist at 0.
+    """
+    channels = dict.fromkeys(getattr(settings, "channels", None) or ())
+    for task in list(app.tasks.values()):
+        if isinstance(task, SyncTask) and task.channel_type:
+            channels[task.channel_type] = None
+            yield from of_sync(task.channel_type, task.sync_name, task.direction)
+    for channel in channels:
+        yield from of_channel(channel)
 
 
 def _pool_index() -> int | None:

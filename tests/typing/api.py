@@ -36,6 +36,29 @@ with celery_obs.sync_run("airbnb", "availability_export", "outbound", connection
 
 result = celery_obs.SyncResult(created=1, status="partial")
 
+token = celery_obs.tokens.Token(access_token="a", refresh_token="r", expires_at=1e9, extra={"hotel": 7})
+celery_obs.tokens.store("conn-1", token)
+found: celery_obs.tokens.Token | None = celery_obs.tokens.get("conn-1")
+expiry: float | None = celery_obs.tokens.refresh("conn-1", force=True).expires_at
+unreadable: tuple[str, ...] = celery_obs.tokens.rotate().unreadable
+
+
+class Shelf:
+    """
+    A token source of one's own.
+    """
+
+    def get(self, connection_id: str) -> celery_obs.tokens.Token | None:
+        return None
+
+    def put(self, connection_id: str, token: celery_obs.tokens.Token) -> None:
+        """
+        Keep it.
+        """
+
+
+source: celery_obs.tokens.TokenSource = Shelf()
+
 clock = FakeClock()
 now: float = clock()
 
