@@ -1,5 +1,5 @@
 """
-The sample app's customers: who has an account at which channel, and where the channels are.
+The sample app's customers: who has an account at which channel; and what the demo's processes agree on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,18 @@ from typing import Final, NamedTuple
 from celery_obs.vocabulary.connections import ConnectionStatus
 
 
-__all__ = ["ACCOUNTS", "CHANNELS", "PROVIDER", "SERVED", "Account", "account_of", "provider_url"]
+__all__ = [
+    "ACCOUNTS",
+    "CHANNELS",
+    "HORIZON",
+    "PROVIDER",
+    "RECEIVER_PORT",
+    "SERVED",
+    "WEBHOOK_SECRET",
+    "Account",
+    "account_of",
+    "provider_url",
+]
 
 
 CHANNELS: Final = ("airbnb", "booking_com", "expedia")
@@ -20,6 +31,17 @@ CHANNELS: Final = ("airbnb", "booking_com", "expedia")
 PROVIDER: Final = "CELERY_OBS_DEMO_PROVIDER"
 """
 The environment variable that says where the fake channels are.
+"""
+
+RECEIVER_PORT: Final = "CELERY_OBS_DEMO_RECEIVER_PORT"
+WEBHOOK_SECRET: Final = "CELERY_OBS_DEMO_WEBHOOK_SECRET"  # noqa: S105 -- the name of a variable.
+"""
+The variables that say where webhooks come in, and what they are signed with.
+"""
+
+HORIZON: Final = 60
+"""
+Days that are kept in sync.
 """
 
 _DAY: Final = 24 * 3600.0

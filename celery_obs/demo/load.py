@@ -12,12 +12,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from .accounts import CHANNELS, SERVED
+from .accounts import CHANNELS, RECEIVER_PORT, SERVED, WEBHOOK_SECRET
 from .receiver import Receiver
 from .story import ACTS, LENGTH, Story, prepare
 
 
-__all__ = ["PACE", "RECEIVER_PORT", "WEBHOOK_SECRET", "due", "main"]
+__all__ = ["PACE", "due", "main"]
 
 
 PACE: Mapping[str, float] = {
@@ -35,9 +35,6 @@ PACE: Mapping[str, float] = {
 """
 Seconds between two messages of a task.
 """
-
-RECEIVER_PORT = "CELERY_OBS_DEMO_RECEIVER_PORT"
-WEBHOOK_SECRET = "CELERY_OBS_DEMO_WEBHOOK_SECRET"  # noqa: S105 -- the name of a variable.
 
 
 def due(last: dict[str, float], now: float) -> list[str]:

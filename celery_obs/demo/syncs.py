@@ -16,17 +16,12 @@ import celery_obs
 from celery_obs.state.pending import Pending
 from celery_obs.sync import engine
 
-from .accounts import account_of
+from .accounts import HORIZON, account_of
 from .channel import read_calendar, truth, write_calendar
 
 
-__all__ = ["HORIZON", "add_to"]
+__all__ = ["add_to"]
 
-
-HORIZON: Final = 60
-"""
-Days that are kept in sync.
-"""
 
 _LOCAL_WINS: Final = "local_wins"
 _REVIEWED: Final = "reservation_overlap"
