@@ -31,6 +31,7 @@ OWNED_BY_CONNECTION: Final = (
     keys.LAST_SYNCS,
     keys.ERRORS,
     keys.TOKEN_EXPIRIES,
+    keys.REFRESHING,
     keys.DRIFT,
     keys.PENDING,
 )
@@ -200,6 +201,25 @@ class Facts:
         """
         self._redis.hset(keys.TOKEN_EXPIRIES, connection_id, json.dumps(expiry._asdict()))
 
+    def refresh_began(self, connection_id: str, *, at: float) -> None:
+        """
+        Note that somebody is about to trade a connection's refresh token for a new one.
+        """
+        self._redis.hset(keys.REFRESHING, connection_id, repr(at))
+
+    def refresh_ended(self, connection_id: str) -> None:
+        """
+        Note that nothing is open.
+        """
+        self._redis.hdel(keys.REFRESHING, connection_id)
+
+    def refreshes(self) -> Mapping[str, float]:
+        """
+        Return when each refresh began that has not ended; who died in the middle of one has left it here.
+        """
+        written: Any = self._redis.hgetall(keys.REFRESHING)
+        return _read(written, _number)
+
     def reconciled(self, connection_id: str, channel_type: str, drift: Drift) -> None:
         """
         Note what a check found.
@@ -215,6 +235,13 @@ class Facts:
         """
         written: Any = self._redis.hgetall(keys.TOKEN_EXPIRIES)
         return _read(written, _token_expiry)
+
+    def drifts(self) -> Mapping[str, Drift]:
+        """
+        Return what the last checks of all connections found.
+        """
+        written: Any = self._redis.hgetall(keys.DRIFT)
+        return _read(written, _drift)
 
     # -- all of them --------------------------------------------------------------------------------------------------
 
@@ -284,6 +311,10 @@ def _token_expiry(written: bytes | str) -> TokenExpiry:
 
 def _token_expiry_of(data: Any) -> TokenExpiry:
     return TokenExpiry(_maybe(data["expires_at"]), _maybe(data["lifetime"]))
+
+
+def _drift(written: bytes | str) -> Drift:
+    return _drift_of(json.loads(written))
 
 
 def _drift_of(data: Any) -> Drift:

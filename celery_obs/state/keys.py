@@ -23,10 +23,13 @@ __all__ = [
     "LAST_RUNS",
     "LAST_SYNCS",
     "LEASE",
+    "LIMITED",
+    "MISSING",
     "PENDING",
     "QUEUES",
     "QUEUES_TTL",
     "RATE_LIMITS",
+    "REFRESHING",
     "REVIEWS",
     "STATUSES",
     "TOKEN_EXPIRIES",
@@ -60,6 +63,12 @@ CONNECTIONS: Final = "celery_obs:connections"
 A hash: connection id to JSON of what does not change, ``{"channel_type", "created_at"}``.  Its owner is `facts.Facts.forget` and the sweep.
 """
 
+MISSING: Final = "celery_obs:connections:missing"
+"""
+A hash: connection id to the time since which it is gone, though something is known of it.  The census and the sweep write it, and remove
+its fields when the connection is back or its grace period is over.
+"""
+
 STATUSES: Final = "celery_obs:connections:status"
 """
 A hash: connection id to ``active``, ``paused``, ``error`` or ``disconnected``.  Owned as :data:`CONNECTIONS`.
@@ -78,6 +87,12 @@ A hash: connection id to how many syncs failed in a row.  Owned as :data:`CONNEC
 TOKEN_EXPIRIES: Final = "celery_obs:tokens:expiry"  # noqa: S105 -- a key of Redis, no password.
 """
 A hash: connection id to JSON ``{"expires_at", "lifetime"}``, no secret in it.  Owned as :data:`CONNECTIONS`.
+"""
+
+REFRESHING: Final = "celery_obs:tokens:refreshing"
+"""
+A hash: connection id to the time at which a refresh of its token began that has not ended.  What is left here long after has died in the
+middle of it; the next scan finds it.  Owned as :data:`CONNECTIONS`.
 """
 
 DRIFT: Final = "celery_obs:reconciliation:drift"
@@ -108,6 +123,11 @@ A hash: channel to JSON of its breaker as the export task last saw it.  It goes 
 RATE_LIMITS: Final = "celery_obs:rate_limits"
 """
 A hash: JSON ``[channel, connection]`` to JSON ``{"count", "max", "at"}``, as the export task last saw it.  Goes as :data:`BREAKERS`.
+"""
+
+LIMITED: Final = "celery_obs:rate_limits:used"
+"""
+A sorted set: JSON ``[channel, connection]`` of what asked its rate limit of late, scored by when.  The export task removes what did not for an hour.
 """
 
 LEASE: Final = "celery_obs:lease"
