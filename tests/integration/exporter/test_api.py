@@ -100,7 +100,9 @@ def test_the_questions_have_the_shapes_that_scripts_read(redis: Any) -> None:
     assert {"airbnb": "open", "vrbo": "closed", HOSTILE: "closed"} == {each["channel_type"]: each["state"] for each in breakers}
     assert (1, 4) == (pending["count"], pending["days"])
     assert {"day": "2030-01-01", "conflict_type": "mismatch", "local": "1", "remote": None} == pending["connections"][0]["sample"][0]
-    assert [("c3", -0.1, True), ("c1", 2.0, False)] == [(each["connection_id"], each["expires_in_days"], each["expired"]) for each in expiring]
+    assert [("c3", -0.1, True), ("c1", 2.0, False)] == [
+        (each["connection_id"], each["expires_in_days"], each["expired"]) for each in expiring
+    ]
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
@@ -169,7 +171,11 @@ def test_who_knows_the_token_does_things_and_they_are_written_down(
 
     with caplog.at_level(logging.INFO, logger="celery_obs.audit"):
         answer = ask(
-            application, f"/api/v1/channels/airbnb/{path}", "POST", headers={**BEARER, "X-Actor": "jo"}, json={**body, "reason": "an outage"}
+            application,
+            f"/api/v1/channels/airbnb/{path}",
+            "POST",
+            headers={**BEARER, "X-Actor": "jo"},
+            json={**body, "reason": "an outage"},
         )
 
     assert 200 == answer.status_code, answer.text
@@ -205,7 +211,7 @@ def test_a_pause_holds_and_ends(redis: Any) -> None:
         (TOKEN, BEARER, "airbnb", b"{", 400, "bad_body"),
         (TOKEN, BEARER, "airbnb", b"[1]", 400, "bad_body"),
         (TOKEN, BEARER, "airbnb", b"[" * 10_000, 400, "bad_body"),
-        (TOKEN, BEARER, "airbnb", b'{"secconds": 1}', 400, "bad_body"),
+        (TOKEN, BEARER, "airbnb", b'{"second": 1}', 400, "bad_body"),
         (TOKEN, BEARER, "airbnb", b'{"seconds": true}', 400, "bad_body"),
         (TOKEN, BEARER, "airbnb", b'{"seconds": 0}', 400, "bad_body"),
         (TOKEN, BEARER, "airbnb", b'{"seconds": NaN}', 400, "bad_body"),
@@ -216,6 +222,7 @@ def test_a_pause_holds_and_ends(redis: Any) -> None:
     ],
 )
 def test_what_is_refused_changes_nothing_and_is_written_down(
+    *,
     redis: Any,
     token: str,
     headers: dict[str, Any],
@@ -319,27 +326,33 @@ def test_no_request_that_the_description_allows_or_forbids_makes_a_server_error(
     """
     schemathesis = pytest.importorskip("schemathesis")
     from hypothesis import HealthCheck, given, settings
+    from hypothesis import strategies as st
     from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
     application = app(redis, token=TOKEN)
     schema = schemathesis.openapi.from_asgi("/openapi.json", application)
-    tried = 0
+    tried, answered = 0, set[int]()
 
     for found in schema.get_all_operations():
         operation = found.ok()
-        modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
-        for mode in modes:
+        # A question without parameters cannot be asked wrongly.
+        wrongly = [schemathesis.GenerationMode.NEGATIVE] if operation.query or operation.path_parameters else []
+        for mode in (schemathesis.GenerationMode.POSITIVE, *wrongly):
 
             @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-            @given(case=operation.as_strategy(generation_mode=mode))
-            def try_it(case: Any) -> None:
+            @given(case=operation.as_strategy(generation_mode=mode), known=st.booleans())
+            def try_it(case: Any, known: bool) -> None:
                 nonlocal tried
                 tried += 1
                 case.headers.update(BEARER)
+                if known and "channel" in case.path_parameters:
+                    case.path_parameters["channel"] = "airbnb"
                 response = case.call()
                 assert response.status_code < 500, response.text
+                answered.add(response.status_code)
                 case.validate_response(response, checks=[status_code_conformance, response_schema_conformance])
 
             try_it()
 
     assert tried > 100
+    assert {200, 400, 404} <= answered
