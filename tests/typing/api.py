@@ -40,6 +40,23 @@ with celery_obs.sync_run("airbnb", "availability_export", "outbound", connection
     run.skip("nothing to do")
     run.fail(ValueError("no"))
 
+with celery_obs.circuit_breaker.guard("airbnb"):
+    celery_obs.rate_limiter.acquire("airbnb", "c-1", wait=2.5)
+
+
+@celery_obs.circuit_breaker.guarded("airbnb")
+def push(prices: int) -> str:
+    """
+    Call a channel.
+    """
+    return str(prices)
+
+
+pushed: str = push(3)
+permit: celery_obs.circuit_breaker.Permit = celery_obs.circuit_breaker.allow("airbnb")
+celery_obs.circuit_breaker.record(permit, ok=True)
+celery_obs.circuit_breaker.registry.get_breaker("airbnb").force_open(seconds=60, actor="ada")
+
 result = celery_obs.SyncResult(created=1, status="partial")
 
 token = celery_obs.tokens.Token(access_token="a", refresh_token="r", expires_at=1e9, extra={"hotel": 7})
