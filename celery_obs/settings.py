@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from .exceptions import ConfigurationError
+from .vocabulary.policies import ChannelPolicy, PolicyError, policies
 
 
 __all__ = [
@@ -79,7 +80,19 @@ class Setting(NamedTuple):
 
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"0", "false", "no", "off"})
-_REDIS_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "sentinel", "redis+socket")
+_REDIS_SCHEMES = (
+    "redis",
+    "rediss",
+    "valkey",
+    "valkeys",
+    "unix",
+    "sentinel",
+    "redis+socket",
+    "redis+cluster",
+    "rediss+cluster",
+    "valkey+cluster",
+    "valkeys+cluster",
+)
 
 
 def _switch(value: Any) -> bool:
@@ -301,15 +314,15 @@ def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else check(value)
 
 
-def _parse_list(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
-
-
 def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError from None
+
+
+def _parse_list(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def _parse_numbers(text: str) -> list[float]:
@@ -322,7 +335,8 @@ SECONDS = Kind("a number of seconds above 0", _seconds, float)
 TEXT = Kind("a text that is not empty", _text)
 OPTIONAL_TEXT = Kind("a text that is not empty, or None", _optional(_text))
 DIRECTORY = Kind("the path of a directory", _directory)
-REDIS_URL = Kind("a URL such as redis://localhost:6379/0 (also rediss, valkey, unix, sentinel), or None", _redis_url)
+REDIS_URL = Kind("a URL such as redis://localhost:6379/0 (also rediss, valkey, unix, sentinel, redis+cluster), or None", _redis_url)
+POLICIES = Kind("a dict of channels, each with circuit_breaker and rate_limits; in the environment as JSON", policies, _parse_json)
 PATTERNS = Kind("a list of task name patterns; in the environment with commas between them", _texts, _parse_list)
 BUCKETS = Kind("ascending numbers, each once; in the environment with commas between them; or None", _optional(_edges), _parse_numbers)
 
@@ -345,7 +359,11 @@ OAUTH_CLIENTS = Kind(
 
 def _setting(kind: Kind, help: str, *, default: Any = MISSING, secret: bool = False) -> Any:  # noqa: A002 -- the word for it.
     # Any: the dataclass field's own annotation says the type.
-    return field(default=default, metadata={"kind": kind, "help": help, "secret": secret})
+    metadata = {"kind": kind, "help": help, "secret": secret}
+    # A dataclass takes no dict as a default, lest its instances share it.
+    return (
+        field(default_factory=default.copy, metadata=metadata) if isinstance(default, dict) else field(default=default, metadata=metadata)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -417,6 +435,12 @@ class Settings:
         "Seconds before its expiry at which a token is refreshed; for a token that is good for less than three times that, a third of its life.",
         default=900.0,
     )
+    channels: Mapping[str, ChannelPolicy] = _setting(
+        POLICIES,
+        "How each channel is treated, by its name, or * for all others: circuit_breaker is a preset (default, fhir, fitbit, withings), "
+        "off, or a dict of thresholds and timeouts; rate_limits is '100/60s', or a list with the hours of each.",
+        default={},
+    )
 
     def __repr__(self) -> str:
         """
@@ -430,7 +454,7 @@ SETTINGS: tuple[Setting, ...] = tuple(
     Setting(
         each.name,
         each.metadata["kind"],
-        None if each.default is MISSING else each.default,
+        each.default if each.default is not MISSING else each.default_factory() if each.default_factory is not MISSING else None,
         each.metadata["help"],
         each.metadata["secret"],
     )
@@ -563,21 +587,22 @@ def _unknown(what: str, key: Any, value: Any, candidates: Mapping[str, Setting])
 def _checked(setting: Setting, value: Any, source: str) -> Any:
     try:
         return setting.kind.check(value)
-    except (ValueError, TypeError, OverflowError):
-        raise _wrong(setting, value, source) from None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _wrong(setting, value, source, error) from None
 
 
 def _parsed(setting: Setting, text: str, source: str) -> Any:
     try:
         return setting.kind.check(setting.kind.parse(text.strip()))
-    except (ValueError, TypeError, OverflowError):
-        raise _wrong(setting, text, source) from None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _wrong(setting, text, source, error) from None
 
 
-def _wrong(setting: Setting, value: Any, source: str) -> ConfigurationError:
+def _wrong(setting: Setting, value: Any, source: str, error: Exception) -> ConfigurationError:
     default = "" if setting.default is None else f" The default is {setting.default!r}."
     shown = "***" if setting.secret and setting.kind is not REDIS_URL else _short(value)
-    message = f"The setting {setting.name} is {shown} ({source}). Expected {setting.kind.expected}.{default}"
+    detail = f" Wrong is this: {mask(str(error))}." if isinstance(error, PolicyError) else ""
+    message = f"The setting {setting.name} is {shown} ({source}). Expected {setting.kind.expected}.{detail}{default}"
     return ConfigurationError(message)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import socket
+import ssl
 import threading
 import traceback
 
@@ -27,9 +29,10 @@ from celery_obs.testing import RaisingErrors
 from celery_obs.vocabulary.api_calls import ApiCallFinished
 from celery_obs.vocabulary.connections import ConnectionErrored
 from celery_obs.vocabulary.tokens import TokenRefreshed
+from tests.certificates import Certificate
 
 
-__all__ = ["CHANNEL", "Rig", "answering", "rig_of", "secrets_in", "texts_of"]
+__all__ = ["CHANNEL", "Rig", "answering", "dripping", "rig_of", "secrets_in", "texts_of"]
 
 
 CHANNEL = "airbnb"
@@ -127,6 +130,39 @@ def answering(body: object, *, status: int = 200, headers: Mapping[str, str] | N
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextlib.contextmanager
+def dripping(said: bytes, certificate: Certificate | None = None) -> Iterator[str]:
+    """
+    Serve an answer that begins with *said* and then goes on one byte at a time, over TLS where there is a certificate; its URL.
+    """
+    over = threading.Event()
+
+    def serve(server: socket.socket) -> None:
+        with contextlib.suppress(OSError), _secured(server.accept()[0], certificate) as client:
+            client.recv(65536)
+            client.sendall(said)
+            while not over.wait(0.05):
+                client.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        try:
+            yield f"http{'s' if certificate else ''}://127.0.0.1:{server.getsockname()[1]}/oauth/token"
+        finally:
+            over.set()
+            thread.join()
+
+
+def _secured(client: socket.socket, certificate: Certificate | None) -> socket.socket:
+    if certificate is None:
+        return client
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    with client:
+        return context.wrap_socket(client, server_side=True)
 
 
 def texts_of(error: BaseException) -> Iterator[str]:

@@ -159,7 +159,8 @@ TASKS: Final = (
     TaskSpec(
         name="refresh_single_token",
         run=refresh_single_token,
-        time_limit=120.0,
+        # It may wait for another one, then for the channel, and then for the store to come back.
+        time_limit=150.0,
         # Late and again: a worker that dies in the middle leaves it to the next one, who can do no harm.
         options={"acks_late": True, "reject_on_worker_lost": True, "max_retries": _RETRIES, "ignore_result": False, **_EXPECTED},
     ),

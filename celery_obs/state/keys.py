@@ -23,6 +23,7 @@ __all__ = [
     "LAST_RUNS",
     "LAST_SYNCS",
     "LEASE",
+    "LIMITED",
     "PENDING",
     "QUEUES",
     "QUEUES_TTL",
@@ -115,6 +116,11 @@ A hash: channel to JSON of its breaker as the export task last saw it.  It goes 
 RATE_LIMITS: Final = "celery_obs:rate_limits"
 """
 A hash: JSON ``[channel, connection]`` to JSON ``{"count", "max", "at"}``, as the export task last saw it.  Goes as :data:`BREAKERS`.
+"""
+
+LIMITED: Final = "celery_obs:rate_limits:used"
+"""
+A sorted set: JSON ``[channel, connection]`` of what asked its rate limit of late, scored by when.  The export task removes what did not for an hour.
 """
 
 LEASE: Final = "celery_obs:lease"

@@ -9,13 +9,17 @@ Nothing that has seen a secret leaves this module: what goes wrong inside is tol
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import socket
+import threading
 import time
 import zlib
 
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import urlencode, urlsplit
 
@@ -26,14 +30,16 @@ from celery_obs.vocabulary.api_calls import NO_RESPONSE, ApiCallFinished, ErrorT
 
 from .engine import Engine
 from .errors import ApiError, ApiTimeoutError, AuthError, ChannelError, NetworkError, RateLimitError, ValidationError
-from .tokens import ClientRefusedError, Token, TokenRefusedError
+from .vault import Token
 
 
 if TYPE_CHECKING:
     import httpx
 
+    from typing_extensions import Self
 
-__all__ = ["LONGEST_ANSWER", "client_of", "lifetime_of", "renew"]
+
+__all__ = ["LONGEST_ANSWER", "ClientRefusedError", "TokenRefusedError", "client_of", "lifetime_of", "renew"]
 
 
 LONGEST_ANSWER: Final = 256 * 1024
@@ -50,13 +56,27 @@ _CLIENT_ERRORS: Final = frozenset({"invalid_client", "unauthorized_client", "uns
 _PASSING_ERRORS: Final = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 
 
+class TokenRefusedError(AuthError):
+    """
+    The channel takes the refresh token no more: somebody has to authorise again.
+    """
+
+
+class ClientRefusedError(AuthError):
+    """
+    The channel does not accept how we ask: the client in the settings is wrong, not the token.
+    """
+
+
 def client_of(channel: str, settings: Settings) -> OAuthClient:
     """
     Return how the tokens of *channel* are refreshed.
 
     Raises:
         ConfigurationError: if the settings do not say.
+        MissingExtraError: if Authlib or httpx is not installed.
     """
+    _libraries()
     found = (settings.oauth_clients or {}).get(channel)
     if found is None:
         known = ", ".join(sorted(settings.oauth_clients or ())) or "none"
@@ -76,7 +96,6 @@ def renew(client: OAuthClient, old: Token, *, connection: Connection, engine: En
         TokenRefusedError: if the channel does not take the refresh token any more.
         ClientRefusedError: if it does not take us for whom we say to be.
         ChannelError: of another class for everything else.
-        MissingExtraError: if Authlib or httpx is not installed.
     """
     exchange = _Exchange(client, connection, reached)
     caught: BaseException | None = None
@@ -98,6 +117,20 @@ def renew(client: OAuthClient, old: Token, *, connection: Connection, engine: En
     return new
 
 
+def _libraries() -> tuple[Any, Any]:
+    """
+    Return Authlib's client and httpx.
+    """
+    try:
+        import httpx
+
+        from authlib.oauth2 import OAuth2Client
+    except ImportError as exc:
+        what = "Refreshing tokens by OAuth2"
+        raise MissingExtraError(what, extra="oauth") from exc
+    return OAuth2Client, httpx
+
+
 class _Refusal(Exception):  # noqa: N818 -- never leaves this module.
     """
     The answer is an error as OAuth2 words it.  Only its code is kept: the description may say our token again.
@@ -106,6 +139,47 @@ class _Refusal(Exception):  # noqa: N818 -- never leaves this module.
     def __init__(self, error: Any = None, description: Any = None) -> None:
         super().__init__()
         self.error = error if isinstance(error, str) else ""
+
+
+class _TooLateError(Exception):
+    """
+    The whole exchange took too long, although no part of it did.
+    """
+
+
+class _Deadline:
+    """
+    End a request in time: httpx bounds each wait for a few bytes, and a server that sends one byte at a time can make that for ever.
+
+    Attributes:
+        has_passed: Whether it did.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.has_passed = False
+        self._socket: Any = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """
+        Take note of the connection, as httpcore makes it.
+        """
+        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
+            self._socket = info["return_value"].get_extra_info("socket")
+
+    def _end(self) -> None:
+        self.has_passed = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._timer.cancel()
 
 
 class _Exchange:
@@ -132,14 +206,9 @@ class _Exchange:
         """
         Send the request, and return the answer.
         """
-        try:
-            from authlib.oauth2 import OAuth2Client
-        except ImportError as exc:
-            what = "Refreshing tokens by OAuth2"
-            raise MissingExtraError(what, extra="oauth") from exc
         client = self._client
         # Authlib's own httpx client reads answers of any size; its core takes any session that can post.
-        oauth = OAuth2Client(
+        oauth = _libraries()[0](
             self,
             client_id=client.client_id,
             client_secret=str(client.client_secret),
@@ -155,24 +224,25 @@ class _Exchange:
         """
         Send a form, and return an answer that makes sense.
         """
-        try:
-            import httpx
-        except ImportError as exc:
-            what = "Refreshing tokens by OAuth2"
-            raise MissingExtraError(what, extra="oauth") from exc
+        httpx = _libraries()[1]
         url, given, body = auth.prepare("POST", url, dict(headers), urlencode(data))
         # What is packed can grow without a bound while it is unpacked.
         given = {**given, "Accept-Encoding": "identity", "User-Agent": "celery_obs"}
         began = time.monotonic()
-        deadline = began + self._client.timeout
-        with httpx.Client(timeout=self._client.timeout, follow_redirects=False) as http:
+        with _Deadline(self._client.timeout) as deadline, httpx.Client(timeout=self._client.timeout, follow_redirects=False) as http:
             self._reached("asking")
-            with http.stream("POST", url, content=body.encode(), headers=given) as response:
-                self._reached("answered")
-                self.status, self.answered_after = response.status_code, time.monotonic() - began
-                return self._read(response, deadline)
+            watched = {"trace": deadline.trace}
+            try:
+                with http.stream("POST", url, content=body.encode(), headers=given, extensions=watched) as response:
+                    self._reached("answered")
+                    self.status, self.answered_after = response.status_code, time.monotonic() - began
+                    return self._read(response)
+            except httpx.HTTPError:
+                if not deadline.has_passed:
+                    raise
+        raise _TooLateError
 
-    def _read(self, response: httpx.Response, deadline: float) -> _Answer:
+    def _read(self, response: httpx.Response) -> _Answer:
         """
         Read the answer as far as it is one of a token endpoint's.
 
@@ -188,7 +258,7 @@ class _Exchange:
             raise ApiError(message, channel=self._channel, status_code=status, retry_after=_retry_after(response.headers))
         if 300 <= status < 400:  # noqa: PLR2004 -- redirects.
             self._refuse(f"redirects elsewhere ({status}), which is not followed, for it would take our secrets there")
-        data = self._data(b"".join(self._chunks(response, deadline)), response.headers.get("content-encoding", "identity"))
+        data = self._data(b"".join(self._chunks(response)), response.headers.get("content-encoding", "identity"))
         if not isinstance(data, dict) or (status >= 400 and "error" not in data):  # noqa: PLR2004 -- refusals.
             if status in {401, 403}:
                 message = f"The token endpoint of {self._channel!r:.100} lets us not in ({status}). See token_url and the client in oauth_clients."
@@ -204,17 +274,12 @@ class _Exchange:
         data.pop("expires_at", None)
         return _Answer(status, data)
 
-    def _chunks(self, response: httpx.Response, deadline: float) -> Iterator[bytes]:
+    def _chunks(self, response: httpx.Response) -> Iterator[bytes]:
         size = 0
         for chunk in response.iter_raw(16 * 1024):
             size += len(chunk)
             if size > LONGEST_ANSWER:
                 self._refuse(f"answered with more than {LONGEST_ANSWER} bytes")
-            if time.monotonic() > deadline:
-                message = (
-                    f"The token endpoint of {self._channel!r:.100} was not done after {self._client.timeout:g} s. It is tried again later."
-                )
-                raise ApiTimeoutError(message, channel=self._channel, status_code=self.status)
             yield chunk
 
     def _data(self, body: bytes, encoding: str) -> Any:
@@ -305,9 +370,8 @@ def _told_anew(error: BaseException, channel: str, client: OAuthClient) -> BaseE
         return _refused(error.error, channel)
     if isinstance(error, (ChannelError, MissingExtraError)) or not isinstance(error, Exception):
         return _bare(error)
-    import httpx
-
-    if isinstance(error, httpx.TimeoutException):
+    httpx = _libraries()[1]
+    if isinstance(error, (httpx.TimeoutException, _TooLateError)):
         message = (
             f"The token endpoint of {channel!r:.100} did not answer within {client.timeout:g} s. Nothing to do: it is tried again later."
         )

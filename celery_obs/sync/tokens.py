@@ -17,27 +17,25 @@ import json
 import math
 import time
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from celery_obs.exceptions import CeleryObsError, ConfigurationError, MissingExtraError
-from celery_obs.settings import Secret
-from celery_obs.state import keys
+from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.state.facts import Connection, Facts, TokenExpiry
-from celery_obs.state.locks import Flight, Flights
+from celery_obs.state.locks import Flight, Flights, FlightTimeoutError
 from celery_obs.vocabulary.connections import ConnectionErrored
 from celery_obs.vocabulary.tokens import RefreshStatus, TokenRefreshed
 
 from . import engine as engines
-from . import errors
+from . import errors, oauth
+from .oauth import ClientRefusedError, TokenRefusedError
+from .vault import RedisTokens, Rotation, Token, TokenSource, TokenUnreadableError, shown
 
 
 if TYPE_CHECKING:
-    from cryptography.fernet import MultiFernet
     from redis import Redis
 
 
@@ -77,246 +75,10 @@ class NoTokenError(CeleryObsError):
     """
 
 
-class TokenUnreadableError(CeleryObsError):
-    """
-    What is stored cannot be decrypted, or belongs to another connection.
-    """
-
-
-class TokenRefusedError(errors.AuthError):
-    """
-    The channel takes the refresh token no more: somebody has to authorise again.
-    """
-
-
-class ClientRefusedError(errors.AuthError):
-    """
-    The channel does not accept how we ask: the client in the settings is wrong, not the token.
-    """
-
-
 class TokenNotStoredError(errors.ChannelError):
     """
     The channel gave a new token, and it could not be stored.  The old one may still be taken for a while.
     """
-
-
-# --- what is kept -----------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Token:
-    """
-    What a channel gave us for one connection.
-
-    Attributes:
-        access_token: For calls.
-
-        refresh_token: For the next pair; empty where there is none.
-
-        expires_at: Seconds since the epoch until which the access token is good; None where unknown, or for ever.
-
-        lifetime: Seconds that it was good for when it was given; None where unknown.
-
-        scope: What it is good for, as the channel says.
-
-        extra: What else the channel said.  It may hold secrets, too.
-
-        issued_at: When we got it, in seconds since the epoch; None where unknown.
-
-    Since 0.1.
-    """
-
-    access_token: str
-    refresh_token: str = ""
-    expires_at: float | None = None
-    lifetime: float | None = None
-    scope: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    issued_at: float | None = None
-
-    def __post_init__(self) -> None:
-        """
-        See to it that the secrets are such.
-        """
-        for name in ("access_token", "refresh_token"):
-            value = getattr(self, name)
-            if not isinstance(value, str):
-                message = f"The {name} of a Token is of type {type(value).__name__}. Expected a text."
-                raise TypeError(message)
-            object.__setattr__(self, name, Secret(value))  # It is frozen.
-        if not self.access_token:
-            message = "A Token has an empty access_token. Expected the text that the channel gave."
-            raise ValueError(message)
-
-    def describe(self) -> dict[str, Any]:
-        """
-        Return what may be shown, logged and sent.
-        """
-        return {
-            "expires_at": self.expires_at,
-            "lifetime": self.lifetime,
-            "scope": self.scope,
-            "issued_at": self.issued_at,
-            "has_refresh_token": bool(self.refresh_token),
-        }
-
-    def __repr__(self) -> str:
-        """
-        Show no secret.
-        """
-        return f"Token({', '.join(f'{name}={value!r}' for name, value in self.describe().items())})"
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        """
-        Refuse to be sent anywhere.
-        """
-        message = "A Token cannot be pickled or copied, so that it never stands in a task's argument or result. Pass the connection's id."
-        raise TypeError(message)
-
-
-class TokenSource(Protocol):
-    """
-    Where tokens are kept: named in the setting ``token_source``, for those who keep them in a place of their own.
-
-    Since 0.1.
-    """
-
-    def get(self, connection_id: str) -> Token | None:
-        """
-        Return a connection's token, or None.
-        """
-
-    def put(self, connection_id: str, token: Token) -> None:
-        """
-        Store a connection's token in place of the old one, at once and for good: when this returns, the old one may be lost.
-        """
-
-
-class Rotation(NamedTuple):
-    """
-    What came of encrypting anew.
-
-    Attributes:
-        rotated: Tokens that the first key encrypts now.
-
-        unreadable: Connections whose token none of the keys decrypts.
-    """
-
-    rotated: int
-    unreadable: tuple[str, ...]
-
-
-_REPLACE: Final = """
-if redis.call('HGET', KEYS[1], 'blob') ~= ARGV[1] then
-    return 0
-end
-redis.call('HSET', KEYS[1], 'blob', ARGV[2])
-return 1
-"""
-
-
-class RedisTokens:
-    """
-    Keep tokens in Redis, encrypted and each bound to its connection, so that one which was copied to another connection is refused.
-
-    Args:
-        redis: A client of whatever kind; what it raises is raised.
-
-        token_keys: Keys of Fernet's.  The first encrypts, all decrypt.
-
-    Since 0.1.
-    """
-
-    def __init__(self, redis: Redis, token_keys: Iterable[str]) -> None:
-        self._redis = redis
-        self._keys = tuple(Secret(key) for key in token_keys)
-
-    @cached_property
-    def _fernet(self) -> MultiFernet:
-        try:
-            from cryptography.fernet import Fernet, MultiFernet
-        except ImportError as exc:
-            what = "Keeping tokens in Redis"
-            raise MissingExtraError(what, extra="oauth") from exc
-        if not self._keys:
-            message = (
-                "Tokens in Redis are encrypted, and the setting token_keys is empty. Expected a key: make one with "
-                'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())" and set CELERY_OBS_TOKEN_KEYS.'
-            )
-            raise ConfigurationError(message)
-        return MultiFernet([Fernet(key) for key in self._keys])
-
-    def get(self, connection_id: str) -> Token | None:
-        """
-        Return a connection's token, or None.
-
-        Raises:
-            TokenUnreadableError: if it cannot be decrypted, or is another connection's.
-        """
-        blob: Any = self._redis.hget(keys.token(connection_id), "blob")
-        return None if blob is None else self._open(connection_id, blob)
-
-    def put(self, connection_id: str, token: Token) -> None:
-        """
-        Store a connection's token in place of the old one, in one command.
-        """
-        self._redis.hset(keys.token(connection_id), "blob", self._fernet.encrypt(_encode(connection_id, token)))
-
-    def rotate(self, connection_ids: Iterable[str]) -> Rotation:
-        """
-        Encrypt the tokens of these connections anew, with the first key; after that the other keys may go.
-
-        A token that is refreshed in the meantime is left as it is, which is encrypted with the first key already.
-        """
-        fernet = self._fernet
-        from cryptography.fernet import InvalidToken
-
-        rotated, unreadable = 0, []
-        for connection_id in connection_ids:
-            key = keys.token(connection_id)
-            blob: Any = self._redis.hget(key, "blob")
-            if blob is None:
-                continue
-            try:
-                renewed = fernet.rotate(blob)
-            except (InvalidToken, TypeError, ValueError):
-                unreadable.append(connection_id)
-            else:
-                rotated += bool(self._redis.eval(_REPLACE, 1, key, blob, renewed))
-        return Rotation(rotated, tuple(unreadable))
-
-    def _open(self, connection_id: str, blob: bytes | str) -> Token:
-        fernet = self._fernet
-        from cryptography.fernet import InvalidToken
-
-        try:
-            found = _decode(connection_id, fernet.decrypt(blob))
-        except (InvalidToken, TypeError, ValueError, KeyError, AttributeError, RecursionError):
-            found = None
-        if found is None:
-            message = (
-                f"The token that is stored for the connection {_shown(connection_id)} cannot be read: none of the keys in the setting token_keys "
-                "decrypts it, or it was made for another connection. Add the key that it was encrypted with, or let the customer authorise again."
-            )
-            raise TokenUnreadableError(message)
-        return found
-
-
-def _encode(connection_id: str, token: Token) -> bytes:
-    kept = {name: getattr(token, name) for name in _KEPT}
-    return json.dumps({"connection": connection_id, "token": {**kept, "extra": dict(token.extra)}}, default=repr).encode()
-
-
-def _decode(connection_id: str, plain: bytes) -> Token | None:
-    data = json.loads(plain)
-    if data["connection"] != connection_id:
-        return None
-    kept = data["token"]
-    return Token(**{name: kept[name] for name in _KEPT}, extra=MappingProxyType(kept["extra"]))
-
-
-_KEPT: Final = ("access_token", "refresh_token", "expires_at", "lifetime", "scope", "issued_at")
 
 
 # --- refreshing -------------------------------------------------------------------------------------------------------------------
@@ -405,7 +167,7 @@ class Tokens:
             return RedisTokens(self.redis, self._engine.settings.token_keys)
         found = _imported(named) if isinstance(named, str) else named
         if isinstance(found, type) or not all(callable(getattr(found, method, None)) for method in ("get", "put")):
-            message = f"The setting token_source leads to {_shown(found)}. Expected an object with the methods get(connection_id) and put(connection_id, token)."
+            message = f"The setting token_source leads to {shown(found)}. Expected an object with the methods get(connection_id) and put(connection_id, token)."
             raise ConfigurationError(message)
         source: TokenSource = found
         return source
@@ -456,7 +218,7 @@ class Tokens:
         """
         found = self.facts.connection(_checked(connection_id))
         if found is None:
-            message = f"There is no connection {_shown(connection_id)}. Expected the id of one that was registered; see the list of connections for its spelling."
+            message = f"There is no connection {shown(connection_id)}. Expected the id of one that was registered; see the list of connections for its spelling."
             raise UnknownConnectionError(message)
         return found
 
@@ -521,7 +283,7 @@ class _Attempt:
         reached("read")
         if old is None or not old.refresh_token:
             message = (
-                f"The connection {_shown(connection.connection_id)} has no token that can be refreshed. "
+                f"The connection {shown(connection.connection_id)} has no token that can be refreshed. "
                 "Expected one with a refresh_token, stored by celery_obs.tokens.store(); let the customer authorise again."
             )
             raise NoTokenError(message)
@@ -531,7 +293,7 @@ class _Attempt:
             return _told(status="fresh", token=old)
         began = time.monotonic()
         try:
-            new = self._renew(old)
+            new = self._renew(old, flight)
         except errors.ChannelError as exc:
             self.failure = exc
             self._failed(exc, began)
@@ -539,12 +301,10 @@ class _Attempt:
         self._emit("success", began)
         return _told(status="refreshed", token=new)
 
-    def _renew(self, old: Token) -> Token:
+    def _renew(self, old: Token, flight: Flight) -> Token:
         """
         Trade the refresh token, and store what came of it before anything else.
         """
-        from . import oauth
-
         connection = self._connection
         channel, connection_id = connection.channel_type, connection.connection_id
         client = oauth.client_of(channel, self._engine.settings)
@@ -555,6 +315,9 @@ class _Attempt:
             reached("permitted")
             self._tokens.facts.refresh_began(connection_id, at=self._engine.clock())
             reached("intended")
+            if not flight.is_ours:
+                message = "Somebody else has taken over the refresh, because this process did not show up for a while. Nothing to do: theirs counts."
+                raise FlightTimeoutError(message)
             new = oauth.renew(client, old, connection=connection, engine=self._engine, reached=reached)
             ok = True
             self._keep(new)
@@ -581,7 +344,7 @@ class _Attempt:
                 return
             if time.monotonic() + pause > deadline:
                 message = (
-                    f"The channel gave a new token for the connection {_shown(self._connection.connection_id)}, and it could not be stored "
+                    f"The channel gave a new token for the connection {shown(self._connection.connection_id)}, and it could not be stored "
                     f"within {_STORE_PATIENCE:g} s ({failed}). See what is wrong with the token source; then refresh again, for the channel may "
                     "still take the old one."
                 )
@@ -631,9 +394,15 @@ class _Attempt:
 
 
 def _gate(module: str, function: str, *args: Any, **kwargs: Any) -> Any:
+    """
+    Ask the breaker or the limiter; everything passes where a build has none.
+    """
+    name = f"celery_obs.sync.{module}"
     try:
-        found = import_module(f"celery_obs.sync.{module}")
-    except ModuleNotFoundError:
+        found = import_module(name)
+    except ModuleNotFoundError as exc:
+        if exc.name != name:
+            raise
         return None
     return getattr(found, function)(*args, **kwargs)
 
@@ -641,7 +410,8 @@ def _gate(module: str, function: str, *args: Any, **kwargs: Any) -> Any:
 def _is_fresh(token: Token, now: float) -> bool:
     if token.issued_at is None or (token.expires_at is not None and token.expires_at <= now):
         return False
-    return 0 <= now - token.issued_at < min(FRESH, (token.lifetime or math.inf) / 3)
+    # Either way: the clock of whoever got it may be ahead of ours.
+    return abs(now - token.issued_at) < min(FRESH, (token.lifetime or math.inf) / 3)
 
 
 # --- what those who wait are told -------------------------------------------------------------------------------------------------
@@ -701,16 +471,8 @@ def _checked(connection_id: Any) -> str:
     if isinstance(connection_id, str) and 0 < len(connection_id) <= _LONGEST_ID:
         return connection_id
     what = f"{len(connection_id)} characters long" if isinstance(connection_id, str) else f"of type {type(connection_id).__name__}"
-    message = f"The connection id {_shown(connection_id)} is {what}. Expected a text of 1 to {_LONGEST_ID} characters."
+    message = f"The connection id {shown(connection_id)} is {what}. Expected a text of 1 to {_LONGEST_ID} characters."
     raise UnknownConnectionError(message)
-
-
-_LONGEST_SHOWN: Final = 80
-
-
-def _shown(value: Any) -> str:
-    shown = repr(value[:_LONGEST_SHOWN] if isinstance(value, str) else value)
-    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
 
 
 def _imported(place: str) -> Any:

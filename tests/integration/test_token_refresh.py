@@ -11,6 +11,7 @@ import time
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -28,8 +29,9 @@ from celery_obs.sync.tokens import RedisTokens, Token, Tokens
 from celery_obs.testing import FakeClock
 from celery_obs.vocabulary.api_calls import ApiCallFinished
 from celery_obs.vocabulary.connections import ConnectionErrored
+from tests.certificates import Authority
 from tests.servers import RedisServer, free_port
-from tests.tokens import CHANNEL, KEY, Rig, answering, rig_of, secrets_in, texts_of
+from tests.tokens import CHANNEL, KEY, Rig, answering, dripping, rig_of, secrets_in, texts_of
 
 
 pytestmark = pytest.mark.integration
@@ -382,6 +384,49 @@ def test_a_channel_that_is_not_there_is_a_network_error(redis_server: RedisServe
         assert errors.NetworkError is type(error)
         assert [] == secrets_in(texts_of(error), CANARY, "demo-secret")
         assert "none" == next(event.status_code for event in rig.events if isinstance(event, ApiCallFinished))
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n{"], ids=["headers", "body"]
+)
+def test_an_answer_that_comes_byte_by_byte_is_ended_in_time(redis_server: RedisServer, said: bytes) -> None:
+    """
+    Each byte comes soon enough, all of them never: the timeout is for the whole.
+    """
+    with dripping(said) as url:
+        client = {"token_url": url, "client_id": "demo-client", "client_secret": "demo-secret", "timeout": 0.4}
+        with rig_of(redis_server.url, oauth_clients={CHANNEL: client}) as rig:
+            rig.facts.register([Connection(ONE, CHANNEL)])
+            tokens.store(ONE, Token(access_token="at-1", refresh_token=CANARY))
+            began = time.monotonic()
+
+            error = refusal()
+
+            assert errors.ApiTimeoutError is type(error)
+            assert 0.3 < time.monotonic() - began < 3
+            assert [] == secrets_in(texts_of(error), CANARY, "demo-secret")
+
+
+def test_over_tls_the_channel_has_to_prove_itself_and_to_be_in_time(
+    redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A certificate that nobody vouches for is no channel; one that is vouched for has as long as any other.
+    """
+    authority = Authority(tmp_path)
+    for vouched, kind in ((False, errors.NetworkError), (True, errors.ApiTimeoutError)):
+        with dripping(b"HTTP/1.1 200 OK\r\nX-Slow: ", authority.issue("localhost")) as url:
+            client = {"token_url": url, "client_id": "demo-client", "client_secret": "demo-secret", "timeout": 0.4}
+            with rig_of(redis_server.url, oauth_clients={CHANNEL: client}) as rig:
+                rig.facts.register([Connection(ONE, CHANNEL)])
+                tokens.store(ONE, Token(access_token="at-1", refresh_token=CANARY))
+                if vouched:
+                    monkeypatch.setenv("SSL_CERT_FILE", str(authority.cert))
+
+                error = refusal()
+
+                assert kind is type(error)
+                assert [] == secrets_in(texts_of(error), CANARY, "demo-secret")
 
 
 def test_a_packed_answer_is_read(redis_server: RedisServer) -> None:

@@ -53,11 +53,38 @@ def export(connection_id: str) -> celery_obs.SyncResult:
     return celery_obs.SyncResult(updated=1)
 
 
+token = celery_obs.tokens.Token(access_token="a", refresh_token="r", expires_at=1e9, extra={"hotel": 7})
+celery_obs.tokens.store("conn-1", token)
+found: celery_obs.tokens.Token | None = celery_obs.tokens.get("conn-1")
+expiry: float | None = celery_obs.tokens.refresh("conn-1", force=True).expires_at
+unreadable: tuple[str, ...] = celery_obs.tokens.rotate().unreadable
+
+
+class Shelf:
+    """
+    A token source of one's own.
+    """
+
+    def get(self, connection_id: str) -> celery_obs.tokens.Token | None:
+        return None
+
+    def put(self, connection_id: str, token: celery_obs.tokens.Token) -> None:
+        """
+        Keep it.
+        """
+
+
+source: celery_obs.tokens.TokenSource = Shelf()
+
 clock = FakeClock()
 now: float = clock()
 
 with capture_events(TaskFinished) as events:
     states = [event.state for event in events]
+
+with celery_obs.webhook("airbnb", "reservation_created") as hook:
+    hook.verify(b"{}", None, secret=["new", "old"], tolerance=300)
+    is_new: bool = hook.once("evt-1")
 
 total: int = sum(counters(Path("/run/celery_obs")).values())
 version: str = celery_obs.__version__

@@ -24,7 +24,7 @@ from celery_obs.beat.tokens import is_due
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.settings import OAuthClient, Secret, Settings, load
 from celery_obs.state.facts import TokenExpiry
-from celery_obs.sync import tokens
+from celery_obs.sync import vault
 from celery_obs.sync.oauth import LONGEST_LIFETIME, lifetime_of
 from celery_obs.sync.tokens import Token
 from tests.tokens import KEY
@@ -110,10 +110,10 @@ def test_what_is_stored_comes_back_whole_and_for_its_own_connection_only(token: 
     """
     Encoding loses nothing, and binds.
     """
-    plain = tokens._encode(connection, token)
+    plain = vault._encode(connection, token)
 
-    assert replace(token, extra=dict(token.extra)) == _plain(tokens._decode(connection, plain))
-    assert (connection == other) == (tokens._decode(other, plain) is not None)
+    assert replace(token, extra=dict(token.extra)) == _plain(vault._decode(connection, plain))
+    assert (connection == other) == (vault._decode(other, plain) is not None)
 
 
 def _plain(token: Token | None) -> Token | None:
