@@ -59,6 +59,20 @@ celery_obs.circuit_breaker.registry.get_breaker("airbnb").force_open(seconds=60,
 
 result = celery_obs.SyncResult(created=1, status="partial")
 
+
+with celery_obs.api_call("airbnb", "/listings/{id}", "GET", connection_id="c-1", wait=2.0) as call:
+    call.response(200, headers={"Retry-After": "7"})
+    call.raise_for_status()
+
+client = httpx.Client(transport=HttpxTransport("airbnb", connection_id="c-1"))
+kind: ErrorType | None = celery_obs.classify(TimeoutError())
+
+
+@app.task(base=celery_obs.SyncTask, channel_type="airbnb", **celery_obs.retry_policy("critical", max_retries=7))  # type: ignore[untyped-decorator]  # Celery's.
+def export(connection_id: str) -> celery_obs.SyncResult:
+    return celery_obs.SyncResult(updated=1)
+
+
 token = celery_obs.tokens.Token(access_token="a", refresh_token="r", expires_at=1e9, extra={"hotel": 7})
 celery_obs.tokens.store("conn-1", token)
 found: celery_obs.tokens.Token | None = celery_obs.tokens.get("conn-1")
@@ -110,19 +124,6 @@ calendar: celery_obs.ReconciliationSource = Calendar()
 reconciled: celery_obs.Reconciled = celery_obs.reconcile("account-1")
 drifted: int = reconciled.drifted
 app.conf.beat_schedule = {**celery_obs.beat.schedule(check_drift=3600, sweep_state=None)}
-
-
-with celery_obs.api_call("airbnb", "/listings/{id}", "GET", connection_id="c-1", wait=2.0) as call:
-    call.response(200, headers={"Retry-After": "7"})
-    call.raise_for_status()
-
-client = httpx.Client(transport=HttpxTransport("airbnb", connection_id="c-1"))
-kind: ErrorType | None = celery_obs.classify(TimeoutError())
-
-
-@app.task(base=celery_obs.SyncTask, channel_type="airbnb", **celery_obs.retry_policy("critical", max_retries=7))  # type: ignore[untyped-decorator]  # Celery's.
-def export(connection_id: str) -> celery_obs.SyncResult:
-    return celery_obs.SyncResult(updated=1)
 
 
 clock = FakeClock()
