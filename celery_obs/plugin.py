@@ -24,17 +24,18 @@ from typing import Any, Final
 
 import celery
 
-from celery_obs.beat import routes, tasks
+from celery_obs.beat import entries, routes, tasks
 from celery_obs.clock import wall
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.hub import ErrorLog, Hub
+from celery_obs.logs.sync_observer import SyncLogObserver
 from celery_obs.metrics import declared
 from celery_obs.metrics.attempts import AttemptMeter
 from celery_obs.metrics.format import Header, folder_name
 from celery_obs.metrics.observer import MetricsObserver
 from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
-from celery_obs.metrics.sync_observer import SyncObserver
+from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.settings import Settings, load, prepare_metrics_dir
 from celery_obs.sync import engine as sync_engine
 from celery_obs.vocabulary.spec import Metric
@@ -46,6 +47,7 @@ from celery_obs.worker.bootstep import ObservabilityStep
 from celery_obs.worker.heartbeat import Heartbeat
 from celery_obs.worker.processes import exit_word, restart_reason
 from celery_obs.worker.state import WorkerState, attempts_at_once
+from celery_obs.worker.sync_task import SyncTask
 from celery_obs.worker.translate import Binding, QueueNames
 
 
@@ -172,8 +174,11 @@ class Plugin:
         app.steps["worker"].add(step)
         app.steps["consumer"].add(type("AliasStep", (tasks.AliasStep,), {"known": self.known_aliases, "__doc__": tasks.AliasStep.__doc__}))
         app.on_after_configure.connect(_amend, weak=False, dispatch_uid="celery_obs.amend")
+        app.on_after_finalize.connect(self.modules_imported, weak=False, dispatch_uid="celery_obs.schedule")
         if app.configured:
             _amend(app)
+        if app.finalized:
+            self.modules_imported(app)
         if self.settings is not None:
             self._register(app, self.settings)
 
@@ -190,9 +195,12 @@ class Plugin:
             if self.settings is not None:
                 return
             settings = self._load(app)
+            entries.entries(settings)  # Refuses what the settings alone cannot know to be wrong.
             self.receivers.ignore(settings.ignore_tasks)
             if settings.metrics:
                 self._connect_metrics(settings)
+            if settings.logs:
+                self._connect(SyncLogObserver())
             self._engine = sync_engine.Engine(hub=self.hub, settings=settings)
             self.settings = settings
         for each in self.apps:
@@ -218,6 +226,17 @@ class Plugin:
         register()
         if not app.finalized:
             app.on_after_finalize.connect(register, weak=False, dispatch_uid="celery_obs.register")
+
+    def modules_imported(self, sender: Any, **_: object) -> None:
+        """
+        Merge our entries into the schedule: once the app is final, and once more where worker and beat have its configuration.
+
+        Later would be too late, for schedulers read the schedule before they say that they start.
+        """
+        if not any(known is sender for known in self.apps):
+            return
+        with contextlib.suppress(ConfigurationError):  # Whoever starts is told in a moment, when it becomes active.
+            entries.merge(sender, self.settings or self._load(sender))
 
     def known_aliases(self, app: Any) -> Mapping[str, str]:
         """
@@ -264,10 +283,13 @@ class Plugin:
         self.attempts.on_lost_sync = self.hub.emit
         self.recorder.on_claim.append(self._count_restart)  # After the attempts: settling them may tell why.
         for observer in (MetricsObserver(self.recorder, attempts=self.attempts), SyncObserver(self.recorder, attempts=self.attempts)):
-            for event_type, hear in observer.subscriptions():
-                self.hub.subscribe(event_type, hear)
+            self._connect(observer)
         self.errors.count = self.recorder.count_error
         declared.connect(self.recorder)
+
+    def _connect(self, observer: MetricsObserver | SyncObserver | SyncLogObserver) -> None:
+        for event_type, hear in observer.subscriptions():
+            self.hub.subscribe(event_type, hear)
 
     def _activate_quietly(self) -> None:
         """
@@ -348,6 +370,7 @@ class Plugin:
         self.attempts.prepare(pairs)
         self.recorder.declare([(RECEIVED, pair) for pair in pairs])
         self.recorder.declare([(CLOCK_SKEW, (queue,)) for queue in sorted({queue for _, queue in pairs})])
+        self.recorder.declare(list(_known_syncs(worker.app, self.settings)))
         self.attempts.sweep()
         atexit.register(self._take_leave, os.getpid())
 
@@ -573,6 +596,19 @@ def _known_pairs(app: Any) -> Iterator[tuple[str, str]]:
         queue_name = getattr(queue, "name", queue) or app.conf.task_default_queue
         if queue_name in consumed:
             yield name, str(queue_name)
+
+
+def _known_syncs(app: Any, settings: Settings | None) -> Iterator[tuple[Metric, tuple[str, ...]]]:
+    """
+    Go through the series of the sync engine that are known at the start, so that they exist at 0.
+    """
+    channels = dict.fromkeys(getattr(settings, "channels", None) or ())
+    for task in list(app.tasks.values()):
+        if isinstance(task, SyncTask) and task.channel_type:
+            channels[task.channel_type] = None
+            yield from of_sync(task.channel_type, task.sync_name, task.direction)
+    for channel in channels:
+        yield from of_channel(channel)
 
 
 def _pool_index() -> int | None:

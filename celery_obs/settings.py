@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from .exceptions import ConfigurationError
+from .vocabulary.policies import ChannelPolicy, PolicyError, policies
 
 
 __all__ = [
@@ -79,7 +80,19 @@ class Setting(NamedTuple):
 
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"0", "false", "no", "off"})
-_REDIS_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "sentinel", "redis+socket")
+_REDIS_SCHEMES = (
+    "redis",
+    "rediss",
+    "valkey",
+    "valkeys",
+    "unix",
+    "sentinel",
+    "redis+socket",
+    "redis+cluster",
+    "rediss+cluster",
+    "valkey+cluster",
+    "valkeys+cluster",
+)
 
 
 def _switch(value: Any) -> bool:
@@ -286,14 +299,30 @@ def _wrong_client(channel: Any, problem: str, expected: str) -> ConfigurationErr
     return ConfigurationError(f"The setting oauth_clients is wrong: the client of {channel!r:.100} {problem}. Expected {expected}.")
 
 
-def _source(value: Any) -> Any:
-    """
-    Check a place in a module, or take an object as it is; what it has to offer is checked when it is first used.
-    """
-    if value is None or (not isinstance(value, (str, bytes, complex)) and callable(getattr(value, "get", None))):
-        return value
-    if isinstance(value, str) and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", value):
-        return value
+def _place(*methods: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if isinstance(value, str):
+            if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", value):
+                return value
+        elif not isinstance(value, type) and all(callable(getattr(value, method, None)) for method in methods):
+            return value
+        raise ValueError
+
+    return check
+
+
+_LEAST_PERIOD = 5.0
+"""
+Seconds.  What beat does more often than that is hardly what somebody wanted.
+"""
+
+
+def _periods(value: Any) -> Mapping[str, float]:
+    if not isinstance(value, Mapping):
+        raise ValueError  # noqa: TRY004 -- one kind of error for the caller, who words it.
+    periods = {_text(name): _number(seconds) for name, seconds in value.items()}
+    if all(seconds == 0 or seconds >= _LEAST_PERIOD for seconds in periods.values()):
+        return MappingProxyType(periods)
     raise ValueError
 
 
@@ -301,15 +330,20 @@ def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else check(value)
 
 
-def _parse_list(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
-
-
 def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError from None
+
+
+def _parse_list(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _parse_periods(text: str) -> dict[str, float]:
+    pairs = (item.partition("=") for item in _parse_list(text))
+    return {name.strip(): float(seconds) for name, _, seconds in pairs}
 
 
 def _parse_numbers(text: str) -> list[float]:
@@ -322,11 +356,26 @@ SECONDS = Kind("a number of seconds above 0", _seconds, float)
 TEXT = Kind("a text that is not empty", _text)
 OPTIONAL_TEXT = Kind("a text that is not empty, or None", _optional(_text))
 DIRECTORY = Kind("the path of a directory", _directory)
-REDIS_URL = Kind("a URL such as redis://localhost:6379/0 (also rediss, valkey, unix, sentinel), or None", _redis_url)
+REDIS_URL = Kind("a URL such as redis://localhost:6379/0 (also rediss, valkey, unix, sentinel, redis+cluster), or None", _redis_url)
+POLICIES = Kind("a dict of channels, each with circuit_breaker and rate_limits; in the environment as JSON", policies, _parse_json)
 PATTERNS = Kind("a list of task name patterns; in the environment with commas between them", _texts, _parse_list)
 BUCKETS = Kind("ascending numbers, each once; in the environment with commas between them; or None", _optional(_edges), _parse_numbers)
+CONNECTION_SOURCE = Kind(
+    "a place such as 'proj.accounts:SOURCE', or an object with the method connections; or None", _optional(_place("connections"))
+)
+RECONCILIATION_SOURCE = Kind(
+    "a place such as 'proj.calendar:SOURCE', or an object with the methods local and remote; or None", _optional(_place("local", "remote"))
+)
+PERIODS = Kind(
+    "a dict from the name of a periodic task of ours to seconds, at least 5, or 0 for never; or None; "
+    "in the environment as check_drift=3600,take_census=0",
+    _optional(_periods),
+    _parse_periods,
+)
 
-TOKEN_SOURCE = Kind("a place such as 'proj.tokens:SOURCE', or an object with the methods get and put; or None", _source)
+TOKEN_SOURCE = Kind(
+    "a place such as 'proj.tokens:SOURCE', or an object with the methods get and put; or None", _optional(_place("get", "put"))
+)
 TOKEN_KEYS = Kind(
     "a list of keys that cryptography.fernet.Fernet.generate_key() made; in the environment with commas between them",
     _token_keys,
@@ -345,7 +394,11 @@ OAUTH_CLIENTS = Kind(
 
 def _setting(kind: Kind, help: str, *, default: Any = MISSING, secret: bool = False) -> Any:  # noqa: A002 -- the word for it.
     # Any: the dataclass field's own annotation says the type.
-    return field(default=default, metadata={"kind": kind, "help": help, "secret": secret})
+    metadata = {"kind": kind, "help": help, "secret": secret}
+    # A dataclass takes no dict as a default, lest its instances share it.
+    return (
+        field(default_factory=default.copy, metadata=metadata) if isinstance(default, dict) else field(default=default, metadata=metadata)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -377,6 +430,9 @@ class Settings:
     traces: bool = _setting(SWITCH, "Make spans, where the extra for tracing is installed.", default=True)
     errors: bool = _setting(SWITCH, "Report errors to Sentry, where its extra is installed and a DSN is set.", default=True)
     beat_schedule: bool = _setting(SWITCH, "Merge our periodic tasks into beat's schedule.", default=True)
+    beat_periods: Mapping[str, float] | None = _setting(
+        PERIODS, "Seconds between two runs of periodic tasks of ours, instead of their own; 0 takes one off the schedule.", default=None
+    )
     label_limit: int = _setting(
         POSITIVE, "Distinct values that a label of one metric may have; what comes after them is counted as _other.", default=200
     )
@@ -396,6 +452,9 @@ class Settings:
         BUCKETS, "Bucket edges of the time from being due to being done, in seconds, instead of ours.", default=None
     )
     node_name: str | None = _setting(OPTIONAL_TEXT, "Name of this node in metrics and file names, instead of Celery's.", default=None)
+    pause_retry_delay: float = _setting(
+        SECONDS, "Seconds after which a task of a paused channel comes again, give or take a fifth.", default=30.0
+    )
     announce_queues: bool = _setting(SWITCH, "Tell sidecars through Redis which queues this worker consumes.", default=True)
     token_source: Any = _setting(
         TOKEN_SOURCE, "Where the tokens of connections are kept. By default in Redis, encrypted with token_keys.", default=None
@@ -414,6 +473,24 @@ class Settings:
         "Seconds before its expiry at which a token is refreshed; for a token that is good for less than three times that, a third of its life.",
         default=900.0,
     )
+    channels: Mapping[str, ChannelPolicy] = _setting(
+        POLICIES,
+        "How each channel is treated, by its name, or * for all others: circuit_breaker is a preset (default, fhir, fitbit, withings), "
+        "off, or a dict of thresholds and timeouts; rate_limits is '100/60s', or a list with the hours of each.",
+        default={},
+    )
+    connection_source: Any = _setting(
+        CONNECTION_SOURCE,
+        "What knows all connections. By default those count that celery_obs.register_connection() was told.",
+        default=None,
+    )
+    connection_grace: float = _setting(
+        SECONDS, "Seconds for which we remember what is known of a connection that is gone.", default=7 * 86400.0
+    )
+    reconciliation_source: Any = _setting(
+        RECONCILIATION_SOURCE, "What knows both sides of a connection's calendar. Without it no drift is looked for.", default=None
+    )
+    reconciliation_days: int = _setting(POSITIVE, "Days from today on that reconciliation compares.", default=365)
 
     def __repr__(self) -> str:
         """
@@ -427,7 +504,7 @@ SETTINGS: tuple[Setting, ...] = tuple(
     Setting(
         each.name,
         each.metadata["kind"],
-        None if each.default is MISSING else each.default,
+        each.default if each.default is not MISSING else each.default_factory() if each.default_factory is not MISSING else None,
         each.metadata["help"],
         each.metadata["secret"],
     )
@@ -560,21 +637,22 @@ def _unknown(what: str, key: Any, value: Any, candidates: Mapping[str, Setting])
 def _checked(setting: Setting, value: Any, source: str) -> Any:
     try:
         return setting.kind.check(value)
-    except (ValueError, TypeError, OverflowError):
-        raise _wrong(setting, value, source) from None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _wrong(setting, value, source, error) from None
 
 
 def _parsed(setting: Setting, text: str, source: str) -> Any:
     try:
         return setting.kind.check(setting.kind.parse(text.strip()))
-    except (ValueError, TypeError, OverflowError):
-        raise _wrong(setting, text, source) from None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _wrong(setting, text, source, error) from None
 
 
-def _wrong(setting: Setting, value: Any, source: str) -> ConfigurationError:
+def _wrong(setting: Setting, value: Any, source: str, error: Exception) -> ConfigurationError:
     default = "" if setting.default is None else f" The default is {setting.default!r}."
     shown = "***" if setting.secret and setting.kind is not REDIS_URL else _short(value)
-    message = f"The setting {setting.name} is {shown} ({source}). Expected {setting.kind.expected}.{default}"
+    detail = f" Wrong is this: {mask(str(error))}." if isinstance(error, PolicyError) else ""
+    message = f"The setting {setting.name} is {shown} ({source}). Expected {setting.kind.expected}.{detail}{default}"
     return ConfigurationError(message)
 
 

@@ -23,6 +23,8 @@ __all__ = [
     "LAST_RUNS",
     "LAST_SYNCS",
     "LEASE",
+    "LIMITED",
+    "MISSING",
     "PENDING",
     "QUEUES",
     "QUEUES_TTL",
@@ -59,6 +61,12 @@ A sorted set: every channel that was used, scored by when, in seconds since the 
 CONNECTIONS: Final = "celery_obs:connections"
 """
 A hash: connection id to JSON of what does not change, ``{"channel_type", "created_at"}``.  Its owner is `facts.Facts.forget` and the sweep.
+"""
+
+MISSING: Final = "celery_obs:connections:missing"
+"""
+A hash: connection id to the time since which it is gone, though something is known of it.  The census and the sweep write it, and remove
+its fields when the connection is back or its grace period is over.
 """
 
 STATUSES: Final = "celery_obs:connections:status"
@@ -115,6 +123,11 @@ A hash: channel to JSON of its breaker as the export task last saw it.  It goes 
 RATE_LIMITS: Final = "celery_obs:rate_limits"
 """
 A hash: JSON ``[channel, connection]`` to JSON ``{"count", "max", "at"}``, as the export task last saw it.  Goes as :data:`BREAKERS`.
+"""
+
+LIMITED: Final = "celery_obs:rate_limits:used"
+"""
+A sorted set: JSON ``[channel, connection]`` of what asked its rate limit of late, scored by when.  The export task removes what did not for an hour.
 """
 
 LEASE: Final = "celery_obs:lease"

@@ -1,0 +1,48 @@
+"""
+The task around breakers and rate limits: write their state to where the exporter reads it, for all channels at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final
+
+from celery_obs.sync import engine as engines
+
+from .spec import TaskSpec
+
+
+__all__ = ["PERIOD", "TASKS", "export_breaker_states"]
+
+
+PERIOD: Final = 15.0
+"""
+Seconds between two exports.
+"""
+
+_EXPORTERS: Final = (("breakers", "Breakers"), ("rate_limits", "RateLimits"))
+
+
+def export_breaker_states(task: Any) -> dict[str, int]:
+    """
+    Write the state of all breakers and rate limits; a second export in the same period writes the same again.
+
+    Returns:
+        How many of each were written.
+    """
+    engine = engines.current()
+    if engine.redis is None:
+        return {}
+    written: dict[str, int] = {}
+    for module, name in _EXPORTERS:
+        place = f"celery_obs.state.{module}"
+        if find_spec(place) is not None:
+            written[module] = getattr(import_module(place), name)(engine.redis).export(engine.clock())
+    return written
+
+
+TASKS: Final = (TaskSpec(name="export_breaker_states", run=export_breaker_states, time_limit=12.0, options={}),)
+"""
+For `tasks.register`.
+"""
