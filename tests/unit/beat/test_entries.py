@@ -80,7 +80,12 @@ def test_entries_can_be_left_out_and_made_rarer() -> None:
 
 @pytest.mark.parametrize(
     ("periods", "message"),
-    [({"chek_drift": 5}, "Did you mean check_drift"), ({"x": 5}, "Expected one of"), ({"check_drift": "often"}, "number of seconds"), ({"check_drift": -1}, "number of seconds")],
+    [
+        ({"chek_drift": 5}, "Did you mean check_drift"),
+        ({"x": 5}, "Expected one of"),
+        ({"check_drift": "often"}, "number of seconds"),
+        ({"check_drift": -1}, "number of seconds"),
+    ],
 )
 def test_wrong_periods_are_refused(periods: dict[str, Any], message: str) -> None:
     """
@@ -117,7 +122,9 @@ def test_what_has_nothing_to_do_is_not_scheduled(tmp_path: Path) -> None:
     assert set() == made(tmp_path, redis_url=REDIS, beat_schedule=False)
     assert every - {"celery_obs.check_drift"} == made(tmp_path, redis_url=REDIS)
     assert every == made(tmp_path, redis_url=REDIS, reconciliation_source=Calendar())
-    assert every - {"celery_obs.take_census"} == made(tmp_path, redis_url=REDIS, reconciliation_source=Calendar(), beat_periods={"take_census": 0})
+    assert every - {"celery_obs.take_census"} == made(
+        tmp_path, redis_url=REDIS, reconciliation_source=Calendar(), beat_periods={"take_census": 0}
+    )
 
 
 def test_a_scheduler_has_our_entries_and_the_users(app: Celery) -> None:

@@ -101,15 +101,13 @@ def test_no_more_than_a_day_of_each_side_is_held() -> None:
     Sides are read as they are needed, in step, and no further than the window: they may be without end.
     """
     read = {"local": 0, "remote": 0}
-    apart = []
 
     def endless(side: str) -> Iterator[tuple[date, int]]:
         for number in itertools.count():
             read[side] += 1
             yield day(number), number
 
-    for _ in merged(endless("local"), endless("remote"), start=START, end=END):
-        apart.append(abs(read["local"] - read["remote"]))
+    apart = [abs(read["local"] - read["remote"]) for _ in merged(endless("local"), endless("remote"), start=START, end=END)]
 
     assert (20, 0) == (len(apart), max(apart))
     assert {"local": 21, "remote": 21} == read
@@ -122,7 +120,7 @@ def test_days_that_do_not_ascend_are_refused(days: list[date]) -> None:
     """
     pairs = [(each, 1) for each in days]
 
-    with pytest.raises(CalendarError, match="The remote side gave 2030-.*ascending order"):
+    with pytest.raises(CalendarError, match=r"The remote side gave 2030-.*ascending order"):
         compare([], pairs, start=START, end=END)
 
 
@@ -131,7 +129,7 @@ def test_what_is_no_day_is_refused(wrong: Any) -> None:
     """
     The error shows what came.
     """
-    with pytest.raises(CalendarError, match="Expected pairs of a datetime.date and what is available"):
+    with pytest.raises(CalendarError, match=r"Expected pairs of a datetime\.date and what is available"):
         compare([wrong], [], start=START, end=END)
 
 
