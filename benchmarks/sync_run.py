@@ -80,7 +80,7 @@ def measure(*, quick: bool) -> Report:
         made = engine.Engine(hub=hub, settings=Settings(metrics_dir=folder))
         engine.connect(lambda: made)
         recorder.open()
-        attempts.started(TaskStarted("bench.sync", "celery", "id", 0, time.time(), wait=None, skewed=False, due_at=None))
+        attempts.started(TaskStarted("bench.sync", "celery", "id", 0, time.time(), wait=None, clock_skewed=False, due_at=None))
         prometheus, empty = _Prometheus(), _Empty()
         taken = in_turns(
             {

@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     from celery_obs import beat, metrics
     from celery_obs.plugin import setup, teardown
     from celery_obs.settings import Settings
+    from celery_obs.sync import tokens
+    from celery_obs.sync.api_calls import api_call
     from celery_obs.sync.conflicts import conflict_detected, conflict_resolved, double_booking, requires_review, reviewed
     from celery_obs.sync.connections import Connection, ConnectionSource, forget_connection, register_connection, set_connection_status
+    from celery_obs.sync.errors import classify
     from celery_obs.sync.reconciliation import Reconciled, ReconciliationSource, reconcile
+    from celery_obs.sync.retries import retry_policy
     from celery_obs.sync.runs import SyncResult, sync_run
+    from celery_obs.sync.webhooks import webhook
+    from celery_obs.worker.sync_task import SyncTask
 
 
 __all__ = [
@@ -30,8 +36,11 @@ __all__ = [
     "ReconciliationSource",
     "Settings",
     "SyncResult",
+    "SyncTask",
     "__version__",
+    "api_call",
     "beat",
+    "classify",
     "conflict_detected",
     "conflict_resolved",
     "double_booking",
@@ -40,15 +49,19 @@ __all__ = [
     "reconcile",
     "register_connection",
     "requires_review",
+    "retry_policy",
     "reviewed",
     "set_connection_status",
     "setup",
     "sync_run",
     "teardown",
+    "tokens",
+    "webhook",
 ]
 
 __version__ = "0.1.0"
 
+_MODULES = {"beat": "celery_obs.beat", "metrics": "celery_obs.metrics", "tokens": "celery_obs.sync.tokens"}
 _LAZY = {
     "Connection": "celery_obs.sync.connections",
     "ConnectionSource": "celery_obs.sync.connections",
@@ -56,6 +69,9 @@ _LAZY = {
     "ReconciliationSource": "celery_obs.sync.reconciliation",
     "Settings": "celery_obs.settings",
     "SyncResult": "celery_obs.sync.runs",
+    "SyncTask": "celery_obs.worker.sync_task",
+    "api_call": "celery_obs.sync.api_calls",
+    "classify": "celery_obs.sync.errors",
     "conflict_detected": "celery_obs.sync.conflicts",
     "conflict_resolved": "celery_obs.sync.conflicts",
     "double_booking": "celery_obs.sync.conflicts",
@@ -63,11 +79,13 @@ _LAZY = {
     "reconcile": "celery_obs.sync.reconciliation",
     "register_connection": "celery_obs.sync.connections",
     "requires_review": "celery_obs.sync.conflicts",
+    "retry_policy": "celery_obs.sync.retries",
     "reviewed": "celery_obs.sync.conflicts",
     "set_connection_status": "celery_obs.sync.connections",
     "setup": "celery_obs.plugin",
     "sync_run": "celery_obs.sync.runs",
     "teardown": "celery_obs.plugin",
+    "webhook": "celery_obs.sync.webhooks",
 }
 
 
@@ -75,8 +93,8 @@ def __getattr__(name: str) -> Any:
     """
     Import what is asked for when it is asked for, so that ``import celery_obs`` costs and does nothing.
     """
-    if name in {"beat", "metrics"}:
-        return import_module(f"celery_obs.{name}")
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     message = f"module 'celery_obs' has no attribute {name!r}"

@@ -28,13 +28,14 @@ from celery_obs.beat import entries, routes, tasks
 from celery_obs.clock import wall
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.hub import ErrorLog, Hub
+from celery_obs.logs.sync_observer import SyncLogObserver
 from celery_obs.metrics import declared
 from celery_obs.metrics.attempts import AttemptMeter
 from celery_obs.metrics.format import Header, folder_name
 from celery_obs.metrics.observer import MetricsObserver
 from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
-from celery_obs.metrics.sync_observer import SyncObserver
+from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.settings import Settings, load, prepare_metrics_dir
 from celery_obs.sync import engine as sync_engine
 from celery_obs.vocabulary.spec import Metric
@@ -46,6 +47,7 @@ from celery_obs.worker.bootstep import ObservabilityStep
 from celery_obs.worker.heartbeat import Heartbeat
 from celery_obs.worker.processes import exit_word, restart_reason
 from celery_obs.worker.state import WorkerState, attempts_at_once
+from celery_obs.worker.sync_task import SyncTask
 from celery_obs.worker.translate import Binding, QueueNames
 
 
@@ -197,6 +199,8 @@ class Plugin:
             self.receivers.ignore(settings.ignore_tasks)
             if settings.metrics:
                 self._connect_metrics(settings)
+            if settings.logs:
+                self._connect(SyncLogObserver())
             self._engine = sync_engine.Engine(hub=self.hub, settings=settings)
             self.settings = settings
         for each in self.apps:
@@ -279,10 +283,13 @@ class Plugin:
         self.attempts.on_lost_sync = self.hub.emit
         self.recorder.on_claim.append(self._count_restart)  # After the attempts: settling them may tell why.
         for observer in (MetricsObserver(self.recorder, attempts=self.attempts), SyncObserver(self.recorder, attempts=self.attempts)):
-            for event_type, hear in observer.subscriptions():
-                self.hub.subscribe(event_type, hear)
+            self._connect(observer)
         self.errors.count = self.recorder.count_error
         declared.connect(self.recorder)
+
+    def _connect(self, observer: MetricsObserver | SyncObserver | SyncLogObserver) -> None:
+        for event_type, hear in observer.subscriptions():
+            self.hub.subscribe(event_type, hear)
 
     def _activate_quietly(self) -> None:
         """
@@ -363,6 +370,7 @@ class Plugin:
         self.attempts.prepare(pairs)
         self.recorder.declare([(RECEIVED, pair) for pair in pairs])
         self.recorder.declare([(CLOCK_SKEW, (queue,)) for queue in sorted({queue for _, queue in pairs})])
+        self.recorder.declare(list(_known_syncs(worker.app, self.settings)))
         self.attempts.sweep()
         atexit.register(self._take_leave, os.getpid())
 
@@ -588,6 +596,19 @@ def _known_pairs(app: Any) -> Iterator[tuple[str, str]]:
         queue_name = getattr(queue, "name", queue) or app.conf.task_default_queue
         if queue_name in consumed:
             yield name, str(queue_name)
+
+
+def _known_syncs(app: Any, settings: Settings | None) -> Iterator[tuple[Metric, tuple[str, ...]]]:
+    """
+    Go through the series of the sync engine that are known at the start, so that they exist at 0.
+    """
+    channels = dict.fromkeys(getattr(settings, "channels", None) or ())
+    for task in list(app.tasks.values()):
+        if isinstance(task, SyncTask) and task.channel_type:
+            channels[task.channel_type] = None
+            yield from of_sync(task.channel_type, task.sync_name, task.direction)
+    for channel in channels:
+        yield from of_channel(channel)
 
 
 def _pool_index() -> int | None:

@@ -6,7 +6,9 @@ The later source wins.  Whatever is wrong is a `ConfigurationError` for the pers
 
 from __future__ import annotations
 
+import base64
 import difflib
+import json
 import math
 import os
 import re
@@ -17,12 +19,25 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from .exceptions import ConfigurationError
+from .vocabulary.policies import ChannelPolicy, PolicyError, policies
 
 
-__all__ = ["SETTINGS", "Setting", "Settings", "default_metrics_dir", "load", "mask", "prepare_metrics_dir", "reference"]
+__all__ = [
+    "SETTINGS",
+    "OAuthClient",
+    "Secret",
+    "Setting",
+    "Settings",
+    "default_metrics_dir",
+    "load",
+    "mask",
+    "prepare_metrics_dir",
+    "reference",
+]
 
 
 class Kind(NamedTuple):
@@ -65,7 +80,19 @@ class Setting(NamedTuple):
 
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"0", "false", "no", "off"})
-_REDIS_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "sentinel", "redis+socket")
+_REDIS_SCHEMES = (
+    "redis",
+    "rediss",
+    "valkey",
+    "valkeys",
+    "unix",
+    "sentinel",
+    "redis+socket",
+    "redis+cluster",
+    "rediss+cluster",
+    "valkey+cluster",
+    "valkeys+cluster",
+)
 
 
 def _switch(value: Any) -> bool:
@@ -139,10 +166,143 @@ def _edges(value: Any) -> tuple[float, ...]:
     raise ValueError
 
 
+class Secret(str):
+    """
+    A text that shows only when somebody prints it on purpose: never in a ``repr``, and so in no traceback with its locals.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """
+        Show that there is one.
+        """
+        return "'***'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OAuthClient:
+    """
+    How a channel's tokens are refreshed.
+
+    Attributes:
+        token_url: The channel's token endpoint.
+
+        client_id, client_secret: Who we are to the channel.
+
+        token_endpoint_auth_method: Where we say that: ``client_secret_basic``, ``client_secret_post`` or ``none``.
+
+        scope: What we ask for; empty for what was granted.
+
+        timeout: Seconds that one refresh may take.
+
+        lifetime: Seconds that a token is good for where the channel does not say; None where nobody knows.
+    """
+
+    token_url: str
+    client_id: str
+    client_secret: Secret = Secret()
+    token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105 -- the name of a method.
+    scope: str = ""
+    timeout: float = 10.0
+    lifetime: float | None = None
+
+    def __post_init__(self) -> None:
+        """
+        See to it that the secret is one.
+        """
+        object.__setattr__(self, "client_secret", Secret(self.client_secret))  # It is frozen.
+
+
+AUTH_METHODS: Final = ("client_secret_basic", "client_secret_post", "none")
+_LONGEST_TIMEOUT: Final = 60.0
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+
+
+def _token_keys(value: Any) -> tuple[Secret, ...]:
+    """
+    Check that each is a key of Fernet's: 32 bytes in URL-safe base64.
+    """
+    if not isinstance(value, (str, list, tuple)):
+        raise ValueError  # noqa: TRY004 -- one kind of error for the caller, who words it.
+    value = _parse_list(value) if isinstance(value, str) else value
+    keys = tuple(Secret(_text(item).strip()) for item in value)
+    for key in keys:
+        if len(base64.b64decode(key, altchars=b"-_", validate=True)) != 32:  # noqa: PLR2004 -- what a key of Fernet's is.
+            raise ValueError
+    return keys
+
+
+def _oauth_clients(value: Any) -> Mapping[str, OAuthClient] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ValueError  # noqa: TRY004 -- one kind of error for the caller, who words it.
+    return MappingProxyType({_text(channel): _oauth_client(channel, given) for channel, given in value.items()})
+
+
+def _oauth_client(channel: str, given: Any) -> OAuthClient:
+    known = {each.name for each in fields(OAuthClient)}
+    if isinstance(given, OAuthClient):
+        given = {name: getattr(given, name) for name in known}
+    if not isinstance(given, Mapping) or not given.keys() <= known:
+        wrong = ", ".join(sorted(repr(key) for key in given.keys() - known)) if isinstance(given, Mapping) else type(given).__name__
+        raise _wrong_client(channel, f"has {wrong:.200}", f"a dict with some of {', '.join(sorted(known))}")
+    for name in ("token_url", "client_id"):
+        if not isinstance(given.get(name), str) or not given[name].strip():
+            raise _wrong_client(channel, f"has no {name}", "token_url and client_id, which every client has")
+    _token_url(channel, given["token_url"])
+    for name in ("client_secret", "scope"):
+        if not isinstance(given.get(name, ""), str):
+            raise _wrong_client(channel, f"has a {name} of type {type(given[name]).__name__}", "a text")
+    method = given.get("token_endpoint_auth_method", "client_secret_basic" if given.get("client_secret") else "none")
+    if method not in AUTH_METHODS:
+        raise _wrong_client(channel, f"has the token_endpoint_auth_method {method!r:.100}", f"one of {', '.join(AUTH_METHODS)}")
+    return OAuthClient(
+        token_url=given["token_url"],
+        client_id=given["client_id"],
+        client_secret=Secret(given.get("client_secret", "")),
+        token_endpoint_auth_method=method,
+        scope=given.get("scope", ""),
+        timeout=_client_seconds(channel, "timeout", given.get("timeout", 10.0), most=_LONGEST_TIMEOUT),
+        lifetime=None if given.get("lifetime") is None else _client_seconds(channel, "lifetime", given["lifetime"], most=math.inf),
+    )
+
+
+def _client_seconds(channel: str, name: str, value: Any, *, most: float) -> float:
+    try:
+        seconds = _seconds(value)
+    except ValueError:
+        seconds = math.inf
+    if seconds > most or not math.isfinite(seconds):
+        limit = f", at most {most:g}" if math.isfinite(most) else ""
+        raise _wrong_client(channel, f"has the {name} {value!r:.100}", f"a number of seconds above 0{limit}")
+    return seconds
+
+
+def _token_url(channel: str, url: str) -> None:
+    """
+    Refuse what would send our secrets over the network in clear.
+    """
+    expected = "https://…, without a user, a password or a fragment in it; http:// only to this machine itself"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise _wrong_client(channel, "has a malformed token_url", expected) from None
+    secure = parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)
+    if not secure or not host or "@" in parts.netloc or parts.fragment or not url.isprintable() or " " in url:
+        raise _wrong_client(channel, f"has a token_url that begins with {parts.scheme!r:.20} and cannot be used", expected)
+
+
+def _wrong_client(channel: Any, problem: str, expected: str) -> ConfigurationError:
+    return ConfigurationError(f"The setting oauth_clients is wrong: the client of {channel!r:.100} {problem}. Expected {expected}.")
+
+
 def _place(*methods: str) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if isinstance(value, str):
-            if re.fullmatch(r"[\w.]+:[\w.]+", value):
+            if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", value):
                 return value
         elif not isinstance(value, type) and all(callable(getattr(value, method, None)) for method in methods):
             return value
@@ -170,6 +330,13 @@ def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else check(value)
 
 
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError from None
+
+
 def _parse_list(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
@@ -189,7 +356,8 @@ SECONDS = Kind("a number of seconds above 0", _seconds, float)
 TEXT = Kind("a text that is not empty", _text)
 OPTIONAL_TEXT = Kind("a text that is not empty, or None", _optional(_text))
 DIRECTORY = Kind("the path of a directory", _directory)
-REDIS_URL = Kind("a URL such as redis://localhost:6379/0 (also rediss, valkey, unix, sentinel), or None", _redis_url)
+REDIS_URL = Kind("a URL such as redis://localhost:6379/0 (also rediss, valkey, unix, sentinel, redis+cluster), or None", _redis_url)
+POLICIES = Kind("a dict of channels, each with circuit_breaker and rate_limits; in the environment as JSON", policies, _parse_json)
 PATTERNS = Kind("a list of task name patterns; in the environment with commas between them", _texts, _parse_list)
 BUCKETS = Kind("ascending numbers, each once; in the environment with commas between them; or None", _optional(_edges), _parse_numbers)
 CONNECTION_SOURCE = Kind(
@@ -205,13 +373,32 @@ PERIODS = Kind(
     _parse_periods,
 )
 
+TOKEN_SOURCE = Kind(
+    "a place such as 'proj.tokens:SOURCE', or an object with the methods get and put; or None", _optional(_place("get", "put"))
+)
+TOKEN_KEYS = Kind(
+    "a list of keys that cryptography.fernet.Fernet.generate_key() made; in the environment with commas between them",
+    _token_keys,
+    _parse_list,
+)
+OAUTH_CLIENTS = Kind(
+    "a dict from channel to a dict with token_url and client_id, and maybe client_secret, token_endpoint_auth_method, scope, timeout, lifetime; "
+    "in the environment as JSON",
+    _oauth_clients,
+    _parse_json,
+)
+
 
 # --- the settings -----------------------------------------------------------------------------------------------------------------
 
 
 def _setting(kind: Kind, help: str, *, default: Any = MISSING, secret: bool = False) -> Any:  # noqa: A002 -- the word for it.
     # Any: the dataclass field's own annotation says the type.
-    return field(default=default, metadata={"kind": kind, "help": help, "secret": secret})
+    metadata = {"kind": kind, "help": help, "secret": secret}
+    # A dataclass takes no dict as a default, lest its instances share it.
+    return (
+        field(default_factory=default.copy, metadata=metadata) if isinstance(default, dict) else field(default=default, metadata=metadata)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -265,7 +452,33 @@ class Settings:
         BUCKETS, "Bucket edges of the time from being due to being done, in seconds, instead of ours.", default=None
     )
     node_name: str | None = _setting(OPTIONAL_TEXT, "Name of this node in metrics and file names, instead of Celery's.", default=None)
+    pause_retry_delay: float = _setting(
+        SECONDS, "Seconds after which a task of a paused channel comes again, give or take a fifth.", default=30.0
+    )
     announce_queues: bool = _setting(SWITCH, "Tell sidecars through Redis which queues this worker consumes.", default=True)
+    token_source: Any = _setting(
+        TOKEN_SOURCE, "Where the tokens of connections are kept. By default in Redis, encrypted with token_keys.", default=None
+    )
+    token_keys: tuple[str, ...] = _setting(
+        TOKEN_KEYS,
+        "Keys that the tokens in Redis are encrypted with. The first encrypts, all decrypt, so that keys can be changed.",
+        default=(),
+        secret=True,
+    )
+    oauth_clients: Mapping[str, OAuthClient] | None = _setting(
+        OAUTH_CLIENTS, "How the tokens of each channel are refreshed.", default=None, secret=True
+    )
+    token_refresh_ahead: float = _setting(
+        SECONDS,
+        "Seconds before its expiry at which a token is refreshed; for a token that is good for less than three times that, a third of its life.",
+        default=900.0,
+    )
+    channels: Mapping[str, ChannelPolicy] = _setting(
+        POLICIES,
+        "How each channel is treated, by its name, or * for all others: circuit_breaker is a preset (default, fhir, fitbit, withings), "
+        "off, or a dict of thresholds and timeouts; rate_limits is '100/60s', or a list with the hours of each.",
+        default={},
+    )
     connection_source: Any = _setting(
         CONNECTION_SOURCE,
         "What knows all connections. By default those count that celery_obs.register_connection() was told.",
@@ -291,7 +504,7 @@ SETTINGS: tuple[Setting, ...] = tuple(
     Setting(
         each.name,
         each.metadata["kind"],
-        None if each.default is MISSING else each.default,
+        each.default if each.default is not MISSING else each.default_factory() if each.default_factory is not MISSING else None,
         each.metadata["help"],
         each.metadata["secret"],
     )
@@ -424,26 +637,28 @@ def _unknown(what: str, key: Any, value: Any, candidates: Mapping[str, Setting])
 def _checked(setting: Setting, value: Any, source: str) -> Any:
     try:
         return setting.kind.check(value)
-    except (ValueError, TypeError, OverflowError):
-        raise _wrong(setting, value, source) from None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _wrong(setting, value, source, error) from None
 
 
 def _parsed(setting: Setting, text: str, source: str) -> Any:
     try:
         return setting.kind.check(setting.kind.parse(text.strip()))
-    except (ValueError, TypeError, OverflowError):
-        raise _wrong(setting, text, source) from None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _wrong(setting, text, source, error) from None
 
 
-def _wrong(setting: Setting, value: Any, source: str) -> ConfigurationError:
+def _wrong(setting: Setting, value: Any, source: str, error: Exception) -> ConfigurationError:
     default = "" if setting.default is None else f" The default is {setting.default!r}."
-    message = f"The setting {setting.name} is {_safe(setting.name, value)} ({source}). Expected {setting.kind.expected}.{default}"
+    shown = "***" if setting.secret and setting.kind is not REDIS_URL else _short(value)
+    detail = f" Wrong is this: {mask(str(error))}." if isinstance(error, PolicyError) else ""
+    message = f"The setting {setting.name} is {shown} ({source}). Expected {setting.kind.expected}.{detail}{default}"
     return ConfigurationError(message)
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------------------
 
-_SECRET_NAME = re.compile(r"password|passwd|secret|token|dsn|credential|headers|api_?key", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"password|passwd|secret|token|dsn|credential|headers|api_?key|oauth", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(\w://[^:/@\s]*):\S*@")
 _QUERY_PASSWORD = re.compile(r"([?&;](?:password|passwd|secret|token)=)[^&;\s'\"]*", re.IGNORECASE)
 _LONGEST_SHOWN = 200
@@ -461,12 +676,18 @@ def mask(text: str) -> str:
 def _safe(name: str, value: Any) -> str:
     if _SECRET_NAME.search(name):
         return "***"
+    return _short(value)
+
+
+def _short(value: Any) -> str:
     shown = mask(repr(value))
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
 
 
 def _shown(setting: Setting, value: Any) -> str:
-    return mask(repr(value)) if setting.secret else repr(value)
+    if not setting.secret or not value:
+        return repr(value)
+    return mask(repr(value)) if setting.kind is REDIS_URL else "***"
 
 
 # --- the metrics directory --------------------------------------------------------------------------------------------------------
@@ -566,5 +787,5 @@ def _section(setting: Setting) -> str:
         f"- environment: `{setting.variable}`",
     ]
     if setting.secret:
-        lines.append("- secret: its password is masked wherever it is shown")
+        lines.append(f"- secret: {'its password is masked wherever it is shown' if setting.kind is REDIS_URL else 'it is never shown'}")
     return "\n".join(lines) + "\n"

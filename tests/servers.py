@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-__all__ = ["RabbitMQServer", "RedisServer", "free_port", "kombu_connection", "missing", "wait_until"]
+__all__ = ["RabbitMQServer", "RedisCluster", "RedisSentinel", "RedisServer", "free_port", "kombu_connection", "missing", "wait_until"]
 
 
 def free_port() -> int:
@@ -260,6 +260,194 @@ class RedisServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class RedisSentinel:
+    """
+    A master, its replica, and three sentinels that watch them.
+
+    Attributes:
+        name: What the sentinels call the master.
+    """
+
+    name = "obs"
+
+    def __init__(self) -> None:
+        self._first = RedisServer()
+        self._second = RedisServer(options={"replicaof": f"127.0.0.1 {self._first.port}", "repl-diskless-sync-delay": "0"})
+        self._directory = Path(tempfile.mkdtemp(prefix="obs-sentinel-"))
+        self._sentinels = [free_port() for _ in range(3)]
+        self._processes: list[_Process] = []
+
+    @property
+    def url(self) -> str:
+        """
+        How kombu spells it.
+        """
+        return ";".join(f"sentinel://127.0.0.1:{port}/0" for port in self._sentinels) + f"?master_name={self.name}"
+
+    @property
+    def master(self) -> RedisServer:
+        """
+        The server that the sentinels name.
+        """
+        return next(server for server in (self._first, self._second) if server.port == self._master_port(self._sentinels[0]))
+
+    def start(self) -> None:
+        """
+        Start, and return once all sentinels know each other and the replica follows.
+        """
+        program = shutil.which("redis-server")
+        if program is None:
+            missing("redis-server")
+            return
+        try:
+            self._first.start()
+            self._second.start()
+            for port in self._sentinels:
+                settings = self._directory / f"{port}.conf"  # They write into it.
+                settings.write_text(
+                    f"port {port}\nbind 127.0.0.1\ndir {self._directory}\n"
+                    f"sentinel monitor {self.name} 127.0.0.1 {self._first.port} 2\n"
+                    f"sentinel down-after-milliseconds {self.name} 500\n"
+                    f"sentinel failover-timeout {self.name} 2000\n"
+                )
+                self._processes.append(_Process([program, str(settings), "--sentinel"], log=self._directory / f"{port}.log"))
+            wait_until(self._is_ready, within=30, what="the sentinels to know each other")
+        except BaseException:
+            for process in self._processes:
+                print(process.tail())  # noqa: T201 -- pytest shows it beside the failure.
+            self.stop()
+            raise
+
+    def fail_over(self) -> None:
+        """
+        Kill the master, and return once every sentinel names the other one, which takes writes by then.
+        """
+        old = self.master
+        other = self._second if old is self._first else self._first
+        old.kill()
+        wait_until(
+            lambda: all(self._master_port(port) == other.port for port in self._sentinels) and _role(other.port) == "master",
+            within=30,
+            what="the sentinels to have elected the replica",
+        )
+
+    def stop(self) -> None:
+        """
+        Stop all processes; what is not running stays so.
+        """
+        for process in self._processes:
+            process.stop()
+        self._second.stop()
+        self._first.stop()
+
+    def _is_ready(self) -> bool:
+        return _role(self._second.port) == "slave" and all(self._knows_everybody(port) for port in self._sentinels)
+
+    def _knows_everybody(self, port: int) -> bool:
+        import redis
+
+        try:
+            with redis.Redis(port=port, socket_timeout=2) as client:
+                known = client.sentinel_master(self.name)
+                replicas = client.sentinel_slaves(self.name)
+        except redis.exceptions.RedisError:
+            return False
+        return known["num-other-sentinels"] == len(self._sentinels) - 1 and [each["master-link-status"] for each in replicas] == ["ok"]
+
+    def _master_port(self, port: int) -> int:
+        import redis
+
+        with redis.Redis(port=port, socket_timeout=2) as client:
+            return int(client.sentinel_get_master_addr_by_name(self.name)[1])
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        for server in (self._first, self._second):
+            shutil.rmtree(server._directory, ignore_errors=True)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class RedisCluster:
+    """
+    A Redis Cluster of three masters.
+    """
+
+    def __init__(self) -> None:
+        self.nodes = [
+            RedisServer(
+                options={
+                    "cluster-enabled": "yes",
+                    "cluster-config-file": "nodes.conf",
+                    "cluster-port": str(free_port()),
+                    "cluster-node-timeout": "2000",
+                    "cluster-require-full-coverage": "no",
+                }
+            )
+            for _ in range(3)
+        ]
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def start(self) -> None:
+        """
+        Start, share the slots out, and return once every node says that the cluster is well.
+        """
+        import redis
+
+        try:
+            for node in self.nodes:
+                node.start()
+            share = 16384 // len(self.nodes) + 1
+            first = self.nodes[0]
+            for number, node in enumerate(self.nodes):
+                with redis.Redis(port=node.port, socket_timeout=2) as client:
+                    client.execute_command("CLUSTER", "ADDSLOTSRANGE", number * share, min(16383, (number + 1) * share - 1))
+                    client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+                    if node is not first:
+                        client.execute_command("CLUSTER", "MEET", "127.0.0.1", first.port, first._options["cluster-port"])
+            wait_until(lambda: all(map(self._is_well, self.nodes)), within=30, what="the nodes to know each other")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """
+        Stop all nodes; one that is not running stays so.
+        """
+        for node in self.nodes:
+            node.stop()
+
+    def _is_well(self, node: RedisServer) -> bool:
+        import redis
+
+        with redis.Redis(port=node.port, socket_timeout=2) as client:
+            info: bytes = client.execute_command("CLUSTER", "INFO")
+        return all(line in info for line in (b"cluster_state:ok\r", b"cluster_slots_ok:16384\r", b"cluster_known_nodes:3\r"))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        for node in self.nodes:
+            shutil.rmtree(node._directory, ignore_errors=True)
+
+
+def _role(port: int) -> str:
+    import redis
+
+    with redis.Redis(port=port, socket_timeout=2) as client:
+        found: Any = client.info("replication")
+    return str(found["role"])
 
 
 class RabbitMQServer:

@@ -49,6 +49,13 @@ __all__ = ["exporter"]
     help="prometheus_client files to serve, too.",
 )
 @click.option(
+    "--lease-period",
+    type=click.FloatRange(0.3, 3600),
+    default=10.0,
+    envvar="CELERY_OBS_LEASE_PERIOD",
+    help="Seconds; the same on all exporters of a Redis.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
@@ -65,6 +72,7 @@ def exporter(
     web_config: Path | None,
     scope: Literal["worker", "cluster", "all"],
     multiproc_dir: Path | None,
+    lease_period: float,
     log_level: str,
     log_format: Literal["text", "json"],
 ) -> None:
@@ -84,6 +92,7 @@ def exporter(
             web_config=web_config,
             scope=scope,
             multiproc_dir=multiproc_dir,
+            lease_period=lease_period,
         )
     except CeleryObsError as error:
         click.echo(f"Error: {error}", err=True)

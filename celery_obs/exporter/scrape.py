@@ -19,7 +19,7 @@ from celery_obs.vocabulary import ourselves
 from .exposition import EMPTY, Page, family, merge, render
 
 
-__all__ = ["Collector", "InternalErrors", "Lane", "Outcome", "Runner", "Said"]
+__all__ = ["Collector", "Gate", "InternalErrors", "Lane", "Outcome", "Runner", "Said"]
 
 
 DEADLINE: Final = 0.5
@@ -50,6 +50,7 @@ class Collector(Protocol):
         name: A fixed word, the ``collector`` label of the metrics about it.
 
     A collector with a true attribute ``inline`` uses no network; the scrape is a little more patient with it.
+    One with a true attribute ``shared`` shows what all exporters would show; where there is a gate, it is run while that is open only.
     """
 
     @property
@@ -58,6 +59,17 @@ class Collector(Protocol):
     def collect(self) -> Page:
         """
         Return what is to be shown now.  Blocks; is never called twice at once; may raise anything.
+        """
+
+
+class Gate(Protocol):
+    """
+    Lets one exporter at a time show what is shared.
+    """
+
+    def term(self) -> int | None:
+        """
+        Return the number of the time for which it is open, another one each time; None while it is closed.  Never blocks.
         """
 
 
@@ -212,6 +224,8 @@ class Runner:
         deadline: Seconds to wait for a collector, for one that is not inline.
 
         stale_after: Seconds for which the last good page stands in.
+
+        gate: Tells whether this exporter shows what is shared; without one it does.
     """
 
     def __init__(
@@ -222,15 +236,20 @@ class Runner:
         deadline: float = DEADLINE,
         inline_deadline: float = INLINE_DEADLINE,
         stale_after: float = STALE_AFTER,
+        gate: Gate | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self._errors = errors
+        self._gate = gate
+        self._term: tuple[int | None, float] = (None, 0.0)
+        self._term_lock = threading.Lock()
         self._stale_after = stale_after
         self._clock = clock
         self._said = Said(clock=clock)
         self._lanes: dict[str, Lane[Page]] = {}
         self._deadlines: dict[str, float] = {}
         self._inline: set[str] = set()
+        self._shared: set[str] = set()
         for collector in collectors:
             name = collector.name
             self._lanes[name] = Lane(name, collector.collect, on_error=self._reporter(name), clock=clock)
@@ -238,23 +257,34 @@ class Runner:
             self._deadlines[name] = inline_deadline if inline else deadline
             if inline:
                 self._inline.add(name)
+            if getattr(collector, "shared", False):
+                self._shared.add(name)
 
     def outcomes(self) -> Mapping[str, Outcome[Page]]:
         """
-        Run all collectors and tell how each fared.  Blocks up to the longest deadline.
+        Run all collectors whose turn it is and tell how each fared.  Blocks up to the longest deadline.
         """
+        return self._run(self._begin_term())
+
+    def _run(self, term: int | None) -> Mapping[str, Outcome[Page]]:
         asked_at = self._clock()
-        tickets = {name: lane.ask() for name, lane in self._lanes.items()}
+        closed = self._shared if self._gate is not None and term is None else set()
+        tickets = {name: lane.ask() for name, lane in self._lanes.items() if name not in closed}
         return {name: self._lanes[name].wait(ticket, until=asked_at + self._deadlines[name]) for name, ticket in tickets.items()}
 
     def scrape(self, *, openmetrics: bool) -> str:
         """
         Return the whole body of ``/metrics``.  Blocks up to the longest deadline; never raises because of a collector.
         """
-        outcomes = self.outcomes()
+        term = self._begin_term()
+        outcomes = self._run(term)
+        # Asked again as late as can be: a process that was stopped on its way here may have lost its turn.
+        open_all_along = self._gate is None or (term is not None and self._gate.term() == term)
+        if not open_all_along:
+            outcomes = {name: outcome for name, outcome in outcomes.items() if name not in self._shared}
         now = self._clock()
-        pages = [self._page(outcome, now) for outcome in outcomes.values()]
-        pages.append(self._about(outcomes, now))
+        pages = [self._page(name, outcome, now) for name, outcome in outcomes.items()]
+        pages.append(self._about(outcomes, now, leads=open_all_along))
         merged = merge(page.openmetrics if openmetrics else page.text for page in pages)
         if merged.dropped:
             self._errors.count("duplicate_family", merged.dropped)
@@ -268,18 +298,33 @@ class Runner:
         """
         return all(outcomes[name].succeeded_at is not None for name in self._inline)
 
-    def _page(self, outcome: Outcome[Page], now: float) -> Page:
+    def _begin_term(self) -> int | None:
+        """
+        Return the gate's term, and remember when it began for us: what we collected in an earlier one is older than what others showed since.
+        """
+        if self._gate is None:
+            return None
+        with self._term_lock:
+            term = self._gate.term()
+            if term != self._term[0]:
+                self._term = (term, self._clock())
+        return term
+
+    def _page(self, name: str, outcome: Outcome[Page], now: float) -> Page:
         if outcome.value is None or outcome.succeeded_at is None:
+            return EMPTY
+        if name in self._shared and outcome.succeeded_at < self._term[1]:
             return EMPTY
         return outcome.value if now - outcome.succeeded_at < self._stale_after else EMPTY
 
-    def _about(self, outcomes: Mapping[str, Outcome[Page]], now: float) -> Page:
+    def _about(self, outcomes: Mapping[str, Outcome[Page]], now: float, *, leads: bool) -> Page:
         ages = ((name, outcome.succeeded_at) for name, outcome in outcomes.items())
         return render(
             [
                 family(ourselves.COLLECTOR_SUCCESS, (((name,), float(outcome.ok)) for name, outcome in outcomes.items())),
                 family(ourselves.COLLECTOR_DURATION, (((name,), outcome.duration) for name, outcome in outcomes.items())),
                 family(ourselves.COLLECTOR_AGE, (((name,), max(0.0, now - since)) for name, since in ages if since is not None)),
+                family(ourselves.LEADER, [] if self._gate is None else [((), float(leads))]),
             ]
         )
 

@@ -24,15 +24,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.settings import default_metrics_dir
+from celery_obs.state.lease import PERIOD, Lease
 
 from .app import Check, create_app, directory_check
 from .discovery import Discovery
 from .probes import is_redis, mask, probe_for
-from .scrape import Collector, InternalErrors, Runner
+from .scrape import Collector, InternalErrors, Runner, Said
 from .web_config import WebConfigFile
 
 
-__all__ = ["Options", "Scope", "build_checks", "build_collectors", "listen", "parse_address", "run"]
+__all__ = ["Options", "Scope", "build_checks", "build_collectors", "build_lease", "listen", "parse_address", "run"]
 
 
 Scope = Literal["worker", "cluster", "all"]
@@ -73,6 +74,10 @@ class Options:
         web_config: The file with TLS, users and headers.
 
         multiproc_dir: A multiprocess directory of prometheus_client's to serve as well.
+
+        lease_period: Seconds for which one exporter is the one that serves what the cluster shares; the same for all.
+
+        operations_token: What callers of the operations have to know; empty where there are none.
     """
 
     metrics_dir: Path | None = None
@@ -83,6 +88,8 @@ class Options:
     web_config: Path | None = None
     scope: Scope = "all"
     multiproc_dir: Path | None = None
+    lease_period: float = PERIOD
+    operations_token: str = ""
 
     def __repr__(self) -> str:
         """
@@ -106,6 +113,10 @@ class Options:
     def serves_cluster(self) -> bool:
         return self.scope in {"cluster", "all"}
 
+    @property
+    def shares_state(self) -> bool:
+        return self.serves_cluster and bool(self.state_url)
+
 
 def build_collectors(options: Options, errors: InternalErrors) -> list[Collector]:
     """
@@ -117,11 +128,12 @@ def build_collectors(options: Options, errors: InternalErrors) -> list[Collector
     from .collectors.ourselves import OurselvesCollector
 
     collectors: list[Collector] = []
+    folded = InternalErrors()
     if options.serves_workers:
         from .collectors.workers import WorkersCollector
 
         collectors.append(WorkersCollector(options.directory, errors=errors))
-    collectors.append(OurselvesCollector(errors))
+    collectors.append(OurselvesCollector(errors, folded=folded))
     if options.serves_workers and options.multiproc_dir is not None:
         from .collectors.stock import StockCollector
 
@@ -131,7 +143,29 @@ def build_collectors(options: Options, errors: InternalErrors) -> list[Collector
 
         names = Discovery(options.queues, client=_redis(options.state_url) if options.state_url else None)
         collectors.append(QueuesCollector(probe_for(options.broker_url, announced=names.announced), names, errors=errors))
+    if options.shares_state:
+        from celery_obs.state.overview import OverviewReader
+
+        from .collectors.cluster import ClusterCollector
+
+        collectors.append(ClusterCollector(OverviewReader(_redis(options.state_url)).read, folded=folded))
     return collectors
+
+
+def build_lease(options: Options, errors: InternalErrors) -> Lease | None:
+    """
+    Make our side of the lease; None without a Redis, where every exporter serves the queues that it knows.
+    """
+    if not options.shares_state:
+        return None
+    said = Said()
+
+    def report(error: Exception) -> None:
+        errors.count("lease")
+        if said.is_news(type(error).__name__):
+            log.warning("The lease in Redis cannot be had or kept, so nobody serves the cluster's state by it: %s", error)
+
+    return Lease(_redis(options.state_url), period=options.lease_period, on_error=report)
 
 
 def build_checks(options: Options) -> tuple[Check, ...]:
@@ -141,7 +175,7 @@ def build_checks(options: Options) -> tuple[Check, ...]:
     checks: list[Check] = []
     if options.serves_workers:
         checks.append(directory_check(options.directory))
-    if options.serves_cluster and options.state_url:
+    if options.shares_state:
         client = _redis(options.state_url)
         checks.append(Check("redis", lambda: client.ping() and None))
     return tuple(checks)
@@ -220,12 +254,16 @@ def run(options: Options) -> None:
     """
     errors = InternalErrors()
     web = WebConfigFile(options.web_config, errors=errors) if options.web_config is not None else None
-    runner = Runner(build_collectors(options, errors), errors)
+    lease = build_lease(options, errors)
+    runner = Runner(build_collectors(options, errors), errors, gate=lease)
     app = create_app(runner, build_checks(options), web=web.current if web is not None else None)
     raise_file_limit()
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(listen(address)) for address in options.addresses]
         server = _server(app, web)
+        if lease is not None:
+            lease.start()
+            stack.callback(lease.stop)
         with _stopped_by_signals(server):
             log.info(
                 "Serving on %s; scope %s, metric files in %s, broker %s.",

@@ -30,6 +30,7 @@ from celery_obs.vocabulary.tasks import (
     FAILURES,
     FINAL_STATES,
     FINISHED,
+    HELD_BACK,
     LATENCY,
     QUEUE_WAIT,
     RETRIES,
@@ -286,7 +287,7 @@ class AttemptMeter:
         if latency is not None:
             words[cell.latency + bisect_left(self._latency_edges, latency)] += 1
             words[cell.latency_sum] += floor(latency * 1e6)
-        if is_final:
+        if is_final and exception != HELD_BACK:
             retries = started[3]
             words[cell.attempts + (bisect_left(_ATTEMPTS_EDGES, retries + 1) if retries else 0)] += 1
             words[cell.attempts_sum] += retries + 1
@@ -521,7 +522,7 @@ class AttemptMeter:
         """
         if event.state == "retry":
             self._recorder.count(RETRIES, (*cell.pair, event.exception))
-        elif event.exception:
+        elif event.exception and event.state != "ignored":
             self._recorder.count(FAILURES, (*cell.pair, event.exception, "true" if event.exhausted else "false"))
         elif event.entry and event.state == "success":
             now = time.time()

@@ -79,6 +79,8 @@ def connect(url: str, transport_options: Mapping[str, Any] | None = None) -> Red
     try:
         if scheme == "sentinel":
             return _connect_sentinel(url, options, common)
+        if scheme.endswith("+cluster"):
+            return _connect_cluster(url, common)
         if scheme == "unix" or scheme.endswith("+socket"):
             place = urlsplit("unix://" + url.partition("://")[2])
             query = dict(parse_qsl(place.query))
@@ -129,6 +131,66 @@ def _connect_sentinel(url: str, options: Mapping[str, Any], common: Mapping[str,
     )
     client: Redis = sentinels.master_for(master)
     return client
+
+
+def _connect_cluster(url: str, common: Mapping[str, Any]) -> Redis:
+    scheme, _, rest = url.partition("://")
+    whole, _, query = rest.partition("?")
+    netloc, _, path = whole.partition("/")
+    if path.strip("/") not in {"", "0"}:
+        message = f"The Redis URL {mask(url)!r} names the database {path!r}, and a Redis Cluster has none but 0. Expected no database."
+        raise ConfigurationError(message)
+    login, _, hosts = netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    places = [urlsplit(f"redis://{host}") for host in hosts.split(",") if host]
+    options: dict[str, Any] = {**common, "username": unquote(user) or None, "password": unquote(password) or None}
+    if scheme.lower().startswith(("rediss", "valkeys")):
+        options.update(_tls(dict(parse_qsl(query))), ssl=True)
+    nodes = [(unquote(place.hostname or "") or "127.0.0.1", place.port or 6379) for place in places]
+    # It does what a client of one Redis does, as far as it is used here; the types of redis-py do not say so.
+    client: Any = _LazyCluster(nodes or [("127.0.0.1", 6379)], options)
+    return client  # type: ignore[no-any-return]  # See above.
+
+
+class _LazyCluster:
+    """
+    A client of a Redis Cluster that looks for the cluster when it is first used, and again until it finds it; redis-py's own does when it is made.
+
+    Threads: safe.  Forks: as redis-py's.
+    """
+
+    def __init__(self, nodes: list[tuple[str, int]], options: Mapping[str, Any]) -> None:
+        self._nodes = nodes
+        self._options = options
+        self._client: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if self._client is None:
+            self._client = self._connect()
+        return getattr(self._client, name)
+
+    def _connect(self) -> Any:
+        import redis
+
+        from redis.backoff import NoBackoff
+        from redis.cluster import ClusterNode, RedisCluster
+        from redis.retry import Retry
+
+        # Up to version 5 the cluster's own attempts are counted apart, and it sleeps between them otherwise.
+        attempts = {"cluster_error_retry_attempts": 1} if redis.VERSION[0] < 6 else {}  # noqa: PLR2004 -- a major version.
+        return RedisCluster(
+            startup_nodes=[ClusterNode(host, port) for host, port in self._nodes],
+            **{**self._options, "retry": Retry(NoBackoff(), 1 if not attempts else 0), **attempts},
+        )
+
+    def close(self) -> None:
+        """
+        Let go of all connections.
+        """
+        if self._client is not None:
+            self._client.close()
 
 
 def _tls(query: Mapping[str, str]) -> dict[str, Any]:

@@ -23,11 +23,13 @@ __all__ = [
     "LAST_RUNS",
     "LAST_SYNCS",
     "LEASE",
+    "LIMITED",
     "MISSING",
     "PENDING",
     "QUEUES",
     "QUEUES_TTL",
     "RATE_LIMITS",
+    "REFRESHING",
     "REVIEWS",
     "STATUSES",
     "TOKEN_EXPIRIES",
@@ -87,6 +89,12 @@ TOKEN_EXPIRIES: Final = "celery_obs:tokens:expiry"  # noqa: S105 -- a key of Red
 A hash: connection id to JSON ``{"expires_at", "lifetime"}``, no secret in it.  Owned as :data:`CONNECTIONS`.
 """
 
+REFRESHING: Final = "celery_obs:tokens:refreshing"
+"""
+A hash: connection id to the time at which a refresh of its token began that has not ended.  What is left here long after has died in the
+middle of it; the next scan finds it.  Owned as :data:`CONNECTIONS`.
+"""
+
 DRIFT: Final = "celery_obs:reconciliation:drift"
 """
 A hash: connection id to JSON ``{"days", "checked", "at"}`` of its last check.  Owned as :data:`CONNECTIONS`.
@@ -115,6 +123,11 @@ A hash: channel to JSON of its breaker as the export task last saw it.  It goes 
 RATE_LIMITS: Final = "celery_obs:rate_limits"
 """
 A hash: JSON ``[channel, connection]`` to JSON ``{"count", "max", "at"}``, as the export task last saw it.  Goes as :data:`BREAKERS`.
+"""
+
+LIMITED: Final = "celery_obs:rate_limits:used"
+"""
+A sorted set: JSON ``[channel, connection]`` of what asked its rate limit of late, scored by when.  The export task removes what did not for an hour.
 """
 
 LEASE: Final = "celery_obs:lease"

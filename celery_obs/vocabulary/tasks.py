@@ -18,6 +18,7 @@ __all__ = [
     "FAILURES",
     "FINAL_STATES",
     "FINISHED",
+    "HELD_BACK",
     "IN_PROGRESS",
     "LATENCY",
     "LONGEST_RUNNING",
@@ -68,6 +69,11 @@ FINAL_STATES: Final[frozenset[TaskState]] = frozenset({"success", "failure", "ig
 The states of an attempt after which the task is not tried again by itself: its latency and its number of attempts are known.
 
 A rejected or lost attempt may come back by redelivery, so it is not among them.
+"""
+
+HELD_BACK: Final = "HeldBack"
+"""
+What a `TaskFinished` names as its exception when the attempt was put back into its queue because its channel is paused: *ignored*, and not final.
 """
 
 MALFORMED: Final = "_malformed"
@@ -144,7 +150,7 @@ class TaskFinished(NamedTuple):
 
         latency: Seconds from being due first to this final outcome; None while the task may be tried again.
 
-        exception: Class name of what was raised, for *failure* and *retry*; else empty.
+        exception: Class name of what was raised, for *failure* and *retry*; :data:`HELD_BACK` for a task that was put back; else empty.
 
         exhausted: Whether a failure is one because retries ran out.
 

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple, Protocol
 
 from celery_obs.vocabulary import headers
-from celery_obs.vocabulary.tasks import TaskFinished, TaskStarted, TaskState
+from celery_obs.vocabulary.tasks import HELD_BACK, TaskFinished, TaskStarted, TaskState
 
 
 __all__ = [
@@ -220,7 +220,9 @@ def finished(opened: TaskStarted, state: str, retval: object, runtime: float, ta
     elif ours == "failure":
         exception = _name(retval)
         exhausted = is_exhausted(opened.retries, task.max_retries, exception)
-    is_final = ours in {"failure", "ignored"} and opened.due_at is not None
+    elif type(retval).__name__ == HELD_BACK:
+        exception = HELD_BACK
+    is_final = (ours == "failure" or (ours == "ignored" and not exception)) and opened.due_at is not None
     latency = max(0.0, opened.started_at + runtime - (opened.due_at or 0.0)) if is_final else None
     return TaskFinished(opened, ours, runtime, latency, exception, exhausted, entry)
 

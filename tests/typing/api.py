@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+import httpx
+
 from celery import Celery
 
 import celery_obs
 
 from celery_obs.metrics import Counter, Gauge, Histogram
+from celery_obs.sync.api_calls import HttpxTransport
 from celery_obs.testing import FakeClock, capture_events, counters
+from celery_obs.vocabulary.api_calls import ErrorType
 from celery_obs.vocabulary.tasks import TaskFinished
 
 
@@ -37,6 +41,29 @@ with celery_obs.sync_run("airbnb", "availability_export", "outbound", connection
     run.fail(ValueError("no"))
 
 result = celery_obs.SyncResult(created=1, status="partial")
+
+token = celery_obs.tokens.Token(access_token="a", refresh_token="r", expires_at=1e9, extra={"hotel": 7})
+celery_obs.tokens.store("conn-1", token)
+found: celery_obs.tokens.Token | None = celery_obs.tokens.get("conn-1")
+expiry: float | None = celery_obs.tokens.refresh("conn-1", force=True).expires_at
+unreadable: tuple[str, ...] = celery_obs.tokens.rotate().unreadable
+
+
+class Shelf:
+    """
+    A token source of one's own.
+    """
+
+    def get(self, connection_id: str) -> celery_obs.tokens.Token | None:
+        return None
+
+    def put(self, connection_id: str, token: celery_obs.tokens.Token) -> None:
+        """
+        Keep it.
+        """
+
+
+source: celery_obs.tokens.TokenSource = Shelf()
 
 celery_obs.register_connection("account-1", "airbnb", status="active", created_at=1.0)
 celery_obs.set_connection_status("account-1", "paused")
@@ -67,11 +94,29 @@ reconciled: celery_obs.Reconciled = celery_obs.reconcile("account-1")
 drifted: int = reconciled.drifted
 app.conf.beat_schedule = {**celery_obs.beat.schedule(check_drift=3600, sweep_state=None)}
 
+
+with celery_obs.api_call("airbnb", "/listings/{id}", "GET", connection_id="c-1", wait=2.0) as call:
+    call.response(200, headers={"Retry-After": "7"})
+    call.raise_for_status()
+
+client = httpx.Client(transport=HttpxTransport("airbnb", connection_id="c-1"))
+kind: ErrorType | None = celery_obs.classify(TimeoutError())
+
+
+@app.task(base=celery_obs.SyncTask, channel_type="airbnb", **celery_obs.retry_policy("critical", max_retries=7))  # type: ignore[untyped-decorator]  # Celery's.
+def export(connection_id: str) -> celery_obs.SyncResult:
+    return celery_obs.SyncResult(updated=1)
+
+
 clock = FakeClock()
 now: float = clock()
 
 with capture_events(TaskFinished) as events:
     states = [event.state for event in events]
+
+with celery_obs.webhook("airbnb", "reservation_created") as hook:
+    hook.verify(b"{}", None, secret=["new", "old"], tolerance=300)
+    is_new: bool = hook.once("evt-1")
 
 total: int = sum(counters(Path("/run/celery_obs")).values())
 version: str = celery_obs.__version__

@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
 
+from typing import Any
+
 import click
 
+from .events import Sender
 from .server import Provider
 
 
@@ -27,14 +31,22 @@ from .server import Provider
 @click.option(
     "--retry-after", type=click.Choice(["seconds", "date"]), default="seconds", show_default=True, help="How Retry-After is written."
 )
-def main(**options: object) -> None:
+@click.option("--webhook-url", help="Where each channel's webhooks go, below this: URL/CHANNEL.  [default: nowhere]")
+@click.option("--webhook-secret", envvar="CELERY_OBS_DEMO_WEBHOOK_SECRET", default="demo-secret", help="What they are signed with.")
+@click.option("--webhook-every", type=click.FloatRange(min=0.01), default=0.5, show_default=True, help="Seconds between two of them.")
+def main(webhook_url: str | None, webhook_secret: str, webhook_every: float, channels: tuple[str, ...], **options: Any) -> None:
     """
-    Serve a fake channel on loopback: OAuth2 tokens that rotate, calendars, rate limits, and faults at /admin/faults.
+    Serve a fake channel on loopback: OAuth2 tokens that rotate, calendars, rate limits, webhooks, and faults at /admin/faults.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with Provider(**options) as provider:  # type: ignore[arg-type]  # click has checked them.
+    with contextlib.ExitStack() as stack:
+        provider = stack.enter_context(Provider(channels=channels, **options))
+        if webhook_url:
+            sender = Sender(webhook_url, secret=webhook_secret, channels=channels, every=webhook_every)
+            stack.callback(sender.stop)
+            sender.start()
         sys.stdout.write(f"{provider.url}\n")
         sys.stdout.flush()
         stop.wait()

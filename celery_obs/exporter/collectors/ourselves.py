@@ -21,16 +21,22 @@ __all__ = ["OurselvesCollector"]
 class OurselvesCollector:
     """
     Shows ``celery_obs_build_info``, ``celery_obs_internal_errors_total``, ``process_*`` and ``python_*``.
+
+    Args:
+        errors: What went wrong, by component.
+
+        folded: What the exporter itself had to fold, by metric; the workers' own is on their page.
     """
 
     name: Final = "ourselves"
     inline: Final = True
 
-    def __init__(self, errors: InternalErrors) -> None:
+    def __init__(self, errors: InternalErrors, *, folded: InternalErrors | None = None) -> None:
         from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
         from prometheus_client.registry import CollectorRegistry
 
         self._errors = errors
+        self._folded = folded or InternalErrors()
         # A registry of our own: the default one may hold what a package of the user's put there.
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -42,4 +48,5 @@ class OurselvesCollector:
         """
         build = family(ourselves.BUILD_INFO, [((celery_obs.__version__, platform.python_version()), 1.0)])
         errors = family(ourselves.INTERNAL_ERRORS, [((component,), count) for component, count in sorted(self._errors.snapshot().items())])
-        return render([build, errors, *self._registry.collect()])
+        folded = family(ourselves.LABELS_FOLDED, [((metric,), count) for metric, count in sorted(self._folded.snapshot().items())])
+        return render([build, errors, folded, *self._registry.collect()])

@@ -31,6 +31,7 @@ class QueuesCollector:
     """
 
     name: Final = "queues"
+    shared: Final = True
 
     def __init__(self, probe: QueueProbe, names: QueueNames, *, errors: InternalErrors, clock: Clock = wall) -> None:
         self._probe = probe

@@ -189,3 +189,76 @@ def test_a_family_of_another_type_is_left_out_whole() -> None:
     assert " 2.0\n" not in body
     assert "x 1.0\n" in body
     assert "y 1.0\n" in body
+
+
+class Shared(Scripted):
+    """
+    A collector of what all exporters would show.
+    """
+
+    shared = True
+
+
+class Door:
+    """
+    A gate that the test opens and closes.
+    """
+
+    def __init__(self, *terms: int | None) -> None:
+        self.terms = list(terms)
+
+    def term(self) -> int | None:
+        return self.terms.pop(0) if len(self.terms) > 1 else self.terms[0]
+
+
+def test_what_is_shared_is_not_even_collected_by_those_who_do_not_show_it() -> None:
+    """
+    A closed gate means no series, none about the collector, and no question to the broker.
+    """
+    collector = Shared("c", lambda: depth(3))
+    runner = Runner([collector, Scripted("own", lambda: depth(1, "own"))], InternalErrors(), gate=Door(None))
+
+    found = samples(runner.scrape(openmetrics=False))
+
+    assert 0 == collector.runs
+    assert (0, 1) == (found["celery_obs_leader{}"], found["celery_queue_depth{own}"])
+    assert not {"celery_queue_depth{q}", "celery_obs_collector_success{c}", "celery_obs_collector_age_seconds{c}"} & set(found)
+
+
+@pytest.mark.parametrize(("terms", "shown"), [((1, 1), True), ((1, None), False), ((1, 2), False), ((None, 1), False)])
+def test_what_is_shared_is_shown_by_who_was_in_turn_from_beginning_to_end(terms: tuple[int | None, int | None], shown: bool) -> None:
+    """
+    Losing the lease in the middle of a scrape, or winning it, or both, means not to show.
+    """
+    runner = Runner([Shared("c", lambda: depth(3))], InternalErrors(), gate=Door(*terms))
+
+    found = samples(runner.scrape(openmetrics=False))
+
+    assert (shown, float(shown)) == ("celery_queue_depth{q}" in found, found["celery_obs_leader{}"])
+
+
+def test_the_last_good_page_ends_with_the_lease() -> None:
+    """
+    A page of an earlier term does not stand in, however young it is; one of this term does.
+    """
+    door = Door(1)
+    collector = Shared("c", lambda: depth(3))
+    runner = Runner([collector], InternalErrors(), gate=door)
+    runner.scrape(openmetrics=False)
+    collector.does = broken
+
+    assert "celery_queue_depth{q}" in samples(runner.scrape(openmetrics=False))
+    door.terms = [None]
+    assert "celery_queue_depth{q}" not in samples(runner.scrape(openmetrics=False))
+    door.terms = [2]
+    assert "celery_queue_depth{q}" not in samples(runner.scrape(openmetrics=False))
+
+
+def test_without_a_gate_everybody_shows_everything_and_nobody_leads() -> None:
+    """
+    An exporter without Redis goes on as before.
+    """
+    found = samples(Runner([Shared("c", lambda: depth(3))], InternalErrors()).scrape(openmetrics=False))
+
+    assert 3 == found["celery_queue_depth{q}"]
+    assert "celery_obs_leader{}" not in found

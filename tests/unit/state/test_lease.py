@@ -123,8 +123,8 @@ def run(redis: Redis, first: dict[Lease, float], *, until: float, at: float = -1
     due = dict(first)
     seen = []
     while redis.now < until:
-        for each in due:
-            if due[each] <= redis.now:
+        for each, moment in list(due.items()):
+            if moment <= redis.now:
                 due[each] = redis.now + each.attempt()
         if at >= 0 and redis.now >= at:
             redis.key, at = None, -1.0

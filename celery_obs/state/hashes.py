@@ -1,0 +1,93 @@
+"""
+Hashes of many thousand fields, read whole and quickly; what lies in them may be anybody's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, Generic, TypeVar
+
+
+T = TypeVar("T")
+
+__all__ = ["READ", "Decoder", "fields", "objects", "one_object", "text"]
+
+
+READ: Final = "return cjson.encode(redis.call('hgetall', KEYS[1]))"
+"""
+A script: a hash as one text.  To take ten thousand fields from the wire one by one would take several times as long as everything else together.
+"""
+
+
+def text(written: bytes | str) -> str:
+    """
+    Return what Redis said as text, whatever bytes it is.
+    """
+    return written if isinstance(written, str) else written.decode(errors="replace")
+
+
+def fields(written: bytes | str) -> dict[str, str]:
+    """
+    Read what :data:`READ` returns; an empty hash is an empty object to it.
+    """
+    flat = json.loads(text(written))
+    return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
+
+
+def objects(texts: Collection[str]) -> Iterable[Any]:
+    """
+    Read many JSON texts at once, or one by one where one of them is none; None for those.
+    """
+    with contextlib.suppress(ValueError, RecursionError):
+        together: list[Any] = json.loads(f"[{','.join(texts)}]")
+        if len(together) == len(texts):
+            return together
+    return map(one_object, texts)
+
+
+def one_object(written: str) -> Any:
+    """
+    Read a JSON text; None where it is none.
+    """
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(written)
+    return None
+
+
+class Decoder(Generic[T]):
+    """
+    Reads the JSON in a hash's fields, each once for as long as it stays the same: from one look to the next, most do.
+
+    Args:
+        make: Makes something of a field's value; raises for what is none of ours, which is then left out.
+
+    Threads: several may call; each gets what belongs to what it gave.
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self._last: dict[str, tuple[str, T]] = {}
+
+    def __call__(self, written: Mapping[str, str]) -> dict[str, T]:
+        """
+        Return what stands in the fields, by name.
+        """
+        last = self._last
+        found: dict[str, tuple[str, T]] = {}
+        changed: dict[str, str] = {}
+        for name, value in written.items():
+            known = last.get(name)
+            if known is not None and known[0] == value:
+                found[name] = known
+            else:
+                changed[name] = value
+        for (name, value), data in zip(changed.items(), objects(changed.values()), strict=True):
+            try:
+                found[name] = (value, self._make(data))
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+                continue
+        self._last = found
+        return {name: made for name, (_, made) in found.items()}

@@ -1,0 +1,349 @@
+"""
+How a channel is to be treated: when its breaker opens, and how often it may be asked at which time of day.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final, Literal, TypeAlias
+from zoneinfo import ZoneInfo
+
+
+__all__ = [
+    "ANY_CHANNEL",
+    "DAYS",
+    "PRESETS",
+    "BreakerPolicy",
+    "ChannelPolicy",
+    "PolicyError",
+    "RateLimit",
+    "limit_at",
+    "policies",
+    "policy_of",
+]
+
+
+ANY_CHANNEL: Final = "*"
+"""
+The name under which a policy stands for every channel that has none of its own.
+"""
+
+DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+Scope: TypeAlias = Literal["connection", "channel"]
+"""
+Whose calls a limit counts: each connection's by itself, or the whole channel's together.
+"""
+
+
+class PolicyError(ValueError):
+    """
+    A policy is not what it should be; the message names the place, what stands there, and what was expected.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerPolicy:
+    """
+    When a breaker opens and closes.
+
+    Attributes:
+        failure_threshold: So many failures in a row open it; a success in between starts the count anew.
+
+        success_threshold: So many successful probes in a row close it again; any failed one opens it.
+
+        timeout: Seconds that it stays open before the first probe.
+
+        probe_timeout: Seconds after which a probe that nobody heard of again makes room for the next one.
+    """
+
+    failure_threshold: int = 5
+    success_threshold: int = 2
+    timeout: float = 30.0
+    probe_timeout: float = 60.0
+
+
+PRESETS: Final[Mapping[str, BreakerPolicy]] = {
+    "default": BreakerPolicy(),
+    "fhir": BreakerPolicy(failure_threshold=5, success_threshold=3, timeout=60.0),
+    "fitbit": BreakerPolicy(failure_threshold=3, success_threshold=2, timeout=30.0),
+    "withings": BreakerPolicy(failure_threshold=3, success_threshold=2, timeout=30.0),
+}
+"""
+Breakers by name.  A channel called like one of them has it unless it is configured otherwise.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """
+    How many calls any stretch of time may hold, and when that holds.
+
+    Attributes:
+        requests: Calls.
+
+        seconds: Length of the window that slides.
+
+        hours:
+            Minutes of the day from which and up to which it applies; the whole day where they are equal.
+            Where the end comes first, the stretch goes past midnight and belongs to the day on which it began.
+
+        days: Days of the week on which it applies, Monday is 0.
+
+        timezone: Whose hours and days these are.
+
+        per: Whose calls are counted together.
+    """
+
+    requests: int
+    seconds: float
+    hours: tuple[int, int] = (0, 1440)
+    days: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
+    timezone: str = "UTC"
+    per: Scope = "connection"
+
+    def applies(self, at: float) -> bool:
+        """
+        Tell whether this limit holds at *at*, in seconds since the epoch.
+        """
+        if self.hours == (0, 1440) and len(self.days) == len(DAYS):
+            return True
+        local = datetime.fromtimestamp(at, _zone(self.timezone))
+        minute = local.hour * 60 + local.minute
+        begin, end = self.hours
+        if begin < end:
+            return local.weekday() in self.days and begin <= minute < end
+        yesterday = (local.date() - timedelta(days=1)).weekday()
+        return (local.weekday() in self.days and minute >= begin) or (yesterday in self.days and minute < end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelPolicy:
+    """
+    How one channel is to be treated.
+
+    Attributes:
+        breaker: None where the channel has no breaker.
+
+        rate_limits: The first that applies is the one that holds; where none does, nothing is limited.
+    """
+
+    breaker: BreakerPolicy | None = PRESETS["default"]
+    rate_limits: tuple[RateLimit, ...] = ()
+
+
+_PRESET_POLICIES: Final = {name: ChannelPolicy(breaker=breaker) for name, breaker in PRESETS.items()}
+
+
+def policy_of(channels: Mapping[str, ChannelPolicy], channel: str) -> ChannelPolicy:
+    """
+    Return a channel's policy: its own, else that of :data:`ANY_CHANNEL`, else the preset of its name, else the default.
+    """
+    found = channels.get(channel) or channels.get(ANY_CHANNEL) or _PRESET_POLICIES.get(channel)
+    return found or _PRESET_POLICIES["default"]
+
+
+def limit_at(limits: tuple[RateLimit, ...], at: float) -> RateLimit | None:
+    """
+    Return the limit that holds at *at*, in seconds since the epoch; None where there is none.
+    """
+    return next((limit for limit in limits if limit.applies(at)), None)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------------------
+
+
+def policies(value: Any) -> dict[str, ChannelPolicy]:
+    """
+    Read the policies of all channels, as people write them.
+
+    Raises:
+        PolicyError: naming the place of what is wrong.
+    """
+    where = "channels"
+    given = _mapping(value, where, "a dict of channels")
+    return {_channel(name): _policy(given[name], f"{where}[{name!r}]") for name in given}
+
+
+def _channel(name: Any) -> str:
+    if isinstance(name, str) and name.strip() and name.isprintable():
+        return name
+    message = f"channels has the key {_shown(name)}; expected a channel's name, or * for all others"
+    raise PolicyError(message)
+
+
+def _policy(value: Any, where: str) -> ChannelPolicy:
+    if isinstance(value, ChannelPolicy):
+        return value
+    given = _mapping(value, where, "a dict with circuit_breaker and rate_limits")
+    _only(given, {"circuit_breaker", "rate_limits"}, where)
+    breaker = PRESETS["default"] if "circuit_breaker" not in given else _breaker(given["circuit_breaker"], f"{where}['circuit_breaker']")
+    return ChannelPolicy(breaker=breaker, rate_limits=_rate_limits(given.get("rate_limits", ()), f"{where}['rate_limits']"))
+
+
+def _breaker(value: Any, where: str) -> BreakerPolicy | None:
+    if value is None or value is False or value == "off":
+        return None
+    if isinstance(value, BreakerPolicy):
+        return value
+    expected = f"a preset ({', '.join(PRESETS)}), off, or a dict of {', '.join(_BREAKER_FIELDS)}"
+    if isinstance(value, str):
+        if value not in PRESETS:
+            raise _wrong(where, value, expected)
+        return PRESETS[value]
+    given = dict(_mapping(value, where, expected))
+    _only(given, {*_BREAKER_FIELDS, "preset"}, where)
+    base = _breaker(given.pop("preset", "default"), f"{where}['preset']") or PRESETS["default"]
+    checked = {name: _BREAKER_FIELDS[name](value, f"{where}[{name!r}]") for name, value in given.items()}
+    return BreakerPolicy(**{**{name: getattr(base, name) for name in _BREAKER_FIELDS}, **checked})
+
+
+def _rate_limits(value: Any, where: str) -> tuple[RateLimit, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, (str, Mapping, RateLimit)):
+        return (_rate_limit(value, where),)
+    if isinstance(value, (list, tuple)):
+        return tuple(_rate_limit(each, f"{where}[{at}]") for at, each in enumerate(value))
+    raise _wrong(where, value, "a limit such as '100/60s', a dict with a limit and its hours, or a list of these")
+
+
+def _rate_limit(value: Any, where: str) -> RateLimit:
+    if isinstance(value, RateLimit):
+        return value
+    if isinstance(value, str):
+        requests, seconds = _rate(value, where)
+        return RateLimit(requests=requests, seconds=seconds)
+    given = _mapping(value, where, "a limit such as '100/60s', or a dict with a limit and its hours")
+    _only(given, {"limit", "hours", "days", "timezone", "per"}, where)
+    requests, seconds = _rate(given.get("limit"), f"{where}['limit']")
+    return RateLimit(
+        requests=requests,
+        seconds=seconds,
+        hours=_hours(given.get("hours", "00:00-24:00"), f"{where}['hours']"),
+        days=_days(given.get("days", "mon-sun"), f"{where}['days']"),
+        timezone=_timezone(given.get("timezone", "UTC"), f"{where}['timezone']"),
+        per=_per(given.get("per", "connection"), f"{where}['per']"),
+    )
+
+
+_MOST_REQUESTS: Final = 100_000
+_SHORTEST: Final = 1e-3
+_LONGEST_WINDOW: Final = 31 * 24 * 3600.0
+_LONGEST_TIMEOUT: Final = 7 * 24 * 3600.0
+_RATE: Final = re.compile(r"\s*([0-9]{1,6})\s*/\s*([0-9]{1,7}(?:\.[0-9]{1,6})?)?\s*([a-z]+)\s*", re.ASCII)
+_UNITS: Final = {
+    word: seconds
+    for words, seconds in (("s second seconds", 1.0), ("m minute minutes", 60.0), ("h hour hours", 3600.0), ("d day days", 86400.0))
+    for word in words.split()
+}
+
+
+def _rate(value: Any, where: str) -> tuple[int, float]:
+    match = _RATE.fullmatch(value.lower()) if isinstance(value, str) else None
+    if match is not None and match[3] in _UNITS:
+        requests, seconds = int(match[1]), float(match[2] or 1) * _UNITS[match[3]]
+        if 1 <= requests <= _MOST_REQUESTS and _SHORTEST <= seconds <= _LONGEST_WINDOW:
+            return requests, seconds
+    raise _wrong(where, value, "calls per time such as '100/60s', '5/minute' or '1000/1h', up to 100000 calls and 31 days")
+
+
+_HOURS: Final = re.compile(r"\s*([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})\s*", re.ASCII)
+_DAY: Final = 24 * 60
+
+
+def _hours(value: Any, where: str) -> tuple[int, int]:
+    match = _HOURS.fullmatch(value) if isinstance(value, str) else None
+    if match is not None:
+        begin, end = int(match[1]) * 60 + int(match[2]), int(match[3]) * 60 + int(match[4])
+        if begin < _DAY and end <= _DAY and begin != end and int(match[2]) < 60 and int(match[4]) < 60:  # noqa: PLR2004 -- minutes.
+            return begin, end
+    raise _wrong(where, value, "hours of the day such as '09:00-17:00' (or '22:00-06:00', past midnight)")
+
+
+def _days(value: Any, where: str) -> tuple[int, ...]:
+    words = [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+    if isinstance(words, (list, tuple)) and words:
+        found: set[int] = set()
+        for word in words:
+            first, _, last = word.lower().partition("-") if isinstance(word, str) else ("", "", "")
+            last = last or first
+            if first not in DAYS or last not in DAYS:
+                break
+            begin, length = DAYS.index(first), (DAYS.index(last) - DAYS.index(first)) % len(DAYS)
+            found.update((begin + more) % len(DAYS) for more in range(length + 1))
+        else:
+            return tuple(sorted(found))
+    raise _wrong(where, value, "days such as 'mon-fri' or 'sat,sun'")
+
+
+def _timezone(value: Any, where: str) -> str:
+    if isinstance(value, str) and value:
+        try:
+            _zone(value)
+        except (ValueError, OSError, KeyError):  # ZoneInfo's own error is a KeyError; what is no file name at all is one of the others.
+            pass
+        else:
+            return value
+    raise _wrong(where, value, "a time zone such as 'Europe/Berlin' (in an image without zone data, install the package tzdata)")
+
+
+def _per(value: Any, where: str) -> Scope:
+    if value == "connection":
+        return "connection"
+    if value == "channel":
+        return "channel"
+    raise _wrong(where, value, "connection or channel")
+
+
+@lru_cache(maxsize=64)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
+
+
+def _count(value: Any, where: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_REQUESTS:
+        return value
+    raise _wrong(where, value, "a whole number from 1 to 100000")
+
+
+def _duration(value: Any, where: str) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and _SHORTEST <= value <= _LONGEST_TIMEOUT:
+        return float(value)
+    raise _wrong(where, value, "a number of seconds above 0, up to a week")
+
+
+_BREAKER_FIELDS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
+    each.name: _count if isinstance(each.default, int) else _duration for each in fields(BreakerPolicy)
+}
+
+
+def _mapping(value: Any, where: str, expected: str) -> Mapping[Any, Any]:
+    if isinstance(value, Mapping):
+        return value
+    raise _wrong(where, value, expected)
+
+
+def _only(given: Mapping[Any, Any], known: set[str], where: str) -> None:
+    for name in given:
+        if name not in known:
+            message = f"{where} has the key {_shown(name)}; expected some of {', '.join(sorted(known))}"
+            raise PolicyError(message)
+
+
+def _wrong(where: str, value: Any, expected: str) -> PolicyError:
+    return PolicyError(f"{where} is {_shown(value)}; expected {expected}")
+
+
+_LONGEST_SHOWN: Final = 80
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"

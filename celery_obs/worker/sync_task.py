@@ -1,0 +1,232 @@
+"""
+A task that is a sync: its outcome is the run's, and while its channel is paused it waits.
+
+::
+
+    @app.task(base=celery_obs.SyncTask, channel_type="airbnb", sync_type="availability_export", connection_argument="connection_id")
+    def export_availability(connection_id):
+        ...
+        return celery_obs.SyncResult(updated=28, failed=2)
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from celery import Task
+from celery.exceptions import Ignore, Reject, Retry
+
+from celery_obs.exceptions import ConfigurationError
+from celery_obs.sync import engine
+from celery_obs.sync.errors import is_retryable, retry_after
+from celery_obs.sync.pauses import is_paused
+from celery_obs.sync.retries import RetrySchedule
+from celery_obs.sync.runs import UNKNOWN, SyncResult, sync_run
+from celery_obs.vocabulary.syncs import SyncHeldBack
+
+
+__all__ = ["HeldBack", "SyncTask"]
+
+
+_SEEN: Final = "celery_obs_sync"
+_MISSING: Final = object()
+
+
+class HeldBack(Ignore):  # type: ignore[misc]
+    """
+    This attempt was none: the task was put back into its queue, because its channel is paused.
+    """
+
+
+class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
+    """
+    A task whose every attempt is a sync run.
+
+    Set these as options of ``@app.task``:
+
+    Attributes:
+        channel_type: The channel.
+
+        channel_argument: Name of the argument that holds the channel, where it differs from call to call.
+
+        sync_type: What is synchronised; by default the name of the function.
+
+        direction: ``outbound`` or ``inbound``.
+
+        connection_argument: Name of the argument that holds the connection's id.
+
+        retry_schedule: When a failed attempt is tried again; part of what `celery_obs.retry_policy` returns.
+
+    A `SyncResult` that it returns tells its records, and goes on as a dictionary, to the result backend and to the next task of a chain.
+    Called directly or by ``apply()`` it is a function of its caller's: it is never held back.
+
+    Since 0.1.
+    """
+
+    abstract = True
+
+    channel_type: str = ""
+    channel_argument: str = ""
+    sync_type: str = ""
+    direction: str = "outbound"
+    connection_argument: str = ""
+    retry_schedule: RetrySchedule | None = None
+
+    @classmethod
+    def bind(cls, app: Any) -> Any:
+        """
+        Join the app; refuse what cannot work, when the task is made.
+
+        Raises:
+            ConfigurationError: without a channel, or with the name of an argument that the function does not have.
+        """
+        bound = super().bind(app)
+        if cls.run is not Task.run:
+            cls._check()
+        return bound
+
+    @classmethod
+    def _check(cls) -> None:
+        if bool(cls.channel_type) == bool(cls.channel_argument):
+            message = (
+                f"The sync task {cls.name} has {'both ' if cls.channel_type else 'neither '}channel_type and channel_argument. "
+                'Expected one of them: channel_type="airbnb", or the name of the argument that holds the channel.'
+            )
+            raise ConfigurationError(message)
+        parameters = inspect.signature(cls.run).parameters
+        open_ended = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+        for option in ("channel_argument", "connection_argument"):
+            name = getattr(cls, option)
+            if name and name not in parameters and not open_ended:
+                message = (
+                    f"The sync task {cls.name} has {option}={name!r}, and its function takes no such argument. "
+                    f"Expected one of: {', '.join(parameters)}."
+                )
+                raise ConfigurationError(message)
+
+    # -- one attempt ----------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        Run the task, as a run; or put it back into its queue.
+        """
+        request = self.request
+        if request.called_directly or _SEEN in request.__dict__:
+            return super().__call__(*args, **kwargs)
+        setattr(request, _SEEN, True)
+        channel = self.channel_type or str(self._argument(self.channel_argument, args, kwargs) or UNKNOWN)
+        connection = self._argument(self.connection_argument, args, kwargs) if self.connection_argument else ""
+        connection_id = "" if connection is None else str(connection)
+        if not request.is_eager and is_paused(channel):
+            self._hold_back(request, channel, connection_id)
+        with sync_run(channel, self.sync_name, self.direction, connection_id=connection_id) as run:
+            result = self._attempt(args, kwargs)
+            if isinstance(result, SyncResult):
+                run.take(result)
+                return result._asdict()
+        return result
+
+    @property
+    def sync_name(self) -> str:
+        """
+        What is synchronised.
+        """
+        return self.sync_type or str(self.name).rpartition(".")[2]
+
+    def _attempt(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """
+        Run the user's function; with a schedule of ours, in place of Celery's wrapper around it.
+        """
+        run: Any = self.run
+        if self.retry_schedule is None:
+            return run(*args, **kwargs)
+        run = getattr(self, "_orig_run", run)
+        try:
+            return run(*args, **kwargs)
+        except (Ignore, Reject, Retry):
+            raise
+        except Exception as exc:
+            if not self._may_retry(exc):
+                raise
+            raise self.retry(exc=exc) from exc
+
+    def _may_retry(self, error: Exception) -> bool:
+        if isinstance(error, tuple(getattr(self, "dont_autoretry_for", ()))):
+            return False
+        return is_retryable(error)
+
+    def retry(  # noqa: PLR0917 -- Celery's signature.
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        exc: Any = None,
+        throw: bool = True,  # noqa: FBT001, FBT002 -- Celery's signature.
+        eta: Any = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """
+        Retry as Celery does; when the caller does not say, after what the schedule and the channel's ``Retry-After`` say.
+        """
+        if countdown is None and eta is None and self.retry_schedule is not None:
+            asked = retry_after(exc) if isinstance(exc, BaseException) else None
+            countdown = self.retry_schedule.delay(self.request.retries, after=asked)
+        return super().retry(
+            args=args, kwargs=kwargs, exc=exc, throw=throw, eta=eta, countdown=countdown, max_retries=max_retries, **options
+        )
+
+    # -- waiting ------------------------------------------------------------------------------------------------------
+
+    def _hold_back(self, request: Any, channel: str, connection_id: str) -> None:
+        """
+        Publish the same task again with a delay, and end this attempt without an outcome.
+
+        Where that cannot be published, the message is given back to the broker if it is still ours, and else the task fails, visibly: it is never lost.
+
+        Raises:
+            HeldBack: when that is done.
+
+            Reject: with *acks_late*, when it could not be done.
+        """
+        found = engine.current()
+        delay = found.settings.pause_retry_delay * random.uniform(0.8, 1.2)  # noqa: S311 -- so that they do not all come back at once.
+        try:
+            self.signature_from_request(request, countdown=delay, retries=request.retries).apply_async()
+        except Exception as exc:
+            if self.acks_late:
+                raise Reject(exc, requeue=True) from exc
+            raise
+        found.hub.emit(SyncHeldBack(channel, self.sync_name, connection_id, delay))
+        message = f"{channel} is paused; {self.name} comes again in {delay:.0f} s."
+        raise HeldBack(message)
+
+    def _argument(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """
+        Return the value of an argument of this call, or its default.
+        """
+        if name in kwargs:
+            return kwargs[name]
+        position, default = self._place(name)
+        if position is not None and position < len(args):
+            return args[position]
+        return None if default is _MISSING else default
+
+    def _place(self, name: str) -> tuple[int | None, Any]:
+        """
+        Return where an argument stands among the positional ones, and its default; looked up once.
+        """
+        places: dict[str, tuple[int | None, Any]] = self.__dict__.setdefault("_celery_obs_places", {})
+        found = places.get(name)
+        if found is None:
+            found = (None, _MISSING)
+            for position, each in enumerate(inspect.signature(self.run).parameters.values()):
+                if each.name == name:
+                    by_position = each.kind in {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+                    found = (position if by_position else None, _MISSING if each.default is inspect.Parameter.empty else each.default)
+            places[name] = found
+        return found
