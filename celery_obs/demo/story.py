@@ -121,7 +121,10 @@ def _ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
 
 
 def _fault(path: str, kind: str, **more: Any) -> Callable[..., object]:
-    return lambda send: _ask("POST", "/admin/faults", {"path": path, "kind": kind, **more})
+    def switch_on(send: Callable[..., object]) -> None:
+        _ask("POST", "/admin/faults", {"path": path, "kind": kind, **more})
+
+    return switch_on
 
 
 def _drift(connection_id: str, days: int) -> Callable[..., object]:
