@@ -4,17 +4,21 @@ The sample app's syncs: what a channel manager does all day.
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 from datetime import date, timedelta
 from typing import Any, Final
 
+import httpx
+
 from celery import Celery
 
 import celery_obs
 
-from celery_obs.state.pending import Pending
+from celery_obs.state.pending import Pending, PendingConnection
 from celery_obs.sync import engine
+from celery_obs.sync.errors import ChannelError
 
 from .accounts import HORIZON, account_of
 from .channel import read_calendar, truth, write_calendar
@@ -23,6 +27,7 @@ from .channel import read_calendar, truth, write_calendar
 __all__ = ["add_to"]
 
 
+_EXPECTED: Final = (ChannelError, httpx.HTTPError)
 _LOCAL_WINS: Final = "local_wins"
 _REVIEWED: Final = "reservation_overlap"
 
@@ -39,8 +44,8 @@ def add_to(app: Celery) -> None:
     }
     app.task(name="demo.export_availability", sync_type="availability_export", **options)(export_availability)
     app.task(name="demo.import_reservations", sync_type="reservation_import", direction="inbound", **options)(import_reservations)
-    app.task(name="demo.look_for_drift")(look_for_drift)
-    app.task(name="demo.mend")(mend)
+    app.task(name="demo.look_for_drift", throws=_EXPECTED)(look_for_drift)
+    app.task(name="demo.mend", throws=_EXPECTED)(mend)
     app.task(name="demo.review")(review)
 
 
@@ -84,11 +89,18 @@ def mend() -> int:
         return 0
     mended = 0
     for pending in Pending(found.redis).all().values():
-        account, today = account_of(pending.connection_id), date.today()  # noqa: DTZ011 -- as above.
-        mended += write_calendar(account, truth(account, today, today + timedelta(days=HORIZON)))
-        for conflict in pending.conflicts:
-            celery_obs.conflict_resolved(conflict, _LOCAL_WINS)
-        celery_obs.reconcile(pending.connection_id)
+        # One channel that is down does not keep the others from being mended: the next round comes soon.
+        with contextlib.suppress(*_EXPECTED):
+            mended += _mend(pending)
+    return mended
+
+
+def _mend(pending: PendingConnection) -> int:
+    account, today = account_of(pending.connection_id), date.today()  # noqa: DTZ011 -- as above.
+    mended = write_calendar(account, truth(account, today, today + timedelta(days=HORIZON)))
+    for conflict in pending.conflicts:
+        celery_obs.conflict_resolved(conflict, _LOCAL_WINS)
+    celery_obs.reconcile(pending.connection_id)
     return mended
 
 
