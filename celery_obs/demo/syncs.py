@@ -46,6 +46,7 @@ def add_to(app: Celery) -> None:
     app.task(name="demo.import_reservations", sync_type="reservation_import", direction="inbound", **options)(import_reservations)
     app.task(name="demo.look_for_drift", throws=_EXPECTED)(look_for_drift)
     app.task(name="demo.mend", throws=_EXPECTED)(mend)
+    app.task(name="demo.sell_twice")(sell_twice)
     app.task(name="demo.review")(review)
 
 
@@ -61,15 +62,12 @@ def export_availability(channel: str, connection_id: str) -> celery_obs.SyncResu
 
 def import_reservations(channel: str, connection_id: str) -> celery_obs.SyncResult:
     """
-    Look what was booked at the channel; a few bookings cannot be read, and sometimes one is for a room that was sold here, too.
+    Look what was booked at the channel; a few bookings cannot be read.
     """
     account, today = account_of(connection_id), date.today()  # noqa: DTZ011 -- as above.
     read_calendar(account, today, today + timedelta(days=HORIZON))
     created = random.randint(1, 4)  # noqa: S311 -- no secret hangs on it.
     failed = int(random.random() < 0.15)  # noqa: S311, PLR2004 -- as above.
-    if random.random() < 0.1:  # noqa: S311, PLR2004 -- as above.
-        celery_obs.double_booking(channel)
-        celery_obs.requires_review(_REVIEWED)
     return celery_obs.SyncResult(created=created, failed=failed)
 
 
@@ -102,6 +100,15 @@ def _mend(pending: PendingConnection) -> int:
         celery_obs.conflict_resolved(conflict, _LOCAL_WINS)
     celery_obs.reconcile(pending.connection_id)
     return mended
+
+
+def sell_twice(channel: str) -> None:
+    """
+    Find a booking of a room that was sold here, too, which only a person can settle.
+    """
+    celery_obs.double_booking(channel)
+    celery_obs.conflict_detected(_REVIEWED, channel)
+    celery_obs.requires_review(_REVIEWED)
 
 
 def review() -> None:
