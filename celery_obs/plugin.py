@@ -24,10 +24,11 @@ from typing import Any, Final
 
 import celery
 
-from celery_obs.beat import routes, tasks
+from celery_obs.beat import entries, routes, tasks
 from celery_obs.clock import wall
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.hub import ErrorLog, Hub
+from celery_obs.logs.sync_observer import SyncLogObserver
 from celery_obs.metrics import declared
 from celery_obs.metrics.attempts import AttemptMeter
 from celery_obs.metrics.format import Header, folder_name
@@ -37,6 +38,7 @@ from celery_obs.metrics.slots import Node, Slot
 from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.settings import Settings, load, prepare_metrics_dir
 from celery_obs.sync import engine as sync_engine
+from celery_obs.vocabulary.policies import ANY_CHANNEL
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME
 from celery_obs.vocabulary.workers import PROCESS_RESTARTS
@@ -173,8 +175,11 @@ class Plugin:
         app.steps["worker"].add(step)
         app.steps["consumer"].add(type("AliasStep", (tasks.AliasStep,), {"known": self.known_aliases, "__doc__": tasks.AliasStep.__doc__}))
         app.on_after_configure.connect(_amend, weak=False, dispatch_uid="celery_obs.amend")
+        app.on_after_finalize.connect(self.modules_imported, weak=False, dispatch_uid="celery_obs.schedule")
         if app.configured:
             _amend(app)
+        if app.finalized:
+            self.modules_imported(app)
         if self.settings is not None:
             self._register(app, self.settings)
 
@@ -191,9 +196,12 @@ class Plugin:
             if self.settings is not None:
                 return
             settings = self._load(app)
+            entries.entries(settings)  # Refuses what the settings alone cannot know to be wrong.
             self.receivers.ignore(settings.ignore_tasks)
             if settings.metrics:
                 self._connect_metrics(settings)
+            if settings.logs:
+                self._connect(SyncLogObserver())
             self._engine = sync_engine.Engine(hub=self.hub, settings=settings)
             self.settings = settings
         for each in self.apps:
@@ -219,6 +227,17 @@ class Plugin:
         register()
         if not app.finalized:
             app.on_after_finalize.connect(register, weak=False, dispatch_uid="celery_obs.register")
+
+    def modules_imported(self, sender: Any, **_: object) -> None:
+        """
+        Merge our entries into the schedule: once the app is final, and once more where worker and beat have its configuration.
+
+        Later would be too late, for schedulers read the schedule before they say that they start.
+        """
+        if not any(known is sender for known in self.apps):
+            return
+        with contextlib.suppress(ConfigurationError):  # Whoever starts is told in a moment, when it becomes active.
+            entries.merge(sender, self.settings or self._load(sender))
 
     def known_aliases(self, app: Any) -> Mapping[str, str]:
         """
@@ -265,10 +284,13 @@ class Plugin:
         self.attempts.on_lost_sync = self.hub.emit
         self.recorder.on_claim.append(self._count_restart)  # After the attempts: settling them may tell why.
         for observer in (MetricsObserver(self.recorder, attempts=self.attempts), SyncObserver(self.recorder, attempts=self.attempts)):
-            for event_type, hear in observer.subscriptions():
-                self.hub.subscribe(event_type, hear)
+            self._connect(observer)
         self.errors.count = self.recorder.count_error
         declared.connect(self.recorder)
+
+    def _connect(self, observer: MetricsObserver | SyncObserver | SyncLogObserver) -> None:
+        for event_type, hear in observer.subscriptions():
+            self.hub.subscribe(event_type, hear)
 
     def _activate_quietly(self) -> None:
         """
@@ -581,7 +603,7 @@ def _known_syncs(app: Any, settings: Settings | None) -> Iterator[tuple[Metric, 
     """
     Go through the series of the sync engine that are known at the start, so that they exist at 0.
     """
-    channels = dict.fromkeys(getattr(settings, "channels", None) or ())
+    channels = dict.fromkeys(name for name in (settings.channels if settings is not None else ()) if name != ANY_CHANNEL)
     for task in list(app.tasks.values()):
         if isinstance(task, SyncTask) and task.channel_type:
             channels[task.channel_type] = None

@@ -4,14 +4,20 @@ The public face as a user's type checker sees it: checked by mypy, never execute
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
+
+import httpx
 
 from celery import Celery
 
 import celery_obs
 
 from celery_obs.metrics import Counter, Gauge, Histogram
+from celery_obs.sync.api_calls import HttpxTransport
 from celery_obs.testing import FakeClock, capture_events, counters
+from celery_obs.vocabulary.api_calls import ErrorType
 from celery_obs.vocabulary.tasks import TaskFinished
 
 
@@ -53,6 +59,20 @@ celery_obs.circuit_breaker.registry.get_breaker("airbnb").force_open(seconds=60,
 
 result = celery_obs.SyncResult(created=1, status="partial")
 
+
+with celery_obs.api_call("airbnb", "/listings/{id}", "GET", connection_id="c-1", wait=2.0) as call:
+    call.response(200, headers={"Retry-After": "7"})
+    call.raise_for_status()
+
+client = httpx.Client(transport=HttpxTransport("airbnb", connection_id="c-1"))
+kind: ErrorType | None = celery_obs.classify(TimeoutError())
+
+
+@app.task(base=celery_obs.SyncTask, channel_type="airbnb", **celery_obs.retry_policy("critical", max_retries=7))  # type: ignore[untyped-decorator]  # Celery's.
+def export(connection_id: str) -> celery_obs.SyncResult:
+    return celery_obs.SyncResult(updated=1)
+
+
 token = celery_obs.tokens.Token(access_token="a", refresh_token="r", expires_at=1e9, extra={"hotel": 7})
 celery_obs.tokens.store("conn-1", token)
 found: celery_obs.tokens.Token | None = celery_obs.tokens.get("conn-1")
@@ -75,6 +95,36 @@ class Shelf:
 
 
 source: celery_obs.tokens.TokenSource = Shelf()
+
+celery_obs.register_connection("account-1", "airbnb", status="active", created_at=1.0)
+celery_obs.set_connection_status("account-1", "paused")
+celery_obs.forget_connection("account-1")
+celery_obs.conflict_detected("availability_mismatch", "airbnb")
+celery_obs.conflict_resolved("availability_mismatch", "local_wins")
+celery_obs.requires_review("availability_mismatch")
+celery_obs.reviewed("availability_mismatch", 2)
+celery_obs.double_booking("airbnb")
+
+
+class Accounts:
+    def connections(self) -> Iterator[celery_obs.Connection]:
+        yield celery_obs.Connection("account-1", "airbnb", created_at=None)
+
+
+class Calendar:
+    def local(self, connection_id: str, start: date, end: date) -> list[tuple[date, int]]:
+        return [(start, 1)]
+
+    def remote(self, connection_id: str, start: date, end: date) -> Iterator[tuple[date, int]]:
+        yield end, 2
+
+
+accounts: celery_obs.ConnectionSource = Accounts()
+calendar: celery_obs.ReconciliationSource = Calendar()
+reconciled: celery_obs.Reconciled = celery_obs.reconcile("account-1")
+drifted: int = reconciled.drifted
+app.conf.beat_schedule = {**celery_obs.beat.schedule(check_drift=3600, sweep_state=None)}
+
 
 clock = FakeClock()
 now: float = clock()
