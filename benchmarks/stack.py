@@ -47,6 +47,11 @@ class _NoLifecycle:
         Do nothing.
         """
 
+    def modules_imported(self, sender: Any) -> None:
+        """
+        Nothing.
+        """
+
     def beat_started(self, service: Any) -> None:
         """
         Do nothing.

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import celery
 
-from celery_obs.beat import routes, tasks
+from celery_obs.beat import entries, routes, tasks
 from celery_obs.clock import wall
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.hub import ErrorLog, Hub
@@ -175,8 +175,11 @@ class Plugin:
         app.steps["worker"].add(step)
         app.steps["consumer"].add(type("AliasStep", (tasks.AliasStep,), {"known": self.known_aliases, "__doc__": tasks.AliasStep.__doc__}))
         app.on_after_configure.connect(_amend, weak=False, dispatch_uid="celery_obs.amend")
+        app.on_after_finalize.connect(self.modules_imported, weak=False, dispatch_uid="celery_obs.schedule")
         if app.configured:
             _amend(app)
+        if app.finalized:
+            self.modules_imported(app)
         if self.settings is not None:
             self._register(app, self.settings)
 
@@ -193,6 +196,7 @@ class Plugin:
             if self.settings is not None:
                 return
             settings = self._load(app)
+            entries.entries(settings)  # Refuses what the settings alone cannot know to be wrong.
             self.receivers.ignore(settings.ignore_tasks)
             if settings.metrics:
                 self._connect_metrics(settings)
@@ -223,6 +227,17 @@ class Plugin:
         register()
         if not app.finalized:
             app.on_after_finalize.connect(register, weak=False, dispatch_uid="celery_obs.register")
+
+    def modules_imported(self, sender: Any, **_: object) -> None:
+        """
+        Merge our entries into the schedule: once the app is final, and once more where worker and beat have its configuration.
+
+        Later would be too late, for schedulers read the schedule before they say that they start.
+        """
+        if not any(known is sender for known in self.apps):
+            return
+        with contextlib.suppress(ConfigurationError):  # Whoever starts is told in a moment, when it becomes active.
+            entries.merge(sender, self.settings or self._load(sender))
 
     def known_aliases(self, app: Any) -> Mapping[str, str]:
         """

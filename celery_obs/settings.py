@@ -299,14 +299,30 @@ def _wrong_client(channel: Any, problem: str, expected: str) -> ConfigurationErr
     return ConfigurationError(f"The setting oauth_clients is wrong: the client of {channel!r:.100} {problem}. Expected {expected}.")
 
 
-def _source(value: Any) -> Any:
-    """
-    Check a place in a module, or take an object as it is; what it has to offer is checked when it is first used.
-    """
-    if value is None or (not isinstance(value, (str, bytes, complex)) and callable(getattr(value, "get", None))):
-        return value
-    if isinstance(value, str) and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", value):
-        return value
+def _place(*methods: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if isinstance(value, str):
+            if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", value):
+                return value
+        elif not isinstance(value, type) and all(callable(getattr(value, method, None)) for method in methods):
+            return value
+        raise ValueError
+
+    return check
+
+
+_LEAST_PERIOD = 5.0
+"""
+Seconds.  What beat does more often than that is hardly what somebody wanted.
+"""
+
+
+def _periods(value: Any) -> Mapping[str, float]:
+    if not isinstance(value, Mapping):
+        raise ValueError  # noqa: TRY004 -- one kind of error for the caller, who words it.
+    periods = {_text(name): _number(seconds) for name, seconds in value.items()}
+    if all(seconds == 0 or seconds >= _LEAST_PERIOD for seconds in periods.values()):
+        return MappingProxyType(periods)
     raise ValueError
 
 
@@ -325,6 +341,11 @@ def _parse_list(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
+def _parse_periods(text: str) -> dict[str, float]:
+    pairs = (item.partition("=") for item in _parse_list(text))
+    return {name.strip(): float(seconds) for name, _, seconds in pairs}
+
+
 def _parse_numbers(text: str) -> list[float]:
     return [float(item) for item in _parse_list(text)]
 
@@ -339,8 +360,22 @@ REDIS_URL = Kind("a URL such as redis://localhost:6379/0 (also rediss, valkey, u
 POLICIES = Kind("a dict of channels, each with circuit_breaker and rate_limits; in the environment as JSON", policies, _parse_json)
 PATTERNS = Kind("a list of task name patterns; in the environment with commas between them", _texts, _parse_list)
 BUCKETS = Kind("ascending numbers, each once; in the environment with commas between them; or None", _optional(_edges), _parse_numbers)
+CONNECTION_SOURCE = Kind(
+    "a place such as 'proj.accounts:SOURCE', or an object with the method connections; or None", _optional(_place("connections"))
+)
+RECONCILIATION_SOURCE = Kind(
+    "a place such as 'proj.calendar:SOURCE', or an object with the methods local and remote; or None", _optional(_place("local", "remote"))
+)
+PERIODS = Kind(
+    "a dict from the name of a periodic task of ours to seconds, at least 5, or 0 for never; or None; "
+    "in the environment as check_drift=3600,take_census=0",
+    _optional(_periods),
+    _parse_periods,
+)
 
-TOKEN_SOURCE = Kind("a place such as 'proj.tokens:SOURCE', or an object with the methods get and put; or None", _source)
+TOKEN_SOURCE = Kind(
+    "a place such as 'proj.tokens:SOURCE', or an object with the methods get and put; or None", _optional(_place("get", "put"))
+)
 TOKEN_KEYS = Kind(
     "a list of keys that cryptography.fernet.Fernet.generate_key() made; in the environment with commas between them",
     _token_keys,
@@ -395,6 +430,9 @@ class Settings:
     traces: bool = _setting(SWITCH, "Make spans, where the extra for tracing is installed.", default=True)
     errors: bool = _setting(SWITCH, "Report errors to Sentry, where its extra is installed and a DSN is set.", default=True)
     beat_schedule: bool = _setting(SWITCH, "Merge our periodic tasks into beat's schedule.", default=True)
+    beat_periods: Mapping[str, float] | None = _setting(
+        PERIODS, "Seconds between two runs of periodic tasks of ours, instead of their own; 0 takes one off the schedule.", default=None
+    )
     label_limit: int = _setting(
         POSITIVE, "Distinct values that a label of one metric may have; what comes after them is counted as _other.", default=200
     )
@@ -441,6 +479,18 @@ class Settings:
         "off, or a dict of thresholds and timeouts; rate_limits is '100/60s', or a list with the hours of each.",
         default={},
     )
+    connection_source: Any = _setting(
+        CONNECTION_SOURCE,
+        "What knows all connections. By default those count that celery_obs.register_connection() was told.",
+        default=None,
+    )
+    connection_grace: float = _setting(
+        SECONDS, "Seconds for which we remember what is known of a connection that is gone.", default=7 * 86400.0
+    )
+    reconciliation_source: Any = _setting(
+        RECONCILIATION_SOURCE, "What knows both sides of a connection's calendar. Without it no drift is looked for.", default=None
+    )
+    reconciliation_days: int = _setting(POSITIVE, "Days from today on that reconciliation compares.", default=365)
 
     def __repr__(self) -> str:
         """

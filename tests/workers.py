@@ -194,6 +194,7 @@ class Worker(Process):
                 "TEST_LEDGER": redis,
                 "CELERY_OBS_METRICS_DIR": str(self.metrics_dir),
                 "CELERY_OBS_HEARTBEAT_INTERVAL": "0.5",
+                "CELERY_OBS_BEAT_SCHEDULE": "0",  # The tests' own entries are enough, where it is not about ours.
                 "PYTHONPATH": os.pathsep.join([str(APPS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
                 **environ,
             },

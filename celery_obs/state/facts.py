@@ -173,8 +173,8 @@ class Facts:
         Return all connections by their ids.
         """
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.eval(hashes.READ, 1, keys.CONNECTIONS)
-            pipe.eval(hashes.READ, 1, keys.STATUSES)
+            hashes.read(pipe, keys.CONNECTIONS)
+            hashes.read(pipe, keys.STATUSES)
             identities, statuses = map(hashes.fields, pipe.execute())
         return _connections(self._read_identities(identities), statuses)
 
@@ -236,6 +236,13 @@ class Facts:
         written: Any = self._redis.hgetall(keys.TOKEN_EXPIRIES)
         return _read(written, _token_expiry)
 
+    def drifts(self) -> Mapping[str, Drift]:
+        """
+        Return what the last checks of all connections found.
+        """
+        written: Any = self._redis.hgetall(keys.DRIFT)
+        return _read(written, _drift)
+
     # -- all of them --------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
@@ -254,7 +261,7 @@ class Facts:
         )
         with self._redis.pipeline(transaction=False) as pipe:
             for key in wanted:
-                pipe.eval(hashes.READ, 1, key)
+                hashes.read(pipe, key)
             identities, statuses, syncs, errors, tokens, drift, runs, reviews = map(hashes.fields, pipe.execute())
         connections = _connections(self._read_identities(identities), statuses)
         return Snapshot(
@@ -304,6 +311,10 @@ def _token_expiry(written: bytes | str) -> TokenExpiry:
 
 def _token_expiry_of(data: Any) -> TokenExpiry:
     return TokenExpiry(_maybe(data["expires_at"]), _maybe(data["lifetime"]))
+
+
+def _drift(written: bytes | str) -> Drift:
+    return _drift_of(json.loads(written))
 
 
 def _drift_of(data: Any) -> Drift:

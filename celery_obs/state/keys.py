@@ -24,6 +24,7 @@ __all__ = [
     "LAST_SYNCS",
     "LEASE",
     "LIMITED",
+    "MISSING",
     "PENDING",
     "QUEUES",
     "QUEUES_TTL",
@@ -60,6 +61,12 @@ A sorted set: every channel that was used, scored by when, in seconds since the 
 CONNECTIONS: Final = "celery_obs:connections"
 """
 A hash: connection id to JSON of what does not change, ``{"channel_type", "created_at"}``.  Its owner is `facts.Facts.forget` and the sweep.
+"""
+
+MISSING: Final = "celery_obs:connections:missing"
+"""
+A hash: connection id to the time since which it is gone, though something is known of it.  The census and the sweep write it, and remove
+its fields when the connection is back or its grace period is over.
 """
 
 STATUSES: Final = "celery_obs:connections:status"

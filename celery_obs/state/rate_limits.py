@@ -205,7 +205,7 @@ class RateLimits:
         with self._redis.pipeline(transaction=False) as pipe:
             for (channel, connection), limit in zip(asked, limits, strict=True):
                 window = round(limit.seconds * _MICRO) if limit else 0
-                pipe.eval(self._count.lua, 1, keys.rate_limit(channel, connection), window)
+                pipe.execute_command("EVAL", self._count.lua, 1, keys.rate_limit(channel, connection), window)
             answers = pipe.execute()
         return {
             pair: Count(answer[0] if limit else 0, limit.requests if limit else 0)
@@ -260,7 +260,7 @@ class RateLimits:
             return 0
         with self._redis.pipeline(transaction=False) as pipe:  # One at a time: in a cluster they lie on several nodes.
             for key in batch:
-                pipe.unlink(key)
+                pipe.execute_command("UNLINK", key)
             return sum(pipe.execute())
 
 

@@ -75,9 +75,10 @@ class Scripts:
 
         from redis.exceptions import NoScriptError, ResponseError
 
-        self._redis: Any = redis
+        client: Any = redis  # Typed as what most of them are.
+        self._redis = client
         # A Redis Cluster's client looks for the node itself, and has no pool of its own.
-        self._pool: Any = self._redis.connection_pool if isinstance(self._redis, package.Redis) else None
+        self._pool: Any = client.connection_pool if isinstance(client, package.Redis) else None
         self._named = tuple(package.VERSION[:2]) < (5, 3)
         self._no_script, self._refusal = NoScriptError, ResponseError
 

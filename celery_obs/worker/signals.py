@@ -62,6 +62,11 @@ class Lifecycle(Protocol):
         A pool process is about to leave, with *exitcode*.
         """
 
+    def modules_imported(self, sender: Any) -> None:
+        """
+        A worker or beat has the configuration of the app *sender*, and is about to import its modules.
+        """
+
     def beat_started(self, service: Any) -> None:
         """
         Beat, alone or embedded in a worker, is about to go through its schedule.
@@ -315,6 +320,15 @@ class Receivers:
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
+    def import_modules(self, sender: Any = None, **_: object) -> None:
+        """
+        A worker or beat loads the app.
+        """
+        try:
+            self._lifecycle.modules_imported(sender)
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._fail(exc)
+
     def beat_init(self, sender: Any = None, **_: object) -> None:
         """
         Beat starts.  This is start-up: wrong settings end it.
@@ -335,6 +349,7 @@ TABLE: Final[tuple[tuple[Signal, Callable[..., None]], ...]] = (
     (signals.after_task_publish, Receivers.after_task_publish),
     (signals.worker_process_init, Receivers.worker_process_init),
     (signals.worker_process_shutdown, Receivers.worker_process_shutdown),
+    (signals.import_modules, Receivers.import_modules),
     (signals.beat_init, Receivers.beat_init),
 )
 """

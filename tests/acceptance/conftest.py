@@ -133,6 +133,7 @@ class Stage:
             "TEST_LEDGER": self.redis.url,
             "CELERY_OBS_METRICS_DIR": str(self.metrics_dir),
             "CELERY_OBS_HEARTBEAT_INTERVAL": "0.5",
+            "CELERY_OBS_BEAT_SCHEDULE": "0",  # As for workers.
             "PYTHONPATH": os.pathsep.join([str(OUR_APPS), str(APPS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         }
 

@@ -4,6 +4,8 @@ The public face as a user's type checker sees it: checked by mypy, never execute
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import httpx
@@ -38,7 +40,25 @@ with celery_obs.sync_run("airbnb", "availability_export", "outbound", connection
     run.skip("nothing to do")
     run.fail(ValueError("no"))
 
+with celery_obs.circuit_breaker.guard("airbnb"):
+    celery_obs.rate_limiter.acquire("airbnb", "c-1", wait=2.5)
+
+
+@celery_obs.circuit_breaker.guarded("airbnb")
+def push(prices: int) -> str:
+    """
+    Call a channel.
+    """
+    return str(prices)
+
+
+pushed: str = push(3)
+permit: celery_obs.circuit_breaker.Permit = celery_obs.circuit_breaker.allow("airbnb")
+celery_obs.circuit_breaker.record(permit, ok=True)
+celery_obs.circuit_breaker.registry.get_breaker("airbnb").force_open(seconds=60, actor="ada")
+
 result = celery_obs.SyncResult(created=1, status="partial")
+
 
 with celery_obs.api_call("airbnb", "/listings/{id}", "GET", connection_id="c-1", wait=2.0) as call:
     call.response(200, headers={"Retry-After": "7"})
@@ -75,6 +95,36 @@ class Shelf:
 
 
 source: celery_obs.tokens.TokenSource = Shelf()
+
+celery_obs.register_connection("account-1", "airbnb", status="active", created_at=1.0)
+celery_obs.set_connection_status("account-1", "paused")
+celery_obs.forget_connection("account-1")
+celery_obs.conflict_detected("availability_mismatch", "airbnb")
+celery_obs.conflict_resolved("availability_mismatch", "local_wins")
+celery_obs.requires_review("availability_mismatch")
+celery_obs.reviewed("availability_mismatch", 2)
+celery_obs.double_booking("airbnb")
+
+
+class Accounts:
+    def connections(self) -> Iterator[celery_obs.Connection]:
+        yield celery_obs.Connection("account-1", "airbnb", created_at=None)
+
+
+class Calendar:
+    def local(self, connection_id: str, start: date, end: date) -> list[tuple[date, int]]:
+        return [(start, 1)]
+
+    def remote(self, connection_id: str, start: date, end: date) -> Iterator[tuple[date, int]]:
+        yield end, 2
+
+
+accounts: celery_obs.ConnectionSource = Accounts()
+calendar: celery_obs.ReconciliationSource = Calendar()
+reconciled: celery_obs.Reconciled = celery_obs.reconcile("account-1")
+drifted: int = reconciled.drifted
+app.conf.beat_schedule = {**celery_obs.beat.schedule(check_drift=3600, sweep_state=None)}
+
 
 clock = FakeClock()
 now: float = clock()
