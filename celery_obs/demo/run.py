@@ -118,7 +118,8 @@ def _channels(url: str, receiver_port: int) -> dict[str, str]:
 
     client_secret, webhook_secret = secrets.token_hex(16), secrets.token_hex(16)
     clients = {
-        channel: {"token_url": f"{url}/{channel}/oauth/token", "client_id": "demo-client", "client_secret": client_secret} for channel in CHANNELS
+        channel: {"token_url": f"{url}/{channel}/oauth/token", "client_id": "demo-client", "client_secret": client_secret}
+        for channel in CHANNELS
     }
     policies = {
         channel: {
