@@ -107,7 +107,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
 def _provider(port: int) -> list[str]:
     channels = [word for channel in CHANNELS for word in ("--channel", channel)]
     lifetime = ["--token-lifetime", f"{_TOKEN_LIFETIME:g}", "--reuse-grace"]
-    return [sys.executable, "-m", "celery_obs.demo.provider", "--port", str(port), *channels, *lifetime, "--webhook-every", "0.25"]
+    return [sys.executable, "-m", "celery_obs.demo.provider", "--port", str(port), *channels, *lifetime, "--webhook-every", "0.3"]
 
 
 def _channels(url: str, receiver_port: int) -> dict[str, str]:
@@ -124,7 +124,7 @@ def _channels(url: str, receiver_port: int) -> dict[str, str]:
     policies = {
         channel: {
             "circuit_breaker": {"failure_threshold": 3, "success_threshold": 2, "timeout": 3, "probe_timeout": 10},
-            "rate_limits": "8/10s",
+            "rate_limits": "12/10s",
         }
         for channel in CHANNELS
     }
