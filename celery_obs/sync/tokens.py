@@ -31,6 +31,7 @@ from celery_obs.vocabulary.tokens import RefreshStatus, TokenRefreshed
 
 from . import engine as engines
 from . import errors, oauth
+from .errors import UnknownConnectionError
 from .oauth import ClientRefusedError, TokenRefusedError
 from .vault import RedisTokens, Rotation, Token, TokenSource, TokenUnreadableError, shown
 
@@ -61,12 +62,6 @@ __all__ = [
 
 
 # --- what can go wrong, beside what can with any channel --------------------------------------------------------------------------
-
-
-class UnknownConnectionError(CeleryObsError):
-    """
-    Nobody registered a connection of that name.
-    """
 
 
 class NoTokenError(CeleryObsError):
