@@ -32,8 +32,10 @@ def export_breaker_states(task: Any) -> dict[str, int]:
     engine = engines.current()
     if engine.redis is None:
         return {}
+    breakers = Breakers(engine.redis, clock=engine.clock)
+    limits = RateLimits(engine.redis, engine.settings.channels, clock=engine.clock)
     now = engine.clock()
-    return {"breakers": Breakers(engine.redis).export(now), "rate_limits": RateLimits(engine.redis).export(now)}
+    return {"breakers": breakers.export(now), "rate_limits": limits.export(now)}
 
 
 TASKS: Final = (TaskSpec(name="export_breaker_states", run=export_breaker_states, time_limit=12.0, options={}),)
