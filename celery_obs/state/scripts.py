@@ -76,8 +76,8 @@ class Scripts:
         from redis.exceptions import NoScriptError, ResponseError
 
         self._redis: Any = redis
-        # A Redis Cluster's client looks for the node itself, and has no pool of its own.
-        self._pool: Any = getattr(redis, "connection_pool", None)
+        # A Redis Cluster's client looks for the node itself, and has no pool of its own; to ask it for one would be to connect it.
+        self._pool: Any = vars(redis).get("connection_pool")
         self._named = tuple(package.VERSION[:2]) < (5, 3)
         self._no_script, self._refusal = NoScriptError, ResponseError
 
