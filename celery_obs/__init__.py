@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from celery_obs.plugin import setup, teardown
     from celery_obs.settings import Settings
     from celery_obs.sync import tokens
+    from celery_obs.sync.api_calls import api_call
     from celery_obs.sync.conflicts import conflict_detected, conflict_resolved, double_booking, requires_review, reviewed
     from celery_obs.sync.connections import Connection, ConnectionSource, forget_connection, register_connection, set_connection_status
     from celery_obs.sync.errors import classify
@@ -37,6 +38,7 @@ __all__ = [
     "SyncResult",
     "SyncTask",
     "__version__",
+    "api_call",
     "beat",
     "classify",
     "conflict_detected",
@@ -68,6 +70,7 @@ _LAZY = {
     "Settings": "celery_obs.settings",
     "SyncResult": "celery_obs.sync.runs",
     "SyncTask": "celery_obs.worker.sync_task",
+    "api_call": "celery_obs.sync.api_calls",
     "classify": "celery_obs.sync.errors",
     "conflict_detected": "celery_obs.sync.conflicts",
     "conflict_resolved": "celery_obs.sync.conflicts",

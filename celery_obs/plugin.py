@@ -28,6 +28,7 @@ from celery_obs.beat import entries, routes, tasks
 from celery_obs.clock import wall
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.hub import ErrorLog, Hub
+from celery_obs.logs.sync_observer import SyncLogObserver
 from celery_obs.metrics import declared
 from celery_obs.metrics.attempts import AttemptMeter
 from celery_obs.metrics.format import Header, folder_name
@@ -198,6 +199,8 @@ class Plugin:
             self.receivers.ignore(settings.ignore_tasks)
             if settings.metrics:
                 self._connect_metrics(settings)
+            if settings.logs:
+                self._connect(SyncLogObserver())
             self._engine = sync_engine.Engine(hub=self.hub, settings=settings)
             self.settings = settings
         for each in self.apps:
@@ -280,10 +283,13 @@ class Plugin:
         self.attempts.on_lost_sync = self.hub.emit
         self.recorder.on_claim.append(self._count_restart)  # After the attempts: settling them may tell why.
         for observer in (MetricsObserver(self.recorder, attempts=self.attempts), SyncObserver(self.recorder, attempts=self.attempts)):
-            for event_type, hear in observer.subscriptions():
-                self.hub.subscribe(event_type, hear)
+            self._connect(observer)
         self.errors.count = self.recorder.count_error
         declared.connect(self.recorder)
+
+    def _connect(self, observer: MetricsObserver | SyncObserver | SyncLogObserver) -> None:
+        for event_type, hear in observer.subscriptions():
+            self.hub.subscribe(event_type, hear)
 
     def _activate_quietly(self) -> None:
         """

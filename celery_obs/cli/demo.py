@@ -35,12 +35,12 @@ __all__ = ["demo"]
 @click.pass_context
 def demo(ctx: click.Context, duration: float | None, port: int | None, directory: Path | None) -> None:
     """
-    Run Redis, a worker, beat, an exporter and some load on this machine, and show the metrics.
+    Run Redis, fake channels, a worker, beat, an exporter and some load on this machine, and show the metrics.
 
     Ends at Ctrl-C, and takes everything down.  Exit code 0 if everything came up and was scraped.
     """
-    if importlib.util.find_spec("uvicorn") is None:
-        feature = "The demo's exporter"
+    if any(importlib.util.find_spec(name) is None for name in ("authlib", "cryptography", "httpx", "uvicorn")):
+        feature = "The demo"
         raise MissingExtraError(feature, extra="demo")
     from celery_obs.demo.run import run  # noqa: PLC0415 -- not needed to show help.
 

@@ -1,5 +1,5 @@
 """
-The sample app: tasks that behave in all the ways in which tasks behave.
+The sample app: tasks that behave in all the ways in which tasks behave, and the syncs of a small channel manager.
 
 Celery reads the broker from CELERY_BROKER_URL, and celery_obs its settings from CELERY_OBS_….
 """
@@ -15,6 +15,8 @@ from celery import Celery, Task
 
 import celery_obs
 
+from celery_obs.demo import syncs
+
 
 __all__ = ["app"]
 
@@ -27,6 +29,7 @@ app.conf.beat_schedule = {
     "every-five-seconds": {"task": "demo.scheduled", "schedule": 5.0},
 }
 celery_obs.setup(app)
+syncs.add_to(app)
 
 
 class ProviderError(Exception):

@@ -1,16 +1,37 @@
 """
-The load generator: publishes the sample app's tasks, each at its own pace, until it is stopped.
+The load generator: publishes the sample app's tasks, each at its own pace, takes in webhooks, and tells the story, until it is stopped.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
+import threading
 import time
+
+from collections.abc import Mapping
+from typing import Any
+
+from .accounts import CHANNELS, RECEIVER_PORT, SERVED, WEBHOOK_SECRET
+from .receiver import Receiver
+from .story import ACTS, LENGTH, Story, prepare
 
 
 __all__ = ["PACE", "due", "main"]
 
 
-PACE = {"demo.fast": 0.1, "demo.slow": 0.8, "demo.failing": 1.0, "demo.retrying": 1.5, "demo.crashing": 4.0}
+PACE: Mapping[str, float] = {
+    "demo.fast": 0.1,
+    "demo.slow": 0.8,
+    "demo.failing": 1.0,
+    "demo.retrying": 1.5,
+    "demo.crashing": 4.0,
+    "demo.export_availability": 0.7,
+    "demo.import_reservations": 0.5,
+    "demo.look_for_drift": 0.8,
+    "demo.mend": 15.0,
+    "demo.review": 20.0,
+}
 """
 Seconds between two messages of a task.
 """
@@ -31,11 +52,37 @@ def main() -> None:
     """
     from celery_obs.demo.app import app  # noqa: PLC0415 -- making an app is no business of an import.
 
-    last: dict[str, float] = {}
+    def send(task: str, args: tuple[Any, ...] = ()) -> None:
+        app.send_task(task, args=args)
+
+    prepare()
+    _receive(send)
+    accounts = {task: itertools.cycle(SERVED) for task in PACE}
+    story = Story(ACTS, length=LENGTH, began=time.monotonic())
+    last: dict[str, float] = {"demo.mend": time.monotonic(), "demo.review": time.monotonic()}
     while True:
         for task in due(last, time.monotonic()):
-            app.send_task(task)
+            account = next(accounts[task])
+            if task in {"demo.export_availability", "demo.import_reservations"}:
+                send(task, (account.channel, account.connection_id))
+            else:
+                send(task, (account.connection_id,) if task == "demo.look_for_drift" else ())
+        for act in story.due(time.monotonic()):
+            act.does(send)
         time.sleep(0.05)
+
+
+def _receive(send: Any) -> None:
+    first = {channel: next(account for account in SERVED if account.channel == channel) for channel in CHANNELS}
+
+    def work(channel: str, listing: str) -> None:
+        if not listing:
+            message = f"The webhook of {channel} names no listing."
+            raise ValueError(message)
+        send("demo.import_reservations", (channel, first[channel].connection_id))
+
+    server = Receiver(int(os.environ[RECEIVER_PORT]), secret=os.environ[WEBHOOK_SECRET], channels=frozenset(CHANNELS), work=work)
+    threading.Thread(target=server.serve_forever, name="receiver", daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -1,28 +1,22 @@
 """
 The sample app's web side: takes in the webhooks of the fake channel, as ``docs/how-to/receive-webhooks.md`` shows it for real frameworks.
 
-It prints its URL and serves loopback until it is ended.
+It serves loopback, beside the load generator.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import sys
-import threading
 
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-import click
-
 from celery_obs.demo.provider.events import SIGNATURE
 from celery_obs.sync.webhooks import BodyTooLargeError, EventBusyError, InvalidSignatureError, webhook
 
 
-__all__ = ["Receiver", "main"]
+__all__ = ["Receiver"]
 
 
 _STATUSES: Final = {BodyTooLargeError: 413, InvalidSignatureError: 401, EventBusyError: 409}
@@ -112,34 +106,3 @@ class _Part:
         piece: bytes = self._stream.read(min(size, self._left))
         self._left -= len(piece)
         return piece
-
-
-@click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port on loopback; 0 for any free one.")
-@click.option("--channel", "channels", multiple=True, required=True, help="A channel whose webhooks are taken; repeatable.")
-def main(port: int, channels: tuple[str, ...]) -> None:
-    """
-    Take webhooks at /webhooks/CHANNEL, and send a task for each.
-    """
-    from celery_obs.demo.app import app  # noqa: PLC0415 -- making an app is no business of an import.
-
-    def work(channel: str, listing: str) -> None:
-        if not listing:
-            message = f"The webhook of {channel} names no listing."
-            raise ValueError(message)
-        app.send_task("demo.fast")
-
-    server = Receiver(port, secret=os.environ.get("CELERY_OBS_DEMO_WEBHOOK_SECRET", "demo-secret"), channels=frozenset(channels), work=work)
-    threading.Thread(target=server.serve_forever, name="receiver", daemon=True).start()
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    sys.stdout.write(f"{server.url}\n")
-    sys.stdout.flush()
-    stop.wait()
-    server.shutdown()
-    server.server_close()
-
-
-if __name__ == "__main__":
-    main()

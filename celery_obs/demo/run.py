@@ -4,7 +4,9 @@ The demo's course: bring everything up, show it, take everything down.
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -22,15 +24,17 @@ from typing import NamedTuple, TextIO
 
 from celery_obs.exceptions import ConfigurationError
 
+from .accounts import CHANNELS, HORIZON, PROVIDER, RECEIVER_PORT, WEBHOOK_SECRET
 from .processes import ChildFailedError, Household, free_port, wait_until
 from .redis_server import find_redis_server
-from .summary import Sample, has_task_metrics, read, render
+from .summary import Sample, has_sync_metrics, has_task_metrics, read, render
 
 
 __all__ = ["Plan", "answers", "plan", "run", "show"]
 
 
 _PATIENCE = 30.0
+_TOKEN_LIFETIME = 45.0
 _REFRESH_ON_TTY = 1.0
 _REFRESH_IN_LOG = 5.0
 
@@ -71,6 +75,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
     redis_url = f"redis://127.0.0.1:{redis_port}/0"
     metrics_dir = directory / "metrics"
     metrics_dir.mkdir(exist_ok=True)
+    provider_port, receiver_port = free_port(), free_port()
     celery = [sys.executable, "-m", "celery", "-A", "celery_obs.demo.app"]
     exporter = [sys.executable, "-m", "celery_obs.cli", "exporter", "--web.listen-address", f"127.0.0.1:{listen}"]
     ours = {
@@ -78,6 +83,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
         "CELERY_OBS_METRICS_DIR": str(metrics_dir),
         "CELERY_OBS_REDIS_URL": redis_url,
         "PYTHONUNBUFFERED": "1",
+        **_channels(f"http://127.0.0.1:{provider_port}", receiver_port),
     }
     inherited = {name: value for name, value in environ.items() if not name.startswith(("CELERY_", "PROMETHEUS_MULTIPROC"))}
     return Plan(
@@ -86,6 +92,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
             [server, "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(directory)],
         ),
         others={
+            "provider": [*_provider(provider_port), "--webhook-url", f"http://127.0.0.1:{receiver_port}/webhooks"],
             "exporter": [*exporter, "--metrics-dir", str(metrics_dir), "--redis-url", redis_url, "--broker-url", redis_url],
             "worker": [*celery, "worker", "--pool", "prefork", "--concurrency", "4", "--hostname", "demo@%h", "--loglevel", "INFO"],
             "beat": [*celery, "beat", "--schedule", str(directory / "beat-schedule"), "--pidfile", "", "--loglevel", "INFO"],
@@ -95,6 +102,44 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
         url=f"http://127.0.0.1:{listen}",
         environ={**inherited, **ours},
     )
+
+
+def _provider(port: int) -> list[str]:
+    channels = [word for channel in CHANNELS for word in ("--channel", channel)]
+    lifetime = ["--token-lifetime", f"{_TOKEN_LIFETIME:g}", "--reuse-grace"]
+    return [sys.executable, "-m", "celery_obs.demo.provider", "--port", str(port), *channels, *lifetime, "--webhook-every", "0.25"]
+
+
+def _channels(url: str, receiver_port: int) -> dict[str, str]:
+    """
+    Return the settings of everything that has to do with channels; all is short, so that one sees it happen.
+    """
+    from cryptography.fernet import Fernet  # noqa: PLC0415 -- an extra.
+
+    client_secret, webhook_secret = secrets.token_hex(16), secrets.token_hex(16)
+    clients = {
+        channel: {"token_url": f"{url}/{channel}/oauth/token", "client_id": "demo-client", "client_secret": client_secret} for channel in CHANNELS
+    }
+    policies = {
+        channel: {
+            "circuit_breaker": {"failure_threshold": 3, "success_threshold": 2, "timeout": 3, "probe_timeout": 10},
+            "rate_limits": "8/10s",
+        }
+        for channel in CHANNELS
+    }
+    return {
+        PROVIDER: url,
+        RECEIVER_PORT: str(receiver_port),
+        WEBHOOK_SECRET: webhook_secret,
+        "CELERY_OBS_DEMO_CLIENT_SECRET": client_secret,
+        "CELERY_OBS_TOKEN_KEYS": Fernet.generate_key().decode(),
+        "CELERY_OBS_OAUTH_CLIENTS": json.dumps(clients),
+        "CELERY_OBS_CHANNELS": json.dumps(policies),
+        "CELERY_OBS_RECONCILIATION_SOURCE": "celery_obs.demo.channel:SOURCE",
+        "CELERY_OBS_RECONCILIATION_DAYS": str(HORIZON),
+        "CELERY_OBS_PAUSE_RETRY_DELAY": "3",
+        "CELERY_OBS_BEAT_PERIODS": "refresh_expiring_tokens=10,export_breaker_states=5,take_census=15,check_drift=30",
+    }
 
 
 def _checked_port(port: int) -> int:
@@ -117,7 +162,7 @@ def run(*, duration: float | None, port: int | None, directory: Path | None, out
     Must be called in the main thread, because it listens to signals.
 
     Returns:
-        0 if everything came up and task metrics were scraped, else 1.
+        0 if everything came up and metrics of tasks and syncs were scraped, else 1.
     """
     with _stopping() as stop, _workplace(directory) as place:
         return show(plan(place, port=port, environ=os.environ), place, duration=duration, stop=stop, out=out)
@@ -168,7 +213,7 @@ def show(what: Plan, place: Path, *, duration: float | None, stop: threading.Eve
         finally:
             out.write("Stopping ...\n")
             out.flush()
-    out.write("Everything is stopped.\n" if seen else "Stopped before any task metric was scraped.\n")
+    out.write("Everything is stopped.\n" if seen else "Stopped before any task and sync metrics were scraped.\n")
     return 0 if seen else 1
 
 
@@ -209,10 +254,10 @@ def _watch(url: str, household: Household, *, deadline: float | None, stop: thre
     while True:
         household.check()
         samples = _scrape(url)
-        seen = seen or has_task_metrics(samples)
+        seen = seen or (has_task_metrics(samples) and has_sync_metrics(samples))
         screen.show(render(samples, now=time.time()) if samples else ["the exporter does not answer"])
         if not seen and time.monotonic() > give_up:
-            message = f"No task metric appeared at {url}/metrics within {_PATIENCE:.0f} s."
+            message = f"No task and sync metrics appeared at {url}/metrics within {_PATIENCE:.0f} s."
             raise ChildFailedError(message)
         # The first table is worth having soon; after that a line every few seconds is enough where nobody looks.
         pause = screen.refresh if seen else _REFRESH_ON_TTY

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from celery_obs.vocabulary import beat, queues, tasks
+from celery_obs.vocabulary import beat, circuit_breaker, connections, queues, reconciliation, syncs, tasks, tokens
 
 
-__all__ = ["Sample", "has_task_metrics", "quantile", "read", "render"]
+__all__ = ["Sample", "has_sync_metrics", "has_task_metrics", "quantile", "read", "render"]
 
 
 class Sample(NamedTuple):
@@ -40,6 +40,13 @@ def has_task_metrics(samples: Iterable[Sample]) -> bool:
     return any(each.name == tasks.STARTED.name and each.value > 0 for each in samples)
 
 
+def has_sync_metrics(samples: Iterable[Sample]) -> bool:
+    """
+    Tell whether any sync was seen to end.
+    """
+    return any(each.name == syncs.TOTAL.name and each.value > 0 for each in samples)
+
+
 def quantile(q: float, buckets: Mapping[float, float]) -> float | None:
     """
     Estimate the *q*-quantile from cumulative *buckets*, as Prometheus does; None without observations.
@@ -64,7 +71,7 @@ def render(samples: Iterable[Sample], *, now: float) -> list[str]:
     Write the summary, line by line.
     """
     every = list(samples)
-    return [*_tasks(every), "", *_queues(every), "", *_entries(every, now)]
+    return [*_tasks(every), "", *_channels(every, now), "", *_queues(every), "", *_entries(every, now)]
 
 
 def _by(samples: Iterable[Sample], name: str, label: str, **wanted: str) -> dict[str, float]:
@@ -96,6 +103,38 @@ def _tasks(samples: list[Sample]) -> Iterator[str]:
 def _p95(samples: list[Sample], task: str) -> float | None:
     by_edge = _by(samples, f"{tasks.RUNTIME.name}_bucket", "le", task=task)
     return quantile(0.95, {float(edge): count for edge, count in by_edge.items()})
+
+
+def _channels(samples: list[Sample], now: float) -> Iterator[str]:
+    states = _by(samples, circuit_breaker.STATE.name, "channel_type")
+    paused = _by(samples, connections.PAUSED.name, "channel_type")
+    broken = _by(samples, connections.TOTAL.name, "channel_type", status="error")
+    drift = _by(samples, reconciliation.DRIFT_DAYS.name, "channel_type")
+    expiries = _least(samples, tokens.EXPIRES_AT.name, "channel_type")
+    done = _by(samples, syncs.TOTAL.name, "channel_type")
+    failed = _by(samples, syncs.TOTAL.name, "channel_type", status="failure")
+    yield f"{'channel':<18}{'breaker':>11}{'syncs':>9}{'failed':>9}{'drift':>9}{'accounts':>15}{'next token':>13}"
+    for channel in sorted(done.keys() | states.keys()):
+        state = "paused" if paused.get(channel) else _state(states.get(channel))
+        days = f"{drift[channel]:.0f} d" if channel in drift else "-"
+        accounts = "-" if channel not in broken else "fine" if not broken[channel] else f"{broken[channel]:.0f} in error"
+        expiry = f"in {max(expiries[channel] - now, 0.0):.0f} s" if channel in expiries else "-"
+        counts = f"{_number(done.get(channel)):>9}{_number(failed.get(channel)):>9}"
+        yield f"{channel[:18]:<18}{state:>11}{counts}{days:>9}{accounts:>15}{expiry:>13}"
+
+
+def _state(value: float | None) -> str:
+    known = value is not None and 0 <= value < len(circuit_breaker.STATES)
+    return circuit_breaker.STATES[int(value)] if known and value is not None else "-"
+
+
+def _least(samples: Iterable[Sample], name: str, label: str) -> dict[str, float]:
+    least: dict[str, float] = {}
+    for each in samples:
+        if each.name == name:
+            key = each.labels.get(label, "")
+            least[key] = min(least.get(key, each.value), each.value)
+    return least
 
 
 def _queues(samples: list[Sample]) -> Iterator[str]:

@@ -349,7 +349,7 @@ class RateLimits:
             return 0
         with self._redis.pipeline(transaction=False) as pipe:  # One by one: in a cluster they lie on several nodes.
             for key in batch:
-                pipe.unlink(key)
+                pipe.execute_command("UNLINK", key)
             return sum(pipe.execute())
 
     def _policies(self) -> dict[str, tuple[RateLimit, ...]]:

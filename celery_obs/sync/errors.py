@@ -40,9 +40,11 @@ __all__ = [
     "classify",
     "classify_status",
     "describe",
+    "header",
     "is_retryable",
     "retry_after",
     "seconds_of",
+    "status_of",
 ]
 
 
@@ -177,7 +179,7 @@ def classify(error: BaseException) -> ErrorType | None:
     """
     if isinstance(error, ChannelError):
         return error.error_type
-    code = _status_of(error)
+    code = status_of(error)
     if code is not None:
         return classify_status(code) or "server_error"
     for kind in type(error).__mro__:
@@ -217,7 +219,7 @@ def retry_after(error: BaseException, *, clock: Clock = wall) -> float | None:
     if isinstance(error, ChannelError):
         return error.retry_after
     headers = getattr(getattr(error, "response", None), "headers", None)
-    return seconds_of(_header(headers, "Retry-After"), clock=clock)
+    return seconds_of(header(headers, "Retry-After"), clock=clock)
 
 
 _LONGEST_HEADER: Final = 64
@@ -241,7 +243,7 @@ def seconds_of(value: object, *, clock: Clock = wall) -> float | None:
     return None if math.isnan(seconds) else min(max(0.0, seconds), _LONGEST_AFTER)
 
 
-def _header(headers: Any, name: str) -> object:
+def header(headers: Any, name: str) -> object:
     """
     Look *name* up in whatever a client calls headers, which may not be there.
     """
@@ -251,7 +253,7 @@ def _header(headers: Any, name: str) -> object:
         return None
 
 
-def _status_of(error: BaseException) -> int | None:
+def status_of(error: object) -> int | None:
     """
     Return the status code of the answer that *error* is about; clients call it by several names.
     """

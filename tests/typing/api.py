@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+import httpx
+
 from celery import Celery
 
 import celery_obs
 
 from celery_obs.metrics import Counter, Gauge, Histogram
+from celery_obs.sync.api_calls import HttpxTransport
 from celery_obs.testing import FakeClock, capture_events, counters
+from celery_obs.vocabulary.api_calls import ErrorType
 from celery_obs.vocabulary.tasks import TaskFinished
 
 
@@ -89,6 +93,20 @@ calendar: celery_obs.ReconciliationSource = Calendar()
 reconciled: celery_obs.Reconciled = celery_obs.reconcile("account-1")
 drifted: int = reconciled.drifted
 app.conf.beat_schedule = {**celery_obs.beat.schedule(check_drift=3600, sweep_state=None)}
+
+
+with celery_obs.api_call("airbnb", "/listings/{id}", "GET", connection_id="c-1", wait=2.0) as call:
+    call.response(200, headers={"Retry-After": "7"})
+    call.raise_for_status()
+
+client = httpx.Client(transport=HttpxTransport("airbnb", connection_id="c-1"))
+kind: ErrorType | None = celery_obs.classify(TimeoutError())
+
+
+@app.task(base=celery_obs.SyncTask, channel_type="airbnb", **celery_obs.retry_policy("critical", max_retries=7))  # type: ignore[untyped-decorator]  # Celery's.
+def export(connection_id: str) -> celery_obs.SyncResult:
+    return celery_obs.SyncResult(updated=1)
+
 
 clock = FakeClock()
 now: float = clock()

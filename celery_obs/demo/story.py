@@ -1,0 +1,169 @@
+"""
+The demo's story: what goes wrong while one watches, and how it is mended; it begins anew each minute.
+"""
+
+from __future__ import annotations
+
+import time
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from typing import Any, Final, NamedTuple
+
+import httpx
+
+import celery_obs
+
+from celery_obs.state.pauses import Pauses
+from celery_obs.sync import engine
+
+from .accounts import ACCOUNTS, SERVED, Account, account_of, provider_url
+
+
+__all__ = ["ACTS", "LENGTH", "Act", "Story", "prepare"]
+
+
+LENGTH: Final = 60.0
+"""
+Seconds until the story begins anew.
+"""
+
+_REVOKED: Final = "airbnb-3"
+_BURST: Final = ("booking_com", "booking_com-2")
+_PAUSE: Final = 6.0
+
+
+class Act(NamedTuple):
+    """
+    One thing that happens.
+
+    Attributes:
+        at: Seconds after the beginning.
+
+        does: What; it is given what sends a task.
+    """
+
+    at: float
+    does: Callable[[Callable[..., object]], object]
+
+
+class Story:
+    """
+    Goes through the acts as their time comes.
+
+    Args:
+        acts: In the order of their times.
+
+        length: Seconds until it begins anew.
+
+        began: When that was, on the clock that `due` is given.
+    """
+
+    def __init__(self, acts: tuple[Act, ...], *, length: float, began: float) -> None:
+        self._acts = acts
+        self._length = length
+        self._began = began
+        self._next = 0
+
+    def due(self, now: float) -> Iterator[Act]:
+        """
+        Go through the acts whose time has come.
+        """
+        while True:
+            round_, index = divmod(self._next, len(self._acts))
+            if now < self._began + round_ * self._length + self._acts[index].at:
+                return
+            self._next += 1
+            yield self._acts[index]
+
+
+def prepare(*, patience: float = 20.0) -> None:
+    """
+    Register all accounts, and have their owners consent at the channels.
+    """
+    _wait_for_provider(patience)
+    for account in ACCOUNTS:
+        celery_obs.register_connection(account.connection_id, account.channel, status=account.status, created_at=account.created_at)
+    for account in SERVED:
+        _consent(account)
+
+
+def _wait_for_provider(patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            _ask("GET", "/admin/state")
+        except httpx.HTTPError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _consent(account: Account) -> None:
+    given = _ask("POST", "/admin/accounts", {"account": account.connection_id})
+    token = celery_obs.tokens.Token(
+        access_token=given["access_token"],
+        refresh_token=given["refresh_token"],
+        expires_at=time.time() + given["expires_in"],
+        lifetime=given["expires_in"],
+    )
+    celery_obs.tokens.store(account.connection_id, token)
+
+
+def _ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    with httpx.Client(base_url=provider_url(), timeout=3.0, trust_env=False) as client:
+        return client.request(method, path, json=body).raise_for_status().json()
+
+
+# --- the acts ---------------------------------------------------------------------------------------------------------------------
+
+
+def _fault(path: str, kind: str, **more: Any) -> Callable[..., object]:
+    return lambda send: _ask("POST", "/admin/faults", {"path": path, "kind": kind, **more})
+
+
+def _drift(connection_id: str, days: int) -> Callable[..., object]:
+    def sell(send: Callable[..., object]) -> None:
+        account, today = account_of(connection_id), date.today()  # noqa: DTZ011 -- a calendar's days have no zone.
+        # Later than what the exports write again and again.
+        start = date.fromordinal(today.toordinal() + 20)
+        _ask("POST", "/admin/drift", {"channel": account.channel, "listing": account.listing, "start": start.isoformat(), "days": days})
+
+    return sell
+
+
+def _hurry(send: Callable[..., object]) -> None:
+    for _ in range(15):
+        send("demo.export_availability", _BURST)
+
+
+def _pause(send: Callable[..., object]) -> None:
+    redis = engine.current().redis
+    if redis is not None:
+        Pauses(redis).pause("booking_com", actor="demo", reason="to show what that looks like", seconds=_PAUSE)
+
+
+def _revoke(send: Callable[..., object]) -> None:
+    _ask("DELETE", f"/admin/accounts/{_REVOKED}")
+
+
+def _consent_again(send: Callable[..., object]) -> None:
+    _consent(account_of(_REVOKED))
+    celery_obs.set_connection_status(_REVOKED, "active")
+
+
+ACTS: Final = (
+    Act(1, _drift("airbnb-1", 4)),
+    Act(3, _hurry),
+    Act(5, _fault("/expedia/listings", "outage", seconds=8)),
+    Act(15, _pause),
+    Act(16, _fault("/airbnb/listings", "slow", value=0.6, seconds=4)),
+    Act(18, _revoke),
+    Act(22, _fault("/booking_com/listings", "rate_limit", value=1, times=3)),
+    Act(25, _fault("/airbnb/listings", "html", times=1)),
+    Act(27, _fault("/expedia/listings", "drop", times=2)),
+    Act(30, _drift("expedia-2", 2)),
+    Act(45, _consent_again),
+)

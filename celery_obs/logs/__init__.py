@@ -1,0 +1,3 @@
+"""
+Log lines: one for each thing that happened, an identifier and facts.
+"""
