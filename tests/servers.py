@@ -304,6 +304,8 @@ class RedisSentinel:
         try:
             self._first.start()
             self._second.start()
+            # The sentinels look once, and then every ten seconds.
+            wait_until(lambda: _replication(self._second.port).get("master_link_status") == "up", what="the replica to follow")
             for port in self._sentinels:
                 settings = self._directory / f"{port}.conf"  # They write into it.
                 settings.write_text(
@@ -425,6 +427,14 @@ class RedisCluster:
         for node in self.nodes:
             node.stop()
 
+    def lose_a_master(self) -> None:
+        """
+        Kill a master, bring it back with nothing stored, and return once every node says that the cluster is well.
+        """
+        self.nodes[0].kill()
+        self.nodes[0].start()
+        wait_until(lambda: all(map(self._is_well, self.nodes)), within=30, what="the nodes to know each other again")
+
     def _is_well(self, node: RedisServer) -> bool:
         import redis
 
@@ -443,11 +453,15 @@ class RedisCluster:
 
 
 def _role(port: int) -> str:
+    return str(_replication(port)["role"])
+
+
+def _replication(port: int) -> Mapping[str, Any]:
     import redis
 
     with redis.Redis(port=port, socket_timeout=2) as client:
         found: Any = client.info("replication")
-    return str(found["role"])
+    return dict(found)
 
 
 class RabbitMQServer:
