@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from celery_obs import beat, metrics
     from celery_obs.plugin import setup, teardown
     from celery_obs.settings import Settings
-    from celery_obs.sync import tokens
+    from celery_obs.sync import circuit_breaker, rate_limiter, tokens
     from celery_obs.sync.api_calls import api_call
     from celery_obs.sync.conflicts import conflict_detected, conflict_resolved, double_booking, requires_review, reviewed
     from celery_obs.sync.connections import Connection, ConnectionSource, forget_connection, register_connection, set_connection_status
@@ -40,12 +40,14 @@ __all__ = [
     "__version__",
     "api_call",
     "beat",
+    "circuit_breaker",
     "classify",
     "conflict_detected",
     "conflict_resolved",
     "double_booking",
     "forget_connection",
     "metrics",
+    "rate_limiter",
     "reconcile",
     "register_connection",
     "requires_review",
@@ -62,6 +64,12 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {"beat": "celery_obs.beat", "metrics": "celery_obs.metrics", "tokens": "celery_obs.sync.tokens"}
+_MODULES = {
+    "circuit_breaker": "celery_obs.sync.circuit_breaker",
+    "metrics": "celery_obs.metrics",
+    "rate_limiter": "celery_obs.sync.rate_limiter",
+    "tokens": "celery_obs.sync.tokens",
+}
 _LAZY = {
     "Connection": "celery_obs.sync.connections",
     "ConnectionSource": "celery_obs.sync.connections",
@@ -71,11 +79,14 @@ _LAZY = {
     "SyncResult": "celery_obs.sync.runs",
     "SyncTask": "celery_obs.worker.sync_task",
     "api_call": "celery_obs.sync.api_calls",
+    "circuit_breaker": "celery_obs.sync.circuit_breaker",
     "classify": "celery_obs.sync.errors",
     "conflict_detected": "celery_obs.sync.conflicts",
     "conflict_resolved": "celery_obs.sync.conflicts",
     "double_booking": "celery_obs.sync.conflicts",
     "forget_connection": "celery_obs.sync.connections",
+    "metrics": "celery_obs.metrics",
+    "rate_limiter": "celery_obs.sync.rate_limiter",
     "reconcile": "celery_obs.sync.reconciliation",
     "register_connection": "celery_obs.sync.connections",
     "requires_review": "celery_obs.sync.conflicts",
@@ -85,6 +96,7 @@ _LAZY = {
     "setup": "celery_obs.plugin",
     "sync_run": "celery_obs.sync.runs",
     "teardown": "celery_obs.plugin",
+    "tokens": "celery_obs.sync.tokens",
     "webhook": "celery_obs.sync.webhooks",
 }
 

@@ -38,6 +38,7 @@ from celery_obs.metrics.slots import Node, Slot
 from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.settings import Settings, load, prepare_metrics_dir
 from celery_obs.sync import engine as sync_engine
+from celery_obs.vocabulary.policies import ANY_CHANNEL
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME
 from celery_obs.vocabulary.workers import PROCESS_RESTARTS
@@ -602,7 +603,7 @@ def _known_syncs(app: Any, settings: Settings | None) -> Iterator[tuple[Metric, 
     """
     Go through the series of the sync engine that are known at the start, so that they exist at 0.
     """
-    channels = dict.fromkeys(getattr(settings, "channels", None) or ())
+    channels = dict.fromkeys(name for name in (settings.channels if settings is not None else ()) if name != ANY_CHANNEL)
     for task in list(app.tasks.values()):
         if isinstance(task, SyncTask) and task.channel_type:
             channels[task.channel_type] = None

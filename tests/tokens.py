@@ -84,6 +84,8 @@ def rig_of(redis_url: str, *, token_url: str = "", clock: Clock | None = None, *
         given["oauth_clients"] = {CHANNEL: client}
     settings = load({}, {}, {**given, **overrides})
     engine = engines.Engine(hub=Hub(on_error=RaisingErrors()), settings=settings, **({} if clock is None else {"clock": clock}))
+    if engine.redis is not None:  # Hundreds of threads on a busy machine.
+        engine.redis.connection_pool.connection_kwargs.update(socket_timeout=20, socket_connect_timeout=20)
     before = engines._provide
     engines.connect(lambda: engine)
     try:

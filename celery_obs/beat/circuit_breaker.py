@@ -4,10 +4,10 @@ The task around breakers and rate limits: write their state to where the exporte
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Final
 
+from celery_obs.state.breakers import Breakers
+from celery_obs.state.rate_limits import RateLimits
 from celery_obs.sync import engine as engines
 
 from .spec import TaskSpec
@@ -21,8 +21,6 @@ PERIOD: Final = 15.0
 Seconds between two exports.
 """
 
-_EXPORTERS: Final = (("breakers", "Breakers"), ("rate_limits", "RateLimits"))
-
 
 def export_breaker_states(task: Any) -> dict[str, int]:
     """
@@ -34,12 +32,10 @@ def export_breaker_states(task: Any) -> dict[str, int]:
     engine = engines.current()
     if engine.redis is None:
         return {}
-    written: dict[str, int] = {}
-    for module, name in _EXPORTERS:
-        place = f"celery_obs.state.{module}"
-        if find_spec(place) is not None:
-            written[module] = getattr(import_module(place), name)(engine.redis).export(engine.clock())
-    return written
+    breakers = Breakers(engine.redis, clock=engine.clock)
+    limits = RateLimits(engine.redis, engine.settings.channels, clock=engine.clock)
+    now = engine.clock()
+    return {"breakers": breakers.export(now), "rate_limits": limits.export(now)}
 
 
 TASKS: Final = (TaskSpec(name="export_breaker_states", run=export_breaker_states, time_limit=12.0, options={}),)

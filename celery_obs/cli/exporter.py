@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 
 from datetime import datetime, timezone
@@ -25,7 +26,7 @@ __all__ = ["exporter"]
     "--metrics-dir", type=click.Path(path_type=Path), envvar="CELERY_OBS_METRICS_DIR", help="Where the workers write. [default: as theirs]"
 )
 @click.option(
-    "--redis-url", default="", envvar="CELERY_OBS_REDIS_URL", show_default="the broker's, if Redis", help="Where workers announce queues."
+    "--redis-url", default="", envvar="CELERY_OBS_REDIS_URL", show_default="the broker's, if Redis", help="Redis of the cluster's state."
 )
 @click.option("--broker-url", default="", envvar="CELERY_OBS_BROKER_URL", show_default="none", help="Broker to ask about queues.")
 @click.option("--queues", default="", envvar="CELERY_OBS_QUEUES", show_default="announced ones", help="More queues, divided by commas.")
@@ -56,6 +57,16 @@ __all__ = ["exporter"]
     help="Seconds; the same on all exporters of a Redis.",
 )
 @click.option(
+    "--enable-operations", is_flag=True, envvar="CELERY_OBS_ENABLE_OPERATIONS", help="Let callers pause channels; asks for a token."
+)
+@click.option(
+    "--operations-token-file",
+    type=click.Path(path_type=Path),
+    envvar="CELERY_OBS_OPERATIONS_TOKEN_FILE",
+    show_default="CELERY_OBS_OPERATIONS_TOKEN",
+    help="File with that token.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
@@ -73,6 +84,8 @@ def exporter(
     scope: Literal["worker", "cluster", "all"],
     multiproc_dir: Path | None,
     lease_period: float,
+    enable_operations: bool,
+    operations_token_file: Path | None,
     log_level: str,
     log_format: Literal["text", "json"],
 ) -> None:
@@ -93,6 +106,10 @@ def exporter(
             scope=scope,
             multiproc_dir=multiproc_dir,
             lease_period=lease_period,
+            enable_operations=enable_operations,
+            # By the environment or a file only: a command line is for all to see.
+            operations_token=os.environ.get("CELERY_OBS_OPERATIONS_TOKEN", ""),
+            operations_token_file=operations_token_file,
         )
     except CeleryObsError as error:
         click.echo(f"Error: {error}", err=True)
@@ -115,6 +132,8 @@ def _log_to_stderr(level: str, style: str) -> None:
     handler.setFormatter(_JsonLines() if style == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # asyncio's words about its selector, and uvicorn's about its start, are no news to an operator.
+    # What operators do is always said.
+    logging.getLogger("celery_obs.audit").setLevel(logging.INFO)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 

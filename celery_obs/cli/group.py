@@ -28,10 +28,16 @@ class Target(NamedTuple):
 
 
 COMMANDS: dict[str, Target] = {
+    "breaker": Target("celery_obs.cli.breaker", "breaker", "See circuit breakers, and overrule them."),
+    "channel": Target("celery_obs.cli.channel", "channel", "Pause channels and let them go on."),
     "demo": Target("celery_obs.cli.demo", "demo", "Run everything on this machine for a look."),
     "doctor": Target("celery_obs.cli.doctor", "doctor", "Check the surroundings; one line per check."),
     "exporter": Target("celery_obs.cli.exporter", "exporter", "Serve /metrics beside a worker."),
+    "health": Target("celery_obs.cli.health", "health", "Tell how the cluster is; the daily check."),
     "probe": Target("celery_obs.cli.group", "probe", "Answer a container's liveness or readiness probe."),
+    "rate-limit": Target("celery_obs.cli.rate_limit", "rate_limit", "Forget what rate limits count."),
+    "reconciliation": Target("celery_obs.cli.reconciliation", "reconciliation", "See what reconciliation found."),
+    "tokens": Target("celery_obs.cli.tokens", "tokens", "See how long tokens are good for."),
 }
 """
 The commands, by the word that people type.

@@ -78,7 +78,11 @@ class Account(NamedTuple):
 
 
 ACCOUNTS: Final = (
-    *(Account(f"{channel}-{number}", channel, f"{channel}-listing-{number}", age=30.0 * number) for channel in CHANNELS for number in (1, 2, 3)),
+    *(
+        Account(f"{channel}-{number}", channel, f"{channel}-listing-{number}", age=30.0 * number)
+        for channel in CHANNELS
+        for number in (1, 2, 3)
+    ),
     Account("booking_com-on-hold", "booking_com", "booking_com-listing-4", "paused"),
     Account("expedia-who-left", "expedia", "expedia-listing-4", "disconnected", age=400.0),
 )

@@ -13,6 +13,7 @@ import httpx
 import celery_obs
 
 from celery_obs.sync.api_calls import HttpxTransport, api_call
+from celery_obs.sync.errors import AuthError
 
 from .accounts import Account, account_of, provider_url
 from .provider.inventory import availability, days_between
@@ -79,6 +80,9 @@ def _window(start: date, end: date) -> dict[str, str]:
 
 def _bearer(account: Account) -> dict[str, str]:
     token = celery_obs.tokens.get(account.connection_id)
+    if token is None:
+        message = f"{account.connection_id} has no token: its owner has to consent first."
+        raise AuthError(message, channel=account.channel)
     return {"Authorization": f"Bearer {token.access_token}"}
 
 

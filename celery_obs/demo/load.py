@@ -30,7 +30,7 @@ PACE: Mapping[str, float] = {
     "demo.import_reservations": 0.5,
     "demo.look_for_drift": 0.8,
     "demo.mend": 15.0,
-    "demo.review": 20.0,
+    "demo.review": 60.0,
 }
 """
 Seconds between two messages of a task.
@@ -59,7 +59,9 @@ def main() -> None:
     _receive(send)
     accounts = {task: itertools.cycle(SERVED) for task in PACE}
     story = Story(ACTS, length=LENGTH, began=time.monotonic())
-    last: dict[str, float] = {"demo.mend": time.monotonic(), "demo.review": time.monotonic()}
+    now = time.monotonic()
+    # The person comes half a minute after the first double booking.
+    last = {"demo.mend": now, "demo.review": now - PACE["demo.review"] / 2}
     while True:
         for task in due(last, time.monotonic()):
             account = next(accounts[task])

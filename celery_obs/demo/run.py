@@ -107,7 +107,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
 def _provider(port: int) -> list[str]:
     channels = [word for channel in CHANNELS for word in ("--channel", channel)]
     lifetime = ["--token-lifetime", f"{_TOKEN_LIFETIME:g}", "--reuse-grace"]
-    return [sys.executable, "-m", "celery_obs.demo.provider", "--port", str(port), *channels, *lifetime, "--webhook-every", "0.25"]
+    return [sys.executable, "-m", "celery_obs.demo.provider", "--port", str(port), *channels, *lifetime, "--webhook-every", "0.3"]
 
 
 def _channels(url: str, receiver_port: int) -> dict[str, str]:
@@ -118,12 +118,13 @@ def _channels(url: str, receiver_port: int) -> dict[str, str]:
 
     client_secret, webhook_secret = secrets.token_hex(16), secrets.token_hex(16)
     clients = {
-        channel: {"token_url": f"{url}/{channel}/oauth/token", "client_id": "demo-client", "client_secret": client_secret} for channel in CHANNELS
+        channel: {"token_url": f"{url}/{channel}/oauth/token", "client_id": "demo-client", "client_secret": client_secret}
+        for channel in CHANNELS
     }
     policies = {
         channel: {
             "circuit_breaker": {"failure_threshold": 3, "success_threshold": 2, "timeout": 3, "probe_timeout": 10},
-            "rate_limits": "8/10s",
+            "rate_limits": "12/10s",
         }
         for channel in CHANNELS
     }

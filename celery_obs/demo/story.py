@@ -31,6 +31,11 @@ Seconds until the story begins anew.
 _REVOKED: Final = "airbnb-3"
 _BURST: Final = ("booking_com", "booking_com-2")
 _PAUSE: Final = 6.0
+_SOON: Final = 3
+_LATER: Final = 20
+"""
+Days ahead: the exports write the next week again and again, and what lies beyond drifts until somebody reconciles it.
+"""
 
 
 class Act(NamedTuple):
@@ -121,14 +126,16 @@ def _ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
 
 
 def _fault(path: str, kind: str, **more: Any) -> Callable[..., object]:
-    return lambda send: _ask("POST", "/admin/faults", {"path": path, "kind": kind, **more})
+    def switch_on(send: Callable[..., object]) -> None:
+        _ask("POST", "/admin/faults", {"path": path, "kind": kind, **more})
+
+    return switch_on
 
 
-def _drift(connection_id: str, days: int) -> Callable[..., object]:
+def _drift(connection_id: str, days: int, *, ahead: int) -> Callable[..., object]:
     def sell(send: Callable[..., object]) -> None:
         account, today = account_of(connection_id), date.today()  # noqa: DTZ011 -- a calendar's days have no zone.
-        # Later than what the exports write again and again.
-        start = date.fromordinal(today.toordinal() + 20)
+        start = date.fromordinal(today.toordinal() + ahead)
         _ask("POST", "/admin/drift", {"channel": account.channel, "listing": account.listing, "start": start.isoformat(), "days": days})
 
     return sell
@@ -137,6 +144,10 @@ def _drift(connection_id: str, days: int) -> Callable[..., object]:
 def _hurry(send: Callable[..., object]) -> None:
     for _ in range(15):
         send("demo.export_availability", _BURST)
+
+
+def _sell_twice(send: Callable[..., object]) -> None:
+    send("demo.sell_twice", ("booking_com",))
 
 
 def _pause(send: Callable[..., object]) -> None:
@@ -155,15 +166,17 @@ def _consent_again(send: Callable[..., object]) -> None:
 
 
 ACTS: Final = (
-    Act(1, _drift("airbnb-1", 4)),
+    Act(1, _drift("airbnb-1", 4, ahead=_LATER)),
+    Act(2, _drift("booking_com-1", 2, ahead=_SOON)),
     Act(3, _hurry),
     Act(5, _fault("/expedia/listings", "outage", seconds=8)),
+    Act(12, _sell_twice),
     Act(15, _pause),
     Act(16, _fault("/airbnb/listings", "slow", value=0.6, seconds=4)),
     Act(18, _revoke),
     Act(22, _fault("/booking_com/listings", "rate_limit", value=1, times=3)),
     Act(25, _fault("/airbnb/listings", "html", times=1)),
     Act(27, _fault("/expedia/listings", "drop", times=2)),
-    Act(30, _drift("expedia-2", 2)),
+    Act(30, _drift("expedia-2", 2, ahead=_LATER)),
     Act(45, _consent_again),
 )

@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
@@ -28,7 +29,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import celery_obs
 
 from celery_obs.clock import Clock, wall
+from celery_obs.state.overview import Overview
 
+from .api.page import POLICY, status_page
+from .api.routes import Api, Refusal, refuse, shows_token
 from .exposition import OPENMETRICS_TYPE, TEXT_TYPE, accepts_gzip, accepts_openmetrics, compress
 from .scrape import Lane, Runner
 from .web_config import Passwords, WebConfig
@@ -45,13 +49,6 @@ Bytes below which compressing a body is not worth it.
 """
 
 CHECK_DEADLINE: Final = 0.5
-
-_LANDING = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>celery_obs exporter</title></head>
-<body><h1>celery_obs exporter</h1><p>Version {version}</p>
-<ul><li><a href="/metrics">Metrics</a></li><li><a href="/health">Health</a></li><li><a href="/-/ready">Ready</a></li></ul>
-</body></html>
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +87,9 @@ def create_app(
     checks: tuple[Check, ...] = (),
     *,
     web: Callable[[], WebConfig] | None = None,
+    api: Api | None = None,
+    overview: Callable[[], Overview] | None = None,
+    leader: Callable[[], str] = str,
     clock: Clock = wall,
 ) -> Starlette:
     """
@@ -101,8 +101,14 @@ def create_app(
         checks: What readiness depends on, beside a first good collection.
 
         web: Returns the headers and users that are in force.
+
+        api: Answers about the cluster; by default one that says that there is nothing to ask.
+
+        overview: Reads the cluster's state for the status page; None where there is none.
+
+        leader: Names the exporter that serves the cluster's state; empty for nobody known.
     """
-    pages = _Pages(runner, checks, clock=clock)
+    pages = _Pages(runner, checks, overview=overview, leader=leader, clock=clock)
     routes = {
         "/": pages.landing,
         "/metrics": pages.metrics,
@@ -114,11 +120,26 @@ def create_app(
         "/startup": pages.ready,
     }
     app = Starlette(
-        routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()],
+        routes=[*(Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()), *(api or Api(None)).routes()],
+        exception_handlers={HTTPException: _not_so},
         middleware=[] if web is None else [Middleware(_Guard, web=web)],
     )
     app.router.redirect_slashes = False
     return app
+
+
+async def _not_so(request: Request, error: Exception) -> Response:
+    """
+    Answer what no route takes: in JSON to who uses the API, in a line to everybody else.
+    """
+    assert isinstance(error, HTTPException)  # noqa: S101 -- it is registered for these.
+    if not request.url.path.startswith("/api/"):
+        return PlainTextResponse(error.detail, status_code=error.status_code, headers=error.headers)
+    allowed = (error.headers or {}).get("Allow", "")
+    message = f"Expected {allowed} here." if allowed else "There is nothing at this path. /openapi.json has all that there is."
+    refusal = Refusal(error.status_code, "method_not_allowed" if allowed else "not_found", message)
+    refusal.headers |= dict(error.headers or {})
+    return refuse(refusal)
 
 
 class _Pages:
@@ -126,8 +147,12 @@ class _Pages:
     The endpoints, and the threads in which they wait for collectors.
     """
 
-    def __init__(self, runner: Runner, checks: tuple[Check, ...], *, clock: Clock) -> None:
+    def __init__(
+        self, runner: Runner, checks: tuple[Check, ...], *, overview: Callable[[], Overview] | None, leader: Callable[[], str], clock: Clock
+    ) -> None:
         self._runner = runner
+        self._overview = overview
+        self._leader = leader
         self._clock = clock
         self._started_at = clock()
         self._has_run = False
@@ -155,7 +180,8 @@ class _Pages:
         return JSONResponse(document, status_code=code, headers={"Cache-Control": "no-store"})
 
     async def landing(self, request: Request) -> Response:
-        return HTMLResponse(_LANDING.format(version=celery_obs.__version__))
+        page = await self._in_thread(lambda: status_page(self._overview, leader=self._leader()))
+        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -213,6 +239,8 @@ def _shown(took: float, error: str) -> dict[str, object]:
 class _Guard:
     """
     Asks for user and password where the web configuration names users, and adds its headers to every answer.
+
+    An operation that brings a token is let through to who checks tokens: a request has one Authorization header.
     """
 
     def __init__(self, app: ASGIApp, *, web: Callable[[], WebConfig]) -> None:
@@ -233,7 +261,11 @@ class _Guard:
                 MutableHeaders(scope=message).update(config.headers)
             await send(message)
 
-        if config.users and not await self._may_enter(Headers(scope=scope).get("authorization", ""), config.users):
+        headers = Headers(scope=scope)
+        if shows_token(scope["method"], scope["path"], headers.get("authorization", "")):
+            await self._app(scope, receive, send_with_headers)
+            return
+        if config.users and not await self._may_enter(headers.get("authorization", ""), config.users):
             answer = PlainTextResponse(
                 "Unauthorized\n", status_code=401, headers={"WWW-Authenticate": 'Basic realm="celery_obs", charset="UTF-8"'}
             )

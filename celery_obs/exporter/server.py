@@ -13,7 +13,7 @@ import signal
 import socket
 import ssl
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -25,7 +25,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.settings import default_metrics_dir
 from celery_obs.state.lease import PERIOD, Lease
+from celery_obs.state.overview import Overview, OverviewReader
 
+from .api.routes import Api
 from .app import Check, create_app, directory_check
 from .discovery import Discovery
 from .probes import is_redis, mask, probe_for
@@ -33,7 +35,7 @@ from .scrape import Collector, InternalErrors, Runner, Said
 from .web_config import WebConfigFile
 
 
-__all__ = ["Options", "Scope", "build_checks", "build_collectors", "build_lease", "listen", "parse_address", "run"]
+__all__ = ["Options", "Scope", "build_checks", "build_collectors", "build_lease", "listen", "operations_token", "parse_address", "run"]
 
 
 Scope = Literal["worker", "cluster", "all"]
@@ -45,6 +47,7 @@ DEFAULT_ADDRESS: Final = "127.0.0.1:19540"
 
 MOST_CONNECTIONS: Final = 512
 LONGEST_HEAD: Final = 16 * 1024
+SHORTEST_TOKEN: Final = 16
 PATIENCE: Final = 10.0
 """
 Seconds in which a new connection has to have asked for something.
@@ -77,7 +80,11 @@ class Options:
 
         lease_period: Seconds for which one exporter is the one that serves what the cluster shares; the same for all.
 
-        operations_token: What callers of the operations have to know; empty where there are none.
+        enable_operations: Whether channels can be paused, and so on, over HTTP.
+
+        operations_token: What callers of the operations have to know, where no file has it.
+
+        operations_token_file: The file that has it.
     """
 
     metrics_dir: Path | None = None
@@ -89,7 +96,9 @@ class Options:
     scope: Scope = "all"
     multiproc_dir: Path | None = None
     lease_period: float = PERIOD
+    enable_operations: bool = False
     operations_token: str = ""
+    operations_token_file: Path | None = None
 
     def __repr__(self) -> str:
         """
@@ -118,9 +127,12 @@ class Options:
         return self.serves_cluster and bool(self.state_url)
 
 
-def build_collectors(options: Options, errors: InternalErrors) -> list[Collector]:
+def build_collectors(options: Options, errors: InternalErrors, *, overview: Callable[[], Overview] | None = None) -> list[Collector]:
     """
     Make the collectors that *options* ask for, those first that win where two show one series.
+
+    Args:
+        overview: Reads the cluster's state; None where there is none to serve.
 
     Raises:
         ConfigurationError: if a URL cannot be used.
@@ -143,12 +155,10 @@ def build_collectors(options: Options, errors: InternalErrors) -> list[Collector
 
         names = Discovery(options.queues, client=_redis(options.state_url) if options.state_url else None)
         collectors.append(QueuesCollector(probe_for(options.broker_url, announced=names.announced), names, errors=errors))
-    if options.shares_state:
-        from celery_obs.state.overview import OverviewReader
-
+    if overview is not None:
         from .collectors.cluster import ClusterCollector
 
-        collectors.append(ClusterCollector(OverviewReader(_redis(options.state_url)).read, folded=folded))
+        collectors.append(ClusterCollector(overview, folded=folded))
     return collectors
 
 
@@ -166,6 +176,36 @@ def build_lease(options: Options, errors: InternalErrors) -> Lease | None:
             log.warning("The lease in Redis cannot be had or kept, so nobody serves the cluster's state by it: %s", error)
 
     return Lease(_redis(options.state_url), period=options.lease_period, on_error=report)
+
+
+def operations_token(options: Options) -> str:
+    """
+    Return what callers of operations have to know; empty where operations are off.
+
+    Raises:
+        ConfigurationError: if operations are to be on and cannot be.
+    """
+    if not options.enable_operations:
+        return ""
+    if not options.shares_state:
+        message = "--enable-operations needs a Redis with the cluster's state. Expected --redis-url, and --scope cluster or all."
+        raise ConfigurationError(message)
+    token = options.operations_token
+    if options.operations_token_file is not None:
+        try:
+            token = options.operations_token_file.read_text().strip()
+        except (OSError, ValueError) as error:
+            message = (
+                f"--operations-token-file {options.operations_token_file} cannot be read: {error}. Expected a file with the token in it."
+            )
+            raise ConfigurationError(message) from None
+    if len(token) < SHORTEST_TOKEN or not (token.isascii() and token.isprintable()):
+        message = (
+            f"The operations token has {len(token)} characters. Expected at least {SHORTEST_TOKEN} printable ones of ASCII, such as "
+            "`openssl rand -hex 32` makes, in the file that --operations-token-file names, or in CELERY_OBS_OPERATIONS_TOKEN."
+        )
+        raise ConfigurationError(message)
+    return token
 
 
 def build_checks(options: Options) -> tuple[Check, ...]:
@@ -255,8 +295,16 @@ def run(options: Options) -> None:
     errors = InternalErrors()
     web = WebConfigFile(options.web_config, errors=errors) if options.web_config is not None else None
     lease = build_lease(options, errors)
-    runner = Runner(build_collectors(options, errors), errors, gate=lease)
-    app = create_app(runner, build_checks(options), web=web.current if web is not None else None)
+    client = _redis(options.state_url) if options.shares_state else None
+    overview = OverviewReader(client).read if client is not None else None
+    app = create_app(
+        Runner(build_collectors(options, errors, overview=overview), errors, gate=lease),
+        build_checks(options),
+        web=web.current if web is not None else None,
+        api=Api(client, token=operations_token(options)),
+        overview=overview,
+        leader=lease.holder if lease is not None else str,
+    )
     raise_file_limit()
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(listen(address)) for address in options.addresses]

@@ -363,6 +363,8 @@ class Breakers:
 
     def _by_hand(self, channel: str, target: str, actor: str, micro: int) -> Checked:
         answer = self._scripts.run(call(self._force, keys.breaker(channel), target, micro, actor[:_LONGEST_ACTOR], _TTL * 1000))
+        if target != "gone":
+            Channels(self._redis, clock=self._clock).touch([channel])  # What somebody operates is seen, also when nobody calls it.
         return _checked(channel, answer)
 
     # -- for those who look -------------------------------------------------------------------------------------------

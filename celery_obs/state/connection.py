@@ -73,6 +73,8 @@ def connect(url: str, transport_options: Mapping[str, Any] | None = None) -> Red
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": READ_TIMEOUT,
         "client_name": "celery-obs",
+        # As redis-py had it up to 7: the hundred of later versions are fewer than a pool of threads or greenlets may have.
+        "max_connections": 1 << 31,
         # The next scrape, and the next call, is the retry.
         "retry": Retry(NoBackoff(), 0),
     }

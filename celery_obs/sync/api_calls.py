@@ -18,18 +18,18 @@ from __future__ import annotations
 
 import contextlib
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 from importlib import import_module
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from celery_obs.vocabulary.api_calls import NO_RESPONSE, ApiCallFinished, EndpointFolded, ErrorType
 from celery_obs.vocabulary.ourselves import ObservationDropped
 from celery_obs.vocabulary.spec import OTHER
 
-from . import engine, errors
+from . import circuit_breaker, engine, errors, rate_limiter
 from .endpoints import Endpoints
 from .errors import CircuitOpenError, RateLimitError
 
@@ -87,25 +87,6 @@ def named_endpoint() -> str | None:
     return _endpoint.get()
 
 
-class _Guards(NamedTuple):
-    """
-    Who is asked before a call, and told after it.
-    """
-
-    allow: Callable[[str], Any]
-    record: Callable[..., object]
-    acquire: Callable[..., object]
-
-
-def _guards() -> _Guards:
-    try:
-        breaker = import_module("celery_obs.sync.circuit_breaker")
-        limiter = import_module("celery_obs.sync.rate_limiter")
-    except ModuleNotFoundError:  # Until both are there, every call goes through.
-        return _Guards(lambda _: None, lambda *_, **__: None, lambda *_, **__: None)
-    return _Guards(breaker.allow, breaker.record, limiter.acquire)
-
-
 class ApiCall:
     """
     One call; made by `api_call`, good for one ``with``.
@@ -122,7 +103,7 @@ class ApiCall:
         method = str(method).upper()
         self._method = method if method in _METHODS else OTHER
         self._wait = wait
-        self._permit: Any = None
+        self._permit: circuit_breaker.Permit = circuit_breaker.Permit(self._channel)
         self._began = 0.0
         self._answered = 0.0
         self._status: int | None = None
@@ -165,16 +146,15 @@ class ApiCall:
         Raises:
             CircuitOpenError, RateLimitError: when one of them says no.
         """
-        guards = _guards()
         try:
-            self._permit = guards.allow(self._channel)
+            self._permit = circuit_breaker.allow(self._channel)
         except CircuitOpenError:
             self._tell(0.0, "circuit_breaker")
             raise
         try:
-            guards.acquire(self._channel, self._connection, wait=self._wait)
+            rate_limiter.acquire(self._channel, self._connection, wait=self._wait)
         except RateLimitError:
-            guards.record(self._permit, ok=None)
+            circuit_breaker.record(self._permit, ok=None)
             raise
         self._began = perf_counter()
         return self
@@ -186,7 +166,7 @@ class ApiCall:
         duration = (self._answered or perf_counter()) - self._began
         failure = self._failure(error)
         self._tell(duration, failure)
-        _guards().record(self._permit, ok=self._is_well(error, failure))
+        circuit_breaker.record(self._permit, ok=self._is_well(error, failure))
 
     def _failure(self, error: BaseException | None) -> ErrorType | None:
         """

@@ -29,7 +29,7 @@ from celery_obs.vocabulary.policies import policy_of
 
 from . import engine as engines
 from .engine import Engine
-from .errors import ApiError, AuthError, ChannelError, CircuitOpenError, NetworkError, ValidationError
+from .errors import CircuitOpenError, classify
 from .outage import Outage
 
 
@@ -171,25 +171,27 @@ async def guard_async(channel: str) -> AsyncIterator[Permit]:
         await record_async(permit, ok=True)
 
 
+_ANSWERED: Final = frozenset({"validation", "auth"})
+_SAYS_NOTHING: Final = frozenset({"rate_limit", "circuit_breaker"})
+
+
 def outcome_of(error: BaseException) -> Outcome:
     """
     Tell what an error says about the channel.
 
-    A refusal of what we sent is an answer, so that the channel is well.  Too many requests, a block that was left from outside (a cancellation,
-    a generator that was closed, Celery's own `Retry`, `Ignore` and `Reject`) and an open breaker say nothing.  All else is a failure.
+    A refusal of what we sent, or of who we are, is an answer, so that the channel is well.  Too many requests, an open breaker, a block that was left
+    from outside (a cancellation, a generator that was closed) and Celery's own `Ignore`, `Reject` and `Retry` without a cause say nothing.
+    Everything else is a failure, also what `classify` does not know: the errors of a channel's own client library are its own.
     """
-    if isinstance(error, (ValidationError, AuthError)):
-        return "success"
-    if isinstance(error, (ApiError, NetworkError)):
-        return "failure"
-    if isinstance(error, (ChannelError, asyncio.CancelledError)) or not isinstance(error, Exception):
+    if isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception):
         return "none"
     # Celery is not imported here; whoever raises its exceptions has it.
     celery = sys.modules.get("celery.exceptions")
     if celery is not None and isinstance(error, celery.TaskPredicate):
         cause = getattr(error, "exc", None)
-        return outcome_of(cause) if isinstance(cause, BaseException) and cause is not error else "none"
-    return "failure"
+        return outcome_of(cause) if isinstance(cause, Exception) and cause is not error else "none"
+    kind = classify(error)
+    return "success" if kind in _ANSWERED else "none" if kind in _SAYS_NOTHING else "failure"
 
 
 def _guardian() -> _Guardian:

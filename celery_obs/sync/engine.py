@@ -51,7 +51,7 @@ class Engine:
         self.clock = clock
         self.redis: Redis | None = connect_redis(settings.redis_url) if settings.redis_url else None
         self._parts: dict[Callable[[Engine], Any], Any] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # A part may be made of others.
 
     def part(self, make: Callable[[Engine], T]) -> T:
         """
@@ -69,7 +69,7 @@ class Engine:
         """
         Become usable in a child, whatever other threads of the parent were doing.
         """
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # A part may be made of others.
         for part in list(self._parts.values()):
             renew = getattr(part, "after_fork", None)
             if renew is not None:

@@ -7,24 +7,20 @@ from __future__ import annotations
 import threading
 import time
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from celery_obs.state.pauses import Pauses
 
 from . import engine
 from .engine import Engine
-
-
-if TYPE_CHECKING:
-    from redis import Redis
+from .outage import Outage
 
 
 __all__ = ["PauseCheck", "is_paused"]
 
 
+COMPONENT: Final = "pauses"
 _GOOD_FOR: Final = 1.0
-_BACK_OFF: Final = 5.0
 _MOST: Final = 10_000
 
 
@@ -34,13 +30,7 @@ def is_paused(channel: str) -> bool:
 
     Without a Redis, and while it does not answer, nothing is paused.
     """
-    found = engine.current()
-    return found.redis is not None and found.part(_check).is_paused(channel)
-
-
-def _check(found: Engine) -> PauseCheck:
-    assert found.redis is not None  # noqa: S101 -- asked by the only caller.
-    return PauseCheck(found.redis, on_error=lambda exc: found.hub.on_error(exc, component="sync.pauses"))
+    return engine.current().part(PauseCheck).is_paused(channel)
 
 
 class PauseCheck:
@@ -48,18 +38,15 @@ class PauseCheck:
     Ask Redis, and remember what it said.
 
     Args:
-        redis: A client with short timeouts: one of them is the longest that anybody waits here, once in some seconds.
+        made_for: The engine whose Redis is asked; its timeout is the longest that anybody waits here, once in a while.
 
-        on_error: Hears when Redis does not answer.
-
-    Threads: safe; while one asks, the others take the answer before.  Forks: safe, see `after_fork`.
+    Threads: safe; while one asks, the others take the answer before.  Forks: see `after_fork`.
     """
 
-    def __init__(self, redis: Redis, *, on_error: Callable[[Exception], object]) -> None:
-        self._pauses = Pauses(redis)
-        self._on_error = on_error
+    def __init__(self, made_for: Engine) -> None:
+        self._pauses = Pauses(made_for.redis) if made_for.redis is not None else None
+        self._outage = made_for.part(Outage)
         self._known: dict[str, tuple[float, bool]] = {}
-        self._silent_until = 0.0
         self._asking = threading.Lock()
 
     def after_fork(self) -> None:
@@ -72,29 +59,28 @@ class PauseCheck:
         """
         Tell whether *channel* is paused.
         """
-        now = time.monotonic()
-        if now < self._silent_until:
+        if self._pauses is None:
             return False
         asked, answer = self._known.get(channel, (-_GOOD_FOR, False))
-        if now - asked < _GOOD_FOR:
+        if time.monotonic() - asked < _GOOD_FOR:
             return answer
         asking = self._asking
         if not asking.acquire(blocking=False):
             return answer
         try:
-            return self._ask(channel)
+            return self._ask(self._pauses, channel)
         finally:
             asking.release()
 
-    def _ask(self, channel: str) -> bool:
-        from redis.exceptions import RedisError
-
-        try:
-            answer = self._pauses.is_paused(channel)
-        except (RedisError, OSError) as exc:
-            self._silent_until = time.monotonic() + _BACK_OFF
-            self._on_error(exc)
+    def _ask(self, pauses: Pauses, channel: str) -> bool:
+        if self._outage.is_on(COMPONENT):
             return False
+        try:
+            answer = pauses.is_paused(channel)
+        except self._outage.errors as error:
+            self._outage.began(error, COMPONENT)
+            return False
+        self._outage.ended()
         if len(self._known) >= _MOST:
             self._known.clear()
         self._known[channel] = (time.monotonic(), answer)

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import NeedServer
+
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["hooks", "publish", "scrape", "fork", "sync_run"])
+@pytest.mark.parametrize("name", ["hooks", "publish", "scrape", "fork", "sync_run", "reconciliation"])
 def test_a_quick_run_prints_a_table_and_writes_its_numbers(name: str, tmp_path: Path) -> None:
     """
     Each benchmark that needs no server can be tried in a second.
@@ -30,6 +32,15 @@ def test_a_quick_run_prints_a_table_and_writes_its_numbers(name: str, tmp_path: 
     assert (0, "") == (done.returncode, done.stderr)
     assert f"## {name}: " in done.stdout
     assert name == json.loads((tmp_path / f"{name}.json").read_text())["name"]
+
+
+def test_the_cluster_s_benchmark_runs_on_a_redis_of_its_own(need_server: NeedServer, tmp_path: Path) -> None:
+    """
+    The one that needs a server can be tried in seconds, too.
+    """
+    need_server("redis-server")
+
+    test_a_quick_run_prints_a_table_and_writes_its_numbers("cluster", tmp_path)
 
 
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:

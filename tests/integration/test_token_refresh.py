@@ -24,13 +24,14 @@ from celery_obs.demo.provider import Fault, Provider
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.state import keys
 from celery_obs.state.facts import Connection, TokenExpiry
+from celery_obs.state.locks import Flight, FlightTimeoutError
 from celery_obs.sync import errors, oauth, tokens
 from celery_obs.sync.tokens import RedisTokens, Token, Tokens
 from celery_obs.testing import FakeClock
 from celery_obs.vocabulary.api_calls import ApiCallFinished
 from celery_obs.vocabulary.connections import ConnectionErrored
 from tests.certificates import Authority
-from tests.servers import RedisServer, free_port
+from tests.servers import RedisServer, free_port, wait_until
 from tests.tokens import CHANNEL, KEY, Rig, answering, dripping, rig_of, secrets_in, texts_of
 
 
@@ -240,6 +241,52 @@ def test_a_token_that_the_channel_takes_no_more_puts_the_connection_into_error(r
 
     rig.connect(ONE, provider.accounts.authorize(ONE))
     assert ("active", "refreshed") == (rig.facts.connections()[ONE].status, tokens.refresh(ONE).status)
+
+
+def test_a_refresh_by_hand_that_works_ends_the_error(rig: Rig) -> None:
+    """
+    An operator who tries, and sees it work, has not to mend the connection's status, too.
+    """
+    rig.facts.set_status(ONE, "error")
+
+    tokens.refresh(ONE)
+
+    assert "active" == rig.facts.connections()[ONE].status
+
+
+def test_who_was_replaced_does_not_spend_the_token_that_somebody_else_spends(
+    rig: Rig, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A process that was not seen for a while asks whether it still leads before it asks the channel.
+    """
+    monkeypatch.setattr(tokens, "LEAD", 0.2)
+
+    def lose_the_lead(point: str) -> None:
+        if point == "intended":
+            rig.redis.delete(keys.lock(f"token:{ONE}"))
+            wait_until(lambda: lost, what="the leader to learn it")
+
+    lost: list[object] = []
+    monkeypatch.setattr(Flight, "lose", lambda flight: lost.append(flight._gone.set()))
+    monkeypatch.setattr(tokens, "reached", lose_the_lead)
+
+    with pytest.raises(FlightTimeoutError, match="taken over"):
+        tokens.refresh(ONE)
+    assert 0 == provider.requests("/oauth/token")
+
+
+def test_the_clock_of_another_worker_may_be_ahead(redis_server: RedisServer, provider: Provider) -> None:
+    """
+    A token from the near future is fresh, too.
+    """
+    clock = FakeClock()
+    with rig_of(redis_server.url, token_url=provider.token_url, clock=clock) as rig:
+        rig.connect(ONE, provider.accounts.authorize(ONE))
+        tokens.refresh(ONE)
+        clock.advance(-5)
+
+        assert "fresh" == tokens.refresh(ONE).status
 
 
 def test_a_client_that_is_wrong_is_no_reason_to_bother_the_customer(redis_server: RedisServer, provider: Provider) -> None:
@@ -726,10 +773,13 @@ def test_an_end_that_comes_from_outside_takes_nothing_along(rig: Rig, monkeypatc
 
     def strike(point: str) -> None:
         if point == "answered":
-            raise TimeLimit
+            try:
+                raise LookupError(secret)
+            except LookupError:
+                raise TimeLimit from None
 
-    monkeypatch.setattr(tokens, "reached", strike)
     secret = stored().refresh_token
+    monkeypatch.setattr(tokens, "reached", strike)
 
     with pytest.raises(TimeLimit) as caught:
         tokens.refresh(ONE)

@@ -40,7 +40,38 @@ with celery_obs.sync_run("airbnb", "availability_export", "outbound", connection
     run.skip("nothing to do")
     run.fail(ValueError("no"))
 
+with celery_obs.circuit_breaker.guard("airbnb"):
+    celery_obs.rate_limiter.acquire("airbnb", "c-1", wait=2.5)
+
+
+@celery_obs.circuit_breaker.guarded("airbnb")
+def push(prices: int) -> str:
+    """
+    Call a channel.
+    """
+    return str(prices)
+
+
+pushed: str = push(3)
+permit: celery_obs.circuit_breaker.Permit = celery_obs.circuit_breaker.allow("airbnb")
+celery_obs.circuit_breaker.record(permit, ok=True)
+celery_obs.circuit_breaker.registry.get_breaker("airbnb").force_open(seconds=60, actor="ada")
+
 result = celery_obs.SyncResult(created=1, status="partial")
+
+
+with celery_obs.api_call("airbnb", "/listings/{id}", "GET", connection_id="c-1", wait=2.0) as call:
+    call.response(200, headers={"Retry-After": "7"})
+    call.raise_for_status()
+
+client = httpx.Client(transport=HttpxTransport("airbnb", connection_id="c-1"))
+kind: ErrorType | None = celery_obs.classify(TimeoutError())
+
+
+@app.task(base=celery_obs.SyncTask, channel_type="airbnb", **celery_obs.retry_policy("critical", max_retries=7))  # type: ignore[untyped-decorator]  # Celery's.
+def export(connection_id: str) -> celery_obs.SyncResult:
+    return celery_obs.SyncResult(updated=1)
+
 
 token = celery_obs.tokens.Token(access_token="a", refresh_token="r", expires_at=1e9, extra={"hotel": 7})
 celery_obs.tokens.store("conn-1", token)
@@ -93,19 +124,6 @@ calendar: celery_obs.ReconciliationSource = Calendar()
 reconciled: celery_obs.Reconciled = celery_obs.reconcile("account-1")
 drifted: int = reconciled.drifted
 app.conf.beat_schedule = {**celery_obs.beat.schedule(check_drift=3600, sweep_state=None)}
-
-
-with celery_obs.api_call("airbnb", "/listings/{id}", "GET", connection_id="c-1", wait=2.0) as call:
-    call.response(200, headers={"Retry-After": "7"})
-    call.raise_for_status()
-
-client = httpx.Client(transport=HttpxTransport("airbnb", connection_id="c-1"))
-kind: ErrorType | None = celery_obs.classify(TimeoutError())
-
-
-@app.task(base=celery_obs.SyncTask, channel_type="airbnb", **celery_obs.retry_policy("critical", max_retries=7))  # type: ignore[untyped-decorator]  # Celery's.
-def export(connection_id: str) -> celery_obs.SyncResult:
-    return celery_obs.SyncResult(updated=1)
 
 
 clock = FakeClock()

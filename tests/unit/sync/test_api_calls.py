@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from celery_obs.sync import api_calls
+from celery_obs.sync import circuit_breaker, rate_limiter
 from celery_obs.sync.api_calls import api_call
 from celery_obs.sync.errors import (
     ApiError,
@@ -58,7 +58,9 @@ def guards(monkeypatch: pytest.MonkeyPatch) -> Guards:
     The breaker and the limiter of this test.
     """
     made = Guards()
-    monkeypatch.setattr(api_calls, "_guards", lambda: made)
+    monkeypatch.setattr(circuit_breaker, "allow", made.allow)
+    monkeypatch.setattr(circuit_breaker, "record", made.record)
+    monkeypatch.setattr(rate_limiter, "acquire", made.acquire)
     return made
 
 

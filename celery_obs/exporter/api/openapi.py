@@ -1,0 +1,102 @@
+"""
+The API's description for programs, in OpenAPI 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import celery_obs
+
+from celery_obs.state.operations import OPERATIONS
+
+from .table import BODY, DEEDS, PARAMETERS, PREFIX, QUESTIONS, Deed, Question
+
+
+__all__ = ["document"]
+
+
+_ERROR: Final = {
+    "type": "object",
+    "properties": {"error": {"type": "string"}, "message": {"type": "string"}},
+    "required": ["error", "message"],
+}
+_REFUSALS: Final = {
+    "400": "Something in the request is not as expected; the message says what.",
+    "401": "The token is missing or wrong.",
+    "403": "Operations are off.",
+    "404": "There is no such channel.",
+    "408": "The body did not come in time.",
+    "413": "The body is too long.",
+    "503": "Redis is away, or there is none.",
+}
+
+
+def document() -> Mapping[str, Any]:
+    """
+    Describe everything in the table.
+    """
+    paths: dict[str, Any] = {f"{PREFIX}{each.path}": {"get": _question(each)} for each in QUESTIONS}
+    paths |= {f"{PREFIX}/{{channel}}{each.path}": {"post": _deed(each)} for each in DEEDS}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "celery_obs exporter",
+            "version": celery_obs.__version__,
+            "description": "The state of the cluster's channels, and the operations on them.",
+        },
+        "paths": paths,
+        "components": {"securitySchemes": {"operations": {"type": "http", "scheme": "bearer"}}, "schemas": {"Error": _ERROR}},
+    }
+
+
+def _question(question: Question) -> Mapping[str, Any]:
+    return {
+        "operationId": question.name,
+        "summary": question.summary,
+        "parameters": [_parameter(name) for name in question.parameters],
+        "responses": {"200": _answer("The answer.", question.answer), **_refusals("400", "503")},
+    }
+
+
+def _parameter(name: str) -> Mapping[str, Any]:
+    number = PARAMETERS[name]
+    schema = {
+        "type": "integer" if number.whole else "number",
+        "minimum": number.least,
+        "maximum": number.most,
+        "default": int(number.default) if number.whole else number.default,
+    }
+    return {"name": name, "in": "query", "required": False, "description": number.summary, "schema": schema}
+
+
+def _deed(deed: Deed) -> Mapping[str, Any]:
+    operation = OPERATIONS[deed.action]
+    fields = {name: schema for name, schema in BODY.items() if name != "seconds" or operation.takes_seconds}
+    told = {"channel_type": {"type": "string"}, "action": {"const": deed.action}, **deed.answer}
+    return {
+        "operationId": deed.name,
+        "summary": operation.summary,
+        "security": [{"operations": []}],
+        "parameters": [
+            {"name": "channel", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
+            {"name": "X-Actor", "in": "header", "required": False, "schema": {"type": "string"}, "description": "Who does it."},
+        ],
+        "requestBody": {
+            "required": False,
+            "content": {"application/json": {"schema": {"type": "object", "properties": fields, "additionalProperties": False}}},
+        },
+        "responses": {
+            "200": _answer("It is done.", {"type": "object", "properties": told, "required": sorted(told)}),
+            **_refusals(*_REFUSALS),
+        },
+    }
+
+
+def _answer(text: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+def _refusals(*codes: str) -> Mapping[str, Any]:
+    return {code: _answer(_REFUSALS[code], {"$ref": "#/components/schemas/Error"}) for code in codes}

@@ -1,0 +1,90 @@
+"""
+The status page: how things stand, for a person with a browser.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from html import escape
+from typing import Final
+
+import celery_obs
+
+from celery_obs.state.overview import Overview
+from celery_obs.vocabulary.connections import STATUSES
+
+
+__all__ = ["POLICY", "status_page"]
+
+
+POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
+"""
+The page loads nothing and runs nothing, whatever a channel is called.
+"""
+
+_LONGEST_NAME: Final = 100
+_LINKS: Final = (
+    ("/metrics", "Metrics"),
+    ("/health", "Health"),
+    ("/-/ready", "Ready"),
+    ("/api/v1/channels/status", "Connections"),
+    ("/api/v1/channels/circuit-breakers", "Circuit breakers"),
+    ("/api/v1/channels/reconciliation/pending", "Pending reconciliation"),
+    ("/api/v1/channels/tokens/expiring", "Tokens that expire soon"),
+    ("/openapi.json", "OpenAPI"),
+)
+_STYLE: Final = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse}th,td{padding:.3em .8em;border-bottom:1px solid #ddd;text-align:left}"
+    "td.n{text-align:right}.bad{color:#b00020;font-weight:600}"
+)
+
+log = logging.getLogger("celery_obs.exporter")
+
+
+def status_page(read: Callable[[], Overview] | None, *, leader: str) -> str:
+    """
+    Write the page; a Redis that is away is told on it.
+    """
+    links = "".join(f'<li><a href="{path}">{name}</a></li>' for path, name in _LINKS)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>celery_obs exporter</title>'
+        f"<style>{_STYLE}</style></head>\n<body><h1>celery_obs exporter</h1><p>Version {escape(celery_obs.__version__)}</p>\n"
+        f"{_cluster(read, leader)}\n<ul>{links}</ul>\n</body></html>\n"
+    )
+
+
+def _cluster(read: Callable[[], Overview] | None, leader: str) -> str:
+    if read is None:
+        return "<p>No Redis is configured, so the state of the cluster is not shown.</p>"
+    try:
+        overview = read()
+    except Exception as error:
+        log.debug("The status page has no state to show.", exc_info=error)
+        return f'<p class="bad">The state of the cluster cannot be read: {escape(type(error).__name__)}. Is Redis well?</p>'
+    who = f"Served to Prometheus by <code>{escape(leader)}</code>." if leader else "Nobody serves it to Prometheus at the moment."
+    if not overview.channels:
+        return f"<p>{who} No channel was used so far.</p>"
+    counts = Counter((each.channel_type, each.status) for each in overview.snapshot.connections.values())
+    head = "".join(f"<th>{word}</th>" for word in ("Channel", "Breaker", "Paused", *STATUSES))
+    rows = "".join(_row(channel, overview, [counts[channel, status] for status in STATUSES]) for channel in overview.channels)
+    return f"<p>{who}</p>\n<table><tr>{head}</tr>\n{rows}</table>"
+
+
+def _row(channel: str, overview: Overview, counts: Iterable[int]) -> str:
+    state = overview.breakers.get(channel, "closed")
+    pause = overview.pauses.get(channel)
+    paused = "" if pause is None else f"by {pause.actor or 'somebody'}: {pause.reason or 'no reason given'}"
+    cells = "".join(f'<td class="n">{count}</td>' for count in counts)
+    return (
+        f"<tr><td>{_name(channel)}</td><td{'' if state == 'closed' else ' class=bad'}>{state}</td>"
+        f"<td{' class=bad' if pause else ''}>{_name(paused)}</td>{cells}</tr>\n"
+    )
+
+
+def _name(text: str) -> str:
+    shown = text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
+    return escape(shown.encode("utf-8", "replace").decode())

@@ -1,0 +1,296 @@
+"""
+The API over HTTP: questions for everybody who may read the page, deeds for those who know the token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from celery_obs.state.audit import Audit
+from celery_obs.state.operations import OPERATIONS, Order, perform
+from celery_obs.state.reports import Reports
+
+from .openapi import document
+from .table import BODY, DEEDS, PARAMETERS, PREFIX, QUESTIONS, Deed, Question
+
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+
+__all__ = ["Api", "Refusal", "refuse", "shows_token"]
+
+
+T = TypeVar("T")
+
+LONGEST_BODY: Final = 16 * 1024
+PATIENCE: Final = 10.0
+"""
+Seconds in which a body has to have come.
+"""
+
+_SHOWN: Final = 20
+
+log = logging.getLogger("celery_obs.exporter")
+
+
+class Refusal(Exception):  # noqa: N818 -- it is an answer.
+    """
+    What was asked for is not done.
+
+    Args:
+        status: The HTTP status.
+
+        error: A word for programs.
+
+        message: What was expected, what came, what to do.
+    """
+
+    def __init__(self, status: int, error: str, message: str, **headers: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error = error
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def refuse(refusal: Refusal) -> Response:
+    """
+    Answer with a refusal.
+    """
+    return _json({"error": refusal.error, "message": str(refusal)}, refusal.status, refusal.headers)
+
+
+class Api:
+    """
+    Answers, and does.
+
+    Args:
+        redis: The cluster's state; None where there is none, and every answer says so.
+
+        token: What callers of deeds have to know; empty where deeds are off.
+    """
+
+    def __init__(self, redis: Redis | None, *, token: str = "") -> None:
+        self._redis = redis
+        self._reports = None if redis is None else Reports(redis)
+        self._token = _digest(token.encode()) if token else b""
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="celery-obs-api")
+        self._document = document()
+
+    def routes(self) -> list[Route]:
+        """
+        Make the routes, all that are in the table.
+        """
+        routes = [Route("/openapi.json", self._describe, methods=["GET"])]
+        routes += [Route(f"{PREFIX}{each.path}", partial(self._ask, each), methods=["GET"]) for each in QUESTIONS]
+        routes += [Route(f"{PREFIX}/{{channel}}{each.path}", partial(self._do, each), methods=["POST"]) for each in DEEDS]
+        return routes
+
+    # -- questions ----------------------------------------------------------------------------------------------------
+
+    async def _describe(self, request: Request) -> Response:
+        return _json(self._document)
+
+    async def _ask(self, question: Question, request: Request) -> Response:
+        try:
+            given = {name: _number(name, request.query_params.get(name)) for name in question.parameters}
+            return _json(await self._in_thread(lambda: question.ask(self._need(self._reports), given)))
+        except Refusal as refusal:
+            return refuse(refusal)
+
+    # -- deeds --------------------------------------------------------------------------------------------------------
+
+    async def _do(self, deed: Deed, request: Request) -> Response:
+        channel = request.path_params["channel"]
+        order = Order(request.headers.get("x-actor", ""), "")
+        try:
+            self._let_in(request)
+            order = _order(deed, await _body(request), order.actor)
+            told = await self._in_thread(partial(self._perform, deed, channel, order))
+        except Refusal as refusal:
+            if not isinstance(refusal, _Done):
+                # To the log alone: a stranger who asks a thousand times must not push what was done out of the stream.
+                actor = order.actor or _address(request)
+                Audit(None).write(deed.action, actor=actor, reason=order.reason, channel=channel, outcome=f"refused: {refusal.error}")
+            return refuse(refusal)
+        return _json({"channel_type": channel, "action": deed.action, **told})
+
+    def _let_in(self, request: Request) -> None:
+        if not self._token:
+            message = "Operations are off. Start the exporter with --enable-operations and --operations-token-file to have them."
+            raise Refusal(403, "operations_off", message)
+        given = _bearer(request.headers.get("authorization", ""))
+        if given is None or not hmac.compare_digest(_digest(given), self._token):
+            message = "Expected the header 'Authorization: Bearer …' with the operations token of this exporter."
+            raise Refusal(401, "unauthorized", message, WWW_Authenticate='Bearer realm="celery_obs operations"')
+
+    def _perform(self, deed: Deed, channel: str, order: Order) -> Mapping[str, object]:
+        redis = self._need(self._redis)
+        known = self._need(self._reports).channels()
+        if channel not in known:
+            some = ", ".join(name[:50] for name in known[:_SHOWN]) or "none so far"
+            message = f"There is no channel {channel[:100]!r}. Known are: {some}{', …' if len(known) > _SHOWN else ''}."
+            raise Refusal(404, "unknown_channel", message)
+        order = order._replace(actor=order.actor or "unknown")
+        try:
+            return perform(redis, deed.action, channel, order)
+        except Exception as error:
+            raise _Done from error
+
+    # -- both ---------------------------------------------------------------------------------------------------------
+
+    def _need(self, part: T | None) -> T:
+        if part is None:
+            message = "This exporter has no Redis. Start it with --redis-url to have the cluster's state."
+            raise Refusal(503, "no_redis", message)
+        return part
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except _Done as done:
+            raise _refusal_for(done.__cause__, kind=_Done) from done.__cause__
+        except Refusal:
+            raise
+        except Exception as error:
+            raise _refusal_for(error, kind=Refusal) from error
+
+
+class _Done(Refusal):
+    """
+    It was tried, failed, and is in the audit already.
+    """
+
+    def __init__(self, status: int = 500, error: str = "", message: str = "", **headers: str) -> None:
+        super().__init__(status, error, message, **headers)
+
+
+def _refusal_for(error: BaseException | None, *, kind: type[Refusal]) -> Refusal:
+    from redis.exceptions import RedisError
+
+    if isinstance(error, (RedisError, OSError)):
+        message = f"Redis is away or does not do what it is asked ({type(error).__name__}). Try again, and see /health."
+        return kind(503, "redis_unavailable", message)
+    log.error("The API failed with what it was not made for.", exc_info=error)
+    return kind(500, "internal", f"This is our mistake ({type(error).__name__}); the exporter's log has more.")
+
+
+def shows_token(method: str, path: str, authorization: str) -> bool:
+    """
+    Tell whether a request is one for a deed that brings a token: then the deed asks for the token, and nobody else for a password.
+    """
+    return method == "POST" and path.startswith(f"{PREFIX}/") and _bearer(authorization) is not None
+
+
+def _bearer(authorization: str) -> bytes | None:
+    scheme, _, token = authorization.partition(" ")
+    return token.strip().encode("utf-8", "surrogatepass") if scheme.lower() == "bearer" and token.strip() else None
+
+
+def _digest(token: bytes) -> bytes:
+    """
+    Make tokens of one length, so that comparing them takes one time.
+    """
+    return hashlib.sha256(token).digest()
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client is not None else "unknown"
+
+
+def _number(name: str, given: str | None) -> float:
+    wanted = PARAMETERS[name]
+    if given is None:
+        return wanted.default
+    try:
+        number = int(given) if wanted.whole else float(given)
+    except ValueError:
+        number = float("nan")
+    if wanted.least <= number <= wanted.most:
+        return number
+    kind = "a whole number" if wanted.whole else "a number"
+    message = f"{name} is {given[:50]!r}. Expected {kind} from {wanted.least:g} to {wanted.most:g}."
+    raise Refusal(400, "bad_parameter", message)
+
+
+async def _body(request: Request) -> bytes:
+    try:
+        return await asyncio.wait_for(_read(request), PATIENCE)
+    except asyncio.TimeoutError:
+        message = f"The body did not come within {PATIENCE:g} s."
+        raise Refusal(408, "too_slow", message, Connection="close") from None
+    except ClientDisconnect:
+        message = "The caller left before its body was here."
+        raise Refusal(400, "disconnected", message) from None
+
+
+async def _read(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LONGEST_BODY:
+            message = f"The body is longer than {LONGEST_BODY} bytes. Expected a small JSON object."
+            raise Refusal(413, "too_long", message, Connection="close")
+    return body
+
+
+def _order(deed: Deed, body: bytes, actor: str) -> Order:
+    """
+    Read what the caller says of who, why and how long.
+    """
+    try:
+        said: Any = json.loads(body) if body.strip() else {}
+    except (ValueError, RecursionError):
+        said = None
+    names = [name for name in BODY if name != "seconds" or OPERATIONS[deed.action].takes_seconds]
+    expected = f"Expected a JSON object with nothing but {', '.join(names)}, or no body."
+    if not isinstance(said, dict):
+        message = f"The body is no JSON object. {expected}"
+        raise Refusal(400, "bad_body", message)
+    for name, value in said.items():
+        if name not in names:
+            message = f"The body has {name[:50]!r}. {expected}"
+            raise Refusal(400, "bad_body", message)
+        problem = _problem(BODY[name], value)
+        if problem:
+            message = f"{name} is not {problem}."
+            raise Refusal(400, "bad_body", message)
+    return Order(actor or said.get("actor", ""), said.get("reason", ""), said.get("seconds"))
+
+
+def _problem(schema: Mapping[str, Any], value: object) -> str:
+    """
+    Say what *value* should be; empty where it is.
+    """
+    if schema["type"] == "string":
+        return "" if isinstance(value, str) and len(value) <= schema["maxLength"] else f"a text of at most {schema['maxLength']} characters"
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and schema["exclusiveMinimum"] < value <= schema["maximum"]
+    return "" if is_number else f"a number of seconds above 0, and at most {schema['maximum']:.0f}"
+
+
+def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse(_whole(content), status_code=status, headers={"Cache-Control": "no-store", **(headers or {})})
+
+
+def _whole(content: Any) -> Any:
+    """
+    Replace what is no text to UTF-8: half characters, which somebody's JSON may hold.
+    """
+    if isinstance(content, str):
+        return content if content.isascii() else content.encode("utf-8", "replace").decode()
+    if isinstance(content, Mapping):
+        return {_whole(key): _whole(value) for key, value in content.items()}
+    return [_whole(each) for each in content] if isinstance(content, (list, tuple)) else content

@@ -1,0 +1,127 @@
+"""
+Breakers of the library `pybreaker`, seen as ours are: for users who have them, and keep them.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+
+from typing import TYPE_CHECKING, Any, Final
+
+from celery_obs.exceptions import MissingExtraError
+from celery_obs.state.breakers import Breakers, BreakerView
+from celery_obs.state.channels import Channels
+from celery_obs.vocabulary.circuit_breaker import BreakerState, CircuitChanged
+
+from . import engine as engines
+from .engine import Engine
+from .outage import Outage
+
+
+if TYPE_CHECKING:
+    from pybreaker import CircuitBreakerListener
+
+
+__all__ = ["listener"]
+
+
+COMPONENT: Final = "circuit_breaker"
+SOURCE: Final = "pybreaker"
+
+_SHOW_EVERY: Final = 60.0
+_STATES: Final[dict[str, BreakerState]] = {"closed": "closed", "open": "open", "half-open": "half_open"}
+
+
+def listener(channel: str = "") -> CircuitBreakerListener:
+    """
+    Return a listener that tells us what its breaker does: ``pybreaker.CircuitBreaker(listeners=[listener("airbnb")])``.
+
+    Changes of state are counted and timed as those of our own breakers, and the state is shown beside theirs.  A breaker in the memory of
+    a process is that process's own: what is shown is what one of them said last.  Rejected calls are not seen, as pybreaker tells nobody.
+
+    Args:
+        channel: The channel; by default the breaker's name is.
+
+    Raises:
+        MissingExtraError: if pybreaker is not installed.
+
+    Since 0.1.
+    """
+    return _listener_class()(channel)  # type: ignore[no-any-return]  # A class that is made at run time.
+
+
+@functools.cache
+def _listener_class() -> Any:
+    try:
+        from pybreaker import CircuitBreakerListener
+    except ImportError:
+        feature = "A listener for pybreaker"
+        raise MissingExtraError(feature, extra=SOURCE) from None
+
+    class Listener(CircuitBreakerListener):
+        """
+        Tell the engine of this process what a breaker does.
+        """
+
+        def __init__(self, channel: str) -> None:
+            self._channel = channel
+            self._left_at: float | None = None
+            self._show_at = 0.0
+
+        def before_call(self, cb: Any, func: Any, *args: Any, **kwargs: Any) -> None:
+            # A breaker that is used is shown, also when nothing happens to it.
+            if time.monotonic() >= self._show_at:
+                self._show(cb, cb.current_state)
+
+        def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
+            before, after = _state(getattr(old_state, "name", "")), _state(new_state.name)
+            if before is not None and after is not None and before != after:
+                open_for = self._measure(after)
+                engines.current().hub.emit(CircuitChanged(self._name(cb), before, after, open_for))
+            self._show(cb, new_state.name)
+
+        def _measure(self, after: BreakerState) -> float | None:
+            now = time.monotonic()
+            if after != "closed":
+                self._left_at = now if self._left_at is None else self._left_at
+                return None
+            left_at, self._left_at = self._left_at, None
+            return 0.0 if left_at is None else now - left_at
+
+        def _show(self, cb: Any, name: str) -> None:
+            self._show_at = time.monotonic() + _SHOW_EVERY
+            state = _state(name)
+            if state is not None:
+                engines.current().part(_Showcase).show(self._name(cb), state)
+
+        def _name(self, cb: Any) -> str:
+            return self._channel or str(cb.name or "unnamed")
+
+    return Listener
+
+
+def _state(name: str) -> BreakerState | None:
+    return _STATES.get(name)
+
+
+class _Showcase:
+    """
+    Where this process shows breakers that are not ours.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._clock = engine.clock
+        self._outage = engine.part(Outage)
+        self._redis = engine.redis
+
+    def show(self, channel: str, state: BreakerState) -> None:
+        if self._redis is None or self._outage.is_on(COMPONENT):
+            return
+        now = self._clock()
+        view = BreakerView(state=state, opened_at=now if state == "open" else None, changed_at=now, source=SOURCE)
+        try:
+            Channels(self._redis, clock=self._clock).touch([channel])
+            Breakers(self._redis, clock=self._clock).show(channel, view, at=now)
+        except self._outage.errors as error:
+            self._outage.began(error, COMPONENT)

@@ -1,0 +1,125 @@
+"""
+A crew: several processes that do what a test tells them, one call at a time or all at once.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from typing_extensions import Self
+
+
+__all__ = ["Crew", "breakers_of", "limits_of"]
+
+
+_PATIENCE = 60
+
+
+def breakers_of(url: str, **options: Any) -> Any:
+    """
+    Make a process' breakers.
+    """
+    from celery_obs.state.breakers import Breakers
+    from celery_obs.state.connection import connect
+
+    return Breakers(connect(url), **options)
+
+
+def limits_of(url: str) -> Any:
+    """
+    Make a process' rate limits.
+    """
+    from celery_obs.state.connection import connect
+    from celery_obs.state.rate_limits import RateLimits
+
+    return RateLimits(connect(url))
+
+
+class Crew:
+    """
+    Processes that share nothing but what they are told; a context manager.
+
+    Args:
+        size: How many.
+
+        make: Is called in each of them, with *arguments* and *options*, and returns what the test's calls are for.  A function of a module.
+    """
+
+    def __init__(self, size: int, make: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        # Fresh interpreters would spend most of a test's time on imports.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(
+            ["__main__", "celery_obs.state.breakers", "celery_obs.state.rate_limits", "redis.cluster", "tests.crew"]
+        )
+        self._ends: list[Connection] = []
+        self._processes = []
+        for _ in range(size):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, make, arguments, options), daemon=True)
+            self._ends.append(ours)
+            self._processes.append(process)
+            process.start()
+            theirs.close()
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def call(self, number: int, method: str, *arguments: Any, **keywords: Any) -> Any:
+        """
+        Have one of them call a method, and return or raise what that does.
+        """
+        self._ends[number].send((method, arguments, keywords))
+        return self._result(number)
+
+    def all_call(self, method: str, *arguments: Any, **keywords: Any) -> list[Any]:
+        """
+        Have all of them call a method at once.
+        """
+        for end in self._ends:
+            end.send((method, arguments, keywords))
+        return [self._result(number) for number in range(len(self._ends))]
+
+    def _result(self, number: int) -> Any:
+        assert self._ends[number].poll(_PATIENCE), f"Process {number} of the crew does not answer."
+        result, error = self._ends[number].recv()
+        if error is not None:
+            raise error
+        return result
+
+    def kill(self, number: int) -> None:
+        """
+        End one of them as the OOM killer would.
+        """
+        self._processes[number].kill()
+        self._processes[number].join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for process, end in zip(self._processes, self._ends, strict=True):
+            end.close()
+            process.kill()
+            process.join()
+            process.close()
+
+
+def _work(end: Connection, make: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+    made = make(*arguments, **options)
+    while True:
+        try:
+            method, given, keywords = end.recv()
+        except EOFError:
+            return
+        try:
+            end.send((getattr(made, method)(*given, **keywords), None))
+        except Exception as error:  # noqa: BLE001 -- the test's to judge.
+            end.send((None, error))

@@ -1,0 +1,70 @@
+"""
+The parts of an engine: made once, also when one needs another, and looked after when a process forks or ends.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from pathlib import Path
+
+from celery_obs.hub import Hub
+from celery_obs.settings import Settings
+from celery_obs.sync.engine import Engine
+from celery_obs.testing import RaisingErrors
+
+
+class Outage:
+    """
+    A part that another one needs.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.renewed = 0
+        self.flushed: list[float] = []
+
+    def after_fork(self) -> None:
+        self.renewed += 1
+
+    def flush(self, *, within: float) -> None:
+        self.flushed.append(within)
+
+
+class Guardian:
+    """
+    A part that needs another one.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.outage = engine.part(Outage)
+
+
+def engine() -> Engine:
+    return Engine(hub=Hub(on_error=RaisingErrors()), settings=Settings(metrics_dir=Path("unused")))
+
+
+def test_a_part_may_need_another_one() -> None:
+    """
+    Making a part that asks for another does not wait for itself.
+    """
+    made = engine()
+    found: list[Guardian] = []
+    thread = threading.Thread(target=lambda: found.append(made.part(Guardian)), daemon=True)
+
+    thread.start()
+    thread.join(5)
+
+    assert [made.part(Outage)] == [each.outage for each in found]
+
+
+def test_parts_hear_of_a_fork_and_of_the_end() -> None:
+    """
+    What holds locks gets new ones in a child; what keeps something back writes it before the process ends.
+    """
+    made = engine()
+    part = made.part(Outage)
+
+    made.after_fork()
+    made.flush(within=1.0)
+
+    assert (1, [1.0]) == (part.renewed, part.flushed)
