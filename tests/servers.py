@@ -264,7 +264,10 @@ class RedisServer:
 
 class RedisSentinel:
     """
-    A master, its replica, and three sentinels that watch them.
+    A master, its replica, and sentinels that watch them.
+
+    Args:
+        sentinels: How many; several take some seconds to find each other.
 
     Attributes:
         name: What the sentinels call the master.
@@ -272,11 +275,12 @@ class RedisSentinel:
 
     name = "obs"
 
-    def __init__(self) -> None:
-        self._first = RedisServer()
+    def __init__(self, *, sentinels: int = 3) -> None:
+        # A master waits five seconds for more replicas otherwise.
+        self._first = RedisServer(options={"repl-diskless-sync-delay": "0"})
         self._second = RedisServer(options={"replicaof": f"127.0.0.1 {self._first.port}", "repl-diskless-sync-delay": "0"})
         self._directory = Path(tempfile.mkdtemp(prefix="obs-sentinel-"))
-        self._sentinels = [free_port() for _ in range(3)]
+        self._sentinels = [free_port() for _ in range(sentinels)]
         self._processes: list[_Process] = []
 
     @property
@@ -310,7 +314,7 @@ class RedisSentinel:
                 settings = self._directory / f"{port}.conf"  # They write into it.
                 settings.write_text(
                     f"port {port}\nbind 127.0.0.1\ndir {self._directory}\n"
-                    f"sentinel monitor {self.name} 127.0.0.1 {self._first.port} 2\n"
+                    f"sentinel monitor {self.name} 127.0.0.1 {self._first.port} {len(self._sentinels) // 2 + 1}\n"
                     f"sentinel down-after-milliseconds {self.name} 500\n"
                     f"sentinel failover-timeout {self.name} 2000\n"
                 )

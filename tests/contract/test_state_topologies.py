@@ -58,6 +58,24 @@ class Topology(NamedTuple):
     disturb: Callable[[], None]
 
 
+class Watched:
+    """
+    A client that counts the scripts that were run.
+    """
+
+    def __init__(self, redis: Any) -> None:
+        self._redis = redis
+        self.scripts = 0
+
+    def eval(self, *arguments: Any) -> Any:
+        answer = self._redis.eval(*arguments)
+        self.scripts += 1
+        return answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._redis, name)
+
+
 @pytest.fixture(scope="module", params=["standalone", "sentinel", "cluster"])
 def topology(request: pytest.FixtureRequest) -> Iterator[Topology]:
     """
@@ -68,7 +86,7 @@ def topology(request: pytest.FixtureRequest) -> Iterator[Topology]:
             server = running.enter_context(RedisServer())
             yield Topology(server.url, server.restart)
         elif request.param == "sentinel":
-            sentinel = running.enter_context(RedisSentinel())
+            sentinel = running.enter_context(RedisSentinel(sentinels=1))
             yield Topology(sentinel.url, sentinel.fail_over)
         else:
             cluster = running.enter_context(RedisCluster())
@@ -100,7 +118,7 @@ def test_a_rate_limit_is_kept_shown_and_cleared(redis: Any) -> None:
     asked = {(channel, CONNECTIONS[0]): Count(2, 2) for channel in CHANNELS}
     assert asked == limits.counts()
     assert len(CHANNELS) == limits.export(time.time())
-    assert {pair: (2, 2) for pair in asked} == OverviewReader(redis).read().rate_limits
+    assert dict.fromkeys(asked, (2, 2)) == OverviewReader(redis).read().rate_limits
     assert [len(CONNECTIONS)] * len(CHANNELS) == [limits.clear(channel) for channel in CHANNELS]
     assert limits.take("airbnb", CONNECTIONS[0], TWO_AN_HOUR).retry_after == 0
 
@@ -203,16 +221,15 @@ def test_one_of_many_does_it(redis: Any) -> None:
     """
     The others take its result.
     """
-    go_on, times = threading.Event(), []
+    go_on, watched = threading.Event(), Watched(redis)
 
     def work(flight: Flight) -> str:
-        times.append(1)
         assert go_on.wait(10)
         return "done"
 
     with ThreadPoolExecutor(3) as pool:
-        landings = [pool.submit(Flights(redis).fly, "refresh c-1", work, wait=10) for _ in range(3)]
-        wait_until(lambda: times, what="one of them to begin")
+        landings = [pool.submit(Flights(watched).fly, "refresh c-1", work, wait=10) for _ in range(3)]  # type: ignore[arg-type]  # It is one.
+        wait_until(lambda: watched.scripts == 3, what="all of them to have asked")
         go_on.set()
 
     assert sorted([Landing("done", True), *[Landing("done", False)] * 2]) == sorted(landing.result() for landing in landings)
@@ -250,7 +267,10 @@ def test_what_is_left_to_be_settled_is_listed(redis: Any) -> None:
     Until it is settled.
     """
     pending = Pending(redis)
-    entries = [PendingConnection(name, "airbnb", 1, {"mismatch": 1}, (PendingDay("2030-01-01", "mismatch", "1", None),), 5.0) for name in CONNECTIONS]
+    entries = [
+        PendingConnection(name, "airbnb", 1, {"mismatch": 1}, (PendingDay("2030-01-01", "mismatch", "1", None),), 5.0)
+        for name in CONNECTIONS
+    ]
     for entry in entries:
         pending.put(entry)
     pending.remove(*CONNECTIONS[2:])
