@@ -18,7 +18,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celery_obs.clock import Clock, wall
-from celery_obs.vocabulary.policies import ANY_CHANNEL, RateLimit, limit_at
+from celery_obs.vocabulary.policies import ANY_CHANNEL, ChannelPolicy, RateLimit, limit_at
 
 from . import keys
 from .scripts import TIME, Call, Script, Scripts, call, text
@@ -153,6 +153,8 @@ class RateLimits:
     Args:
         redis: A client; every method raises what it raises.
 
+        channels: The policies, for those who look; as the last caller of each channel is configured, where they are not given.
+
         clock: Tells the time of day.
 
         now: Lua that lets *now* be microseconds; tests have their own.
@@ -160,8 +162,9 @@ class RateLimits:
     Threads and forks: as the client.
     """
 
-    def __init__(self, redis: Redis, *, clock: Clock = wall, now: str = TIME) -> None:
+    def __init__(self, redis: Redis, channels: Mapping[str, ChannelPolicy] | None = None, *, clock: Clock = wall, now: str = TIME) -> None:
         self._redis = redis
+        self._channels = channels
         self._clock = clock
         self._scripts = Scripts(redis)
         self._take = Script(now + _LIST + _TAKE)
@@ -353,6 +356,8 @@ class RateLimits:
             return sum(pipe.execute())
 
     def _policies(self) -> dict[str, tuple[RateLimit, ...]]:
+        if self._channels is not None:
+            return {name: policy.rate_limits for name, policy in self._channels.items()}
         written: Any = self._redis.hgetall(keys.LIMITS)
         return {text(name): tuple(_limits(value)) for name, value in written.items()}
 
