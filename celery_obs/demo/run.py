@@ -34,7 +34,7 @@ __all__ = ["Plan", "answers", "plan", "run", "show"]
 
 
 _PATIENCE = 30.0
-_TOKEN_LIFETIME = 45.0
+_TOKEN_LIFETIME = 30.0
 _TOKEN = "CELERY_OBS_OPERATIONS_TOKEN"  # noqa: S105 -- the name of a variable.
 _REFRESH_ON_TTY = 1.0
 _REFRESH_IN_LOG = 5.0
