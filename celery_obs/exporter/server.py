@@ -30,7 +30,7 @@ from celery_obs.state.overview import Overview, OverviewReader
 from .api.routes import Api
 from .app import Check, create_app, directory_check
 from .discovery import Discovery
-from .probes import is_redis, mask, probe_for
+from .probes import is_redis, mask, probe_for, scheme_of
 from .scrape import Collector, InternalErrors, Runner, Said
 from .web_config import WebConfigFile
 
@@ -222,9 +222,10 @@ def build_checks(options: Options) -> tuple[Check, ...]:
 
 
 def _redis(url: str) -> Any:
-    from .probes.redis import connect
+    from celery_obs.state.connection import connect
 
-    if not is_redis(url):
+    # A Redis Cluster can hold the state, though it can be nobody's broker.
+    if not is_redis(url) and not scheme_of(url).endswith("+cluster"):
         message = f"The Redis URL {mask(url)!r} does not lead to Redis. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
         raise ConfigurationError(message)
     return connect(url)

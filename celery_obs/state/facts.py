@@ -173,8 +173,8 @@ class Facts:
         Return all connections by their ids.
         """
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.eval(hashes.READ, 1, keys.CONNECTIONS)
-            pipe.eval(hashes.READ, 1, keys.STATUSES)
+            hashes.read(pipe, keys.CONNECTIONS)
+            hashes.read(pipe, keys.STATUSES)
             identities, statuses = map(hashes.fields, pipe.execute())
         return _connections(self._read_identities(identities), statuses)
 
@@ -261,7 +261,7 @@ class Facts:
         )
         with self._redis.pipeline(transaction=False) as pipe:
             for key in wanted:
-                pipe.eval(hashes.READ, 1, key)
+                hashes.read(pipe, key)
             identities, statuses, syncs, errors, tokens, drift, runs, reviews = map(hashes.fields, pipe.execute())
         connections = _connections(self._read_identities(identities), statuses)
         return Snapshot(

@@ -99,7 +99,7 @@ class OverviewReader:
         used = {connection.channel_type for connection in snapshot.connections.values()}
         known = Channels(self._redis).known()
         channels = tuple(sorted({*known, *used, *snapshot.last_runs})[:MOST_CHANNELS])
-        counts = hashes.fields(self._redis.eval(hashes.READ, 1, keys.RATE_LIMITS))
+        counts = hashes.fields(hashes.read(self._redis, keys.RATE_LIMITS))
         return Overview(
             snapshot=snapshot,
             channels=channels,

@@ -132,6 +132,7 @@ def test_at_most_one_serves_whoever_dies_or_sleeps(tmp_path: Path) -> None:
         assert all("Traceback" not in exporter.said for exporter in exporters)
 
 
+@pytest.mark.faults
 def test_at_most_one_serves_whatever_redis_does(tmp_path: Path) -> None:
     """
     Redis hangs for longer than the lease, and then comes back with nothing in it: never two, and soon one again.

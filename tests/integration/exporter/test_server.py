@@ -338,6 +338,10 @@ def test_several_addresses(tmp_path: Path) -> None:
         (["--broker-url", "carrier-pigeon://u:secret@h"], "Known are"),
         (["--broker-url", "amqp://rabbit.example.com//"], "no credentials"),
         (["--redis-url", "http://:secret@h", "--broker-url", "memory://"], "does not lead to Redis"),
+        (["--enable-operations"], "--enable-operations needs a Redis"),
+        (["--enable-operations", "--redis-url", "redis://h", "--scope", "worker"], "--enable-operations needs a Redis"),
+        (["--enable-operations", "--redis-url", "redis://h"], "The operations token has 0 characters. Expected at least 16"),
+        (["--enable-operations", "--redis-url", "redis://h", "--operations-token-file", "none"], "Expected a file with the token in it"),
     ],
 )
 def test_bad_options_are_refused_in_one_paragraph(tmp_path: Path, options: list[str], says: str) -> None:
@@ -353,6 +357,26 @@ def test_bad_options_are_refused_in_one_paragraph(tmp_path: Path, options: list[
     assert 1 == ended.stderr.count("\n")
     assert says in ended.stderr
     assert "secret" not in ended.stderr
+
+
+def test_operations_are_done_by_who_knows_the_token_and_always_said(tmp_path: Path) -> None:
+    """
+    The token comes from a file; the audit's lines are in the log, and the token is not.
+    """
+    token = "0123456789abcdef-of-the-tests"
+    (tmp_path / "token").write_text(f"{token}\n")
+    options = ("--enable-operations", "--operations-token-file", str(tmp_path / "token"), "--log-format", "json")
+    with RedisServer() as server, redis.Redis(port=server.port) as client:
+        client.zadd("celery_obs:channels", {"airbnb": time.time()})
+        with running(tmp_path, "--redis-url", server.url, *options) as exporter:
+            url = f"{exporter.url}/api/v1/channels/airbnb/pause-all"
+            refused = httpx.post(url, headers={"Authorization": "Bearer wrong"}, trust_env=False)
+            done = httpx.post(url, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+            said = exporter.said
+
+        assert (401, 200) == (refused.status_code, done.status_code)
+        assert client.exists("channel_manager:airbnb:paused")
+    assert ("refused: unauthorized" in said, said.count("channel.pause"), token in said) == (True, 2, False)
 
 
 def test_options_come_from_the_environment_too(tmp_path: Path) -> None:
