@@ -5,10 +5,13 @@ A crew: several processes that do what a test tells them, one call at a time or 
 from __future__ import annotations
 
 import multiprocessing
+import time
 
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from celery_obs.vocabulary.policies import RateLimit
 
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-__all__ = ["Crew", "breakers_of", "limits_of"]
+__all__ = ["Crew", "Racer", "breakers_of"]
 
 
 _PATIENCE = 60
@@ -33,14 +36,26 @@ def breakers_of(url: str, **options: Any) -> Any:
     return Breakers(connect(url), **options)
 
 
-def limits_of(url: str) -> Any:
+class Racer:
     """
-    Make a process' rate limits.
+    A process that asks a rate limit without a pause, and keeps a ledger of the calls that it was allowed.
     """
-    from celery_obs.state.connection import connect
-    from celery_obs.state.rate_limits import RateLimits
 
-    return RateLimits(connect(url))
+    def __init__(self, url: str) -> None:
+        from celery_obs.state.connection import connect
+        from celery_obs.state.rate_limits import RateLimits
+
+        self._limits = RateLimits(connect(url))
+
+    def race(self, channel: str, limit: RateLimit, others: tuple[RateLimit, ...], *, until: float) -> list[tuple[float, float]]:
+        """
+        Return, for each call that was allowed, the times before and after asking, which Redis' own lies between.
+        """
+        ledger: list[tuple[float, float]] = []
+        while (before := time.time()) < until:
+            if not self._limits.acquire(channel, "", limit, others).retry_after:
+                ledger.append((before, time.time()))
+        return ledger
 
 
 class Crew:

@@ -304,6 +304,8 @@ class RedisSentinel:
         try:
             self._first.start()
             self._second.start()
+            # They look every ten seconds, and should not be too early.
+            wait_until(lambda: _replication(self._second.port).get("master_link_status") == "up", what="the replica to follow")
             for port in self._sentinels:
                 settings = self._directory / f"{port}.conf"  # They write into it.
                 settings.write_text(
@@ -322,10 +324,12 @@ class RedisSentinel:
 
     def fail_over(self) -> None:
         """
-        Kill the master, and return once every sentinel names the other one, which takes writes by then.
+        Kill the master, once the other one has all that was written, and return when every sentinel names that, which takes writes by then.
         """
         old = self.master
         other = self._second if old is self._first else self._first
+        offset = _replication(old.port)["master_repl_offset"]
+        wait_until(lambda: _replication(other.port)["slave_repl_offset"] >= offset, what="the replica to have all that was written")
         old.kill()
         wait_until(
             lambda: all(self._master_port(port) == other.port for port in self._sentinels) and _role(other.port) == "master",
@@ -418,6 +422,16 @@ class RedisCluster:
             self.stop()
             raise
 
+    def node_of(self, key: str) -> RedisServer:
+        """
+        Return the node that *key* lies on.
+        """
+        import redis
+
+        with redis.Redis(port=self.nodes[0].port, socket_timeout=2) as client:
+            slot = int(client.execute_command("CLUSTER", "KEYSLOT", key))
+        return self.nodes[slot // (16384 // len(self.nodes) + 1)]
+
     def stop(self) -> None:
         """
         Stop all nodes; one that is not running stays so.
@@ -443,11 +457,15 @@ class RedisCluster:
 
 
 def _role(port: int) -> str:
+    return str(_replication(port)["role"])
+
+
+def _replication(port: int) -> Mapping[str, Any]:
     import redis
 
     with redis.Redis(port=port, socket_timeout=2) as client:
         found: Any = client.info("replication")
-    return str(found["role"])
+    return dict(found)
 
 
 class RabbitMQServer:

@@ -55,13 +55,14 @@ def acquire(channel: str, connection_id: str = "", *, wait: float = 0.0) -> None
     Since 0.1.
     """
     limiter = engines.current().part(_Limiter)
-    began = time.monotonic()
+    began, waited = time.monotonic(), 0.0
     while True:
         retry_after = limiter.ask(channel, connection_id)
-        pause = limiter.pause(channel, retry_after, waited=time.monotonic() - began, wait=wait)
+        pause = limiter.pause(channel, retry_after, waited=waited, wait=wait)
         if pause is None:
             return
         time.sleep(pause)
+        waited = time.monotonic() - began
 
 
 async def acquire_async(channel: str, connection_id: str = "", *, wait: float = 0.0) -> None:
@@ -74,13 +75,14 @@ async def acquire_async(channel: str, connection_id: str = "", *, wait: float = 
     Since 0.1.
     """
     limiter = engines.current().part(_Limiter)
-    began = time.monotonic()
+    began, waited = time.monotonic(), 0.0
     while True:
         retry_after = await asyncio.to_thread(limiter.ask, channel, connection_id)
-        pause = limiter.pause(channel, retry_after, waited=time.monotonic() - began, wait=wait)
+        pause = limiter.pause(channel, retry_after, waited=waited, wait=wait)
         if pause is None:
             return
         await asyncio.sleep(pause)
+        waited = time.monotonic() - began
 
 
 class _Limiter:
@@ -130,9 +132,9 @@ class _Limiter:
             # Those who wait for the same moment come one after the other.
             jitter = random.uniform(0.0, max(_LEAST_JITTER, _JITTER * retry_after))  # noqa: S311 -- no secret.
             return max(_LEAST_PAUSE, min(retry_after + jitter, left))
-        self._hub.emit(RateLimitWaited(channel, waited if waited > _LEAST_PAUSE and wait > 0 else 0.0))
+        self._hub.emit(RateLimitWaited(channel, waited))
         if retry_after:
-            raise _refusal(channel, retry_after, waited=waited, wait=wait)
+            raise _refusal(channel, retry_after, waited=waited)
         return None
 
     def _use(self, channel: str, connection_id: str) -> None:
@@ -149,8 +151,8 @@ class _Limiter:
             self._outage.began(error, COMPONENT)
 
 
-def _refusal(channel: str, retry_after: float, *, waited: float, wait: float) -> RateLimitError:
-    stood = f" after {waited:.1f} s in line" if waited > _LEAST_PAUSE and wait > 0 else ""
+def _refusal(channel: str, retry_after: float, *, waited: float) -> RateLimitError:
+    stood = f" after {waited:.1f} s in line" if waited else ""
     message = f"The rate limit of {channel!r} has no call left{stood}. Expected one in {retry_after:.2f} s; try again then, or wait longer."
     return RateLimitError(message, channel=channel, retry_after=retry_after)
 
