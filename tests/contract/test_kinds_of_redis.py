@@ -4,6 +4,7 @@ What the sync engine keeps in Redis, asked of each kind: one server, a master wi
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -47,10 +48,28 @@ POLICY = BreakerPolicy(failure_threshold=2, success_threshold=1, timeout=0.05, p
 LIMITED = policies({"*": {"rate_limits": "3/60s"}})
 
 
-@pytest.fixture(scope="module", params=[RedisServer, RedisSentinel, RedisCluster])
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    with request.param() as server:
-        yield server.url
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def sentinel() -> Iterator[RedisSentinel]:
+    with RedisSentinel() as sentinel:
+        yield sentinel
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RedisCluster]:
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["server", "sentinel", "cluster"])
+def url(request: pytest.FixtureRequest) -> str:
+    found: str = request.getfixturevalue(request.param).url
+    return found
 
 
 @pytest.fixture
@@ -239,11 +258,13 @@ class Process:
         return refusals == 2
 
 
-def test_a_failover_forgets_nothing_that_the_replica_has(tmp_path: Path) -> None:
+def test_a_failover_forgets_nothing_that_the_replica_has(sentinel: RedisSentinel, tmp_path: Path) -> None:
     """
     The master is killed: what goes through meanwhile is counted, and then breaker and limit are what they were, by themselves.
     """
-    with RedisSentinel() as sentinel, Process(sentinel.url, tmp_path) as process:
+    with contextlib.closing(connect(sentinel.url)) as client:
+        client.flushall()
+    with Process(sentinel.url, tmp_path) as process:
         process.use_up("airbnb")
         assert process.is_guarded("airbnb")
 
@@ -267,11 +288,13 @@ def test_a_failover_forgets_nothing_that_the_replica_has(tmp_path: Path) -> None
         assert process.errors > 0
 
 
-def test_a_lost_node_of_a_cluster_costs_its_own_channels_and_comes_back(tmp_path: Path) -> None:
+def test_a_lost_node_of_a_cluster_costs_its_own_channels_and_comes_back(cluster: RedisCluster, tmp_path: Path) -> None:
     """
     Calls of channels on that node go through and are counted; when it is back, empty, its breakers and limits begin anew.
     """
-    with RedisCluster() as cluster, Process(cluster.url, tmp_path) as process:
+    with contextlib.closing(connect(cluster.url)) as client:
+        client.flushall()
+    with Process(cluster.url, tmp_path) as process:
         process.use_up("airbnb")
         assert process.is_guarded("airbnb")
         node = cluster.node_of(keys.breaker("airbnb"))

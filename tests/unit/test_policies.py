@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 
 from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -242,3 +244,20 @@ def test_days_may_be_listed(days: list[str]) -> None:
 
     assert {DAYS.index(day) for day in days} == set(one.days)
     assert one == other
+
+
+def test_the_example_of_the_docs_is_a_policy() -> None:
+    """
+    What the how-to page configures can be configured, and its table of presets is true.
+    """
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "protect-a-channel.md").read_text()
+    app = SimpleNamespace(conf=SimpleNamespace())
+    exec(page.split("```python\n")[1].split("```")[0], {"app": app})  # noqa: S102 -- our own page.
+
+    channels = loaded(app.conf.celery_obs["channels"]).channels
+
+    assert {"withings", "airbnb", "legacy", "*"} == set(channels)
+    assert "channel" == channels["*"].rate_limits[0].per
+    for name, preset in PRESETS.items():
+        numbers = f"| {preset.failure_threshold} | {preset.success_threshold} | {preset.timeout:.0f} |"
+        assert any(f"`{name}`" in line and line.endswith(numbers) for line in page.splitlines()), name
