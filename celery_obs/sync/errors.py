@@ -151,7 +151,6 @@ _BY_CLASS: Final[dict[tuple[str, str], ErrorType]] = {
     ("httpx", "TooManyRedirects"): "server_error",
     ("httpx", "DecodingError"): "server_error",
     ("httpx", "InvalidURL"): "validation",
-    ("requests", "ConnectTimeout"): "timeout",
     ("requests", "Timeout"): "timeout",
     ("requests", "InvalidURL"): "validation",
     ("requests", "MissingSchema"): "validation",
