@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from celery_obs.hub import OnError
 from celery_obs.state.announcements import DEFAULT_PRIORITY_STEPS, DEFAULT_SEPARATOR, DEFAULT_UNACKED_KEY, QueueAnnouncement, encode_queue
+from celery_obs.state.connection import connect
 from celery_obs.state.keys import QUEUES, QUEUES_TTL
 
 
@@ -20,7 +21,6 @@ __all__ = ["Announcer", "announcements"]
 
 
 _PERIOD: Final = 30.0
-_PATIENCE: Final = 1.0
 
 
 def announcements(worker: Any, *, now: float) -> dict[str, QueueAnnouncement]:
@@ -74,9 +74,7 @@ class Announcer:
         self._stopped.set()
 
     def _run(self) -> None:
-        from redis import Redis  # noqa: PLC0415 -- imports do nothing; a process that announces nothing needs no client.
-
-        client = Redis.from_url(self._redis_url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
+        client = connect(self._redis_url)
         while True:
             try:
                 with client.pipeline(transaction=False) as pipe:
