@@ -31,7 +31,11 @@ _CHANNELS = {
     "open": {"rate_limits": "100000/1h"},
     "full": {"rate_limits": "100/1h"},
     "office": {
-        "rate_limits": [{"limit": "100000/1h", "hours": "00:00-23:59", "timezone": "Europe/Berlin"}, "90000/2h", {"limit": "100000/1h", "per": "channel"}]
+        "rate_limits": [
+            {"limit": "100000/1h", "hours": "00:00-23:59", "timezone": "Europe/Berlin"},
+            "90000/2h",
+            {"limit": "100000/1h", "per": "channel"},
+        ]
     },
 }
 _LIBRARY, _OURS = "limits' moving window", "rate_limiter.acquire"
@@ -80,7 +84,10 @@ def measure(*, quick: bool) -> Report:
         rows=[taken.costs(name, base=base, unit=unit) for name in taken.taken],
         limits=[
             Limit(
-                what=f"a check, {answer}, beside the library's", measured=taken.times(f"{_OURS}, {answer}", f"{_LIBRARY}, {answer}"), bound=1.5, unit="times"
+                what=f"a check, {answer}, beside the library's",
+                measured=taken.times(f"{_OURS}, {answer}", f"{_LIBRARY}, {answer}"),
+                bound=1.5,
+                unit="times",
             )
             for answer in ("allowed", "refused")
         ],

@@ -328,10 +328,12 @@ class RedisSentinel:
 
     def fail_over(self) -> None:
         """
-        Kill the master, and return once every sentinel names the other one, which takes writes by then.
+        Kill the master, once the other one has all that was written, and return when every sentinel names that, which takes writes by then.
         """
         old = self.master
         other = self._second if old is self._first else self._first
+        offset = _replication(old.port)["master_repl_offset"]
+        wait_until(lambda: _replication(other.port)["slave_repl_offset"] >= offset, what="the replica to have all that was written")
         old.kill()
         wait_until(
             lambda: all(self._master_port(port) == other.port for port in self._sentinels) and _role(other.port) == "master",
@@ -423,6 +425,16 @@ class RedisCluster:
         except BaseException:
             self.stop()
             raise
+
+    def node_of(self, key: str) -> RedisServer:
+        """
+        Return the node that *key* lies on.
+        """
+        import redis
+
+        with redis.Redis(port=self.nodes[0].port, socket_timeout=2) as client:
+            slot = int(client.execute_command("CLUSTER", "KEYSLOT", key))
+        return self.nodes[slot // (16384 // len(self.nodes) + 1)]
 
     def stop(self) -> None:
         """

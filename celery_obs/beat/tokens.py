@@ -42,6 +42,7 @@ The part of the period over which many refreshes are spread out.
 _PER_SECOND: Final = 5.0
 _RETRIES: Final = 6
 _LONGEST_PAUSE: Final = 600.0
+_LONGEST_ADVICE: Final = 3600.0
 _BATCH: Final = 500
 
 
@@ -70,8 +71,8 @@ def _pause(retries: int, retry_after: float | None) -> float:
     """
     Return how long to wait before the next attempt: what the channel wants, or twice as long each time; never all at once.
     """
-    least = 2.0 * 2**retries if retry_after is None else retry_after
-    return min(least, _LONGEST_PAUSE) * random.uniform(1.0, 1.5)  # noqa: S311 -- spreads attempts, no secret.
+    least = min(2.0 * 2**retries, _LONGEST_PAUSE) if retry_after is None else min(retry_after, _LONGEST_ADVICE)
+    return least * random.uniform(1.0, 1.5)  # noqa: S311 -- spreads attempts, no secret.
 
 
 def refresh_expiring_tokens(task: Any, period: float = PERIOD) -> dict[str, int]:

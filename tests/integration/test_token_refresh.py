@@ -506,7 +506,7 @@ def test_a_connection_that_nobody_knows_is_told_in_a_sentence(rig: Rig, provider
 
 def test_an_id_may_be_anybodys_text(rig: Rig, provider: Provider) -> None:
     """
-    Quotes, newlines and 1,000 characters are an id as good as any once they are registered.
+    Quotes, newlines and a hundred characters are an id as good as any once they are registered.
     """
     hostile = "o\"'\n\r\0 {}%s " * 60
     rig.connect(hostile, provider.accounts.authorize(hostile))
