@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery_obs.hub import OnError
 from celery_obs.state.announcements import DEFAULT_PRIORITY_STEPS, DEFAULT_SEPARATOR, DEFAULT_UNACKED_KEY, QueueAnnouncement, encode_queue
+from celery_obs.state.connection import connect
 from celery_obs.state.keys import QUEUES, QUEUES_TTL
 
 
@@ -24,7 +25,6 @@ __all__ = ["Announcer", "announcements"]
 
 
 _PERIOD: Final = 30.0
-_PATIENCE: Final = 1.0
 
 
 def announcements(worker: Any, *, now: float) -> dict[str, QueueAnnouncement]:
@@ -73,10 +73,10 @@ class Announcer:
         """
         import encodings.idna  # noqa: F401, PLC0415 -- looking up a host's name imports it.
 
-        from redis import Redis  # noqa: PLC0415 -- imports do nothing; a process that announces nothing needs no client.
-
-        client = Redis.from_url(self._redis_url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
-        client.connection_pool.make_connection()
+        client = connect(self._redis_url)
+        pool = getattr(client, "connection_pool", None)  # A cluster's client has none of its own.
+        if pool is not None:
+            pool.make_connection()
         self._thread = threading.Thread(target=self._run, args=(client,), name="celery_obs.announce", daemon=True)
         self._thread.start()
 

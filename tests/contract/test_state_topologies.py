@@ -18,6 +18,7 @@ import pytest
 from celery_obs.hub import Hub
 from celery_obs.settings import Settings, load
 from celery_obs.state import keys
+from celery_obs.state.announcements import QueueAnnouncement
 from celery_obs.state.audit import Audit
 from celery_obs.state.breakers import Breakers
 from celery_obs.state.channels import Channels
@@ -32,8 +33,9 @@ from celery_obs.state.pending import Pending, PendingConnection, PendingDay
 from celery_obs.state.rate_limits import Count, RateLimits
 from celery_obs.sync import engine, rate_limiter
 from celery_obs.sync.errors import RateLimitError
-from celery_obs.testing import FakeClock
+from celery_obs.testing import FakeClock, RaisingErrors
 from celery_obs.vocabulary.policies import PRESETS, policies
+from celery_obs.worker.announce import Announcer
 from tests.servers import RedisCluster, RedisSentinel, RedisServer, wait_until
 
 
@@ -182,6 +184,18 @@ def test_channels_are_paused_and_go_on(redis: Any) -> None:
     assert set(CHANNELS) == pauses.paused([*CHANNELS, "vrbo"]).keys()
     assert pauses.resume("airbnb")
     assert (False, True) == (pauses.is_paused("airbnb"), pauses.is_paused("booking"))
+
+
+def test_workers_announce_their_queues(topology: Topology, redis: Any) -> None:
+    """
+    By the same URL as everything else.
+    """
+    announcer = Announcer(topology.url, say=lambda: {"work": QueueAnnouncement(seen=1.0)}, on_error=RaisingErrors())
+    announcer.start()
+    try:
+        wait_until(lambda: redis.hexists(keys.QUEUES, "work"), what="the queue to be announced")
+    finally:
+        announcer.stop()
 
 
 def test_facts_are_written_and_read(redis: Any) -> None:

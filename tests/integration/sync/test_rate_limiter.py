@@ -171,6 +171,21 @@ def test_hours_that_change_go_on_with_the_same_count(redis: Redis) -> None:
     assert ([True, True, False], [True, True, True, False], False) == (first, then, last)
 
 
+def test_a_short_window_forgets_nothing_that_a_long_one_needs(redis: Redis) -> None:
+    """
+    The list is as long as the highest limit, whichever holds at this hour.
+    """
+    short, long = RateLimit(requests=2, seconds=1.0), RateLimit(requests=5, seconds=3600.0)
+    limits = RateLimits(redis, now=OTHER_CLOCK)
+    allowed: list[bool] = []
+
+    for second, held in enumerate([long, long, long, long, short, long]):
+        redis.set("clock", (1_000_000 + 10 * second) * 1_000_000)
+        allowed.append(limits.take("airbnb", "", (held,), (short, long)).retry_after == 0)
+
+    assert [True, True, True, True, True, False] == allowed
+
+
 # --- several limits ---------------------------------------------------------------------------------------------------------------
 
 
@@ -237,17 +252,26 @@ def test_a_refusal_says_when_to_come_again(stage: Stage) -> None:
 
 def test_whoever_wants_to_waits(redis: Redis, redis_server: RedisServer, tmp_path: Path) -> None:
     """
-    Until there is a call, and not at all where the time that it has will not do.
+    Until there is a call.
     """
     with Stage(redis_server.url, tmp_path, channels=QUICK) as stage:
         rate_limiter.acquire("airbnb")
-        began = time.monotonic()
-        with pytest.raises(RateLimitError):
-            rate_limiter.acquire("airbnb", wait=0.05)
-        assert time.monotonic() - began < 0.15
         rate_limiter.acquire("airbnb", wait=5)
 
     assert 0.02 < stage.heard(RateLimitWaited)[-1].waited < 5
+
+
+def test_nobody_waits_in_vain(stage: Stage) -> None:
+    """
+    Where the time that a caller has will not do, it is told at once.
+    """
+    asked(2)
+    began = time.monotonic()
+
+    with pytest.raises(RateLimitError):
+        rate_limiter.acquire("airbnb", "c-1", wait=5.0)
+
+    assert time.monotonic() - began < 3
 
 
 def test_an_event_loop_goes_on_while_somebody_waits(redis: Redis, redis_server: RedisServer, tmp_path: Path) -> None:
