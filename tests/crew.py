@@ -5,8 +5,10 @@ A crew: several processes that do what a test tells them, one call at a time or 
 from __future__ import annotations
 
 import multiprocessing
+import time
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-__all__ = ["Crew", "breakers_of", "limits_of"]
+__all__ = ["Crew", "Hammer", "breakers_of", "limits_of"]
 
 
 _PATIENCE = 60
@@ -41,6 +43,49 @@ def limits_of(url: str) -> Any:
     from celery_obs.state.rate_limits import RateLimits
 
     return RateLimits(connect(url))
+
+
+class Hammer:
+    """
+    Calls one channel as often as it is allowed to.
+
+    Args:
+        url: Of Redis.
+
+        folder: For the engine.
+
+        channels: The setting.
+
+        ahead: Seconds by which this process' clock is wrong.
+    """
+
+    def __init__(self, url: str, folder: str, channels: Mapping[str, Any], ahead: float = 0.0) -> None:
+        from celery_obs.hub import Hub
+        from celery_obs.settings import Settings
+        from celery_obs.sync import engine
+        from celery_obs.testing import RaisingErrors
+        from celery_obs.vocabulary.policies import policies
+
+        settings = Settings(metrics_dir=Path(folder), redis_url=url, channels=policies(channels))
+        made = engine.Engine(hub=Hub(on_error=RaisingErrors()), settings=settings, clock=lambda: time.time() + ahead)
+        engine.connect(lambda: made)
+
+    def hammer(self, connection_id: str, *, seconds: float, wait: float) -> list[tuple[float, float]]:
+        """
+        Return of each call that was allowed when it was asked for, and when the answer was there.
+        """
+        from celery_obs.sync import rate_limiter
+        from celery_obs.sync.errors import RateLimitError
+
+        allowed: list[tuple[float, float]] = []
+        end = time.monotonic() + seconds
+        while (asked := time.monotonic()) < end:
+            try:
+                rate_limiter.acquire("airbnb", connection_id, wait=wait)
+            except RateLimitError:
+                continue
+            allowed.append((asked, time.monotonic()))
+        return allowed
 
 
 class Crew:

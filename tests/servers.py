@@ -264,7 +264,10 @@ class RedisServer:
 
 class RedisSentinel:
     """
-    A master, its replica, and three sentinels that watch them.
+    A master, its replica, and sentinels that watch them.
+
+    Args:
+        sentinels: How many; several take some seconds to find each other.
 
     Attributes:
         name: What the sentinels call the master.
@@ -272,11 +275,12 @@ class RedisSentinel:
 
     name = "obs"
 
-    def __init__(self) -> None:
-        self._first = RedisServer()
+    def __init__(self, *, sentinels: int = 3) -> None:
+        # A master waits five seconds for more replicas otherwise.
+        self._first = RedisServer(options={"repl-diskless-sync-delay": "0"})
         self._second = RedisServer(options={"replicaof": f"127.0.0.1 {self._first.port}", "repl-diskless-sync-delay": "0"})
         self._directory = Path(tempfile.mkdtemp(prefix="obs-sentinel-"))
-        self._sentinels = [free_port() for _ in range(3)]
+        self._sentinels = [free_port() for _ in range(sentinels)]
         self._processes: list[_Process] = []
 
     @property
@@ -304,11 +308,13 @@ class RedisSentinel:
         try:
             self._first.start()
             self._second.start()
+            # The sentinels look once, and then every ten seconds.
+            wait_until(lambda: _replication(self._second.port).get("master_link_status") == "up", what="the replica to follow")
             for port in self._sentinels:
                 settings = self._directory / f"{port}.conf"  # They write into it.
                 settings.write_text(
                     f"port {port}\nbind 127.0.0.1\ndir {self._directory}\n"
-                    f"sentinel monitor {self.name} 127.0.0.1 {self._first.port} 2\n"
+                    f"sentinel monitor {self.name} 127.0.0.1 {self._first.port} {len(self._sentinels) // 2 + 1}\n"
                     f"sentinel down-after-milliseconds {self.name} 500\n"
                     f"sentinel failover-timeout {self.name} 2000\n"
                 )
@@ -322,10 +328,12 @@ class RedisSentinel:
 
     def fail_over(self) -> None:
         """
-        Kill the master, and return once every sentinel names the other one, which takes writes by then.
+        Kill the master, once the other one has all that was written, and return when every sentinel names that, which takes writes by then.
         """
         old = self.master
         other = self._second if old is self._first else self._first
+        offset = _replication(old.port)["master_repl_offset"]
+        wait_until(lambda: _replication(other.port)["slave_repl_offset"] >= offset, what="the replica to have all that was written")
         old.kill()
         wait_until(
             lambda: all(self._master_port(port) == other.port for port in self._sentinels) and _role(other.port) == "master",
@@ -418,12 +426,30 @@ class RedisCluster:
             self.stop()
             raise
 
+    def node_of(self, key: str) -> RedisServer:
+        """
+        Return the node that *key* lies on.
+        """
+        import redis
+
+        with redis.Redis(port=self.nodes[0].port, socket_timeout=2) as client:
+            slot = int(client.execute_command("CLUSTER", "KEYSLOT", key))
+        return self.nodes[slot // (16384 // len(self.nodes) + 1)]
+
     def stop(self) -> None:
         """
         Stop all nodes; one that is not running stays so.
         """
         for node in self.nodes:
             node.stop()
+
+    def lose_a_master(self) -> None:
+        """
+        Kill a master, bring it back with nothing stored, and return once every node says that the cluster is well.
+        """
+        self.nodes[0].kill()
+        self.nodes[0].start()
+        wait_until(lambda: all(map(self._is_well, self.nodes)), within=30, what="the nodes to know each other again")
 
     def _is_well(self, node: RedisServer) -> bool:
         import redis
@@ -443,11 +469,15 @@ class RedisCluster:
 
 
 def _role(port: int) -> str:
+    return str(_replication(port)["role"])
+
+
+def _replication(port: int) -> Mapping[str, Any]:
     import redis
 
     with redis.Redis(port=port, socket_timeout=2) as client:
         found: Any = client.info("replication")
-    return str(found["role"])
+    return dict(found)
 
 
 class RabbitMQServer:

@@ -66,7 +66,7 @@ def _listener_class() -> Any:
 
         def __init__(self, channel: str) -> None:
             self._channel = channel
-            self._left_at: float | None = None
+            self._away = _Away()
             self._show_at = 0.0
 
         def before_call(self, cb: Any, func: Any, *args: Any, **kwargs: Any) -> None:
@@ -76,29 +76,36 @@ def _listener_class() -> Any:
 
         def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
             before, after = _state(getattr(old_state, "name", "")), _state(new_state.name)
-            if before is not None and after is not None and before != after:
-                open_for = self._measure(after)
-                engines.current().hub.emit(CircuitChanged(self._name(cb), before, after, open_for))
+            if before and after and before != after:
+                engines.current().hub.emit(CircuitChanged(self._name(cb), before, after, self._away.enter(after)))
             self._show(cb, new_state.name)
-
-        def _measure(self, after: BreakerState) -> float | None:
-            now = time.monotonic()
-            if after != "closed":
-                self._left_at = now if self._left_at is None else self._left_at
-                return None
-            left_at, self._left_at = self._left_at, None
-            return 0.0 if left_at is None else now - left_at
 
         def _show(self, cb: Any, name: str) -> None:
             self._show_at = time.monotonic() + _SHOW_EVERY
-            state = _state(name)
-            if state is not None:
-                engines.current().part(_Showcase).show(self._name(cb), state)
+            engines.current().part(_Showcase).show(self._name(cb), _state(name))
 
         def _name(self, cb: Any) -> str:
             return self._channel or str(cb.name or "unnamed")
 
     return Listener
+
+
+class _Away:
+    """
+    How long a breaker is not closed.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def enter(self, state: BreakerState) -> float | None:
+        """
+        Note a change; return the seconds since it left *closed* when it is that again.
+        """
+        now = time.monotonic()
+        since = now if self._since is None else self._since
+        self._since = None if state == "closed" else since
+        return now - since if state == "closed" else None
 
 
 def _state(name: str) -> BreakerState | None:
@@ -115,8 +122,8 @@ class _Showcase:
         self._outage = engine.part(Outage)
         self._redis = engine.redis
 
-    def show(self, channel: str, state: BreakerState) -> None:
-        if self._redis is None or self._outage.is_on(COMPONENT):
+    def show(self, channel: str, state: BreakerState | None) -> None:
+        if state is None or self._redis is None or self._outage.is_on(COMPONENT):
             return
         now = self._clock()
         view = BreakerView(state=state, opened_at=now if state == "open" else None, changed_at=now, source=SOURCE)

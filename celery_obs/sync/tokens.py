@@ -32,7 +32,8 @@ from celery_obs.vocabulary.tokens import RefreshStatus, TokenRefreshed
 from . import engine as engines
 from . import errors, oauth
 from .api_calls import ApiCall, api_call
-from .connections import UnknownConnectionError, find_connection
+from .connections import find_connection
+from .errors import UnknownConnectionError
 from .oauth import ClientRefusedError, TokenRefusedError
 from .sources import named
 from .vault import RedisTokens, Rotation, Token, TokenSource, TokenUnreadableError, shown

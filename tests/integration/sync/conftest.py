@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,10 @@ from celery_obs.vocabulary.circuit_breaker import CircuitChanged, CircuitRejecte
 from celery_obs.vocabulary.policies import policies
 from celery_obs.vocabulary.rate_limiter import RateLimitChecked, RateLimitWaited
 from tests.servers import RedisServer
+
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Stage:
@@ -44,7 +48,7 @@ class Stage:
     def heard(self, event_type: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, event_type)]
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Self:
         engine.connect(lambda: self.engine)
         return self
 
