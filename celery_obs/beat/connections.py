@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, Final
 
 from celery_obs.state import keys
+from celery_obs.state.channels import Channels
 from celery_obs.state.facts import OWNED_BY_CONNECTION, Connection, Facts
 from celery_obs.sync import connections
 from celery_obs.sync import engine as engines
@@ -24,7 +25,6 @@ CENSUS_PERIOD: Final = 300.0
 SWEEP_PERIOD: Final = 3600.0
 
 _BATCH: Final = 500
-_MOST_CHANNELS: Final = 1000
 
 _CHANNEL_GRACE: Final = 30 * 86400.0
 """
@@ -52,14 +52,14 @@ def take_census(task: Any, period: float = CENSUS_PERIOD) -> dict[str, int]:
     engine = engines.current()
     if engine.redis is None or not is_first(engine.redis, task, period):
         return {"connections": 0, "gone": 0, "forgotten": 0}
-    facts, now = Facts(engine.redis), engine.clock()
+    facts, channels, now = Facts(engine.redis), Channels(engine.redis, clock=engine.clock), engine.clock()
     known = facts.connections()
     if engine.settings.connection_source is None:
-        _touch(engine.redis, {each.channel_type for each in known.values()}, now)
+        channels.touch({each.channel_type for each in known.values()})
         return {"connections": len(known), "gone": 0, "forgotten": 0}
     source = connections.source_of(engine)
-    present, channels = _take_down(facts, source.connections() if source is not None else (), known)
-    _touch(engine.redis, channels, now)
+    present, told = _take_down(facts, source.connections() if source is not None else (), known)
+    channels.touch(told)
     if not present and known:
         # More likely a source that is broken than a business that lost all customers; and what would be forgotten is dear.
         message = f"The setting connection_source told no connection, where {len(known)} were known. Nobody is forgotten for that."
@@ -94,11 +94,6 @@ def _kept(told: Connection, known: Connection | None) -> Connection:
     return told._replace(status="error") if told.status == "active" and known is not None and known.status == "error" else told
 
 
-def _touch(redis: Any, channels: set[str], now: float) -> None:
-    if channels:
-        redis.zadd(keys.CHANNELS, dict.fromkeys(sorted(channels)[:_MOST_CHANNELS], now))
-
-
 def sweep_state(task: Any, period: float = SWEEP_PERIOD) -> dict[str, int]:
     """
     Remove what is known of connections that nobody registered, after a grace period, and channels that were not used for a month.
@@ -123,15 +118,15 @@ def sweep_state(task: Any, period: float = SWEEP_PERIOD) -> dict[str, int]:
                 pipe.hdel(key, *batch)
             pipe.execute()
     _unmark(redis, due)
-    return {"unregistered": len(strangers), "forgotten": len(due), "channels": _sweep_channels(redis, now)}
+    return {"unregistered": len(strangers), "forgotten": len(due), "channels": _sweep_channels(engine, redis)}
 
 
-def _sweep_channels(redis: Any, now: float) -> int:
-    removed = int(redis.zremrangebyscore(keys.CHANNELS, "-inf", now - _CHANNEL_GRACE))
-    old = [channel for channel, at in redis.hgetall(keys.LAST_RUNS).items() if not _is_after(at, now - _CHANNEL_GRACE)]
+def _sweep_channels(engine: engines.Engine, redis: Any) -> int:
+    since = engine.clock() - _CHANNEL_GRACE
+    old = [channel for channel, at in redis.hgetall(keys.LAST_RUNS).items() if not _is_after(at, since)]
     if old:
         redis.hdel(keys.LAST_RUNS, *old)
-    return removed
+    return Channels(redis, clock=engine.clock).forget_unused(since)
 
 
 # --- marks: since when somebody is gone -------------------------------------------------------------------------------------------

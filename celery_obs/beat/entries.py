@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.settings import Settings
 
-from . import circuit_breaker, connections, reconciliation
+from . import circuit_breaker, connections, reconciliation, tokens
 
 
 __all__ = ["PERIODS", "entries", "merge", "schedule"]
@@ -21,7 +21,7 @@ __all__ = ["PERIODS", "entries", "merge", "schedule"]
 
 PERIODS: Final[Mapping[str, float]] = MappingProxyType(
     {
-        "refresh_expiring_tokens": 300.0,
+        "refresh_expiring_tokens": tokens.PERIOD,
         "check_drift": reconciliation.PERIOD,
         "export_breaker_states": circuit_breaker.PERIOD,
         "take_census": connections.CENSUS_PERIOD,

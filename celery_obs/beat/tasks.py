@@ -8,9 +8,6 @@ it is defined, is the one that runs.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -19,16 +16,12 @@ from celery import Task, bootsteps
 
 from celery_obs.settings import Settings
 
+from . import circuit_breaker, connections, reconciliation, tokens
 from .spec import TaskSpec
 
 
 __all__ = ["AliasStep", "aliases", "register", "specs"]
 
-
-AREAS: Final = ("tokens", "reconciliation", "circuit_breaker", "connections")
-"""
-The modules beside this one that have ``TASKS``.
-"""
 
 _SOFTLY: Final = 0.9
 """
@@ -42,10 +35,8 @@ def specs() -> Iterator[TaskSpec]:
     """
     Go through the tasks of all areas.
     """
-    for area in AREAS:
-        name = f"{__package__}.{area}"
-        if importlib.util.find_spec(name) is not None:
-            yield from importlib.import_module(name).TASKS
+    for area in (tokens, reconciliation, circuit_breaker, connections):
+        yield from area.TASKS
 
 
 def register(app: Any, settings: Settings) -> None:

@@ -4,9 +4,11 @@ The sample app's clients of the fake channels: calendars, with breaker, limiter 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+
+from collections.abc import Iterable
 from datetime import date, timedelta
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
@@ -45,11 +47,9 @@ def read_calendar(account: Account, start: date, end: date) -> dict[date, int]:
         ChannelError: when it fails.
     """
     told = {"celery_obs": {"endpoint": _TEMPLATE, "connection_id": account.connection_id}}
-    transport = HttpxTransport(account.channel, httpx.HTTPTransport())
-    with httpx.Client(transport=transport, timeout=_TIMEOUT, trust_env=False) as client:
-        answer = client.get(_url(account), params=_window(start, end), headers=_bearer(account), extensions=told)
-        answer.raise_for_status()
-        return {date.fromisoformat(each["date"]): each["available"] for each in _days_in(answer)}
+    answer = _hooked(account.channel).get(_url(account), params=_window(start, end), headers=_bearer(account), extensions=told)
+    answer.raise_for_status()
+    return {date.fromisoformat(each["date"]): each["available"] for each in answer.json()["days"]}
 
 
 def write_calendar(account: Account, days: dict[date, int]) -> int:
@@ -60,14 +60,22 @@ def write_calendar(account: Account, days: dict[date, int]) -> int:
         ChannelError: when it fails.
     """
     written = [{"date": day.isoformat(), "available": rooms} for day, rooms in days.items()]
-    with (
-        httpx.Client(timeout=_TIMEOUT, trust_env=False) as client,
-        api_call(account.channel, _TEMPLATE, "PUT", connection_id=account.connection_id, wait=_PATIENCE) as call,
-    ):
-        answer = client.put(_url(account), json={"days": written}, headers=_bearer(account))
+    with api_call(account.channel, _TEMPLATE, "PUT", connection_id=account.connection_id, wait=_PATIENCE) as call:
+        answer = _plain().put(_url(account), json={"days": written}, headers=_bearer(account))
         call.response(answer.status_code, headers=answer.headers)
         call.raise_for_status()
         return int(answer.json()["changed"])
+
+
+@functools.cache
+def _hooked(channel: str) -> httpx.Client:
+    # One a process: a client costs more to make than a call.
+    return httpx.Client(transport=HttpxTransport(channel), timeout=_TIMEOUT)
+
+
+@functools.cache
+def _plain() -> httpx.Client:
+    return httpx.Client(timeout=_TIMEOUT, trust_env=False)
 
 
 def _url(account: Account) -> str:
@@ -84,10 +92,6 @@ def _bearer(account: Account) -> dict[str, str]:
         message = f"{account.connection_id} has no token: its owner has to consent first."
         raise AuthError(message, channel=account.channel)
     return {"Authorization": f"Bearer {token.access_token}"}
-
-
-def _days_in(answer: httpx.Response) -> Iterator[Any]:
-    yield from answer.json()["days"]
 
 
 class Calendars:

@@ -21,14 +21,14 @@ __all__ = ["PACE", "due", "main"]
 
 
 PACE: Mapping[str, float] = {
-    "demo.fast": 0.1,
+    "demo.fast": 0.2,
     "demo.slow": 0.8,
     "demo.failing": 1.0,
     "demo.retrying": 1.5,
     "demo.crashing": 4.0,
-    "demo.export_availability": 0.7,
-    "demo.import_reservations": 0.5,
-    "demo.look_for_drift": 0.8,
+    "demo.export_availability": 0.8,
+    "demo.import_reservations": 0.8,
+    "demo.look_for_drift": 1.2,
     "demo.mend": 15.0,
     "demo.review": 60.0,
 }
@@ -60,8 +60,8 @@ def main() -> None:
     accounts = {task: itertools.cycle(SERVED) for task in PACE}
     story = Story(ACTS, length=LENGTH, began=time.monotonic())
     now = time.monotonic()
-    # The person comes half a minute after the first double booking.
-    last = {"demo.mend": now, "demo.review": now - PACE["demo.review"] / 2}
+    # There has to be something to mend and to review first.
+    last = {"demo.mend": now, "demo.review": now - PACE["demo.review"] * 2 / 3}
     while True:
         for task in due(last, time.monotonic()):
             account = next(accounts[task])

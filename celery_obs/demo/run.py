@@ -34,7 +34,8 @@ __all__ = ["Plan", "answers", "plan", "run", "show"]
 
 
 _PATIENCE = 30.0
-_TOKEN_LIFETIME = 45.0
+_TOKEN_LIFETIME = 30.0
+_TOKEN = "CELERY_OBS_OPERATIONS_TOKEN"  # noqa: S105 -- the name of a variable.
 _REFRESH_ON_TTY = 1.0
 _REFRESH_IN_LOG = 5.0
 
@@ -83,6 +84,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
         "CELERY_OBS_METRICS_DIR": str(metrics_dir),
         "CELERY_OBS_REDIS_URL": redis_url,
         "PYTHONUNBUFFERED": "1",
+        _TOKEN: secrets.token_urlsafe(16),
         **_channels(f"http://127.0.0.1:{provider_port}", receiver_port),
     }
     inherited = {name: value for name, value in environ.items() if not name.startswith(("CELERY_", "PROMETHEUS_MULTIPROC"))}
@@ -93,7 +95,16 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
         ),
         others={
             "provider": [*_provider(provider_port), "--webhook-url", f"http://127.0.0.1:{receiver_port}/webhooks"],
-            "exporter": [*exporter, "--metrics-dir", str(metrics_dir), "--redis-url", redis_url, "--broker-url", redis_url],
+            "exporter": [
+                *exporter,
+                "--metrics-dir",
+                str(metrics_dir),
+                "--redis-url",
+                redis_url,
+                "--broker-url",
+                redis_url,
+                "--enable-operations",
+            ],
             "worker": [*celery, "worker", "--pool", "prefork", "--concurrency", "4", "--hostname", "demo@%h", "--loglevel", "INFO"],
             "beat": [*celery, "beat", "--schedule", str(directory / "beat-schedule"), "--pidfile", "", "--loglevel", "INFO"],
             "load": [sys.executable, "-m", "celery_obs.demo.load"],
@@ -226,11 +237,21 @@ def _bring_up(what: Plan, household: Household, *, stop: threading.Event, out: T
     for name, command in what.others.items():
         household.start(name, command)
     started = ", ".join((what.first[0], *what.others))
-    out.write(f"Started {started}.\nMetrics: {what.url}/metrics\nStatus:  {what.url}/\nStop with Ctrl-C.\n\n")
+    out.write(f"Started {started}.\nMetrics: {what.url}/metrics\nStatus:  {what.url}/\n{_try_this(what)}Stop with Ctrl-C.\n\n")
     out.flush()
     if not wait_until(_while_all_live(household, lambda: bool(_scrape(what.url))), seconds=_PATIENCE, pause=stop.wait):
         return _gave_up("exporter", stop)
     return True
+
+
+def _try_this(what: Plan) -> str:
+    token, redis_url = what.environ.get(_TOKEN), what.environ.get("CELERY_OBS_REDIS_URL")
+    if not token:
+        return ""
+    return (
+        f"Health:  celery-obs health --redis-url {redis_url}\n"
+        f"Pause:   curl -X POST -H 'Authorization: Bearer {token}' {what.url}/api/v1/channels/airbnb/pause-all\n"
+    )
 
 
 def _while_all_live(household: Household, done: Callable[[], bool]) -> Callable[[], bool]:

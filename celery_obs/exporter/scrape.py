@@ -72,6 +72,11 @@ class Gate(Protocol):
         Return the number of the time for which it is open, another one each time; None while it is closed.  Never blocks.
         """
 
+    def holder(self) -> str:
+        """
+        Name the one for whom it is open; empty where nobody is known.  Never blocks.
+        """
+
 
 class InternalErrors:
     """
@@ -191,6 +196,13 @@ class Lane(Generic[T]):
                 self._changed.wait(left)
             return self._outcome
 
+    def last(self) -> Outcome[T]:
+        """
+        Return how things stand without running anything.
+        """
+        with self._changed:
+            return self._outcome
+
     def _run(self) -> None:
         while True:
             with self._changed:
@@ -281,9 +293,9 @@ class Runner:
         # Asked again as late as can be: a process that was stopped on its way here may have lost its turn.
         open_all_along = self._gate is None or (term is not None and self._gate.term() == term)
         if not open_all_along:
-            outcomes = {name: outcome for name, outcome in outcomes.items() if name not in self._shared}
+            outcomes = self._without_shared(outcomes)
         now = self._clock()
-        pages = [self._page(name, outcome, now) for name, outcome in outcomes.items()]
+        pages = [self._page(name, outcome, now) for name, outcome in outcomes.items() if open_all_along or name not in self._shared]
         pages.append(self._about(outcomes, now, leads=open_all_along))
         merged = merge(page.openmetrics if openmetrics else page.text for page in pages)
         if merged.dropped:
@@ -309,6 +321,15 @@ class Runner:
             if term != self._term[0]:
                 self._term = (term, self._clock())
         return term
+
+    def _without_shared(self, outcomes: Mapping[str, Outcome[Page]]) -> Mapping[str, Outcome[Page]]:
+        """
+        Leave out what another one answers for; where nobody is known to, say that these collectors fail, and since when.
+        """
+        if self._gate is None or self._gate.holder():
+            return {name: outcome for name, outcome in outcomes.items() if name not in self._shared}
+        silent = {name: replace(self._lanes[name].last(), ok=False, error="nobody holds the lease") for name in self._shared}
+        return {**outcomes, **silent}
 
     def _page(self, name: str, outcome: Outcome[Page], now: float) -> Page:
         if outcome.value is None or outcome.succeeded_at is None:

@@ -6,6 +6,7 @@ Forks: a client's pool notices that it is in a child and connects anew.  Threads
 
 from __future__ import annotations
 
+import os
 import ssl
 
 from collections.abc import Mapping
@@ -158,20 +159,24 @@ class _LazyCluster:
     """
     A client of a Redis Cluster that looks for the cluster when it is first used, and again until it finds it; redis-py's own does when it is made.
 
-    Threads: safe.  Forks: as redis-py's.
+    Threads: safe.  Forks: safe, for a child makes its own.
     """
 
     def __init__(self, nodes: list[tuple[str, int]], options: Mapping[str, Any]) -> None:
         self._nodes = nodes
         self._options = options
         self._client: Any = None
+        self._pid = 0
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        if self._client is None:
-            self._client = self._connect()
-        return getattr(self._client, name)
+        client = self._client
+        if client is None or self._pid != os.getpid():
+            # Its locks may have been held by another thread of the parent.
+            client = self._client = self._connect()
+            self._pid = os.getpid()
+        return getattr(client, name)
 
     def _connect(self) -> Any:
         import redis
@@ -191,7 +196,7 @@ class _LazyCluster:
         """
         Let go of all connections.
         """
-        if self._client is not None:
+        if self._client is not None and self._pid == os.getpid():
             self._client.close()
 
 

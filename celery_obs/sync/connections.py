@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from celery_obs.exceptions import CeleryObsError, ConfigurationError
+from celery_obs.exceptions import ConfigurationError
 from celery_obs.state.facts import Connection, Facts
 from celery_obs.vocabulary.connections import STATUSES, ConnectionStatus
 
 from . import engine as engines
+from .errors import UnknownConnectionError
 from .sources import named
 
 
@@ -25,7 +26,6 @@ __all__ = [
     "Connection",
     "ConnectionSource",
     "RedisConnections",
-    "UnknownConnectionError",
     "checked",
     "find_connection",
     "forget_connection",
@@ -36,12 +36,6 @@ __all__ = [
 
 
 _LONGEST: Final = 200
-
-
-class UnknownConnectionError(CeleryObsError):
-    """
-    Nobody registered a connection of that name.
-    """
 
 
 class ConnectionSource(Protocol):

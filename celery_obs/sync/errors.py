@@ -11,6 +11,8 @@ What can go wrong with a channel, as one small tree; each class knows whether tr
     │   └── ApiTimeoutError     not in time                                                 retryable
     ├── ValidationError     it does not accept what we sent (4xx)                           not retryable
     └── CircuitOpenError    the breaker is open, the channel was not asked                  retryable
+
+    UnknownConnectionError  nobody registered a connection of that name; no channel's fault
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ __all__ = [
     "CircuitOpenError",
     "NetworkError",
     "RateLimitError",
+    "UnknownConnectionError",
     "ValidationError",
     "classify",
     "classify_status",
@@ -128,6 +131,12 @@ class CircuitOpenError(ChannelError):
     error_type: ClassVar[ErrorType] = "circuit_breaker"
 
 
+class UnknownConnectionError(CeleryObsError):
+    """
+    Nobody registered a connection of that name.
+    """
+
+
 # --- telling errors apart ---------------------------------------------------------------------------------------------------------
 
 _FINAL: Final[frozenset[ErrorType]] = frozenset({"auth", "validation"})
@@ -142,7 +151,6 @@ _BY_CLASS: Final[dict[tuple[str, str], ErrorType]] = {
     ("httpx", "TooManyRedirects"): "server_error",
     ("httpx", "DecodingError"): "server_error",
     ("httpx", "InvalidURL"): "validation",
-    ("requests", "ConnectTimeout"): "timeout",
     ("requests", "Timeout"): "timeout",
     ("requests", "InvalidURL"): "validation",
     ("requests", "MissingSchema"): "validation",

@@ -14,22 +14,18 @@ import json
 import math
 import socket
 import threading
-import time
 import zlib
 
 from collections.abc import Callable, Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import urlencode, urlsplit
 
+from celery_obs.clock import Clock
 from celery_obs.exceptions import ConfigurationError, MissingExtraError
 from celery_obs.settings import OAuthClient, Settings
-from celery_obs.state.facts import Connection
-from celery_obs.vocabulary.api_calls import NO_RESPONSE, ApiCallFinished, ErrorType
 
-from .engine import Engine
-from .errors import ApiError, ApiTimeoutError, AuthError, ChannelError, NetworkError, RateLimitError, ValidationError
+from .errors import ApiError, ApiTimeoutError, AuthError, ChannelError, NetworkError, RateLimitError, ValidationError, header, seconds_of
 from .vault import Token
 
 
@@ -39,7 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-__all__ = ["LONGEST_ANSWER", "ClientRefusedError", "TokenRefusedError", "client_of", "lifetime_of", "renew"]
+__all__ = ["LONGEST_ANSWER", "ClientRefusedError", "TokenRefusedError", "client_of", "endpoint_of", "lifetime_of", "renew"]
 
 
 LONGEST_ANSWER: Final = 256 * 1024
@@ -88,29 +84,48 @@ def client_of(channel: str, settings: Settings) -> OAuthClient:
     return found
 
 
-def renew(client: OAuthClient, old: Token, *, connection: Connection, engine: Engine, reached: Callable[[str], None]) -> Token:
+def endpoint_of(client: OAuthClient) -> str:
+    """
+    Return the route of a client's token endpoint.
+    """
+    return urlsplit(client.token_url).path or "/"
+
+
+def renew(
+    client: OAuthClient, old: Token, *, channel: str, now: Clock, answered: Callable[[int, Any], None], reached: Callable[[str], None]
+) -> Token:
     """
     Trade *old* for a new token.
+
+    Args:
+        client: How.
+
+        old: Its refresh token is used up by this, at most channels.
+
+        channel: For messages.
+
+        now: Tells the time.
+
+        answered: Hears the answer's status code and headers as soon as they are there.
+
+        reached: Hears of each point.
 
     Raises:
         TokenRefusedError: if the channel does not take the refresh token any more.
         ClientRefusedError: if it does not take us for whom we say to be.
         ChannelError: of another class for everything else.
     """
-    exchange = _Exchange(client, connection, reached)
     caught: BaseException | None = None
-    began = time.monotonic()
-    sent_at = engine.clock()
+    sent_at = now()
     try:
+        exchange = _Exchange(client, channel, answered, reached)
         # The answer is no variable here: what is raised below tells the locals of this frame to whoever shows them.
         new = _token(exchange.refresh(old), exchange, old=old, client=client, now=sent_at)
     except BaseException as exc:  # noqa: BLE001 -- raised again below, without what it has seen.
         caught = exc
     # Outside of the handler, or Python would chain what is raised to what was caught.
-    failure = None if caught is None else _told_anew(caught, connection.channel_type, client)
+    failure = None if caught is None else _told_anew(caught, channel, client)
     caught = None
-    if engine.hub.wants(ApiCallFinished):
-        engine.hub.emit(_call(client, connection, exchange, failure, seconds=time.monotonic() - began))
     if failure is not None:
         raise failure
     reached("understood")
@@ -187,19 +202,15 @@ class _Exchange:
     One request to a token endpoint: the session that Authlib sends by.
 
     Attributes:
-        status: The answer's status code; None before there is one.
-
-        answered_after: Seconds until its headers came; None before.
-
         said_lifetime: What it says for ``expires_in``, whatever that is.
     """
 
-    def __init__(self, client: OAuthClient, connection: Connection, reached: Callable[[str], None]) -> None:
-        self.status: int | None = None
-        self.answered_after: float | None = None
+    def __init__(self, client: OAuthClient, channel: str, answered: Callable[[int, Any], None], reached: Callable[[str], None]) -> None:
         self.said_lifetime: Any = None
+        self._status: int | None = None
         self._client = client
-        self._channel = connection.channel_type
+        self._channel = channel
+        self._answered = answered
         self._reached = reached
 
     def refresh(self, old: Token) -> Mapping[str, Any]:
@@ -228,14 +239,14 @@ class _Exchange:
         url, given, body = auth.prepare("POST", url, dict(headers), urlencode(data))
         # What is packed can grow without a bound while it is unpacked.
         given = {**given, "Accept-Encoding": "identity", "User-Agent": "celery_obs"}
-        began = time.monotonic()
         with _Deadline(self._client.timeout) as deadline, httpx.Client(timeout=self._client.timeout, follow_redirects=False) as http:
             self._reached("asking")
             watched = {"trace": deadline.trace}
             try:
                 with http.stream("POST", url, content=body.encode(), headers=given, extensions=watched) as response:
                     self._reached("answered")
-                    self.status, self.answered_after = response.status_code, time.monotonic() - began
+                    self._status = response.status_code
+                    self._answered(response.status_code, response.headers)
                     return self._read(response)
             except httpx.HTTPError:
                 if not deadline.has_passed:
@@ -252,10 +263,14 @@ class _Exchange:
         status = response.status_code
         if status == 429:  # noqa: PLR2004 -- too many requests.
             message = f"The token endpoint of {self._channel!r:.100} was asked too often (429). Nothing to do: it is tried again later."
-            raise RateLimitError(message, channel=self._channel, status_code=status, retry_after=_retry_after(response.headers))
+            raise RateLimitError(
+                message, channel=self._channel, status_code=status, retry_after=seconds_of(header(response.headers, "Retry-After"))
+            )
         if status >= 500:  # noqa: PLR2004 -- the server's fault.
             message = f"The token endpoint of {self._channel!r:.100} failed ({status}). Nothing to do: it is tried again later."
-            raise ApiError(message, channel=self._channel, status_code=status, retry_after=_retry_after(response.headers))
+            raise ApiError(
+                message, channel=self._channel, status_code=status, retry_after=seconds_of(header(response.headers, "Retry-After"))
+            )
         if 300 <= status < 400:  # noqa: PLR2004 -- redirects.
             self._refuse(f"redirects elsewhere ({status}), which is not followed, for it would take our secrets there")
         data = self._data(b"".join(self._chunks(response)), response.headers.get("content-encoding", "identity"))
@@ -298,7 +313,7 @@ class _Exchange:
 
     def _refuse(self, what: str) -> NoReturn:
         message = f"The token endpoint of {self._channel!r:.100} {what}. Expected a JSON object from the token_url in oauth_clients; see whether that is right."
-        raise ApiError(message, channel=self._channel, status_code=self.status)
+        raise ApiError(message, channel=self._channel, status_code=self._status)
 
 
 class _Answer:
@@ -406,36 +421,3 @@ def _refused(error: str, channel: str) -> ChannelError:
 def _bare(error: BaseException) -> BaseException:
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """
-    Read ``Retry-After``, which is seconds or a date; at most an hour.
-    """
-    said = headers.get("retry-after", "").strip()
-    if not said:
-        return None
-    try:
-        seconds = float(said) if said.isdecimal() else parsedate_to_datetime(said).timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), 3600.0)
-
-
-def _call(
-    client: OAuthClient, connection: Connection, exchange: _Exchange, failure: BaseException | None, *, seconds: float
-) -> ApiCallFinished:
-    error_type: ErrorType | Any = ""
-    if isinstance(failure, ChannelError):
-        error_type = failure.error_type
-    elif failure is not None:
-        error_type = "network"
-    return ApiCallFinished(
-        connection.channel_type,
-        urlsplit(client.token_url).path or "/",
-        "POST",
-        NO_RESPONSE if exchange.status is None else str(exchange.status),
-        seconds if exchange.answered_after is None else exchange.answered_after,
-        error_type,
-        connection.connection_id,
-    )

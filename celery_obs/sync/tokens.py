@@ -19,11 +19,11 @@ import time
 
 from collections.abc import Mapping
 from functools import cached_property
-from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
+from celery_obs.settings import OAuthClient
 from celery_obs.state.facts import Connection, Facts, TokenExpiry
 from celery_obs.state.locks import Flight, Flights, FlightTimeoutError
 from celery_obs.vocabulary.connections import ConnectionErrored
@@ -31,7 +31,11 @@ from celery_obs.vocabulary.tokens import RefreshStatus, TokenRefreshed
 
 from . import engine as engines
 from . import errors, oauth
+from .api_calls import ApiCall, api_call
+from .connections import find_connection
+from .errors import UnknownConnectionError
 from .oauth import ClientRefusedError, TokenRefusedError
+from .sources import named
 from .vault import RedisTokens, Rotation, Token, TokenSource, TokenUnreadableError, shown
 
 
@@ -61,12 +65,6 @@ __all__ = [
 
 
 # --- what can go wrong, beside what can with any channel --------------------------------------------------------------------------
-
-
-class UnknownConnectionError(CeleryObsError):
-    """
-    Nobody registered a connection of that name.
-    """
 
 
 class NoTokenError(CeleryObsError):
@@ -162,14 +160,10 @@ class Tokens:
         Raises:
             ConfigurationError: if what it names is not there, or is no token source.
         """
-        named = self._engine.settings.token_source
-        if named is None:
+        place = self._engine.settings.token_source
+        if place is None:
             return RedisTokens(self.redis, self._engine.settings.token_keys)
-        found = _imported(named) if isinstance(named, str) else named
-        if isinstance(found, type) or not all(callable(getattr(found, method, None)) for method in ("get", "put")):
-            message = f"The setting token_source leads to {shown(found)}. Expected an object with the methods get(connection_id) and put(connection_id, token)."
-            raise ConfigurationError(message)
-        source: TokenSource = found
+        source: TokenSource = named("token_source", place, "get", "put")
         return source
 
     @cached_property
@@ -216,11 +210,8 @@ class Tokens:
         Raises:
             UnknownConnectionError: if that is nothing.
         """
-        found = self.facts.connection(_checked(connection_id))
-        if found is None:
-            message = f"There is no connection {shown(connection_id)}. Expected the id of one that was registered; see the list of connections for its spelling."
-            raise UnknownConnectionError(message)
-        return found
+        _ = self.redis  # Without it, that is what is wrong, and not the id.
+        return find_connection(self._engine, _checked(connection_id))
 
     def refresh(self, connection_id: str, *, force: bool = False, wait: float = 30.0) -> Refreshed:
         """
@@ -306,49 +297,50 @@ class _Attempt:
         Trade the refresh token, and store what came of it before anything else.
         """
         connection = self._connection
-        channel, connection_id = connection.channel_type, connection.connection_id
-        client = oauth.client_of(channel, self._engine.settings)
-        _gate("rate_limiter", "acquire", channel, connection_id, wait=_RATE_LIMIT_WAIT)
-        permit = _gate("circuit_breaker", "allow", channel)
-        ok = False
-        try:
+        client = oauth.client_of(connection.channel_type, self._engine.settings)
+        unstored = None
+        with self._call(client) as call:
             reached("permitted")
-            self._tokens.facts.refresh_began(connection_id, at=self._engine.clock())
+            self._tokens.facts.refresh_began(connection.connection_id, at=self._engine.clock())
             reached("intended")
             if not flight.is_ours:
                 message = "Somebody else has taken over the refresh, because this process did not show up for a while. Nothing to do: theirs counts."
                 raise FlightTimeoutError(message)
-            new = oauth.renew(client, old, connection=connection, engine=self._engine, reached=reached)
-            ok = True
-            self._keep(new)
-        except errors.ChannelError as exc:
-            ok = ok or not isinstance(exc, (errors.ApiError, errors.NetworkError))
-            raise
-        finally:
-            _gate("circuit_breaker", "record", permit, ok=ok)
+            new = oauth.renew(client, old, channel=connection.channel_type, now=self._engine.clock, answered=call.response, reached=reached)
+            # Before anybody is told of the call, which may take a while: until it is stored, the token is nowhere.
+            unstored = self._keep(new)
+        if unstored is not None:
+            raise unstored  # Not in the block: the channel is well.
         self._tokens.note(connection, new)
         reached("noted")
         self._clear()
         reached("cleared")
         return new
 
-    def _keep(self, new: Token) -> None:
+    def _call(self, client: OAuthClient) -> ApiCall:
         """
-        Store the token, however often it takes: the channel may have taken the old one back already.
+        Return the block of a call of the token endpoint, which the breaker and the limiter have to let through.
+        """
+        channel, connection_id = self._connection.channel_type, self._connection.connection_id
+        return api_call(channel, oauth.endpoint_of(client), "POST", connection_id=connection_id, wait=_RATE_LIMIT_WAIT)
+
+    def _keep(self, new: Token) -> TokenNotStoredError | None:
+        """
+        Store the token, however often it takes: the channel may have taken the old one back already.  Returns what went wrong at last.
         """
         deadline, pause = time.monotonic() + _STORE_PATIENCE, 0.05
         while True:
             failed = self._try_to_keep(new)
             if failed is None:
                 reached("stored")
-                return
+                return None
             if time.monotonic() + pause > deadline:
                 message = (
                     f"The channel gave a new token for the connection {shown(self._connection.connection_id)}, and it could not be stored "
                     f"within {_STORE_PATIENCE:g} s ({failed}). See what is wrong with the token source; then refresh again, for the channel may "
                     "still take the old one."
                 )
-                raise TokenNotStoredError(message, channel=self._connection.channel_type)
+                return TokenNotStoredError(message, channel=self._connection.channel_type)
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
 
@@ -391,20 +383,6 @@ class _Attempt:
     def _emit(self, status: RefreshStatus, began: float, *, error: str = "") -> None:
         channel, connection_id = self._connection.channel_type, self._connection.connection_id
         self._engine.hub.emit(TokenRefreshed(channel, connection_id, status, time.monotonic() - began, error))
-
-
-def _gate(module: str, function: str, *args: Any, **kwargs: Any) -> Any:
-    """
-    Ask the breaker or the limiter; everything passes where a build has none.
-    """
-    name = f"celery_obs.sync.{module}"
-    try:
-        found = import_module(name)
-    except ModuleNotFoundError as exc:
-        if exc.name != name:
-            raise
-        return None
-    return getattr(found, function)(*args, **kwargs)
 
 
 def _is_fresh(token: Token, now: float) -> bool:
@@ -468,23 +446,15 @@ def _outcome(connection: Connection, told: str) -> Refreshed:
 
 
 def _checked(connection_id: Any) -> str:
-    if isinstance(connection_id, str) and 0 < len(connection_id) <= _LONGEST_ID:
+    if (
+        isinstance(connection_id, str)
+        and 0 < len(connection_id) <= _LONGEST_ID
+        and connection_id.encode(errors="replace").decode() == connection_id
+    ):
         return connection_id
     what = f"{len(connection_id)} characters long" if isinstance(connection_id, str) else f"of type {type(connection_id).__name__}"
     message = f"The connection id {shown(connection_id)} is {what}. Expected a text of 1 to {_LONGEST_ID} characters."
     raise UnknownConnectionError(message)
-
-
-def _imported(place: str) -> Any:
-    module, _, path = place.partition(":")
-    try:
-        found: Any = import_module(module)
-        for name in path.split("."):
-            found = getattr(found, name)
-    except (ImportError, AttributeError) as exc:
-        message = f"The setting token_source is {place!r}, which cannot be imported ({exc}). Expected a place such as 'proj.tokens:SOURCE'."
-        raise ConfigurationError(message) from exc
-    return found
 
 
 # --- in this process --------------------------------------------------------------------------------------------------------------

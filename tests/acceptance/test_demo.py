@@ -4,24 +4,30 @@ The demo, as somebody runs it who wants to see what there is: every metric of th
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import signal
+import subprocess
 import sys
 import threading
 import time
-import urllib.error
+import urllib.parse
 import urllib.request
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
 
 from celery_obs.demo.accounts import CHANNELS
+from celery_obs.state.breakers import Breakers
 from tests.conftest import find_server
-from tests.servers import free_port
+from tests.servers import free_port, wait_until
 from tests.workers import Process
 
 
@@ -151,9 +157,15 @@ class Demo:
         """
         self._stop.set()
         self._thread.join(10)
-        code = self.process.stop(within=60)
-        self.process.kill()
-        return code
+        return self.process.stop(signal.SIGINT, within=60) if self.process.is_alive() else self.process.wait()
+
+    def redis_url(self) -> str:
+        """
+        Return where its Redis is, as it tells.
+        """
+        found = re.search(r"--redis-url (\S+)", self.process.log.read_text())
+        assert found is not None
+        return found[1]
 
     def scrape(self) -> str:
         """
@@ -214,6 +226,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         yield made
     finally:
         made.stop()
+        made.process.kill()
 
 
 def test_every_metric_and_label_of_the_contract_shows_something(demo: Demo) -> None:
@@ -230,3 +243,215 @@ def test_every_metric_and_label_of_the_contract_shows_something(demo: Demo) -> N
         time.sleep(0.5)
 
     assert "" == "\n".join(demo.missing())
+
+
+# --- the daily check and the emergency procedures ---------------------------------------------------------------------------------
+
+
+class Prometheus(Process):
+    """
+    A Prometheus that scrapes one target each second.
+    """
+
+    def __init__(self, folder: Path, target: int) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        config = folder / "prometheus.yml"
+        config.write_text(
+            "global: {scrape_interval: 1s}\n"
+            f"scrape_configs: [{{job_name: demo, static_configs: [{{targets: ['127.0.0.1:{target}']}}]}}]\n"
+        )
+        super().__init__(
+            [
+                find_server("prometheus"),
+                f"--config.file={config}",
+                f"--storage.tsdb.path={folder / 'tsdb'}",
+                f"--web.listen-address=127.0.0.1:{self.port}",
+            ],
+            log=folder / "prometheus.log",
+            environ={},
+        )
+
+    def ask(self, query: str) -> list[Any]:
+        """
+        Return what a query finds now.
+        """
+        place = f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+        try:
+            with urllib.request.urlopen(place, timeout=5) as answer:  # noqa: S310 -- our own.
+                return list(json.load(answer)["data"]["result"])
+        except OSError:
+            return []
+
+
+@pytest.fixture(scope="module")
+def prometheus(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """
+    A Prometheus that has seen some syncs of the demo.
+    """
+    with Prometheus(tmp_path_factory.mktemp("prometheus"), demo.port) as made:
+        query = 'sum(rate(channel_sync_total{status="success"}[1m]))'
+        wait_until(lambda: any(float(each["value"][1]) > 0 for each in made.ask(query)), within=60, what="Prometheus to have seen syncs")
+        yield made
+
+
+def test_the_daily_health_check_prints_sensible_values(demo: Demo, prometheus: Prometheus) -> None:
+    """
+    All five questions are answered, from the exporter and from Prometheus.
+    """
+    for tool in ("bash", "curl", "jq"):
+        find_server(tool)
+    wait_until(lambda: demo.values("channel_token_expires_at_timestamp"), within=30, what="tokens to be known")
+
+    done = subprocess.run(
+        [str(SCRIPT)],
+        env={**os.environ, "CELERY_OBS_URL": demo.url, "PROMETHEUS_URL": prometheus.url, "WINDOW": "1m"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    answers = dict(re.findall(r"^(\d)\. [^\n]*:\n(.*?)(?=^\d\. |\Z)", done.stdout, re.DOTALL | re.MULTILINE))
+    statuses = {each["status"]: each["count"] for each in json.loads(answers["1"])}
+    assert 11 == sum(statuses.values())
+    assert 1 == statuses["disconnected"]
+    assert set(CHANNELS) == set(re.findall(r'"channel": "(\w+)"', answers["2"]))
+    assert set(re.findall(r'"state": "(\w+)"', answers["2"])) <= {"closed", "open", "half_open"}
+    assert 0 < float(answers["3"]) <= 100
+    assert 0 <= int(answers["4"])
+    assert "airbnb-1" in re.findall(r'"connection": "([^"]+)"', answers["5"])
+
+
+def test_the_health_check_says_what_it_could_not_ask(demo: Demo) -> None:
+    """
+    Without Prometheus the other questions are answered all the same, and the exit code tells.
+    """
+    for tool in ("bash", "curl", "jq"):
+        find_server(tool)
+    gone = f"http://127.0.0.1:{free_port()}"
+
+    done = subprocess.run(
+        [str(SCRIPT)],
+        env={**os.environ, "CELERY_OBS_URL": demo.url, "PROMETHEUS_URL": gone},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert 1 == done.returncode
+    assert f"(no answer from {gone}/api/v1/query)" in done.stdout
+    assert '"status": "active"' in done.stdout
+
+
+class Hands(NamedTuple):
+    """
+    One way to operate on channels: what pauses, resumes, closes a breaker, opens one, and clears rate limits.
+    """
+
+    pause: Callable[[str], object]
+    resume: Callable[[str], object]
+    close: Callable[[str], object]
+    clear: Callable[[str], object]
+
+
+def by_api(demo: Demo) -> Hands:
+    """
+    Operate over HTTP, with the token that the demo has told.
+    """
+    (token,) = re.findall(r"Bearer (\S+)'", demo.process.log.read_text())
+
+    def post(path: str) -> None:
+        request = urllib.request.Request(f"{demo.url}{path}", method="POST", headers={"Authorization": f"Bearer {token}"})  # noqa: S310 -- our own.
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 -- our own.
+            assert 200 == answer.status
+
+    return Hands(
+        *(
+            lambda channel, what=what: post(f"/api/v1/channels/{channel}/{what}")
+            for what in ("pause-all", "resume-all", "circuit-breaker/close", "rate-limit/clear")
+        )
+    )
+
+
+def by_command(demo: Demo) -> Hands:
+    """
+    Operate with ``celery-obs``.
+    """
+
+    def run(*words: str) -> None:
+        command = [sys.executable, "-m", "celery_obs.cli", *words, f"--redis-url={demo.redis_url()}"]
+        subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=ROOT)
+
+    return Hands(
+        lambda channel: run("channel", "pause", channel, "--reason=a test", "--actor=tests"),
+        lambda channel: run("channel", "resume", channel, "--reason=a test", "--actor=tests"),
+        lambda channel: run("breaker", "close", channel, "--reason=a test", "--actor=tests"),
+        lambda channel: run("rate-limit", "clear", channel, "--reason=a test", "--actor=tests"),
+    )
+
+
+def by_redis_cli(demo: Demo) -> Hands:
+    """
+    Operate with the lines of the document, mended: a pause that ends, and rate limits that are found.
+    """
+    find_server("redis-cli")
+    port = demo.redis_url().rpartition(":")[2].partition("/")[0]
+    cli = f"redis-cli -p {port}"
+
+    def run(line: str) -> None:
+        subprocess.run(["bash", "-euo", "pipefail", "-c", line], check=True, capture_output=True, timeout=60)
+
+    return Hands(
+        lambda channel: run(f'{cli} SET channel_manager:{channel}:paused "true" EX 3600'),
+        lambda channel: run(f"{cli} DEL channel_manager:{channel}:paused"),
+        lambda channel: run(f"{cli} DEL circuit_breaker:{channel}:state"),
+        lambda channel: run(f"{cli} --scan --pattern 'rate_limit:{channel}:*' | xargs -r -n 500 {cli} UNLINK"),
+    )
+
+
+@pytest.mark.parametrize("hands_of", [by_api, by_command, by_redis_cli])
+def test_the_emergency_procedures_work_in_every_way(demo: Demo, hands_of: Callable[[Demo], Hands]) -> None:
+    """
+    A pause is seen and holds syncs back until it is ended; a breaker held open is closed; calls that were counted are forgotten.
+    """
+    wait_until(lambda: 0.0 in demo.values("channel_paused", channel_type="airbnb"), within=40, what="the channel to be known")
+    hands = hands_of(demo)
+
+    hands.pause("airbnb")
+    wait_until(lambda: [1.0] == demo.values("channel_paused", channel_type="airbnb"), within=20, what="the pause to be seen")
+    held = sum(demo.values("channel_sync_held_back_total", channel_type="airbnb"))
+    wait_until(
+        lambda: sum(demo.values("channel_sync_held_back_total", channel_type="airbnb")) > held, within=20, what="a sync to be held back"
+    )
+    hands.resume("airbnb")
+    wait_until(lambda: [0.0] == demo.values("channel_paused", channel_type="airbnb"), within=20, what="the end of the pause to be seen")
+
+    with Redis.from_url(demo.redis_url()) as redis:
+        Breakers(redis).force_open("airbnb")
+        wait_until(
+            lambda: [1.0] == demo.values("channel_circuit_breaker_state", channel_type="airbnb"),
+            within=30,
+            what="the breaker to be seen open",
+        )
+        hands.close("airbnb")
+        wait_until(
+            lambda: [0.0] == demo.values("channel_circuit_breaker_state", channel_type="airbnb"),
+            within=30,
+            what="the breaker to be seen closed",
+        )
+
+        counted = "rate_limit:expedia:an-account-of-this-test"
+        redis.zadd(counted, {"1": 1})
+        hands.clear("expedia")
+        assert not redis.exists(counted)
+
+
+def test_the_demo_ends_well(demo: Demo) -> None:
+    """
+    The last of this file: exit code 0, and nothing left of it.
+    """
+    assert 0 == demo.stop()
+    assert "Everything is stopped." in demo.process.log.read_text()

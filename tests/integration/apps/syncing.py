@@ -4,13 +4,14 @@ An app of sync tasks, one for every way in which a sync can end; the ledger is t
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 
 from typing import Any
 
-from celery import Celery, Task
+from celery import Celery, Task, chain, chord
 from celery.exceptions import Ignore
 from redis import Redis
 
@@ -41,6 +42,13 @@ def enter(task: str) -> int:
     """
     client = _clients.setdefault(os.getpid(), Redis.from_url(BROKER, decode_responses=True))
     return int(client.hincrby("ran", task, 1))
+
+
+def leave(task: str, value: object) -> None:
+    """
+    Leave what *task* came to for the test to find.
+    """
+    _clients[os.getpid()].hset("values", task, json.dumps(value))
 
 
 def sync(**options: Any) -> Any:
@@ -113,24 +121,36 @@ def block(connection_id: str) -> None:
 
 
 @app.task(base=celery_obs.SyncTask, bind=True, channel_argument="channel", sync_type="dynamic", direction="inbound", max_retries=3)
-def pull(self: Task, channel: str, times: int = 1) -> dict[str, object]:
+def pull(self: Task, channel: str, times: int = 1) -> None:
     """
-    Return what the request says, once it was retried *times* times.
+    Leave what the request says, once it was retried *times* times.
     """
     enter("pull")
     if self.request.retries < times:
         raise self.retry(exc=KeyError("again"), countdown=0)
     info = self.request.delivery_info
-    return {"id": self.request.id, "retries": self.request.retries, "priority": info.get("priority"), "queue": info.get("routing_key")}
+    leave(
+        f"pull {channel}",
+        {"id": self.request.id, "retries": self.request.retries, "priority": info.get("priority"), "queue": info.get("routing_key")},
+    )
 
 
 @app.task
-def after(result: object) -> object:
+def after(result: object) -> None:
     enter("after")
-    return result
+    leave("after", result)
 
 
 @app.task
-def total(results: list[object]) -> int:
+def total(results: list[object]) -> None:
     enter("total")
-    return len(results)
+    leave("total", len(results))
+
+
+@app.task
+def compose() -> None:
+    """
+    Send a chain and a chord of sync tasks.
+    """
+    chain(succeed.si("c-1").set(priority=3), after.s()).apply_async()
+    chord([succeed.si(f"c-{number}") for number in range(2)], total.s()).apply_async()

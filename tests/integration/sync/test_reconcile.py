@@ -26,8 +26,7 @@ from celery_obs.state.facts import Connection, Drift, Facts, TokenExpiry
 from celery_obs.state.pauses import Pauses
 from celery_obs.state.pending import Pending, PendingDay
 from celery_obs.sync import engine as engines
-from celery_obs.sync.connections import UnknownConnectionError
-from celery_obs.sync.errors import ApiError, ValidationError
+from celery_obs.sync.errors import ApiError, UnknownConnectionError, ValidationError
 from celery_obs.sync.reconciliation import CalendarError
 from celery_obs.testing import FakeClock
 from celery_obs.vocabulary.conflicts import ConflictDetected, ConflictResolved, DoubleBookingDetected

@@ -18,9 +18,10 @@ from celery_obs.demo import redis_server
 from celery_obs.demo.load import due
 from celery_obs.demo.processes import ChildFailedError, Household, free_port, wait_until
 from celery_obs.demo.run import Plan, plan, show
+from celery_obs.demo.story import Act, Story
 from celery_obs.demo.summary import quantile, read, render
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.vocabulary import tasks
+from celery_obs.vocabulary import circuit_breaker, connections, reconciliation, syncs, tasks, tokens
 
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
@@ -69,6 +70,7 @@ def stand_in(text: str, **others: list[str]) -> Plan:
     return Plan(first=("redis", command), others=others, server_port=port, url=f"http://127.0.0.1:{port}", environ=dict(os.environ))
 
 
+ONE_SYNC = f'{syncs.TOTAL.name}{{channel_type="airbnb",sync_type="export",direction="outbound",status="success"}} 7\n'
 ONE_TASK = f'{tasks.STARTED.name}{{task="demo.fast",queue="celery"}} 3\n'
 
 
@@ -106,24 +108,25 @@ def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
         household.start("redis", [str(tmp_path / "missing")])
 
 
-def test_a_demo_that_was_scraped_with_task_metrics_ends_well(tmp_path: Path) -> None:
+def test_a_demo_that_was_scraped_with_tasks_and_syncs_ends_well(tmp_path: Path) -> None:
     """
     Up, shown, down: exit code 0.
     """
     out = io.StringIO()
 
-    code = show(stand_in(ONE_TASK, worker=SLEEPER), tmp_path, duration=2.0, stop=threading.Event(), out=out)
+    code = show(stand_in(ONE_TASK + ONE_SYNC, worker=SLEEPER), tmp_path, duration=2.0, stop=threading.Event(), out=out)
 
     assert 0 == code
     assert "demo.fast" in out.getvalue()
     assert out.getvalue().endswith("Everything is stopped.\n")
 
 
-def test_a_demo_without_task_metrics_does_not_end_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", ["python_info 1\n", ONE_TASK])
+def test_a_demo_without_metrics_of_both_does_not_end_well(tmp_path: Path, page: str) -> None:
     """
-    A scrape without tasks is no success.
+    A scrape without tasks is no success, and one without syncs is none either.
     """
-    code = show(stand_in("python_info 1\n"), tmp_path, duration=1.5, stop=threading.Event(), out=io.StringIO())
+    code = show(stand_in(page), tmp_path, duration=1.5, stop=threading.Event(), out=io.StringIO())
 
     assert 1 == code
 
@@ -197,7 +200,7 @@ def test_each_task_is_published_at_its_own_pace() -> None:
     last: dict[str, float] = {}
 
     assert "demo.crashing" in due(last, 100.0)
-    assert ["demo.fast"] == due(last, 100.11)
+    assert ["demo.fast"] == due(last, 100.21)
 
 
 def test_a_quantile_is_estimated_inside_its_bucket() -> None:
@@ -216,3 +219,46 @@ def test_what_was_not_read_is_shown_as_a_dash() -> None:
     lines = render(read(ONE_TASK), now=0.0)
 
     assert ["demo.fast", "3", "-", "-", "-", "-", "-", "-"] == next(line for line in lines if "demo.fast" in line).split()
+
+
+def test_a_channel_is_one_line_of_breaker_syncs_drift_accounts_and_tokens() -> None:
+    """
+    The token that expires next, and all drifted days together.
+    """
+    page = ONE_SYNC + "".join(
+        [
+            f'{circuit_breaker.STATE.name}{{channel_type="airbnb"}} 2\n',
+            f'{connections.TOTAL.name}{{channel_type="airbnb",status="error"}} 1\n',
+            f'{reconciliation.DRIFT_DAYS.name}{{channel_type="airbnb",connection_id="a"}} 3\n',
+            f'{reconciliation.DRIFT_DAYS.name}{{channel_type="airbnb",connection_id="b"}} 1\n',
+            f'{tokens.EXPIRES_AT.name}{{channel_type="airbnb",connection_id="a"}} 130\n',
+            f'{tokens.EXPIRES_AT.name}{{channel_type="airbnb",connection_id="b"}} 120\n',
+        ]
+    )
+
+    (line,) = [line for line in render(read(page), now=100.0) if line.startswith("airbnb")]
+
+    assert ["airbnb", "half_open", "7", "-", "4", "d", "1", "in", "error", "in", "20", "s"] == line.split()
+
+
+def test_a_paused_channel_says_so_and_what_is_unknown_is_a_dash() -> None:
+    """
+    That is why its syncs stand still.
+    """
+    paused = f'{connections.PAUSED.name}{{channel_type="airbnb"}} 1\n'
+
+    lines = [render(read(page), now=0.0) for page in (ONE_SYNC + paused, ONE_SYNC)]
+    states = [next(line for line in each if line.startswith("airbnb")).split()[1] for each in lines]
+
+    assert ["paused", "-"] == states
+
+
+def test_the_story_is_told_in_order_and_begins_anew() -> None:
+    """
+    Each act once a round, also when nobody asked for a while.
+    """
+    story = Story((Act(1, print), Act(5, repr)), length=10, began=100)
+
+    told = [[act.does for act in story.due(now)] for now in (100, 101, 104, 112, 115, 115)]
+
+    assert [[], [print], [], [repr, print], [repr], []] == told

@@ -204,8 +204,12 @@ class Door:
     A gate that the test opens and closes.
     """
 
-    def __init__(self, *terms: int | None) -> None:
+    def __init__(self, *terms: int | None, holder: str = "another") -> None:
         self.terms = list(terms)
+        self.who = holder
+
+    def holder(self) -> str:
+        return self.who
 
     def term(self) -> int | None:
         return self.terms.pop(0) if len(self.terms) > 1 else self.terms[0]
@@ -252,6 +256,22 @@ def test_the_last_good_page_ends_with_the_lease() -> None:
     assert "celery_queue_depth{q}" not in samples(runner.scrape(openmetrics=False))
     door.terms = [2]
     assert "celery_queue_depth{q}" not in samples(runner.scrape(openmetrics=False))
+
+
+def test_where_nobody_is_in_turn_the_collector_is_told_to_fail() -> None:
+    """
+    Redis is away, so nobody shows anything; that nothing comes, and for how long, is said all the same.
+    """
+    now = 100.0
+    door = Door(1)
+    runner = Runner([Shared("c", lambda: depth(3))], InternalErrors(), gate=door, clock=lambda: now)
+    runner.scrape(openmetrics=False)
+
+    door.terms, door.who, now = [None], "", 130.0
+    found = samples(runner.scrape(openmetrics=False))
+
+    assert "celery_queue_depth{q}" not in found
+    assert (0, 30) == (found["celery_obs_collector_success{c}"], found["celery_obs_collector_age_seconds{c}"])
 
 
 def test_without_a_gate_everybody_shows_everything_and_nobody_leads() -> None:

@@ -42,10 +42,11 @@ def test_counting_goes_on_in_a_new_slot(tmp_path: Path) -> None:
     seen = Family(at, SEEN)
     seen.count(("a",))
     at.close()
+    at.identify = recorder(tmp_path, number=2, attempts=8).identify  # Its lanes lie elsewhere, behind a larger table.
 
     seen.count(("a",))
 
-    assert 2 == lane(at, SEEN, "a")
+    assert 1 == lane(at, SEEN, "a")
 
 
 def test_beyond_the_limit_values_are_folded_each_time(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_beyond_the_limit_values_are_folded_each_time(tmp_path: Path) -> None:
     for name in ("a", "b", "b"):
         seen.count((name,))
 
-    assert (1, 2) == (lane(at, SEEN, "a"), lane(at, SEEN, "_other"))
+    assert (1, 2, 2) == (lane(at, SEEN, "a"), lane(at, SEEN, "_other"), lane(at, LABELS_FOLDED, SEEN.name))
 
 
 @pytest.mark.parametrize("amount", [-1, math.nan, math.inf, 1e300])

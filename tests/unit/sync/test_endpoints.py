@@ -53,6 +53,8 @@ def test_a_template_stays_what_it_is(template: str) -> None:
         ('/o\'clock/"x"', "/{id}/{id}"),
         ("https://user:secret@channel.test/listings/42?token=secret#part", "/listings/{id}"),
         ("//channel.test/listings", "/listings"),
+        ("/listings?limit=5", "/listings"),
+        ("/listings#/photos", "/listings"),
         ("/a" * 50, "/a" * 12 + "/*"),
         ("/" + "x" * 10_000, "/{id}"),
         ("", "/"),

@@ -9,6 +9,7 @@ import threading
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,3 +147,19 @@ def test_parts_are_flushed_before_the_end(engine: Engine) -> None:
     engine.flush(within=0.5)
 
     assert [0.5] == part.flushed
+
+
+def test_a_part_may_need_another(engine: Engine) -> None:
+    """
+    A part asks for what it needs while it is made, without waiting for itself.
+    """
+    found: list[Any] = []
+
+    def outer(engine: Engine) -> tuple[Part, Part]:
+        return engine.part(Part), engine.part(Part)
+
+    asking = threading.Thread(target=lambda: found.append(engine.part(outer)), daemon=True)
+    asking.start()
+    asking.join(10)
+
+    assert [(engine.part(Part), engine.part(Part))] == found

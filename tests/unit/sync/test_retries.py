@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.sync.errors import AuthError, ChannelError, NetworkError, RateLimitError
 from celery_obs.sync.retries import PRESETS, RetrySchedule, retry_policy
+from celery_obs.sync.runs import SyncResult
+from celery_obs.vocabulary.syncs import SyncFinished
 from celery_obs.worker.sync_task import SyncTask
 
 
@@ -188,17 +190,33 @@ def test_a_sync_task_that_cannot_work_is_refused_when_it_is_made(app: Celery, op
         declare(app, sync, **options)
 
 
-def test_a_sync_task_called_directly_is_a_function(app: Celery) -> None:
+def test_a_sync_task_called_directly_is_a_function(app: Celery, heard: list[Any]) -> None:
     """
     No run, no pause, and what it returned as it is.
     """
 
-    def sync(channel: str) -> str:
-        return channel
+    def sync(channel: str) -> SyncResult:
+        return SyncResult(updated=1)
 
     task = app.task(name="proj.direct", shared=False, base=SyncTask, channel_argument="channel")(sync)
 
-    assert "airbnb" == task("airbnb")
+    assert (SyncResult(updated=1), []) == (task("airbnb"), heard)
+
+
+def test_a_sync_task_that_calls_itself_is_one_run(app: Celery, heard: list[Any]) -> None:
+    """
+    What a task calls directly is part of it, itself included.
+    """
+
+    def sync(channel: str, *, deeper: bool = True) -> SyncResult:
+        return SyncResult(updated=task("airbnb", deeper=False).updated + 1) if deeper else SyncResult(updated=1)
+
+    task = app.task(name="proj.deep", shared=False, base=SyncTask, channel_argument="channel")(sync)
+
+    result = task.apply(["airbnb"]).result
+
+    assert 2 == result["updated"]
+    assert ["airbnb"] == [event.started.channel_type for event in heard if isinstance(event, SyncFinished)]
 
 
 def test_errors_of_channels_are_what_a_plain_task_retries() -> None:
