@@ -17,7 +17,19 @@ from typing import Final
 from .harness import RESULTS, fast_folder
 
 
-NAMES: Final = ("hooks", "publish", "worker_cpu", "scrape", "fork", "channels", "exporter_memory", "cluster", "sync_run", "reconciliation")
+NAMES: Final = (
+    "hooks",
+    "publish",
+    "worker_cpu",
+    "scrape",
+    "fork",
+    "exporter_memory",
+    "sync_run",
+    "channels",
+    "rate_limiter",
+    "cluster",
+    "reconciliation",
+)
 
 
 def main() -> int:

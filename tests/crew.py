@@ -7,11 +7,10 @@ from __future__ import annotations
 import multiprocessing
 import time
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-
-from celery_obs.vocabulary.policies import RateLimit
 
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-__all__ = ["Crew", "Racer", "breakers_of"]
+__all__ = ["Crew", "Hammer", "breakers_of", "limits_of"]
 
 
 _PATIENCE = 60
@@ -36,26 +35,57 @@ def breakers_of(url: str, **options: Any) -> Any:
     return Breakers(connect(url), **options)
 
 
-class Racer:
+def limits_of(url: str) -> Any:
     """
-    A process that asks a rate limit without a pause, and keeps a ledger of the calls that it was allowed.
+    Make a process' rate limits.
+    """
+    from celery_obs.state.connection import connect
+    from celery_obs.state.rate_limits import RateLimits
+
+    return RateLimits(connect(url))
+
+
+class Hammer:
+    """
+    Calls one channel as often as it is allowed to.
+
+    Args:
+        url: Of Redis.
+
+        folder: For the engine.
+
+        channels: The setting.
+
+        ahead: Seconds by which this process' clock is wrong.
     """
 
-    def __init__(self, url: str) -> None:
-        from celery_obs.state.connection import connect
-        from celery_obs.state.rate_limits import RateLimits
+    def __init__(self, url: str, folder: str, channels: Mapping[str, Any], ahead: float = 0.0) -> None:
+        from celery_obs.hub import Hub
+        from celery_obs.settings import Settings
+        from celery_obs.sync import engine
+        from celery_obs.testing import RaisingErrors
+        from celery_obs.vocabulary.policies import policies
 
-        self._limits = RateLimits(connect(url))
+        settings = Settings(metrics_dir=Path(folder), redis_url=url, channels=policies(channels))
+        made = engine.Engine(hub=Hub(on_error=RaisingErrors()), settings=settings, clock=lambda: time.time() + ahead)
+        engine.connect(lambda: made)
 
-    def race(self, channel: str, limit: RateLimit, others: tuple[RateLimit, ...], *, until: float) -> list[tuple[float, float]]:
+    def hammer(self, connection_id: str, *, seconds: float, wait: float) -> list[tuple[float, float]]:
         """
-        Return, for each call that was allowed, the times before and after asking, which Redis' own lies between.
+        Return of each call that was allowed when it was asked for, and when the answer was there.
         """
-        ledger: list[tuple[float, float]] = []
-        while (before := time.time()) < until:
-            if not self._limits.acquire(channel, "", limit, others).retry_after:
-                ledger.append((before, time.time()))
-        return ledger
+        from celery_obs.sync import rate_limiter
+        from celery_obs.sync.errors import RateLimitError
+
+        allowed: list[tuple[float, float]] = []
+        end = time.monotonic() + seconds
+        while (asked := time.monotonic()) < end:
+            try:
+                rate_limiter.acquire("airbnb", connection_id, wait=wait)
+            except RateLimitError:
+                continue
+            allowed.append((asked, time.monotonic()))
+        return allowed
 
 
 class Crew:

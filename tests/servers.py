@@ -264,7 +264,10 @@ class RedisServer:
 
 class RedisSentinel:
     """
-    A master, its replica, and three sentinels that watch them.
+    A master, its replica, and sentinels that watch them.
+
+    Args:
+        sentinels: How many; several take some seconds to find each other.
 
     Attributes:
         name: What the sentinels call the master.
@@ -272,11 +275,12 @@ class RedisSentinel:
 
     name = "obs"
 
-    def __init__(self) -> None:
-        self._first = RedisServer()
+    def __init__(self, *, sentinels: int = 3) -> None:
+        # A master waits five seconds for more replicas otherwise.
+        self._first = RedisServer(options={"repl-diskless-sync-delay": "0"})
         self._second = RedisServer(options={"replicaof": f"127.0.0.1 {self._first.port}", "repl-diskless-sync-delay": "0"})
         self._directory = Path(tempfile.mkdtemp(prefix="obs-sentinel-"))
-        self._sentinels = [free_port() for _ in range(3)]
+        self._sentinels = [free_port() for _ in range(sentinels)]
         self._processes: list[_Process] = []
 
     @property
@@ -304,13 +308,13 @@ class RedisSentinel:
         try:
             self._first.start()
             self._second.start()
-            # They look every ten seconds, and should not be too early.
+            # The sentinels look once, and then every ten seconds.
             wait_until(lambda: _replication(self._second.port).get("master_link_status") == "up", what="the replica to follow")
             for port in self._sentinels:
                 settings = self._directory / f"{port}.conf"  # They write into it.
                 settings.write_text(
                     f"port {port}\nbind 127.0.0.1\ndir {self._directory}\n"
-                    f"sentinel monitor {self.name} 127.0.0.1 {self._first.port} 2\n"
+                    f"sentinel monitor {self.name} 127.0.0.1 {self._first.port} {len(self._sentinels) // 2 + 1}\n"
                     f"sentinel down-after-milliseconds {self.name} 500\n"
                     f"sentinel failover-timeout {self.name} 2000\n"
                 )
@@ -438,6 +442,14 @@ class RedisCluster:
         """
         for node in self.nodes:
             node.stop()
+
+    def lose_a_master(self) -> None:
+        """
+        Kill a master, bring it back with nothing stored, and return once every node says that the cluster is well.
+        """
+        self.nodes[0].kill()
+        self.nodes[0].start()
+        wait_until(lambda: all(map(self._is_well, self.nodes)), within=30, what="the nodes to know each other again")
 
     def _is_well(self, node: RedisServer) -> bool:
         import redis

@@ -22,6 +22,8 @@ from celery_obs.clock import Clock
 from celery_obs.demo.provider import Grant
 from celery_obs.hub import Hub
 from celery_obs.settings import load
+from celery_obs.state import keys
+from celery_obs.state.connection import connect
 from celery_obs.state.facts import Connection, Facts
 from celery_obs.sync import engine as engines
 from celery_obs.sync.tokens import Token
@@ -78,18 +80,20 @@ def rig_of(redis_url: str, *, token_url: str = "", clock: Clock | None = None, *
     """
     Have this process use an engine of the test's own.
     """
-    client = {"token_url": token_url, "client_id": "demo-client", "client_secret": "demo-secret", "timeout": 2.0}
+    client = {"token_url": token_url, "client_id": "demo-client", "client_secret": "demo-secret", "timeout": 20.0}
     given: dict[str, Any] = {"redis_url": redis_url, "token_keys": [KEY], "metrics_dir": "/nonexistent"}
     if token_url:
         given["oauth_clients"] = {CHANNEL: client}
     settings = load({}, {}, {**given, **overrides})
     engine = engines.Engine(hub=Hub(on_error=RaisingErrors()), settings=settings, **({} if clock is None else {"clock": clock}))
-    if engine.redis is not None:  # Hundreds of threads on a busy machine.
-        engine.redis.connection_pool.connection_kwargs.update(socket_timeout=20, socket_connect_timeout=20)
+    pool = getattr(engine.redis, "connection_pool", None)
+    if pool is not None:  # Hundreds of threads on a busy machine.
+        pool.connection_kwargs.update(socket_timeout=20, socket_connect_timeout=20)
     before = engines._provide
     engines.connect(lambda: engine)
     try:
-        with Redis.from_url(redis_url) as redis:
+        with contextlib.closing(connect(redis_url)) as redis:
+            redis.delete(keys.breaker(CHANNEL))  # Other tests may have had failures.
             yield Rig(engine, redis)
     finally:
         engines._provide = before
@@ -149,6 +153,7 @@ def dripping(said: bytes, certificate: Certificate | None = None) -> Iterator[st
                 client.sendall(b"x")
 
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
         thread = threading.Thread(target=serve, args=(server,))
         thread.start()
         try:

@@ -126,7 +126,7 @@ def _sweep_channels(engine: engines.Engine, redis: Any) -> int:
     old = [channel for channel, at in redis.hgetall(keys.LAST_RUNS).items() if not _is_after(at, since)]
     if old:
         redis.hdel(keys.LAST_RUNS, *old)
-    return Channels(redis, clock=engine.clock).forget(unused_for=_CHANNEL_GRACE)
+    return Channels(redis, clock=engine.clock).forget_unused(since)
 
 
 # --- marks: since when somebody is gone -------------------------------------------------------------------------------------------

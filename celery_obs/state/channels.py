@@ -25,6 +25,8 @@ _MOST: Final = 1000
 Channels that are remembered, those used last; names come from users' code, which may invent them.
 """
 
+_LONGEST: Final = 512
+
 
 class Channels:
     """
@@ -44,10 +46,10 @@ class Channels:
 
     def touch(self, names: Iterable[str]) -> None:
         """
-        Say that channels are used now.
+        Say that channels are used now.  A name of more than 512 characters is none that anybody could read, and is left out.
         """
         now = self._clock()
-        used = {name.encode("utf-8", "replace"): now for name in names}
+        used = {name.encode("utf-8", "replace"): now for name in names if len(name) <= _LONGEST}
         if used:
             with self._redis.pipeline(transaction=False) as pipe:
                 pipe.zadd(keys.CHANNELS, used)
@@ -61,8 +63,8 @@ class Channels:
         written: Any = self._redis.zrange(keys.CHANNELS, 0, -1)
         return tuple(sorted(map(text, written)))
 
-    def forget(self, *, unused_for: float) -> int:
+    def forget_unused(self, before: float) -> int:
         """
-        Forget channels that nobody used for so many seconds; return how many.
+        Forget channels that nobody used since *before*, in seconds since the epoch; return how many.
         """
-        return int(self._redis.zremrangebyscore(keys.CHANNELS, "-inf", self._clock() - unused_for))
+        return int(self._redis.zremrangebyscore(keys.CHANNELS, "-inf", f"({before!r}"))

@@ -6,11 +6,12 @@ Forks: a client's pool notices that it is in a child and connects anew.  Threads
 
 from __future__ import annotations
 
+import os
 import ssl
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from celery_obs.exceptions import ConfigurationError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["connect", "mask", "scheme_of"]
+__all__ = ["connect", "is_redis", "mask", "of_broker", "scheme_of"]
 
 
 CONNECT_TIMEOUT: Final = 0.5
@@ -29,11 +30,47 @@ Seconds.  Whoever waits for Redis here is a scrape, a task or a web request.
 """
 
 
+_SCHEMES: Final = frozenset(
+    {
+        "redis",
+        "rediss",
+        "redis+cluster",
+        "rediss+cluster",
+        "redis+socket",
+        "rediss+socket",
+        "unix",
+        "sentinel",
+        "valkey",
+        "valkeys",
+        "valkey+socket",
+    }
+)
+
+
 def scheme_of(url: str) -> str:
     """
     Return a URL's scheme in lower case; empty when it has none.
     """
     return url.partition("://")[0].lower() if "://" in url else ""
+
+
+def is_redis(url: str) -> bool:
+    """
+    Tell whether *url* leads to a Redis or one of its kind.
+    """
+    return scheme_of(url) in _SCHEMES
+
+
+def of_broker(url: str, transport_options: Mapping[str, Any] | None = None) -> str | None:
+    """
+    Return the URL of the Redis that a broker is, None for one that is none; with Sentinel, the master's name comes from the transport's options.
+    """
+    if not is_redis(url):
+        return None
+    master = (transport_options or {}).get("master_name")
+    if scheme_of(url) != "sentinel" or not master or "master_name=" in url:
+        return url
+    return f"{url}{'&' if '?' in url.rpartition(';')[2] else '?'}{urlencode({'master_name': master})}"
 
 
 def mask(url: str) -> str:
@@ -158,20 +195,24 @@ class _LazyCluster:
     """
     A client of a Redis Cluster that looks for the cluster when it is first used, and again until it finds it; redis-py's own does when it is made.
 
-    Threads: safe.  Forks: as redis-py's.
+    Threads: safe.  Forks: safe, for a child makes its own.
     """
 
     def __init__(self, nodes: list[tuple[str, int]], options: Mapping[str, Any]) -> None:
         self._nodes = nodes
         self._options = options
         self._client: Any = None
+        self._pid = 0
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        if self._client is None:
-            self._client = self._connect()
-        return getattr(self._client, name)
+        client = self._client
+        if client is None or self._pid != os.getpid():
+            # Its locks may have been held by another thread of the parent.
+            client = self._client = self._connect()
+            self._pid = os.getpid()
+        return getattr(client, name)
 
     def _connect(self) -> Any:
         import redis
@@ -191,7 +232,7 @@ class _LazyCluster:
         """
         Let go of all connections.
         """
-        if self._client is not None:
+        if self._client is not None and self._pid == os.getpid():
             self._client.close()
 
 

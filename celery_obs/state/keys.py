@@ -24,6 +24,7 @@ __all__ = [
     "LAST_SYNCS",
     "LEASE",
     "LIMITED",
+    "LIMITS",
     "MISSING",
     "PENDING",
     "QUEUES",
@@ -130,6 +131,12 @@ LIMITED: Final = "celery_obs:rate_limits:used"
 A sorted set: JSON ``[channel, connection]`` of what asked its rate limit of late, scored by when.  The export task removes what did not for an hour.
 """
 
+LIMITS: Final = "celery_obs:rate_limits:policies"
+"""
+A hash: channel, or ``*``, to JSON of its rate limits as its callers are configured, for those who have not their settings.  It goes by itself an
+hour after the last call.
+"""
+
 LEASE: Final = "celery_obs:lease"
 """
 Who serves the cluster's state: a lock with a short TTL, renewed by its holder.
@@ -157,9 +164,9 @@ def paused(channel: str) -> str:
 
 def rate_limit(channel: str, connection: str = "") -> str:
     """
-    Return what the keys of a channel's rate limits begin with.  They expire with their windows.
+    Return the list of the times of a connection's last calls, or of the whole channel's.  It expires with the longest window.
     """
-    return f"rate_limit:{part(channel)}:{part(connection) if connection else 'all'}"
+    return f"rate_limit:{part(channel)}:{_connection_part(connection)}"
 
 
 def token(connection: str) -> str:
@@ -190,4 +197,13 @@ def part(name: str) -> str:
     """
     Return *name* as it stands in a key: as it is where it is plain and short, else its hash, so that nobody's text shapes our keys.
     """
-    return name if _PLAIN.fullmatch(name) else "sha256-" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return name if _PLAIN.fullmatch(name) else _hashed(name)
+
+
+def _hashed(name: str) -> str:
+    return "sha256-" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _connection_part(connection: str) -> str:
+    # A connection may be called as the whole channel is here.
+    return "all" if not connection else _hashed(connection) if connection == "all" else part(connection)

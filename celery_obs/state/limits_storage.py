@@ -51,13 +51,13 @@ class RedisTimeStorage(Storage, MovingWindowSupport):
         """
         Ask for *amount* calls.
         """
-        return self._limits.acquire_entry(_key(key), limit, expiry, amount).retry_after == 0
+        return self._limits.take_at(_key(key), limit, expiry, amount).retry_after == 0
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         """
         Return when the window began, and how many calls it holds.
         """
-        count, oldest = self._limits.window(_key(key), expiry)
+        count, oldest = self._limits.window_at(_key(key), expiry)
         return (oldest, count) if count else (time.time(), 0)
 
     def get(self, key: str) -> int:

@@ -1,20 +1,24 @@
 """
-The rate limits of all channels, in Redis: for each, the times of its last calls, newest first, as many as the limit.
+The rate limits of all channels, in Redis: for each connection, and for the whole of a channel, the times of its last calls, newest first.
 
-The times are Redis' own, taken inside the script: the moving window of the library `limits` compares clocks of clients, and one that is ahead
-gets more than the limit.  A limit that changes with the hour goes on with the same list, so that a stretch of time across the change holds no more
-than the smaller one allows.
+Everything about one of them is one list, so that one script with one key decides about all of its windows at once, and Redis Cluster works.  The
+list is as long as the highest limit, for only the last so many calls matter.
+
+The times are Redis' own, taken inside the script.  The moving window of the library `limits` takes them from its callers, so that one whose clock
+is ahead gets more than the limit.  Where Redis' clock is set back, calls of the future count as calls of now: too few rather than too many.
 """
 
 from __future__ import annotations
 
 import json
+import math
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celery_obs.clock import Clock, wall
-from celery_obs.vocabulary.policies import ChannelPolicy, RateLimit, limit_at, policy_of
+from celery_obs.vocabulary.policies import ANY_CHANNEL, ChannelPolicy, RateLimit, limit_at
 
 from . import keys
 from .scripts import TIME, Call, Script, Scripts, call, text
@@ -24,21 +28,24 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["Acquired", "Count", "RateLimits", "limits_storage"]
+__all__ = ["Count", "RateLimits", "Taken", "listed"]
 
 
-class Acquired(NamedTuple):
+class Taken(NamedTuple):
     """
-    What came of asking.
+    What came of asking for a call.
 
     Attributes:
         retry_after: Seconds until asking again may help; 0 where the call may be made.
+
+        at: When that was, by Redis' clock, in microseconds since the epoch.
 
         garbage: Whether what lay in the key was no list of times and has been deleted.
     """
 
     retry_after: float
-    garbage: bool = False
+    at: int
+    garbage: bool
 
 
 class Count(NamedTuple):
@@ -48,63 +55,92 @@ class Count(NamedTuple):
     Attributes:
         used: Calls in the window.
 
-        most: Calls that it may hold; 0 where nothing is limited at this hour.
+        max: Calls that it may hold; 0 where nothing is limited at this hour.
     """
 
     used: int
-    most: int
+    max: int
 
 
 _MICRO: Final = 1_000_000
 _MOST_PACKED: Final = 4096
 _MOST_PAIRS: Final = 10_000
-_USED_FOR: Final = 3600.0
+_LONGEST_NAMES: Final = 512
+_USED_FOR: Final = 3600
 _EXPORTED_FOR: Final = 300
-_SCANNED: Final = 1000
+_BATCH: Final = 1000
 
-_NEWEST: Final = """
+_GUARD: Final = 0.05
+_GUARD_RATIO: Final = 0.05
+"""
+Seconds, and part of a window, by which a window is held longer than it is: a channel counts calls when they arrive, some of them late.
+"""
+
+_LIST: Final = """
 local key = KEYS[1]
 local garbage = 0
 local function at(index)
   local found = redis.pcall('LINDEX', key, index)
-  if found and type(found) == 'table' and found.err then
-    if not string.find(found.err, 'WRONGTYPE', 1, true) then error(found.err) end
-    return 0 / 0
-  end
-  return found and (tonumber(found) or 0 / 0)
+  local time = type(found) == 'string' and tonumber(found)
+  if found == false or time and time > 0 and time < 9e15 then return time end
+  if type(found) == 'table' and found.err and not string.find(found.err, 'WRONGTYPE', 1, true) then error(found.err) end
+  redis.call('DEL', key)
+  garbage = 1
+  return false
 end
-local function sound(found)
-  return not found or (found > 0 and found < 9e15)
+local function settle()
+  local newest = at(0)
+  if not newest or newest <= now then return end
+  local ahead = 0
+  for _, found in ipairs(redis.call('LRANGE', key, 0, -1)) do
+    local time = tonumber(found)
+    if time and time <= now then break end
+    ahead = ahead + 1
+  end
+  redis.call('LTRIM', key, ahead, -1)
+  for _ = 1, ahead do redis.call('LPUSH', key, now) end
 end
 """
+"""
+Lua that reads the list's times, and deletes what is none of ours; *settle* brings calls that lie ahead of the clock back to now.
+"""
 
-_ACQUIRE: Final = """
-local limit, window, amount, most, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-if amount > limit then return -window end
-local newest, oldest = at(0), at(limit - amount)
--- A time so far ahead is no time of ours, or the clock was set back; a bit ahead, time stands still until the clock is there.
-if not sound(newest) or not sound(oldest) or newest and newest > now + longest then
-  redis.call('DEL', key)
-  newest, oldest, garbage = false, false, 1
+_TAKE: Final = """
+local amount, most, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+settle()
+local wait = 0
+for number = 4, #ARGV, 2 do
+  local limit, window = tonumber(ARGV[number]), tonumber(ARGV[number + 1])
+  if amount > limit then return {window, now, garbage} end
+  local oldest = at(limit - amount)
+  if oldest then wait = math.max(wait, oldest + window - now) end
 end
-if newest and newest > now then now = newest end
-if oldest and oldest >= now - window then return math.min(-1, now - window - oldest - 1) end
-for _ = 1, amount do redis.call('LPUSH', key, now) end
-redis.call('LTRIM', key, 0, most - 1)
-redis.call('PEXPIRE', key, math.ceil(longest / 1000) + 1)
-return garbage
+if wait > 0 or amount == 0 then return {wait, now, garbage} end
+local length
+for _ = 1, amount do length = redis.call('LPUSH', key, now) end
+if length > most then redis.call('LTRIM', key, 0, most - 1) end
+redis.call('PEXPIRE', key, longest)
+return {0, now, garbage}
+"""
+
+_PEEK: Final = """
+local wait = 0
+for number = 1, #ARGV, 2 do
+  local oldest = at(tonumber(ARGV[number]) - 1)
+  if oldest then wait = math.max(wait, math.min(oldest, now) + tonumber(ARGV[number + 1]) - now) end
+end
+return {wait, now, garbage}
 """
 
 _COUNT: Final = """
 local window = tonumber(ARGV[1])
-local newest = at(0)
-if not newest or not sound(newest) then return {0, 0} end
-if newest > now then now = newest end
+if not at(0) then return {0, 0} end
 local low, high = 0, redis.call('LLEN', key)
 while low < high do
   local middle = math.floor((low + high) / 2)
   local found = at(middle)
-  if found and found >= now - window then low = middle + 1 else high = middle end
+  if garbage == 1 then return {0, 0} end
+  if found and found > now - window then low = middle + 1 else high = middle end
 end
 return {low, low > 0 and at(low - 1) or 0}
 """
@@ -117,7 +153,7 @@ class RateLimits:
     Args:
         redis: A client; every method raises what it raises.
 
-        channels: The policies; for `counts` and `export`.
+        channels: The policies, for those who look; as the last caller of each channel is configured, where they are not given.
 
         clock: Tells the time of day.
 
@@ -128,61 +164,100 @@ class RateLimits:
 
     def __init__(self, redis: Redis, channels: Mapping[str, ChannelPolicy] | None = None, *, clock: Clock = wall, now: str = TIME) -> None:
         self._redis = redis
-        self._channels = channels or {}
+        self._channels = channels
         self._clock = clock
         self._scripts = Scripts(redis)
-        self._acquire = Script(now + _NEWEST + _ACQUIRE)
-        self._count = Script(now + _NEWEST + _COUNT)
-        self._packed: dict[tuple[str, str, RateLimit], Call] = {}
+        self._take = Script(now + _LIST + _TAKE)
+        self._peek = Script(now + _LIST + _PEEK)
+        self._count = Script(now + _LIST + _COUNT)
+        self._packed: dict[tuple[Script, str, str, tuple[RateLimit, ...]], Call] = {}
 
     # -- for those who call -------------------------------------------------------------------------------------------
 
-    def acquire(self, channel: str, connection_id: str, limit: RateLimit, limits: Iterable[RateLimit] = ()) -> Acquired:
+    def take(self, channel: str, connection_id: str, limits: tuple[RateLimit, ...], every: Iterable[RateLimit] = ()) -> Taken:
         """
-        Ask for one call.
+        Ask for one call: all of *limits* allow it, and it is counted, or it is not counted.
 
         Args:
             channel: Whom to call.
 
-            connection_id: Whose account; empty for the channel's own.
+            connection_id: Whose account; empty for the whole channel.
 
-            limit: What holds now.
+            limits: What holds now for these; at least one.
 
-            limits: All that hold at some hour, so that the list is as long as the widest needs it.
+            every: All of the channel's, so that the list reaches back as far as any of them needs at another hour.
         """
-        wanted = self._packed.get((channel, connection_id, limit))
+        wanted = self._packed.get((self._take, channel, connection_id, limits))
         if wanted is None:
-            every = (limit, *limits)
-            most, longest = max(each.requests for each in every), max(each.seconds for each in every)
-            wanted = self._call(
-                keys.rate_limit(channel, connection_id), limit.requests, limit.seconds, amount=1, most=most, longest=longest
-            )
-            if len(self._packed) >= _MOST_PACKED:
-                self._packed.clear()
-            self._packed[channel, connection_id, limit] = wanted
-        return _acquired(self._scripts.run(wanted))
+            wanted = self._remember(self._take, channel, connection_id, limits, self._taking(limits, (*limits, *every)))
+        return _taken(self._scripts.run(wanted))
 
-    def acquire_entry(self, key: str, limit: int, seconds: float, amount: int) -> Acquired:
+    def peek(self, channel: str, connection_id: str, limits: tuple[RateLimit, ...]) -> Taken:
+        """
+        Tell whether a call could be made now, and count nothing.
+        """
+        wanted = self._packed.get((self._peek, channel, connection_id, limits))
+        if wanted is None:
+            windows = [number for limit in limits for number in (limit.requests, _held(limit.seconds))]
+            wanted = self._remember(self._peek, channel, connection_id, limits, windows)
+        return _taken(self._scripts.run(wanted))
+
+    def give_back(self, channel: str, connection_id: str, taken: Taken) -> None:
+        """
+        Say that a call that was allowed will not be made.
+        """
+        self._redis.lrem(keys.rate_limit(channel, connection_id), 1, str(taken.at))
+
+    def _taking(self, limits: Iterable[RateLimit], every: Iterable[RateLimit]) -> list[int]:
+        every = tuple(every)
+        most, longest = max(each.requests for each in every), max(_held(each.seconds) for each in every)
+        windows = [number for limit in limits for number in (limit.requests, _held(limit.seconds))]
+        return [1, most, math.ceil(longest / 1000) + 1, *windows]
+
+    def _remember(self, script: Script, channel: str, connection_id: str, limits: tuple[RateLimit, ...], arguments: Iterable[int]) -> Call:
+        if len(self._packed) >= _MOST_PACKED:
+            self._packed.clear()
+        packed = self._packed[script, channel, connection_id, limits] = call(script, keys.rate_limit(channel, connection_id), *arguments)
+        return packed
+
+    def use(self, channel: str, connection_id: str, every: Iterable[RateLimit], *, configured_as: str) -> None:
+        """
+        Say that a channel and a connection ask now, so that `export` looks at them.
+
+        Args:
+            channel: The channel.
+
+            connection_id: Whose account; empty for the whole channel.
+
+            every: All limits of the channel.
+
+            configured_as: The name under which the settings have them: the channel's, or ``*``.
+        """
+        if len(channel) + len(connection_id) > _LONGEST_NAMES:
+            return
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(keys.LIMITED, {_member(channel, connection_id): self._clock()})
+            pipe.zremrangebyrank(keys.LIMITED, 0, -_MOST_PAIRS - 1)
+            pipe.expire(keys.LIMITED, _USED_FOR)
+            pipe.hset(keys.LIMITS, configured_as.encode("utf-8", "replace"), json.dumps([asdict(limit) for limit in every]))
+            pipe.expire(keys.LIMITS, _USED_FOR)
+            pipe.execute()
+
+    # -- under keys of one's own, as the library `limits` has them ----------------------------------------------------
+
+    def take_at(self, key: str, limit: int, seconds: float, amount: int) -> Taken:
         """
         Ask for *amount* calls at once, under a key of one's own.
         """
-        return _acquired(self._scripts.run(self._call(key, limit, seconds, amount=amount, most=limit, longest=seconds)))
+        window = round(seconds * _MICRO)
+        return _taken(self._scripts.run(call(self._take, key, amount, limit, math.ceil(window / 1000) + 1, limit, window)))
 
-    def _call(self, key: str, limit: int, seconds: float, *, amount: int, most: int, longest: float) -> Call:
-        return call(self._acquire, key, limit, round(seconds * _MICRO), amount, most, round(longest * _MICRO))
-
-    def use(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def window_at(self, key: str, seconds: float) -> tuple[int, float]:
         """
-        Say that these channels and connections ask now, so that `export` looks at them.
+        Return how many calls the window under a key of one's own holds, and when the first of them was, in seconds since the epoch.
         """
-        now = self._clock()
-        used = {_member(channel, connection): now for channel, connection in pairs}
-        if used:
-            with self._redis.pipeline(transaction=False) as pipe:
-                pipe.zadd(keys.LIMITED, used)
-                pipe.zremrangebyrank(keys.LIMITED, 0, -_MOST_PAIRS - 1)
-                pipe.expire(keys.LIMITED, int(_USED_FOR))
-                pipe.execute()
+        count, oldest = self._scripts.run(call(self._count, key, round(seconds * _MICRO)))
+        return count, oldest / _MICRO
 
     # -- for those who look and operate -------------------------------------------------------------------------------
 
@@ -193,41 +268,58 @@ class RateLimits:
         written: Any = self._redis.zrangebyscore(keys.LIMITED, self._clock() - _USED_FOR, "+inf")
         return tuple(pair for pair in map(_pair, written) if pair is not None)
 
+    def count(self, channel: str, connection_id: str = "") -> Count:
+        """
+        Return how much of its limit one connection, or the whole channel, uses now.
+        """
+        return self.counts([(channel, connection_id)])[channel, connection_id]
+
     def counts(self, pairs: Iterable[tuple[str, str]] | None = None) -> Mapping[tuple[str, str], Count]:
         """
-        Return how much of their limits *pairs* of channel and connection use now, in one round trip; those that asked of late, by default.
+        Return how much of their limits *pairs* of channel and connection use now; those that asked of late, by default.
+
+        Of several limits it is the first that holds at this hour.  One round trip for a thousand of them, and one more.
         """
         asked = list(dict.fromkeys(self.used() if pairs is None else pairs))
-        now = self._clock()
-        limits = [limit_at(policy_of(self._channels, channel).rate_limits, now) for channel, _ in asked]
         if not asked:
             return {}
-        with self._redis.pipeline(transaction=False) as pipe:
-            for (channel, connection), limit in zip(asked, limits, strict=True):
-                window = round(limit.seconds * _MICRO) if limit else 0
-                pipe.execute_command("EVAL", self._count.lua, 1, keys.rate_limit(channel, connection), window)
-            answers = pipe.execute()
-        return {
-            pair: Count(answer[0] if limit else 0, limit.requests if limit else 0)
-            for pair, limit, answer in zip(asked, limits, answers, strict=True)
-        }
+        policies, now = self._policies(), self._clock()
+        return self._counts({pair: limit_at(listed(_policy(policies, pair[0]), pair[1]), now) for pair in asked})
 
-    def window(self, key: str, seconds: float) -> tuple[int, float]:
-        """
-        Return how many calls a window under a key of one's own holds, and when the first of them was, in seconds since the epoch.
-        """
-        count, oldest = self._scripts.run(call(self._count, key, round(seconds * _MICRO)))
-        return count, oldest / _MICRO
+    def _counts(self, limits: Mapping[tuple[str, str], RateLimit | None]) -> dict[tuple[str, str], Count]:
+        found = dict.fromkeys(limits, Count(0, 0))
+        limited = [(pair, limit) for pair, limit in limits.items() if limit is not None]
+        for start in range(0, len(limited), _BATCH):
+            batch = limited[start : start + _BATCH]
+            with self._redis.pipeline(transaction=False) as pipe:
+                for (channel, connection_id), limit in batch:
+                    # As a whole, and by its bare name: pipelines of redis-py's cluster client know neither hashes nor a method for it.
+                    key, window = keys.rate_limit(channel, connection_id), round(limit.seconds * _MICRO)
+                    pipe.execute_command("EVAL", self._count.lua, 1, key, window)
+                answers = pipe.execute()
+            for (pair, limit), (count, _) in zip(batch, answers, strict=True):
+                found[pair] = Count(count, limit.requests)
+        return found
 
     def export(self, now: float) -> int:
         """
         Write the counts of all that asked of late to where the exporter reads them; return how many.
 
+        A channel has one maximum on the exporter's page, so only those are written that the first of its limits counts that holds at this hour.
+
         Args:
-            now: Seconds since the epoch, to be written beside them.
+            now: Seconds since the epoch.
         """
-        counts = self.counts()
-        written = {_member(*pair): json.dumps({"count": count.used, "max": count.most, "at": now}) for pair, count in counts.items()}
+        policies = self._policies()
+        first: dict[tuple[str, str], RateLimit | None] = {}
+        for channel, connection_id in self.used():
+            every = _policy(policies, channel)
+            limit = limit_at(every, now)
+            if limit is None or limit in listed(every, connection_id):
+                first[channel, connection_id] = limit
+        written = {
+            _member(*pair): json.dumps({"count": count.used, "max": count.max, "at": now}) for pair, count in self._counts(first).items()
+        }
         there: Any = self._redis.hkeys(keys.RATE_LIMITS)
         gone = [name for name in there if text(name) not in written]
         with self._redis.pipeline(transaction=False) as pipe:
@@ -236,7 +328,7 @@ class RateLimits:
             if gone:
                 pipe.hdel(keys.RATE_LIMITS, *gone)
             pipe.expire(keys.RATE_LIMITS, _EXPORTED_FOR)
-            pipe.zremrangebyscore(keys.LIMITED, "-inf", self._clock() - _USED_FOR)
+            pipe.zremrangebyscore(keys.LIMITED, "-inf", now - _USED_FOR)
             pipe.execute()
         return len(written)
 
@@ -244,13 +336,13 @@ class RateLimits:
         """
         Forget all calls of *channel*, so that it may be called up to its limit at once; return how many lists were removed.
 
-        It walks through all keys of Redis, in small steps: for operators only.
+        It walks through all keys of Redis, on every node, in small steps: for operators only.
         """
         removed = 0
         batch: list[Any] = []
-        for key in self._redis.scan_iter(match=f"rate_limit:{keys.part(channel)}:*", count=_SCANNED):
+        for key in self._redis.scan_iter(match=f"rate_limit:{keys.part(channel)}:*", count=_BATCH):
             batch.append(key)
-            if len(batch) >= _SCANNED:
+            if len(batch) >= _BATCH:
                 removed += self._remove(batch)
                 batch = []
         return removed + self._remove(batch)
@@ -258,37 +350,62 @@ class RateLimits:
     def _remove(self, batch: list[Any]) -> int:
         if not batch:
             return 0
-        with self._redis.pipeline(transaction=False) as pipe:  # One at a time: in a cluster they lie on several nodes.
+        with self._redis.pipeline(transaction=False) as pipe:  # One by one: in a cluster they lie on several nodes.
             for key in batch:
                 pipe.execute_command("UNLINK", key)
             return sum(pipe.execute())
 
+    def _policies(self) -> dict[str, tuple[RateLimit, ...]]:
+        if self._channels is not None:
+            return {name: policy.rate_limits for name, policy in self._channels.items()}
+        written: Any = self._redis.hgetall(keys.LIMITS)
+        return {text(name): tuple(_limits(value)) for name, value in written.items()}
 
-def _acquired(answer: int) -> Acquired:
-    return _ALLOWED if answer == 0 else Acquired(-answer / _MICRO) if answer < 0 else Acquired(0.0, garbage=True)
+
+def listed(limits: tuple[RateLimit, ...], connection_id: str) -> tuple[RateLimit, ...]:
+    """
+    Return those of *limits* that are counted in the list of *connection_id*, or in the channel's where that is empty.
+
+    A call of no connection counts as the channel's.  Where a channel has no limit of its own, what limits each of its connections limits that.
+    """
+    whole = not connection_id and any(limit.per == "channel" for limit in limits)
+    return tuple(limit for limit in limits if (limit.per == "channel") is whole)
 
 
-_ALLOWED: Final = Acquired(0.0)
+def _held(seconds: float) -> int:
+    return round((seconds + min(_GUARD, seconds * _GUARD_RATIO)) * _MICRO)
 
 
-def _member(channel: str, connection: str) -> str:
-    return json.dumps([channel, connection])  # Whatever they hold, this is ASCII.
+def _taken(answer: list[int]) -> Taken:
+    wait, at, garbage = answer
+    return Taken(wait / _MICRO, at, bool(garbage))
+
+
+def _policy(policies: Mapping[str, tuple[RateLimit, ...]], channel: str) -> tuple[RateLimit, ...]:
+    return policies.get(channel, policies.get(ANY_CHANNEL, ()))
+
+
+# --- what lies in Redis, which may be anybody's -----------------------------------------------------------------------------------
+
+
+def _member(channel: str, connection_id: str) -> str:
+    return json.dumps([channel, connection_id])  # Whatever they hold, this is ASCII.
 
 
 def _pair(written: Any) -> tuple[str, str] | None:
     try:
-        channel, connection = json.loads(written)
+        channel, connection_id = json.loads(written)
     except (ValueError, TypeError, RecursionError):
         return None
-    return (channel, connection) if isinstance(channel, str) and isinstance(connection, str) else None
+    return (channel, connection_id) if isinstance(channel, str) and isinstance(connection_id, str) else None
 
 
-def limits_storage(redis: Redis) -> Any:
-    """
-    Return a storage for the library `limits`, for its `MovingWindowRateLimiter`: as exact as our own limits, on whatever Redis this is.
-
-    Since 0.1.
-    """
-    from .limits_storage import RedisTimeStorage
-
-    return RedisTimeStorage(redis)
+def _limits(written: Any) -> Iterator[RateLimit]:
+    try:
+        for data in json.loads(written):
+            limit = RateLimit(**{**data, "hours": tuple(data["hours"]), "days": tuple(data["days"])})
+            limit.applies(0.0)
+            if limit.requests > 0 and 0 < limit.seconds < math.inf:
+                yield limit
+    except Exception:  # noqa: BLE001 -- what somebody typed may be wrong in any way, and is no limit then.
+        return

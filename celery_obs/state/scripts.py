@@ -77,7 +77,7 @@ class Scripts:
 
         client: Any = redis  # Typed as what most of them are.
         self._redis = client
-        # A Redis Cluster's client looks for the node itself, and has no pool of its own.
+        # A Redis Cluster's client looks for the node itself, and has no pool of its own; to ask it for one would be to connect it.
         self._pool: Any = client.connection_pool if isinstance(client, package.Redis) else None
         self._named = tuple(package.VERSION[:2]) < (5, 3)
         self._no_script, self._refusal = NoScriptError, ResponseError

@@ -24,6 +24,7 @@ __all__ = [
     "PolicyError",
     "RateLimit",
     "limit_at",
+    "limits_at",
     "policies",
     "policy_of",
 ]
@@ -131,7 +132,7 @@ class ChannelPolicy:
     Attributes:
         breaker: None where the channel has no breaker.
 
-        rate_limits: The first that applies is the one that holds; where none does, nothing is limited.
+        rate_limits: All that hold have to allow a call, see `limits_at`; where none does, nothing is limited.
     """
 
     breaker: BreakerPolicy | None = PRESETS["default"]
@@ -151,9 +152,25 @@ def policy_of(channels: Mapping[str, ChannelPolicy], channel: str) -> ChannelPol
 
 def limit_at(limits: tuple[RateLimit, ...], at: float) -> RateLimit | None:
     """
-    Return the limit that holds at *at*, in seconds since the epoch; None where there is none.
+    Return the first limit that holds at *at*, in seconds since the epoch, which is the one that is shown; None where there is none.
     """
     return next((limit for limit in limits if limit.applies(at)), None)
+
+
+def limits_at(limits: tuple[RateLimit, ...], at: float) -> tuple[RateLimit, ...]:
+    """
+    Return all limits that hold at *at*, in seconds since the epoch.
+
+    Of those that count the same, which is the same calls in a window of the same length, the first that applies is the one that holds.  So one
+    writes the hours that differ first, and what holds at all others after them.
+    """
+    if len(limits) == 1:
+        return limits if limits[0].applies(at) else ()
+    found: dict[tuple[Scope, float], RateLimit] = {}
+    for limit in limits:
+        if (limit.per, limit.seconds) not in found and limit.applies(at):
+            found[limit.per, limit.seconds] = limit
+    return tuple(found.values())
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------------------

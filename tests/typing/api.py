@@ -42,6 +42,7 @@ with celery_obs.sync_run("airbnb", "availability_export", "outbound", connection
 
 with celery_obs.circuit_breaker.guard("airbnb"):
     celery_obs.rate_limiter.acquire("airbnb", "c-1", wait=2.5)
+    seconds: float = celery_obs.rate_limiter.check("airbnb", "c-1")
 
 
 @celery_obs.circuit_breaker.guarded("airbnb")

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -25,6 +27,7 @@ from celery_obs.vocabulary.policies import (
     PolicyError,
     RateLimit,
     limit_at,
+    limits_at,
     policies,
     policy_of,
 )
@@ -92,8 +95,8 @@ def test_the_environment_says_it_in_json() -> None:
         ({"a": {"circuit_breaker": {"timeout": 1e300}}}, "['timeout'] is 1e+300; expected"),
         ({"a": {"circuit_breaker": {"failure_threshold": True}}}, "['failure_threshold'] is True; expected a whole number from 1"),
         (
-            {"a": {"circuit_breaker": {"treshold": 3}}},
-            "channels['a']['circuit_breaker'] has the key 'treshold'; expected some of failure_threshold",
+            {"a": {"circuit_breaker": {"failures": 3}}},
+            "channels['a']['circuit_breaker'] has the key 'failures'; expected some of failure_threshold",
         ),
         (
             {"a": {"circuit_breaker": "fitbt"}},
@@ -242,3 +245,93 @@ def test_days_may_be_listed(days: list[str]) -> None:
 
     assert {DAYS.index(day) for day in days} == set(one.days)
     assert one == other
+
+
+def test_all_limits_hold_that_count_something_else() -> None:
+    """
+    Of those that count the same calls in windows of the same length, it is the first that applies; the others hold besides.
+    """
+    limits = policies({"a": {"rate_limits": [OFFICE, "250/60s", "5/1s", {"limit": "900/60s", "per": "channel"}]}})["a"].rate_limits
+    friday, saturday = at("2026-03-06T12:00:00"), at("2026-03-07T12:00:00")
+
+    assert [100, 5, 900] == [limit.requests for limit in limits_at(limits, friday)]
+    assert [250, 5, 900] == [limit.requests for limit in limits_at(limits, saturday)]
+    assert ((), ()) == (limits_at((), friday), limits_at(limits[:1], saturday))
+
+
+LIMITS = st.builds(
+    RateLimit,
+    requests=st.integers(1, 9),
+    seconds=st.sampled_from([1.0, 60.0]),
+    hours=st.tuples(st.integers(0, 1439), st.integers(0, 1440)),
+    days=st.sets(st.integers(0, 6), min_size=1).map(lambda days: tuple(sorted(days))),
+    timezone=st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Auckland"]),
+    per=st.sampled_from(["connection", "channel"]),
+)
+
+
+@given(st.lists(LIMITS, max_size=6).map(tuple), st.floats(0, 4e9))
+def test_whatever_applies_is_held_or_stands_behind_one_that_counts_the_same(limits: tuple[RateLimit, ...], when: float) -> None:
+    """
+    No window is counted twice, none is left out, and what is shown is one of them.
+    """
+    held = limits_at(limits, when)
+
+    assert {(limit.per, limit.seconds) for limit in limits if limit.applies(when)} == {(limit.per, limit.seconds) for limit in held}
+    assert len({(limit.per, limit.seconds) for limit in held}) == len(held)
+    assert limit_at(limits, when) == (held[0] if held else None)
+
+
+def in_berlin(moment: datetime) -> datetime:
+    """
+    Tell the time in Berlin by the law: two hours ahead from the last Sunday of March to that of October, at one o'clock in the morning of UTC.
+    """
+
+    def last_sunday(month: int) -> datetime:
+        last = datetime(moment.year, month, 31, 1, tzinfo=timezone.utc)
+        return last - timedelta(days=(last.weekday() + 1) % 7)
+
+    return moment + timedelta(hours=2 if last_sunday(3) <= moment < last_sunday(10) else 1)
+
+
+@given(
+    st.sampled_from(range(2000, 2037)),
+    st.sampled_from([0, 60 * 24 * 84, 60 * 24 * 298]),
+    st.integers(0, 60 * 24 * 10),
+    st.tuples(st.integers(0, 1439), st.integers(1, 1440)),
+    st.sets(st.integers(0, 6), min_size=1),
+)
+def test_summer_time_moves_the_hours_as_it_moves_the_people(
+    year: int, begins: int, minutes: int, hours: tuple[int, int], days: set[int]
+) -> None:
+    """
+    Around the nights in which an hour is missing or comes twice, and past midnight, the clock on the wall decides.
+    """
+    moment = datetime(year, 1, 1, tzinfo=timezone.utc) + timedelta(minutes=begins + minutes)
+    (begin, end), limit = hours, RateLimit(requests=1, seconds=1.0, hours=hours, days=tuple(sorted(days)), timezone="Europe/Berlin")
+    wall = in_berlin(moment)
+    minute, today = wall.hour * 60 + wall.minute, wall.weekday()
+
+    if begin < end:
+        expected = today in days and begin <= minute < end
+    else:
+        expected = (today in days and begin <= minute) or ((today - 1) % 7 in days and minute < end)
+
+    assert expected == limit.applies(moment.timestamp())
+
+
+def test_the_example_of_the_docs_is_a_policy() -> None:
+    """
+    What the how-to page configures can be configured, and its table of presets is true.
+    """
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "protect-a-channel.md").read_text()
+    app = SimpleNamespace(conf=SimpleNamespace())
+    exec(page.split("```python\n")[1].split("```")[0], {"app": app})  # noqa: S102 -- our own page.
+
+    channels = loaded(app.conf.celery_obs["channels"]).channels
+
+    assert {"withings", "airbnb", "legacy", "*"} == set(channels)
+    assert "channel" == channels["*"].rate_limits[0].per
+    for name, preset in PRESETS.items():
+        numbers = f"| {preset.failure_threshold} | {preset.success_threshold} | {preset.timeout:.0f} |"
+        assert any(f"`{name}`" in line and line.endswith(numbers) for line in page.splitlines()), name

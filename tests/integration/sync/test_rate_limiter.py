@@ -1,5 +1,5 @@
 """
-The rate limiter, on a real Redis: never more than the limit in any stretch of time, whoever races, whoever's clock is wrong.
+The rate limiter as application code has it, on a real Redis that may hang, be away, or hold what somebody typed.
 """
 
 from __future__ import annotations
@@ -7,296 +7,423 @@ from __future__ import annotations
 import asyncio
 import time
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from limits import RateLimitItemPerMinute
-from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 from redis import Redis
 
+from celery_obs.exceptions import ConfigurationError
 from celery_obs.state import keys
-from celery_obs.state.rate_limits import Count, RateLimits, limits_storage
+from celery_obs.state.channels import Channels
+from celery_obs.state.connection import connect
+from celery_obs.state.rate_limits import Count, RateLimits
 from celery_obs.sync import rate_limiter
 from celery_obs.sync.errors import RateLimitError
 from celery_obs.testing import FakeClock
 from celery_obs.vocabulary.policies import RateLimit, policies
 from celery_obs.vocabulary.rate_limiter import RateLimitChecked, RateLimitWaited
-from tests.crew import Crew, Racer
-from tests.servers import RedisServer, wait_until
+from tests.crew import Crew, Hammer
+from tests.servers import RedisServer, free_port
 
 from .conftest import Stage
 
 
 pytestmark = pytest.mark.integration
 
-SECOND = 1_000_000
-NOW = "tests:now"
-HELD_TIME = f"local now = tonumber(redis.call('GET', '{NOW}'))\n"
-THREE = {"airbnb": {"rate_limits": "3/60s"}}
+TWO = {"airbnb": {"rate_limits": "2/1h"}}
+QUICK = {"airbnb": {"rate_limits": "1/0.2s"}}
+BOTH = {"airbnb": {"rate_limits": [{"limit": "2/1h"}, {"limit": "3/1h", "per": "channel"}]}}
+OTHER_CLOCK = "local now = tonumber(redis.call('GET', 'clock'))\n"
 
 
 @pytest.fixture
 def stage(redis: Redis, redis_server: RedisServer, tmp_path: Path) -> Iterator[Stage]:
     """
-    A process that may call three times a minute.
+    A process that may call each connection of airbnb twice an hour.
     """
-    with Stage(redis_server.url, tmp_path, channels=THREE) as stage:
+    with Stage(redis_server.url, tmp_path, channels=TWO) as stage:
         yield stage
 
 
-def test_the_call_after_the_last_is_refused_with_the_time_to_ask_again(stage: Stage) -> None:
+def asked(times: int, connection_id: str = "c-1") -> list[bool]:
     """
-    Three calls a minute are three calls a minute, and each check is an event.
+    Ask so many times; tell which were allowed.
     """
-    for _ in range(3):
+    answers: list[bool] = []
+    for _ in range(times):
+        try:
+            rate_limiter.acquire("airbnb", connection_id)
+        except RateLimitError:
+            answers.append(False)
+        else:
+            answers.append(True)
+    return answers
+
+
+# --- the promise ------------------------------------------------------------------------------------------------------------------
+
+
+def fullest(allowed: Sequence[tuple[float, float]], seconds: float) -> int:
+    """
+    Return how many calls one window has held for certain: those that were asked for after it began and answered before it ended.
+    """
+    return max(sum(begin <= other[0] and other[1] < begin + seconds for other in allowed) for begin, _ in allowed)
+
+
+def test_sixteen_processes_never_get_more_than_the_limit_in_any_window(redis_server: RedisServer, redis: Redis, tmp_path: Path) -> None:
+    """
+    Whether they stand in line or come again at once, and though half of their clocks are wrong by an hour.
+    """
+    limit, seconds = 8, 0.25
+    channels = {"airbnb": {"rate_limits": f"{limit}/{seconds}s"}}
+
+    with (
+        Crew(8, Hammer, redis_server.url, str(tmp_path), channels) as right,
+        Crew(8, Hammer, redis_server.url, str(tmp_path), channels, ahead=3600.0) as wrong,
+        ThreadPoolExecutor(1) as other,
+    ):
+        waiting = other.submit(wrong.all_call, "hammer", "c-1", seconds=1.5, wait=0.5)
+        found = [*right.all_call("hammer", "c-1", seconds=1.5, wait=0.0), *waiting.result()]
+
+    allowed = sorted(call for calls in found for call in calls)
+    assert fullest(allowed, seconds) <= limit
+    assert len(allowed) >= 3 * limit
+    assert redis.llen(keys.rate_limit("airbnb", "c-1")) <= limit, "The memory is bounded by the limit."
+
+
+@given(
+    windows=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 60)), min_size=1, max_size=3),
+    steps=st.lists(st.tuples(st.integers(0, 40), st.just(0) | st.integers(0, 100)), max_size=25),
+)
+@settings(max_examples=60)
+def test_a_clock_that_is_set_back_gives_nobody_more(
+    redis_server: RedisServer, windows: list[tuple[int, int]], steps: list[tuple[int, int]]
+) -> None:
+    """
+    Whatever Redis' clock does, as long as it does not run ahead, no window in true time holds more than its limit, and nobody waits for longer
+    than that.
+    """
+    limits = tuple(RateLimit(requests=requests, seconds=float(seconds)) for requests, seconds in windows)
+    truth, clock, allowed = 0, 1_000_000, list[int]()
+    with Redis.from_url(redis_server.url) as redis:
+        redis.flushall()
+        asking = RateLimits(redis, now=OTHER_CLOCK)
+        for passed, back in steps:
+            truth, clock = truth + passed, max(1000, clock + passed - back)
+            redis.set("clock", clock * 1_000_000)
+            retry_after = asking.take("airbnb", "", limits).retry_after
+            assert retry_after <= max(seconds for _, seconds in windows) + 0.05
+            if not retry_after:
+                allowed.append(truth)
+
+    for requests, seconds in windows:
+        assert all(last - first >= seconds for first, last in zip(allowed, allowed[requests:], strict=False))
+
+
+@given(
+    windows=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 60)), min_size=1, max_size=3),
+    steps=st.lists(st.integers(0, 40), max_size=25),
+)
+@settings(max_examples=60)
+def test_all_that_the_limits_allow_is_given(redis_server: RedisServer, windows: list[tuple[int, int]], steps: list[int]) -> None:
+    """
+    A call is refused exactly where one of the windows is full, counted by hand; and *retry_after* is when none is any more.
+    """
+    limits = tuple(RateLimit(requests=requests, seconds=float(seconds)) for requests, seconds in windows)
+    now, allowed = 1_000_000.0, list[float]()
+
+    def waits() -> float:
+        # Each window is held five hundredths of a second longer than it is.
+        free = (allowed[-requests] + seconds + 0.05 - now for requests, seconds in windows if len(allowed) >= requests)
+        return max(0.0, *free, 0.0)
+
+    with Redis.from_url(redis_server.url) as redis:
+        redis.flushall()
+        asking = RateLimits(redis, now=OTHER_CLOCK)
+        for passed in steps:
+            now += passed
+            redis.set("clock", int(now * 1_000_000))
+            expected = waits()
+            found = asking.take("airbnb", "", limits).retry_after
+            assert found == pytest.approx(expected, abs=1e-5)
+            if not found:
+                allowed.append(now)
+
+
+def test_hours_that_change_go_on_with_the_same_count(redis: Redis) -> None:
+    """
+    What was called in the last minute of a generous hour counts in the first of a careful one, and the other way round.
+    """
+    careful, generous = RateLimit(requests=2, seconds=3600.0), RateLimit(requests=5, seconds=3600.0)
+    every = (careful, generous)
+    limits = RateLimits(redis)
+
+    first = [limits.take("airbnb", "", (careful,), every).retry_after == 0 for _ in range(3)]
+    then = [limits.take("airbnb", "", (generous,), every).retry_after == 0 for _ in range(4)]
+    last = limits.take("airbnb", "", (careful,), every).retry_after == 0
+
+    assert ([True, True, False], [True, True, True, False], False) == (first, then, last)
+
+
+def test_a_short_window_forgets_nothing_that_a_long_one_needs(redis: Redis) -> None:
+    """
+    The list is as long as the highest limit, whichever holds at this hour.
+    """
+    short, long = RateLimit(requests=2, seconds=1.0), RateLimit(requests=5, seconds=3600.0)
+    limits = RateLimits(redis, now=OTHER_CLOCK)
+    allowed: list[bool] = []
+
+    for second, held in enumerate([long, long, long, long, short, long]):
+        redis.set("clock", (1_000_000 + 10 * second) * 1_000_000)
+        allowed.append(limits.take("airbnb", "", (held,), (short, long)).retry_after == 0)
+
+    assert [True, True, True, True, True, False] == allowed
+
+
+# --- several limits ---------------------------------------------------------------------------------------------------------------
+
+
+def test_all_limits_have_to_allow(redis: Redis, redis_server: RedisServer, tmp_path: Path) -> None:
+    """
+    A connection has its own, and all of them together have the channel's; whoever the channel refuses keeps what is its own.
+    """
+    with Stage(redis_server.url, tmp_path, channels=BOTH):
+        assert [True, True, False] == asked(3, "c-1")
+        assert [True, False] == asked(2, "c-2")
+        assert [False] == asked(1, "")
+
+    used = [redis.llen(keys.rate_limit("airbnb", name)) for name in ("c-1", "c-2", "")]
+    assert [2, 1, 3] == used
+
+
+def test_the_first_limit_of_a_channel_is_the_one_that_is_shown(redis: Redis, redis_server: RedisServer, tmp_path: Path) -> None:
+    """
+    A channel has one maximum on the page, so that what is compared with it counts the same.
+    """
+    with Stage(redis_server.url, tmp_path, channels=BOTH):
+        asked(1, "c-1")
+
+    # Whoever exports has not the settings of those who call.
+    limits = RateLimits(redis)
+    assert {("airbnb", "c-1"): Count(1, 2), ("airbnb", ""): Count(1, 3)} == limits.counts()
+    assert limits.export(time.time()) == 1
+    assert [b'["airbnb", "c-1"]'] == redis.hkeys(keys.RATE_LIMITS)
+    assert 0 < redis.ttl(keys.RATE_LIMITS) <= 300
+
+
+def test_what_asks_no_more_is_not_shown_for_ever(redis: Redis) -> None:
+    """
+    An hour after its last call it is gone, and with it what was exported.
+    """
+    clock = FakeClock(10_000.0)
+    limits = RateLimits(redis, clock=clock)
+    limits.use("airbnb", "c-1", policies(TWO)["airbnb"].rate_limits, configured_as="airbnb")
+
+    assert limits.export(clock()) == 1
+    clock.advance(3601)
+
+    assert limits.export(clock()) == 0
+    assert (0, 0) == (redis.exists(keys.RATE_LIMITS), redis.exists(keys.LIMITED))
+
+
+# --- what callers see -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_says_when_to_come_again(stage: Stage) -> None:
+    """
+    In the exception, and to whoever counts.
+    """
+    assert [True, True] == asked(2)
+
+    with pytest.raises(RateLimitError, match=r"^The rate limit of 'airbnb' has no call left\. Expected one in 3600\.\d\d s") as caught:
         rate_limiter.acquire("airbnb", "c-1")
-    with pytest.raises(RateLimitError, match="The rate limit of 'airbnb' has no call left") as caught:
-        rate_limiter.acquire("airbnb", "c-1")
 
-    assert caught.value.retry_after == pytest.approx(60, abs=5)
-    assert ["allowed"] * 3 + ["denied"] == [each.result for each in stage.heard(RateLimitChecked)]
-    assert {("airbnb", "c-1")} == {each[:2] for each in stage.heard(RateLimitChecked)}
-    assert [0.0] * 4 == [each.waited for each in stage.heard(RateLimitWaited)]
+    assert caught.value.retry_after == pytest.approx(3600, abs=5)
+    assert ["allowed", "allowed", "denied"] == [event.result for event in stage.heard(RateLimitChecked)]
+    assert {("airbnb", "c-1")} == {(event.channel_type, event.connection_id) for event in stage.heard(RateLimitChecked)}
+    assert [0.0] * 3 == [event.waited for event in stage.heard(RateLimitWaited)]
 
 
-def test_each_connection_has_its_own_limit_unless_the_channel_has_one(redis: Redis, redis_server: RedisServer, tmp_path: Path) -> None:
+def test_whoever_wants_to_waits(redis: Redis, redis_server: RedisServer, tmp_path: Path) -> None:
     """
-    A limit of the channel counts the calls of all its connections together.
+    Until there is a call.
     """
-    together = {"airbnb": {"rate_limits": {"limit": "2/60s", "per": "channel"}}, "booking": {"rate_limits": "1/60s"}}
-    with Stage(redis_server.url, tmp_path, channels=together):
-        for connection in ("c-1", "c-2"):
-            rate_limiter.acquire("booking", connection)
-            rate_limiter.acquire("airbnb", connection)
-
-        with pytest.raises(RateLimitError):
-            rate_limiter.acquire("airbnb", "c-3")
-    assert {b"rate_limit:airbnb:all", b"rate_limit:booking:c-1", b"rate_limit:booking:c-2"} == set(redis.scan_iter("rate_limit:*"))
-
-
-def test_a_channel_without_a_limit_costs_nothing(stage: Stage, redis: Redis) -> None:
-    """
-    Nothing is asked and nothing is told.
-    """
-    rate_limiter.acquire("vrbo", wait=5)
-
-    assert [] == [event for event in stage.events if isinstance(event, RateLimitChecked)]
-    assert 0 == redis.dbsize()
-
-
-def test_whoever_waits_gets_the_next_call(redis: Redis, redis_server: RedisServer, tmp_path: Path) -> None:
-    """
-    Standing in line is bounded, and measured.
-    """
-    with Stage(redis_server.url, tmp_path, channels={"airbnb": {"rate_limits": "1/0.1s"}}) as stage:
+    with Stage(redis_server.url, tmp_path, channels=QUICK) as stage:
+        rate_limiter.acquire("airbnb")
         rate_limiter.acquire("airbnb", wait=5)
-        rate_limiter.acquire("airbnb", wait=5)
-        asyncio.run(rate_limiter.acquire_async("airbnb", wait=5))
 
-    waits = [each.waited for each in stage.heard(RateLimitWaited)]
-    assert 0.0 == waits[0]
-    assert all(0.05 < waited < 5 for waited in waits[1:])
+    assert 0.02 < stage.heard(RateLimitWaited)[-1].waited < 5
 
 
 def test_nobody_waits_in_vain(stage: Stage) -> None:
     """
-    Where the wait would be longer than the caller has time, it is refused at once.
+    Where the time that a caller has will not do, it is told at once.
     """
-    for _ in range(3):
-        rate_limiter.acquire("airbnb")
+    asked(2)
     began = time.monotonic()
 
     with pytest.raises(RateLimitError):
-        rate_limiter.acquire("airbnb", wait=30)
+        rate_limiter.acquire("airbnb", "c-1", wait=5.0)
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 3
 
 
-def test_business_hours_are_kept(redis: Redis, redis_server: RedisServer, tmp_path: Path) -> None:
+def test_an_event_loop_goes_on_while_somebody_waits(redis: Redis, redis_server: RedisServer, tmp_path: Path) -> None:
     """
-    At nine o'clock the smaller limit holds, and the calls of a moment ago count for it.
+    The asynchronous way waits as the other does, and blocks nobody.
     """
-    hours = {"airbnb": {"rate_limits": [{"limit": "2/60s", "hours": "09:00-17:00"}, "5/60s"]}}
-    clock = FakeClock(1_800_000_000.0 // 86400 * 86400 + 9 * 3600 - 1)
-    with Stage(redis_server.url, tmp_path, channels=hours, clock=clock) as stage:
-        for _ in range(3):
-            rate_limiter.acquire("airbnb")
-        clock.advance(1)
-        with pytest.raises(RateLimitError):
-            rate_limiter.acquire("airbnb")
-        assert {("airbnb", ""): Count(3, 2)} == RateLimits(redis, stage.engine.settings.channels, clock=clock).counts()
 
-        clock.advance(8 * 3600)
+    async def both() -> int:
+        ticks = 0
         rate_limiter.acquire("airbnb")
-        rate_limiter.acquire("airbnb")
-        with pytest.raises(RateLimitError):
-            rate_limiter.acquire("airbnb")
+        waiting = asyncio.create_task(rate_limiter.acquire_async("airbnb", wait=5))
+        while not waiting.done():
+            ticks += 1
+            await asyncio.sleep(0.005)
+        await waiting
+        return ticks
+
+    with Stage(redis_server.url, tmp_path, channels=QUICK):
+        assert asyncio.run(both()) > 3
 
 
-def test_a_wrong_clock_of_a_client_gets_no_call_more(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_takes_nothing(stage: Stage) -> None:
     """
-    The time is Redis' own; with the clients' an hour ahead would be an empty window.
+    `check` tells how long to wait, and somebody else may still call.
     """
-    for _ in range(3):
-        rate_limiter.acquire("airbnb")
+    assert [0.0] * 3 == [rate_limiter.check("airbnb", "c-1") for _ in range(3)]
+    asked(2)
 
-    real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() + 3600)
-
-    with pytest.raises(RateLimitError):
-        rate_limiter.acquire("airbnb")
+    assert rate_limiter.check("airbnb", "c-1") == pytest.approx(3600, abs=5)
 
 
-@given(
-    st.integers(1, 5),
-    st.integers(30 * SECOND, 90 * SECOND),  # Shorter ones would expire while the test holds the time.
-    st.lists(st.tuples(st.integers(-15 * SECOND, 60 * SECOND), st.integers(1, 3)), min_size=1, max_size=40),
-)
-def test_no_window_ever_holds_more_than_the_limit(redis_server: RedisServer, limit: int, window: int, steps: list[tuple[int, int]]) -> None:
+def test_a_channel_without_a_limit_costs_nothing(tmp_path: Path) -> None:
     """
-    Whatever is asked, and whichever way Redis' clock is set, any stretch as long as the window holds the limit at most; nobody is refused for nothing.
+    Redis is not asked, so it may as well not be there.
     """
-    with Redis.from_url(redis_server.url) as redis:
-        redis.flushall()
-        limits = RateLimits(redis, now=HELD_TIME)
-        kept: list[int] = []
-        now, newest = 1_800_000_000 * SECOND, 0
-        for step, amount in steps:
-            now += step
-            redis.set(NOW, now)
-            # Redis' clock may go back; then time stands still, unless it went back by more than a window.
-            seen = max(now, newest)
-            if newest > now + window:
-                kept, seen = [], now
-            before = sum(stamp >= seen - window for stamp in kept)
-            found = limits.acquire_entry("k", limit, window / SECOND, amount)
+    office = {"limit": "1/1h", "hours": "09:00-10:00"}
+    nobody = f"redis://127.0.0.1:{free_port()}/0"
 
-            if found.retry_after == 0:
-                assert before + amount <= limit
-                kept += [seen] * amount
-                newest = seen
-            else:
-                assert before + amount > limit
-            assert sum(stamp >= seen - window for stamp in kept) <= limit
+    with Stage(nobody, tmp_path, channels={"booking": {"rate_limits": office}}, clock=FakeClock(0.0)) as stage:
+        rate_limiter.acquire("airbnb", "c-1")
+        rate_limiter.acquire("booking", "c-1")
+        assert rate_limiter.check("booking") == 0
+
+    assert ([], []) == (stage.errors, stage.events)
 
 
-def test_sixteen_processes_together_get_no_call_more(redis: Redis, redis_server: RedisServer) -> None:
+def test_pairs_and_channels_are_told_once_a_minute(stage: Stage, redis: Redis) -> None:
     """
-    The times that Redis wrote hold the limit in every window, and agree with what each process noted for itself.
+    The exporter finds who asks, and a call is one round trip.
     """
-    limit, wide = RateLimit(requests=25, seconds=0.2), RateLimit(requests=100_000, seconds=60.0)
-    with Crew(16, Racer, redis_server.url) as crew:
-        crew.all_call("race", "warm", limit, (), until=0.0)
-        ledgers = crew.all_call("race", "airbnb", limit, (wide,), until=time.time() + 1.6)
+    asked(1)
+    redis.config_resetstat()
+    asked(3)
 
-    written: Any = redis.lrange(keys.rate_limit("airbnb"), 0, -1)
-    stamps = sorted(int(stamp) / SECOND for stamp in written)
-    calls = sorted(call for ledger in ledgers for call in ledger)
-    assert len(calls) == len(stamps)
-    assert 25 * 4 <= len(stamps)
-    assert all(later - first > 0.2 for first, later in zip(stamps, stamps[25:], strict=False))
-    # No 26 calls can be shown to lie within one window by the clocks of those who made them.
-    assert all(max(after for _, after in calls[at : at + 26]) - before > 0.2 for at, (before, _) in enumerate(calls[:-25]))
-    assert sum(1 for ledger in ledgers if ledger) >= 2
+    counted: Any = redis.info("commandstats")
+    assert ({"cmdstat_evalsha"}, 3) == (
+        {name for name in counted if "lindex" not in name} & {"cmdstat_evalsha", "cmdstat_eval", "cmdstat_zadd", "cmdstat_hset"},
+        counted["cmdstat_evalsha"]["calls"],
+    )
+    assert (("airbnb",), (("airbnb", "c-1"),)) == (Channels(redis).known(), RateLimits(redis).used())
 
 
-def test_what_is_no_list_of_times_is_deleted_and_told(stage: Stage, redis: Redis) -> None:
+def test_a_storage_for_the_library_needs_redis(stage: Stage, tmp_path: Path) -> None:
     """
-    Whatever somebody typed, the call is made, and counting starts anew.
+    With it, the library's own limiter counts on it; without, the message names the setting.
     """
-    for number, garbage in enumerate(["text", "word", "future"]):
-        redis.delete("rate_limit:airbnb:all")
-        if garbage == "text":
-            redis.set("rate_limit:airbnb:all", "3")
-        else:
-            redis.rpush("rate_limit:airbnb:all", "now" if garbage == "word" else str(int(time.time() + 86400) * SECOND))
+    assert rate_limiter.limits_storage().check()
 
-        for _ in range(3):
-            rate_limiter.acquire("airbnb")
-
-        assert number + 1 == len(stage.errors)
-        assert 3 == redis.llen("rate_limit:airbnb:all")
+    with Stage(None, tmp_path, channels=TWO), pytest.raises(ConfigurationError, match="Expected the setting redis_url"):
+        rate_limiter.limits_storage()
 
 
-def test_calls_go_through_while_redis_is_away(tmp_path: Path) -> None:
+# --- Redis is not what it should be -----------------------------------------------------------------------------------------------
+
+
+def test_a_redis_that_hangs_holds_up_one_call(stage: Stage, redis_server: RedisServer) -> None:
     """
-    A limit that cannot be asked does not stop anybody, and that is counted.
+    The first waits for its time-out, those after it do not, and all of them go through and are told.
     """
-    with RedisServer() as server, Stage(server.url, tmp_path, channels=THREE) as stage:
-        rate_limiter.acquire("airbnb")
-        server.kill()
-        for _ in range(20):
-            rate_limiter.acquire("airbnb")
+    with redis_server.hanging():
+        began = time.monotonic()
+        answers = asked(50)
+        took = time.monotonic() - began
 
-        assert ["rate_limiter"] * 20 == [component for component, _ in stage.errors]
-        server.restart()
-
-        def refused() -> bool:
-            try:
-                rate_limiter.acquire("airbnb")
-            except RateLimitError:
-                return True
-            return False
-
-        wait_until(refused, what="the limit to be kept again")
+    assert [True] * 50 == answers
+    assert took < 2.5
+    assert ({"rate_limiter"}, 50) == ({component for component, _ in stage.errors}, len(stage.errors))
+    assert [] == stage.heard(RateLimitChecked)
 
 
-def test_clearing_a_channel_removes_its_keys_and_no_others(stage: Stage, redis: Redis) -> None:
+@pytest.mark.parametrize("typed", ["text", "hash", "words", "zero", "future"])
+def test_what_somebody_typed_is_none_of_ours(stage: Stage, redis: Redis, typed: str) -> None:
     """
-    An operator frees a channel; the scan takes as many steps as it needs.
+    What is no list of times is deleted and told; a time that has not come counts as now.
     """
-    limits = RateLimits(redis)
-    limit = RateLimit(requests=1, seconds=60.0)
-    for number in range(2100):
-        limits.acquire("airbnb", f"c-{number}", limit)
-    limits.acquire("airbnb2", "", limit)
+    key = keys.rate_limit("airbnb", "c-1")
+    if typed == "text":
+        redis.set(key, "1")
+    elif typed == "hash":
+        redis.hset(key, "a", "b")
+    else:
+        redis.lpush(key, *{"words": ["soon", "later"], "zero": ["0", "nan"], "future": ["8e15"]}[typed])
 
-    assert 2100 == limits.clear("airbnb")
-    assert 0 == limits.clear("airbnb")
-    assert [b"rate_limit:airbnb2:all"] == list(redis.scan_iter("rate_limit:*"))
+    answers = asked(3)
+
+    assert answers == ([True, False, False] if typed == "future" else [True, True, False])
+    assert ([] if typed == "future" else ["rate_limiter"]) == [component for component, _ in stage.errors]
+    assert 0 < redis.ttl(key) <= 3602
 
 
-def test_counts_are_exported_for_those_who_asked_of_late(redis: Redis, redis_server: RedisServer) -> None:
+HOSTILE = ["all", "", "a b", "c:1", "*", "x" * 10_000, "'; DROP", "line\nbreak", "\x00", "\ud800", "ünï", "{tag}", "[a-z]*"]
+
+
+def test_no_name_is_taken_for_another(stage: Stage, redis: Redis) -> None:
     """
-    No key is looked for: those who ask say so, and those who stopped are forgotten.
+    Whatever connections are called, each has its own list, and none of them raises.
     """
-    clock = FakeClock(time.time())
-    limits = RateLimits(redis, policies(THREE), clock=clock)
-    (limit,) = policies(THREE)["airbnb"].rate_limits
-    for connection in ("c-1", 'c "2"\n'):
-        limits.use([("airbnb", connection)])
-        limits.acquire("airbnb", connection, limit)
-    limits.acquire("airbnb", "c-1", limit)
-    redis.hset(keys.RATE_LIMITS, '["old", ""]', "{}")
+    assert [[True, True, False]] * len(HOSTILE) == [asked(3, name) for name in HOSTILE]
 
-    assert {("airbnb", "c-1"): Count(2, 3), ("airbnb", 'c "2"\n'): Count(1, 3)} == limits.counts()
-    assert 2 == limits.export(clock())
-    assert {b'["airbnb", "c-1"]', b'["airbnb", "c \\"2\\"\\n"]'} == set(redis.hkeys(keys.RATE_LIMITS))
-    assert f'{{"count": 2, "max": 3, "at": {clock()}}}'.encode() == redis.hget(keys.RATE_LIMITS, '["airbnb", "c-1"]')
-
-    clock.advance(3601)
-    assert 0 == limits.export(clock())
-    assert {} == limits.counts()
-    assert 0 == redis.exists(keys.RATE_LIMITS, keys.LIMITED)
+    assert len(HOSTILE) == len(list(redis.scan_iter("rate_limit:airbnb:*")))
+    assert len(HOSTILE) - 1 == len(RateLimits(redis).used()), "What nobody can read is not listed."
+    assert [] == stage.errors
 
 
-def test_the_library_works_on_our_storage(redis: Redis) -> None:
+def test_clearing_a_channel_leaves_all_others(redis: Redis) -> None:
     """
-    Whoever uses `limits` itself gets windows by Redis' clock.
+    An operator's patterns are our names, not theirs.
     """
-    strategy, item = MovingWindowRateLimiter(limits_storage(redis)), RateLimitItemPerMinute(2)
+    limits, held = RateLimits(redis), policies(TWO)["airbnb"].rate_limits
+    names = [name for name in HOSTILE if name]
+    for name in names:
+        limits.take(name, "c-1", held)
 
-    assert [True, True, False] == [strategy.hit(item, "airbnb") for _ in range(3)]
-    assert not strategy.test(item, "airbnb")
-    stats = strategy.get_window_stats(item, "airbnb")
-    assert 0 == stats.remaining
-    assert stats.reset_time == pytest.approx(time.time() + 60, abs=5)
-    strategy.clear(item, "airbnb")
-    assert strategy.hit(item, "airbnb", cost=2)
-    with pytest.raises(NotImplementedError, match="moving windows only"):
-        FixedWindowRateLimiter(limits_storage(redis)).hit(item, "airbnb")
+    assert [1] * len(names) == [limits.clear(name) for name in names]
+    assert [] == redis.keys("rate_limit:*")
+
+
+def test_a_cluster_that_is_away_is_no_reason_to_fail(tmp_path: Path) -> None:
+    """
+    Its client looks for it when somebody asks, and not before.
+    """
+    with Stage(f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{free_port()}", tmp_path, channels=TWO) as stage:
+        assert [True, True, True] == asked(3)
+
+    assert ["rate_limiter"] * 3 == [component for component, _ in stage.errors]
+
+
+def test_a_cluster_has_one_database() -> None:
+    """
+    Whoever names another is told so, without a password.
+    """
+    with pytest.raises(ConfigurationError, match="a Redis Cluster has none but 0") as caught:
+        connect("redis+cluster://:hush@a:1,b:2/3")
+
+    assert "hush" not in str(caught.value)

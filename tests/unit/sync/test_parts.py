@@ -1,5 +1,5 @@
 """
-The parts of an engine: made once, also when one needs another, and looked after when a process forks or ends.
+The parts of an engine: one may need another.
 """
 
 from __future__ import annotations
@@ -20,14 +20,7 @@ class Outage:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.renewed = 0
-        self.flushed: list[float] = []
-
-    def after_fork(self) -> None:
-        self.renewed += 1
-
-    def flush(self, *, within: float) -> None:
-        self.flushed.append(within)
+        pass
 
 
 class Guardian:
@@ -55,16 +48,3 @@ def test_a_part_may_need_another_one() -> None:
     thread.join(5)
 
     assert [made.part(Outage)] == [each.outage for each in found]
-
-
-def test_parts_hear_of_a_fork_and_of_the_end() -> None:
-    """
-    What holds locks gets new ones in a child; what keeps something back writes it before the process ends.
-    """
-    made = engine()
-    part = made.part(Outage)
-
-    made.after_fork()
-    made.flush(within=1.0)
-
-    assert (1, [1.0]) == (part.renewed, part.flushed)
