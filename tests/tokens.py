@@ -22,6 +22,7 @@ from celery_obs.clock import Clock
 from celery_obs.demo.provider import Grant
 from celery_obs.hub import Hub
 from celery_obs.settings import load
+from celery_obs.state import keys
 from celery_obs.state.facts import Connection, Facts
 from celery_obs.sync import engine as engines
 from celery_obs.sync.tokens import Token
@@ -78,7 +79,7 @@ def rig_of(redis_url: str, *, token_url: str = "", clock: Clock | None = None, *
     """
     Have this process use an engine of the test's own.
     """
-    client = {"token_url": token_url, "client_id": "demo-client", "client_secret": "demo-secret", "timeout": 2.0}
+    client = {"token_url": token_url, "client_id": "demo-client", "client_secret": "demo-secret", "timeout": 20.0}
     given: dict[str, Any] = {"redis_url": redis_url, "token_keys": [KEY], "metrics_dir": "/nonexistent"}
     if token_url:
         given["oauth_clients"] = {CHANNEL: client}
@@ -90,6 +91,7 @@ def rig_of(redis_url: str, *, token_url: str = "", clock: Clock | None = None, *
     engines.connect(lambda: engine)
     try:
         with Redis.from_url(redis_url) as redis:
+            redis.delete(keys.breaker(CHANNEL))  # Other tests may have had failures.
             yield Rig(engine, redis)
     finally:
         engines._provide = before
@@ -149,6 +151,7 @@ def dripping(said: bytes, certificate: Certificate | None = None) -> Iterator[st
                 client.sendall(b"x")
 
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
         thread = threading.Thread(target=serve, args=(server,))
         thread.start()
         try:

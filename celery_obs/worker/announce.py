@@ -9,12 +9,16 @@ from __future__ import annotations
 import threading
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from celery_obs.hub import OnError
 from celery_obs.state.announcements import DEFAULT_PRIORITY_STEPS, DEFAULT_SEPARATOR, DEFAULT_UNACKED_KEY, QueueAnnouncement, encode_queue
 from celery_obs.state.connection import connect
 from celery_obs.state.keys import QUEUES, QUEUES_TTL
+
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 
 __all__ = ["Announcer", "announcements"]
@@ -59,12 +63,21 @@ class Announcer:
         self._say = say
         self._on_error = on_error
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="celery_obs.announce", daemon=True)
 
     def start(self) -> None:
         """
         Begin.
+
+        All that the thread will need is imported here, before it runs: a worker forks its beat and its pool's processes at any time,
+        and a child that was forked in the middle of an import waits for its end for ever.
         """
+        import encodings.idna  # noqa: F401, PLC0415 -- looking up a host's name imports it.
+
+        client = connect(self._redis_url)
+        pool = getattr(client, "connection_pool", None)  # A cluster's client has none of its own.
+        if pool is not None:
+            pool.make_connection()
+        self._thread = threading.Thread(target=self._run, args=(client,), name="celery_obs.announce", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -73,8 +86,7 @@ class Announcer:
         """
         self._stopped.set()
 
-    def _run(self) -> None:
-        client = connect(self._redis_url)
+    def _run(self, client: Redis) -> None:
         while True:
             try:
                 with client.pipeline(transaction=False) as pipe:

@@ -173,6 +173,7 @@ def test_where_a_strict_channel_allows_nothing_the_customer_is_asked(strict: Die
     """
     Between the answer and the store the new token is nowhere, and the channel does not take the old one: the connection says so.
     """
+    assert -signal.SIGKILL == strict.codes[point]
     assert not strict.good[point]
 
     with pytest.raises(tokens.TokenRefusedError, match="authorise again"):

@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -93,8 +95,8 @@ def test_the_environment_says_it_in_json() -> None:
         ({"a": {"circuit_breaker": {"timeout": 1e300}}}, "['timeout'] is 1e+300; expected"),
         ({"a": {"circuit_breaker": {"failure_threshold": True}}}, "['failure_threshold'] is True; expected a whole number from 1"),
         (
-            {"a": {"circuit_breaker": {"treshold": 3}}},
-            "channels['a']['circuit_breaker'] has the key 'treshold'; expected some of failure_threshold",
+            {"a": {"circuit_breaker": {"failures": 3}}},
+            "channels['a']['circuit_breaker'] has the key 'failures'; expected some of failure_threshold",
         ),
         (
             {"a": {"circuit_breaker": "fitbt"}},
@@ -316,3 +318,20 @@ def test_summer_time_moves_the_hours_as_it_moves_the_people(
         expected = (today in days and begin <= minute) or ((today - 1) % 7 in days and minute < end)
 
     assert expected == limit.applies(moment.timestamp())
+
+
+def test_the_example_of_the_docs_is_a_policy() -> None:
+    """
+    What the how-to page configures can be configured, and its table of presets is true.
+    """
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "protect-a-channel.md").read_text()
+    app = SimpleNamespace(conf=SimpleNamespace())
+    exec(page.split("```python\n")[1].split("```")[0], {"app": app})  # noqa: S102 -- our own page.
+
+    channels = loaded(app.conf.celery_obs["channels"]).channels
+
+    assert {"withings", "airbnb", "legacy", "*"} == set(channels)
+    assert "channel" == channels["*"].rate_limits[0].per
+    for name, preset in PRESETS.items():
+        numbers = f"| {preset.failure_threshold} | {preset.success_threshold} | {preset.timeout:.0f} |"
+        assert any(f"`{name}`" in line and line.endswith(numbers) for line in page.splitlines()), name
