@@ -29,6 +29,7 @@ from celery_obs.sync.errors import RateLimitError
 from celery_obs.testing import FakeClock
 from celery_obs.vocabulary.policies import RateLimit, policies
 from celery_obs.vocabulary.rate_limiter import RateLimitChecked, RateLimitWaited
+from celery_obs.worker.announce import Announcer
 from tests.crew import Crew, Hammer
 from tests.servers import RedisServer, free_port
 
@@ -434,8 +435,12 @@ def test_a_cluster_that_is_away_is_no_reason_to_fail(tmp_path: Path) -> None:
     """
     Its client looks for it when somebody asks, and not before.
     """
-    with Stage(f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{free_port()}", tmp_path, channels=TWO) as stage:
+    nowhere = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{free_port()}"
+    with Stage(nowhere, tmp_path, channels=TWO) as stage:
         assert [True, True, True] == asked(3)
+    announcer = Announcer(nowhere, say=dict, on_error=lambda error, *, component: None)
+    announcer.start()
+    announcer.stop()
 
     assert ["rate_limiter"] * 3 == [component for component, _ in stage.errors]
 
