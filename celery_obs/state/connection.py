@@ -173,6 +173,9 @@ def _connect_sentinel(url: str, options: Mapping[str, Any], common: Mapping[str,
 
 
 def _connect_cluster(url: str, common: Mapping[str, Any]) -> Redis:
+    # Imported before it is needed, for that may be in a thread, and a child that is forked in the middle of an import waits for ever.
+    import redis.cluster  # noqa: F401
+
     scheme, _, rest = url.partition("://")
     whole, _, query = rest.partition("?")
     netloc, _, path = whole.partition("/")
@@ -195,8 +198,13 @@ class _LazyCluster:
     """
     A client of a Redis Cluster that looks for the cluster when it is first used, and again until it finds it; redis-py's own does when it is made.
 
+    Attributes:
+        connection_pool: None, for each node has its own; whoever asks for it does not connect.
+
     Threads: safe.  Forks: safe, for a child makes its own.
     """
+
+    connection_pool: Final = None
 
     def __init__(self, nodes: list[tuple[str, int]], options: Mapping[str, Any]) -> None:
         self._nodes = nodes

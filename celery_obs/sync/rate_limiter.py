@@ -179,11 +179,11 @@ class _Limiter:
             return None
         try:
             found: Taken = question(channel, asked, lists)
-            self._use(channel, asked, lists)
         except self._outage.errors as error:
             self._outage.began(error, COMPONENT)
             return None
         self._outage.ended()
+        self._use(channel, asked, lists)
         if found.garbage:
             self._hub.on_error(_garbage(channel), component=COMPONENT)
         retry_after = found.retry_after
@@ -211,10 +211,18 @@ class _Limiter:
             found = self._limits.take(channel, connection_id, held, lists.every)
             if found.retry_after:
                 for given, back in taken:
-                    self._limits.give_back(channel, given, back)
+                    self._give_back(channel, given, back)
                 return found
             taken.append((connection_id, found))
         return taken[-1][1]
+
+    def _give_back(self, channel: str, connection_id: str, taken: Taken) -> None:
+        assert self._limits is not None  # noqa: S101 -- as above.
+        try:
+            self._limits.give_back(channel, connection_id, taken)
+        except self._outage.errors as error:
+            # It goes by itself with its window; a refusal stays one.
+            self._outage.began(error, COMPONENT)
 
     def _peek(self, channel: str, asked: list[tuple[str, tuple[RateLimit, ...]]], lists: _Lists) -> Taken:
         assert self._limits is not None  # noqa: S101 -- as above.
@@ -251,9 +259,13 @@ class _Limiter:
                 continue
             if len(self._used) >= _MOST_USED:
                 self._used.clear()
-            self._limits.use(channel, connection_id, lists.every, configured_as=lists.configured_as)
-            self._known.touch([channel])
             self._used[channel, connection_id] = now + _USE_EVERY
+            try:
+                self._limits.use(channel, connection_id, lists.every, configured_as=lists.configured_as)
+                self._known.touch([channel])
+            except self._outage.errors as error:
+                # It is for the exporter; the answer stands.
+                self._outage.began(error, COMPONENT)
 
 
 def _lists(configured_as: str, every: tuple[RateLimit, ...]) -> _Lists:

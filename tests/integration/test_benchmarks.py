@@ -34,13 +34,14 @@ def test_a_quick_run_prints_a_table_and_writes_its_numbers(name: str, tmp_path: 
     assert name == json.loads((tmp_path / f"{name}.json").read_text())["name"]
 
 
-def test_the_cluster_s_benchmark_runs_on_a_redis_of_its_own(need_server: NeedServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["cluster", "rate_limiter"])
+def test_a_benchmark_that_needs_redis_has_one_of_its_own(name: str, need_server: NeedServer, tmp_path: Path) -> None:
     """
-    The one that needs a server can be tried in seconds, too.
+    Those can be tried in seconds, too.
     """
     need_server("redis-server")
 
-    test_a_quick_run_prints_a_table_and_writes_its_numbers("cluster", tmp_path)
+    test_a_quick_run_prints_a_table_and_writes_its_numbers(name, tmp_path)
 
 
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:

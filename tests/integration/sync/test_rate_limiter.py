@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.state import keys
@@ -28,6 +29,7 @@ from celery_obs.sync.errors import RateLimitError
 from celery_obs.testing import FakeClock
 from celery_obs.vocabulary.policies import RateLimit, policies
 from celery_obs.vocabulary.rate_limiter import RateLimitChecked, RateLimitWaited
+from celery_obs.worker.announce import Announcer
 from tests.crew import Crew, Hammer
 from tests.servers import RedisServer, free_port
 
@@ -362,6 +364,26 @@ def test_a_redis_that_hangs_holds_up_one_call(stage: Stage, redis_server: RedisS
     assert [] == stage.heard(RateLimitChecked)
 
 
+@pytest.mark.parametrize("method", ["use", "give_back"])
+def test_a_refusal_stands_when_redis_goes_away_behind_it(
+    redis: Redis, redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """
+    What is told and given back after the answer changes the answer no more.
+    """
+    with Stage(redis_server.url, tmp_path, channels=BOTH):
+        assert [True, True, True] == [*asked(2, "c-1"), *asked(1, "c-2")]
+
+    def away(*_: Any, **__: Any) -> None:
+        raise RedisConnectionError
+
+    monkeypatch.setattr(RateLimits, method, away)
+    with Stage(redis_server.url, tmp_path, channels=BOTH) as stage:
+        assert [False] == asked(1, "c-2")
+
+    assert ["rate_limiter"] <= [component for component, _ in stage.errors]
+
+
 @pytest.mark.parametrize("typed", ["text", "hash", "words", "zero", "future"])
 def test_what_somebody_typed_is_none_of_ours(stage: Stage, redis: Redis, typed: str) -> None:
     """
@@ -413,10 +435,33 @@ def test_a_cluster_that_is_away_is_no_reason_to_fail(tmp_path: Path) -> None:
     """
     Its client looks for it when somebody asks, and not before.
     """
-    with Stage(f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{free_port()}", tmp_path, channels=TWO) as stage:
+    nowhere = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{free_port()}"
+    with Stage(nowhere, tmp_path, channels=TWO) as stage:
         assert [True, True, True] == asked(3)
+    announcer = Announcer(nowhere, say=dict, on_error=lambda error, *, component: None)
+    announcer.start()
+    announcer.stop()
 
     assert ["rate_limiter"] * 3 == [component for component, _ in stage.errors]
+
+
+@pytest.mark.parametrize(
+    ("url", "nodes", "user", "password", "tls"),
+    [
+        ("redis+cluster://a:7000,b,[::1]:7002", [("a", 7000), ("b", 6379), ("::1", 7002)], None, None, False),
+        ("valkey+cluster://me:p%40ss@a:1,b:2/0", [("a", 1), ("b", 2)], "me", "p@ss", False),
+        ("rediss+cluster://:x,y@a:1,b:2?ssl_cert_reqs=none", [("a", 1), ("b", 2)], None, "x,y", True),
+        ("redis+cluster://", [("127.0.0.1", 6379)], None, None, False),
+    ],
+)
+def test_a_cluster_s_url_names_its_nodes_with_commas(url: str, nodes: list[tuple[str, int]], user: str, password: str, tls: bool) -> None:
+    """
+    One login for all of them, and TLS by the scheme.
+    """
+    client: Any = connect(url)
+
+    options = client._options
+    assert (nodes, user, password, tls) == (client._nodes, options["username"], options["password"], options.get("ssl", False))
 
 
 def test_a_cluster_has_one_database() -> None:
