@@ -36,7 +36,8 @@ from celery_obs.metrics.observer import MetricsObserver
 from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
 from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
-from celery_obs.settings import Settings, load, prepare_metrics_dir
+from celery_obs.metrics_dir import prepare_metrics_dir
+from celery_obs.settings import Settings, load
 from celery_obs.state.connection import of_broker
 from celery_obs.sync import engine as sync_engine
 from celery_obs.vocabulary.policies import ANY_CHANNEL

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import click
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.settings import load, mask, prepare_metrics_dir
+from celery_obs.metrics_dir import prepare_metrics_dir
+from celery_obs.settings import load, mask
 from celery_obs.state.connection import of_broker
 
 from .probe import Unreadable, heartbeats

@@ -185,6 +185,6 @@ def _positive(text: str) -> float:
 
 def _default_directory() -> str:
     # Only here, because it loads more than the rest together.
-    from celery_obs.settings import default_metrics_dir  # noqa: PLC0415
+    from celery_obs.metrics_dir import default_metrics_dir  # noqa: PLC0415
 
     return str(default_metrics_dir(os.environ))

@@ -23,7 +23,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.settings import default_metrics_dir
+from celery_obs.metrics_dir import default_metrics_dir
 from celery_obs.state.lease import PERIOD, Lease
 from celery_obs.state.overview import Overview, OverviewReader
 

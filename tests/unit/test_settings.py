@@ -18,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.settings import SETTINGS, Settings, default_metrics_dir, load, mask, prepare_metrics_dir, reference
+from celery_obs.metrics_dir import default_metrics_dir, prepare_metrics_dir
+from celery_obs.settings import SETTINGS, Settings, load, mask
+from celery_obs.settings.reference import reference
 
 
 DIRECTORY = {"metrics_dir": "/run/celery_obs"}

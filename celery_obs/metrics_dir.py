@@ -1,0 +1,74 @@
+"""
+The metrics directory: where it is when nobody says, and how it is made.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from .exceptions import ConfigurationError
+
+
+__all__ = ["default_metrics_dir", "prepare_metrics_dir"]
+
+
+def default_metrics_dir(environ: Mapping[str, str]) -> Path:
+    """
+    Work out this user's own metrics directory: in ``XDG_RUNTIME_DIR`` where that is set and writable, else in the temporary directory.
+    """
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    if runtime and os.access(runtime, os.W_OK | os.X_OK):
+        return Path(runtime).absolute() / "celery_obs"
+    return _shared_default(environ)
+
+
+def _shared_default(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("TMPDIR") or tempfile.gettempdir()).absolute() / f"celery_obs-{os.geteuid()}"
+
+
+def prepare_metrics_dir(path: Path) -> Path:
+    """
+    Make the metrics directory if it is missing, and make sure that this process can write there.
+
+    The default place lies in a directory that all users share: there it is made for its owner alone (0700),
+    and refused when it is somebody else's or a symbolic link.
+
+    Raises:
+        ConfigurationError: naming the directory, the user and what to do.
+    """
+    ours_alone = path.name == f"celery_obs-{os.geteuid()}"
+    try:
+        if ours_alone:
+            path.mkdir(mode=0o700, exist_ok=True)
+            _refuse_planted(path)
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise _unusable(path, "is no directory", "Remove it, or name another place.") from None
+    except OSError as error:
+        raise _unusable(path, f"cannot be made by uid {os.geteuid()} ({error.strerror})", "Create it before the worker starts.") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise _unusable(path, f"is not writable by uid {os.geteuid()}", "Create it before the worker starts.")
+    return path
+
+
+def _refuse_planted(path: Path) -> None:
+    found = path.lstat()
+    advice = "Somebody else may have put it there. Remove it, or name another place."
+    if stat.S_ISLNK(found.st_mode):
+        raise _unusable(path, "is a symbolic link in a directory that all users share", advice)
+    if not stat.S_ISDIR(found.st_mode):
+        raise _unusable(path, "is no directory", advice)
+    if found.st_uid != os.geteuid():
+        raise _unusable(path, f"belongs to uid {found.st_uid} and not to uid {os.geteuid()}", advice)
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise _unusable(path, f"is writable by others (mode {stat.S_IMODE(found.st_mode):04o})", f"Make it yours alone: chmod 700 {path}")
+
+
+def _unusable(path: Path, problem: str, advice: str) -> ConfigurationError:
+    return ConfigurationError(f"CELERY_OBS_METRICS_DIR is {path}, which {problem}. {advice}")

@@ -1,0 +1,333 @@
+"""
+The settings: declared once as data, read from Celery's configuration, the environment and the arguments of ``setup()``.
+
+The later source wins.  Whatever is wrong is a `ConfigurationError` for the person who starts the program.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from celery_obs.exceptions import ConfigurationError
+from celery_obs.metrics_dir import default_metrics_dir
+from celery_obs.vocabulary.policies import ChannelPolicy, PolicyError
+
+from .kinds import (
+    BUCKETS,
+    CONNECTION_SOURCE,
+    DIRECTORY,
+    OAUTH_CLIENTS,
+    OPTIONAL_TEXT,
+    PATTERNS,
+    PERIODS,
+    POLICIES,
+    POSITIVE,
+    RECONCILIATION_SOURCE,
+    REDIS_URL,
+    SECONDS,
+    SWITCH,
+    TEXT,
+    TOKEN_KEYS,
+    TOKEN_SOURCE,
+    Kind,
+)
+from .oauth import OAuthClient
+from .secrets import Secret, mask, safe, short
+
+
+__all__ = ["SETTINGS", "OAuthClient", "Secret", "Setting", "Settings", "load", "mask"]
+
+
+class Setting(NamedTuple):
+    """
+    One setting, as the reference page lists it.
+    """
+
+    name: str
+    kind: Kind
+    default: Any
+    help: str
+    secret: bool
+
+    @property
+    def variable(self) -> str:
+        """
+        Name of its environment variable.
+        """
+        return f"CELERY_OBS_{self.name.upper()}"
+
+
+def _setting(kind: Kind, help: str, *, default: Any = MISSING, secret: bool = False) -> Any:  # noqa: A002 -- the word for it.
+    # Any: the dataclass field's own annotation says the type.
+    metadata = {"kind": kind, "help": help, "secret": secret}
+    # A dataclass takes no dict as a default, lest its instances share it.
+    return (
+        field(default_factory=default.copy, metadata=metadata) if isinstance(default, dict) else field(default=default, metadata=metadata)
+    )
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Settings:
+    """
+    All settings, checked; made by `load`.
+    """
+
+    metrics_dir: Path = _setting(
+        DIRECTORY,
+        "Where worker, beat and sidecar meet: the directory of the metric files. "
+        "By default one of your user's own, under XDG_RUNTIME_DIR or the temporary directory.",
+    )
+    redis_url: str | None = _setting(
+        REDIS_URL,
+        "Redis that the cluster shares its state in. By default the broker's, when that is Redis; without any, only cluster features are off.",
+        default=None,
+        secret=True,
+    )
+    task_namespace: str = _setting(TEXT, "What the names of our own tasks begin with.", default="channel_manager")
+    task_queue: str | None = _setting(
+        OPTIONAL_TEXT,
+        "Queue that our own tasks go to, whatever the app's routes say; a worker has to consume it. "
+        "By default they go where the app's routes send channel_manager.*, else to the app's default queue.",
+        default=None,
+    )
+    metrics: bool = _setting(SWITCH, "Record metrics.", default=True)
+    logs: bool = _setting(SWITCH, "Write JSON logs with task context.", default=True)
+    traces: bool = _setting(SWITCH, "Make spans, where the extra for tracing is installed.", default=True)
+    errors: bool = _setting(SWITCH, "Report errors to Sentry, where its extra is installed and a DSN is set.", default=True)
+    beat_schedule: bool = _setting(SWITCH, "Merge our periodic tasks into beat's schedule.", default=True)
+    beat_periods: Mapping[str, float] | None = _setting(
+        PERIODS, "Seconds between two runs of periodic tasks of ours, instead of their own; 0 takes one off the schedule.", default=None
+    )
+    label_limit: int = _setting(
+        POSITIVE, "Distinct values that a label of one metric may have; what comes after them is counted as _other.", default=200
+    )
+    lane_limit: int = _setting(
+        POSITIVE, "Numbers that a node's metric files have room for, 8 bytes each in every pool process.", default=262144
+    )
+    gauge_limit: int = _setting(POSITIVE, "Series of gauges that a node has room for.", default=1024)
+    heartbeat_interval: float = _setting(SECONDS, "Seconds between two touches of the heartbeat file that probes look at.", default=5.0)
+    ignore_tasks: tuple[str, ...] = _setting(PATTERNS, "Tasks to leave alone, as shell patterns of their names: reports.*", default=())
+    runtime_buckets: tuple[float, ...] | None = _setting(
+        BUCKETS, "Bucket edges of the runtime of tasks, in seconds, instead of ours.", default=None
+    )
+    wait_buckets: tuple[float, ...] | None = _setting(
+        BUCKETS, "Bucket edges of the wait of tasks in their queue, in seconds, instead of ours.", default=None
+    )
+    latency_buckets: tuple[float, ...] | None = _setting(
+        BUCKETS, "Bucket edges of the time from being due to being done, in seconds, instead of ours.", default=None
+    )
+    node_name: str | None = _setting(OPTIONAL_TEXT, "Name of this node in metrics and file names, instead of Celery's.", default=None)
+    pause_retry_delay: float = _setting(
+        SECONDS, "Seconds after which a task of a paused channel comes again, give or take a fifth.", default=30.0
+    )
+    announce_queues: bool = _setting(SWITCH, "Tell sidecars through Redis which queues this worker consumes.", default=True)
+    token_source: Any = _setting(
+        TOKEN_SOURCE, "Where the tokens of connections are kept. By default in Redis, encrypted with token_keys.", default=None
+    )
+    token_keys: tuple[str, ...] = _setting(
+        TOKEN_KEYS,
+        "Keys that the tokens in Redis are encrypted with. The first encrypts, all decrypt, so that keys can be changed.",
+        default=(),
+        secret=True,
+    )
+    oauth_clients: Mapping[str, OAuthClient] | None = _setting(
+        OAUTH_CLIENTS, "How the tokens of each channel are refreshed.", default=None, secret=True
+    )
+    token_refresh_ahead: float = _setting(
+        SECONDS,
+        "Seconds before its expiry at which a token is refreshed; for a token that is good for less than three times that, a third of its life.",
+        default=900.0,
+    )
+    channels: Mapping[str, ChannelPolicy] = _setting(
+        POLICIES,
+        "How each channel is treated, by its name, or * for all others: circuit_breaker is a preset (default, fhir, fitbit, withings), "
+        "off, or a dict of thresholds and timeouts; rate_limits is '100/60s', or a list with the hours of each.",
+        default={},
+    )
+    connection_source: Any = _setting(
+        CONNECTION_SOURCE,
+        "What knows all connections. By default those count that celery_obs.register_connection() was told.",
+        default=None,
+    )
+    connection_grace: float = _setting(
+        SECONDS, "Seconds for which we remember what is known of a connection that is gone.", default=7 * 86400.0
+    )
+    reconciliation_source: Any = _setting(
+        RECONCILIATION_SOURCE, "What knows both sides of a connection's calendar. Without it no drift is looked for.", default=None
+    )
+    reconciliation_days: int = _setting(POSITIVE, "Days from today on that reconciliation compares.", default=365)
+
+    def __repr__(self) -> str:
+        """
+        Show everything but secrets.
+        """
+        shown = (f"{setting.name}={_shown(setting, getattr(self, setting.name))}" for setting in SETTINGS)
+        return f"Settings({', '.join(shown)})"
+
+
+SETTINGS: tuple[Setting, ...] = tuple(
+    Setting(
+        each.name,
+        each.metadata["kind"],
+        each.default if each.default is not MISSING else each.default_factory() if each.default_factory is not MISSING else None,
+        each.metadata["help"],
+        each.metadata["secret"],
+    )
+    for each in fields(Settings)
+)
+"""
+The settings as data, in the order of the reference page.
+"""
+
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+_BY_VARIABLE = {setting.variable: setting for setting in SETTINGS}
+
+_OTHER_VARIABLES = re.compile(
+    # Options of our commands ...
+    r"CELERY_OBS_((EXPORTER|WEB|PROBE|DEMO|DOCTOR|TESTS)(_.+)?"
+    r"|BROKER_URL|QUEUES|SCOPE|LOG_LEVEL|LOG_FORMAT|ENABLE_OPERATIONS|OPERATIONS_TOKEN|PROFILE"
+    # ... and what Kubernetes puts into every pod when a Service is called celery-obs or celery-obs-something.
+    r"|(.+_)?SERVICE_HOST|(.+_)?SERVICE_PORT(_.+)?|(.+_)?PORT(_\d+_(TCP|UDP)(_.+)?)?)"
+)
+"""
+Environment variables with our prefix that are not settings.
+"""
+
+
+# --- reading ---
+
+
+class _Found(NamedTuple):
+    """
+    A value that somebody set, and where.
+    """
+
+    key: str
+    value: Any
+    source: str
+
+
+def load(conf: Mapping[Any, Any], environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Settings:
+    """
+    Read the settings.
+
+    Args:
+        conf:
+            Celery's configuration.  Read are the dict ``celery_obs`` and the keys ``obs_…``;
+            with Django's namespace these are ``CELERY_OBS`` and ``CELERY_OBS_…``.
+
+        environ: The environment; ``CELERY_OBS_…`` wins over *conf*.  An empty variable counts as not set.
+
+        overrides: Arguments of ``setup()``; they win over everything.
+
+    Raises:
+        ConfigurationError: for an unknown setting, or a value of the wrong type.
+    """
+    values: dict[str, Any] = {}
+    for key, value, source in (*_from_dict(conf), *_from_keys(conf)):
+        setting = _known(key, value, source)
+        values[setting.name] = _checked(setting, value, source)
+    for variable, text, source in _from_environ(environ):
+        setting = _known_variable(variable, text)
+        values[setting.name] = _parsed(setting, text, source)
+    for key, value in overrides.items():
+        source = "argument of setup()"
+        setting = _known(key, value, source)
+        values[setting.name] = _checked(setting, value, source)
+    if "metrics_dir" not in values:
+        values["metrics_dir"] = default_metrics_dir(environ)
+    return Settings(**values)
+
+
+def _is_dict_key(key: Any) -> bool:
+    return isinstance(key, str) and key.lower() in {"celery_obs", "obs"}
+
+
+def _from_dict(conf: Mapping[Any, Any]) -> Iterator[_Found]:
+    for key in conf:
+        if not _is_dict_key(key):
+            continue
+        source = f"{key} dict in Celery's configuration"
+        inner = conf[key]
+        if inner is None:
+            continue
+        if not isinstance(inner, Mapping):
+            message = f"{key} in Celery's configuration is {safe(str(key), inner)}. Expected a dict of settings, for example {{'metrics_dir': '/run/celery_obs'}}."
+            raise ConfigurationError(message)
+        for name in inner:
+            yield _Found(name, inner[name], source)
+
+
+def _from_keys(conf: Mapping[Any, Any]) -> Iterator[_Found]:
+    for key in conf:
+        if not isinstance(key, str) or _is_dict_key(key):
+            continue
+        # Celery keeps the namespace in the keys that it lists: CELERY_OBS_METRICS_DIR for obs_metrics_dir.
+        match = re.fullmatch(r"(?:celery_)?obs_(.+)", key.lower())
+        if match:
+            yield _Found(match[1], conf[key], f"{key} in Celery's configuration")
+
+
+def _from_environ(environ: Mapping[str, str]) -> Iterator[_Found]:
+    for variable in environ:
+        if not variable.startswith("CELERY_OBS_") or not environ[variable].strip():
+            continue
+        if variable in _BY_VARIABLE or not _OTHER_VARIABLES.fullmatch(variable):
+            yield _Found(variable, environ[variable], f"environment variable {variable}")
+
+
+def _known(key: Any, value: Any, source: str) -> Setting:
+    setting = _BY_NAME.get(key) if isinstance(key, str) else None
+    if setting is None:
+        subject = f"The setting {key!r} ({source})"
+        raise _unknown(subject, key, value, _BY_NAME)
+    return setting
+
+
+def _known_variable(variable: str, text: str) -> Setting:
+    setting = _BY_VARIABLE.get(variable)
+    if setting is None:
+        subject = f"The environment variable {variable}"
+        raise _unknown(subject, variable, text, _BY_VARIABLE)
+    return setting
+
+
+def _unknown(what: str, key: Any, value: Any, candidates: Mapping[str, Setting]) -> ConfigurationError:
+    message = f"{what} is none that celery_obs knows; its value is {safe(str(key), value)}."
+    close = difflib.get_close_matches(str(key), candidates, n=1, cutoff=0.7)
+    advice = f" Did you mean {close[0]}?" if close else f" Expected one of: {', '.join(candidates)}."
+    return ConfigurationError(message + advice)
+
+
+def _checked(setting: Setting, value: Any, source: str) -> Any:
+    try:
+        return setting.kind.check(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _wrong(setting, value, source, error) from None
+
+
+def _parsed(setting: Setting, text: str, source: str) -> Any:
+    try:
+        return setting.kind.check(setting.kind.parse(text.strip()))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _wrong(setting, text, source, error) from None
+
+
+def _wrong(setting: Setting, value: Any, source: str, error: Exception) -> ConfigurationError:
+    default = "" if setting.default is None else f" The default is {setting.default!r}."
+    shown = "***" if setting.secret and setting.kind is not REDIS_URL else short(value)
+    detail = f" Wrong is this: {mask(str(error))}." if isinstance(error, PolicyError) else ""
+    message = f"The setting {setting.name} is {shown} ({source}). Expected {setting.kind.expected}.{detail}{default}"
+    return ConfigurationError(message)
+
+
+def _shown(setting: Setting, value: Any) -> str:
+    if not setting.secret or not value:
+        return repr(value)
+    return mask(repr(value)) if setting.kind is REDIS_URL else "***"

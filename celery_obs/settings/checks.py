@@ -1,0 +1,193 @@
+"""
+Checks: from what somebody set to what a setting holds, ValueError where it cannot be; and from a text of the environment to something to check.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import re
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from .secrets import Secret
+
+
+__all__ = [
+    "count",
+    "directory",
+    "edges",
+    "number",
+    "optional",
+    "parse_json",
+    "parse_list",
+    "parse_numbers",
+    "parse_periods",
+    "parse_switch",
+    "periods",
+    "place",
+    "redis_url",
+    "seconds",
+    "switch",
+    "text",
+    "texts",
+    "token_keys",
+]
+
+
+_YES = frozenset({"1", "true", "yes", "on"})
+_NO = frozenset({"0", "false", "no", "off"})
+_REDIS_SCHEMES = (
+    "redis",
+    "rediss",
+    "valkey",
+    "valkeys",
+    "unix",
+    "sentinel",
+    "redis+socket",
+    "redis+cluster",
+    "rediss+cluster",
+    "valkey+cluster",
+    "valkeys+cluster",
+)
+
+
+def switch(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError
+
+
+def parse_switch(given: str) -> bool:
+    word = given.strip().lower()
+    if word in _YES | _NO:
+        return word in _YES
+    raise ValueError
+
+
+def count(least: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            return value
+        raise ValueError
+
+    return check
+
+
+def number(value: Any) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise ValueError
+
+
+def seconds(value: Any) -> float:
+    found = number(value)
+    if found > 0:
+        return found
+    raise ValueError
+
+
+def text(value: Any) -> str:
+    if isinstance(value, str) and value.strip() and value.isprintable():
+        return value
+    raise ValueError
+
+
+def directory(value: Any) -> Path:
+    if isinstance(value, (str, os.PathLike)) and os.fspath(value):
+        # The sidecar may run in another directory, so that a relative path would mean another place to it.
+        return Path(os.fspath(value)).expanduser().absolute()
+    raise ValueError
+
+
+def redis_url(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and any(value.startswith(f"{scheme}://") for scheme in _REDIS_SCHEMES):
+        return value
+    raise ValueError
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return tuple(text(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value))
+    raise ValueError
+
+
+def edges(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError  # noqa: TRY004 -- one kind of error for the caller, who words it.
+    edges = tuple(number(item) for item in value)
+    if edges and list(edges) == sorted(set(edges)):
+        return edges
+    raise ValueError
+
+
+def token_keys(value: Any) -> tuple[Secret, ...]:
+    """
+    Check that each is a key of Fernet's: 32 bytes in URL-safe base64.
+    """
+    if not isinstance(value, (str, list, tuple)):
+        raise ValueError  # noqa: TRY004 -- one kind of error for the caller, who words it.
+    value = parse_list(value) if isinstance(value, str) else value
+    keys = tuple(Secret(text(item).strip()) for item in value)
+    for key in keys:
+        if len(base64.b64decode(key, altchars=b"-_", validate=True)) != 32:  # noqa: PLR2004 -- what a key of Fernet's is.
+            raise ValueError
+    return keys
+
+
+def place(*methods: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if isinstance(value, str):
+            if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", value):
+                return value
+        elif not isinstance(value, type) and all(callable(getattr(value, method, None)) for method in methods):
+            return value
+        raise ValueError
+
+    return check
+
+
+_LEAST_PERIOD = 5.0
+"""
+Seconds.  What beat does more often than that is hardly what somebody wanted.
+"""
+
+
+def periods(value: Any) -> Mapping[str, float]:
+    if not isinstance(value, Mapping):
+        raise ValueError  # noqa: TRY004 -- one kind of error for the caller, who words it.
+    found = {text(name): number(period) for name, period in value.items()}
+    if all(period == 0 or period >= _LEAST_PERIOD for period in found.values()):
+        return MappingProxyType(found)
+    raise ValueError
+
+
+def optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else check(value)
+
+
+def parse_json(given: str) -> Any:
+    try:
+        return json.loads(given)
+    except RecursionError:
+        raise ValueError from None
+
+
+def parse_list(given: str) -> list[str]:
+    return [item.strip() for item in given.split(",") if item.strip()]
+
+
+def parse_periods(given: str) -> dict[str, float]:
+    pairs = (item.partition("=") for item in parse_list(given))
+    return {name.strip(): float(period) for name, _, period in pairs}
+
+
+def parse_numbers(given: str) -> list[float]:
+    return [float(item) for item in parse_list(given)]

@@ -1,0 +1,87 @@
+"""
+Kinds: the types that settings have, each with the words for what is expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from celery_obs.vocabulary.policies import policies
+
+from .checks import (
+    count,
+    directory,
+    edges,
+    optional,
+    parse_json,
+    parse_list,
+    parse_numbers,
+    parse_periods,
+    parse_switch,
+    periods,
+    place,
+    redis_url,
+    seconds,
+    switch,
+    text,
+    texts,
+    token_keys,
+)
+from .oauth import oauth_clients
+
+
+class Kind(NamedTuple):
+    """
+    A type of setting.
+
+    Attributes:
+        expected: What a right value is, in words that follow "expected".
+
+        check: Turns a Python value into the setting's; ValueError where it cannot.
+
+        parse: Turns a text from the environment into something for *check*.
+    """
+
+    expected: str
+    check: Callable[[Any], Any]
+    parse: Callable[[str], Any] = str
+
+
+SWITCH = Kind("a boolean; in the environment 1, true, yes, on, 0, false, no or off", switch, parse_switch)
+POSITIVE = Kind("a whole number above 0", count(1), int)
+SECONDS = Kind("a number of seconds above 0", seconds, float)
+TEXT = Kind("a text that is not empty", text)
+OPTIONAL_TEXT = Kind("a text that is not empty, or None", optional(text))
+DIRECTORY = Kind("the path of a directory", directory)
+REDIS_URL = Kind("a URL such as redis://localhost:6379/0 (also rediss, valkey, unix, sentinel, redis+cluster), or None", redis_url)
+POLICIES = Kind("a dict of channels, each with circuit_breaker and rate_limits; in the environment as JSON", policies, parse_json)
+PATTERNS = Kind("a list of task name patterns; in the environment with commas between them", texts, parse_list)
+BUCKETS = Kind("ascending numbers, each once; in the environment with commas between them; or None", optional(edges), parse_numbers)
+CONNECTION_SOURCE = Kind(
+    "a place such as 'proj.accounts:SOURCE', or an object with the method connections; or None", optional(place("connections"))
+)
+RECONCILIATION_SOURCE = Kind(
+    "a place such as 'proj.calendar:SOURCE', or an object with the methods local and remote; or None", optional(place("local", "remote"))
+)
+PERIODS = Kind(
+    "a dict from the name of a periodic task of ours to seconds, at least 5, or 0 for never; or None; "
+    "in the environment as check_drift=3600,take_census=0",
+    optional(periods),
+    parse_periods,
+)
+
+TOKEN_SOURCE = Kind(
+    "a place such as 'proj.tokens:SOURCE', or an object with the methods get and put; or None", optional(place("get", "put"))
+)
+TOKEN_KEYS = Kind(
+    "a list of keys that cryptography.fernet.Fernet.generate_key() made; in the environment with commas between them",
+    token_keys,
+    parse_list,
+)
+OAUTH_CLIENTS = Kind(
+    "a dict from channel to a dict with token_url and client_id, and maybe client_secret, token_endpoint_auth_method, scope, timeout, lifetime; "
+    "in the environment as JSON",
+    oauth_clients,
+    parse_json,
+)
