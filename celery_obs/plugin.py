@@ -37,6 +37,7 @@ from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
 from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.settings import Settings, load, prepare_metrics_dir
+from celery_obs.state.connection import of_broker
 from celery_obs.sync import engine as sync_engine
 from celery_obs.vocabulary.policies import ANY_CHANNEL
 from celery_obs.vocabulary.spec import Metric
@@ -209,8 +210,8 @@ class Plugin:
 
     def _load(self, app: Any) -> Settings:
         settings = load(app.conf, os.environ, self.overrides)
-        if settings.redis_url is None and str(app.conf.broker_url or "").startswith(("redis://", "rediss://")):
-            settings = replace(settings, redis_url=str(app.conf.broker_url))
+        if settings.redis_url is None:
+            settings = replace(settings, redis_url=of_broker(str(app.conf.broker_url or ""), app.conf.broker_transport_options))
         return settings
 
     def _register(self, app: Any, settings: Settings) -> None:

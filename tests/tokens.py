@@ -23,6 +23,7 @@ from celery_obs.demo.provider import Grant
 from celery_obs.hub import Hub
 from celery_obs.settings import load
 from celery_obs.state import keys
+from celery_obs.state.connection import connect
 from celery_obs.state.facts import Connection, Facts
 from celery_obs.sync import engine as engines
 from celery_obs.sync.tokens import Token
@@ -85,12 +86,13 @@ def rig_of(redis_url: str, *, token_url: str = "", clock: Clock | None = None, *
         given["oauth_clients"] = {CHANNEL: client}
     settings = load({}, {}, {**given, **overrides})
     engine = engines.Engine(hub=Hub(on_error=RaisingErrors()), settings=settings, **({} if clock is None else {"clock": clock}))
-    if engine.redis is not None:  # Hundreds of threads on a busy machine.
-        engine.redis.connection_pool.connection_kwargs.update(socket_timeout=20, socket_connect_timeout=20)
+    pool = getattr(engine.redis, "connection_pool", None)
+    if pool is not None:  # Hundreds of threads on a busy machine.
+        pool.connection_kwargs.update(socket_timeout=20, socket_connect_timeout=20)
     before = engines._provide
     engines.connect(lambda: engine)
     try:
-        with Redis.from_url(redis_url) as redis:
+        with contextlib.closing(connect(redis_url)) as redis:
             redis.delete(keys.breaker(CHANNEL))  # Other tests may have had failures.
             yield Rig(engine, redis)
     finally:

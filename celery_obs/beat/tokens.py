@@ -21,7 +21,7 @@ from celery_obs.sync.errors import ChannelError
 from .spec import TaskSpec
 
 
-__all__ = ["PERIOD", "TASKS", "is_due", "refresh_expiring_tokens", "refresh_single_token"]
+__all__ = ["PERIOD", "TASKS", "is_due", "marked", "refresh_expiring_tokens", "refresh_single_token"]
 
 
 PERIOD: Final = 300.0
@@ -96,18 +96,18 @@ def refresh_expiring_tokens(task: Any, period: float = PERIOD) -> dict[str, int]
     expiries = facts.token_expiries()
     due = _due(facts, expiries, now=now, ahead=engine.settings.token_refresh_ahead, period=period)
     single = task.app.tasks[f"{engine.settings.task_namespace}.refresh_single_token"]
-    marked = list(_marked(engine.redis, due, period))
-    spread = min(_SPREAD * period, len(marked) / _PER_SECOND)
-    for connection_id in marked:
+    ours = list(marked(engine.redis, due, period))
+    spread = min(_SPREAD * period, len(ours) / _PER_SECOND)
+    for connection_id in ours:
         try:
             # It comes before the next scan, or not at all: that one sends another.
-            countdown = random.uniform(0.0, spread) if len(marked) > 1 else None  # noqa: S311 -- spreads load, no secret.
+            countdown = random.uniform(0.0, spread) if len(ours) > 1 else None  # noqa: S311 -- spreads load, no secret.
             single.apply_async(args=[connection_id], countdown=countdown, expires=period)
         except Exception:
             with contextlib.suppress(Exception):
                 engine.redis.delete(_mark(connection_id))
             raise
-    return {"tokens": len(expiries), "due": len(due), "sent": len(marked)}
+    return {"tokens": len(expiries), "due": len(due), "sent": len(ours)}
 
 
 def _due(facts: Facts, expiries: Mapping[str, TokenExpiry], *, now: float, ahead: float, period: float) -> list[str]:
@@ -138,7 +138,7 @@ def _mark(connection_id: str) -> str:
     return keys.once("token_refresh", connection_id)
 
 
-def _marked(redis: Any, connection_ids: Iterable[str], period: float) -> Iterator[str]:
+def marked(redis: Any, connection_ids: Iterable[str], period: float) -> Iterator[str]:
     """
     Go through those that nobody else has sent a task for in this period, and mark them as ours.
     """

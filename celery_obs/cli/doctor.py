@@ -16,6 +16,7 @@ import click
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.settings import load, mask, prepare_metrics_dir
+from celery_obs.state.connection import of_broker
 
 from .probe import Unreadable, heartbeats
 
@@ -187,7 +188,7 @@ def doctor(ctx: click.Context, metrics_dir: str | None, redis_url: str | None, b
     given = {"metrics_dir": metrics_dir, "redis_url": redis_url}
     settings = load(app.conf if app is not None else {}, os.environ, {name: value for name, value in given.items() if value})
     broker = broker_url or (str(app.conf.broker_url or "") if app is not None else "") or None
-    redis = settings.redis_url or (broker if broker and broker.startswith(("redis://", "rediss://")) else None)
+    redis = settings.redis_url or of_broker(broker or "", app.conf.broker_transport_options if app is not None else None)
     healthy = True
     for finding in examine(Surroundings(settings.metrics_dir, redis, broker)):
         click.echo(f"{finding.verdict:<4} {finding.name}: {finding.text}")

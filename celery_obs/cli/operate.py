@@ -118,13 +118,13 @@ def find_url(ctx: click.Context, given: str | None) -> str:
     Raises:
         ConfigurationError: where there is none.
     """
-    from celery_obs.exporter.probes import is_redis  # noqa: PLC0415
     from celery_obs.settings import load  # noqa: PLC0415
+    from celery_obs.state.connection import of_broker  # noqa: PLC0415
 
     app = getattr(ctx.obj, "app", None)
     url = given or load(app.conf if app is not None else {}, os.environ, {}).redis_url
     broker = str(app.conf.broker_url or "") if app is not None else os.environ.get("CELERY_OBS_BROKER_URL", "")
-    url = url or (broker if is_redis(broker) else None)
+    url = url or of_broker(broker, app.conf.broker_transport_options if app is not None else None)
     if url:
         return url
     message = "No Redis is given. Expected --redis-url, CELERY_OBS_REDIS_URL, or celery -A proj obs … of an app whose broker is Redis."

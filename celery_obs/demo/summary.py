@@ -83,7 +83,7 @@ def _by(samples: Iterable[Sample], name: str, label: str, **wanted: str) -> dict
 
 
 def _tasks(samples: list[Sample]) -> Iterator[str]:
-    started = _by(samples, tasks.STARTED.name, "task")
+    started = {task: count for task, count in _by(samples, tasks.STARTED.name, "task").items() if count}
     columns: dict[str, dict[str, float]] = {
         "started": started,
         "succeeded": _by(samples, tasks.FINISHED.name, "task", state="success"),
@@ -92,10 +92,10 @@ def _tasks(samples: list[Sample]) -> Iterator[str]:
         "lost": _by(samples, tasks.FINISHED.name, "task", state="lost"),
         "running": _by(samples, tasks.IN_PROGRESS.name, "task"),
     }
-    yield f"{'task':<18}" + "".join(f"{title:>10}" for title in columns) + f"{'p95':>10}"
+    yield f"{'task':<24}" + "".join(f"{title:>10}" for title in columns) + f"{'p95':>10}"
     for task in sorted(started):
         cells = "".join(f"{_number(column.get(task)):>10}" for column in columns.values())
-        yield f"{task[:18]:<18}{cells}{_seconds(_p95(samples, task)):>10}"
+        yield f"{task.removeprefix('channel_manager.')[:24]:<24}{cells}{_seconds(_p95(samples, task)):>10}"
     if not started:
         yield "no task has started yet"
 
@@ -151,7 +151,7 @@ def _entries(samples: list[Sample], now: float) -> Iterator[str]:
     yield f"{'beat entry':<28}{'fired':>12}{'overdue':>10}"
     for entry in sorted(fired.keys() | overdue.keys()):
         ago = f"{_seconds(max(now - fired[entry], 0.0))} ago" if fired.get(entry) else "-"
-        yield f"{entry[:28]:<28}{ago:>12}{_seconds(overdue.get(entry)):>10}"
+        yield f"{entry.removeprefix('celery_obs.')[:28]:<28}{ago:>12}{_seconds(overdue.get(entry)):>10}"
 
 
 def _number(value: float | None) -> str:

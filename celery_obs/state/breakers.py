@@ -22,7 +22,7 @@ from celery_obs.vocabulary.policies import BreakerPolicy
 
 from . import keys
 from .channels import Channels
-from .scripts import TIME, Call, Script, Scripts, call, text
+from .scripts import TIME, Call, Prepared, Script, Scripts, call, text
 
 
 if TYPE_CHECKING:
@@ -194,6 +194,27 @@ end
 An answer is a list: allowed, generation, probe, microseconds to wait (-1 for ever), state before and after ('' for no change), microseconds open, garbage.
 """
 
+_QUICK_CHECK: Final = """
+local quick = redis.pcall('HMGET', KEYS[1], 'state', 'generation')
+if quick[1] == 'closed' then
+  local generation = tonumber(quick[2])
+  if generation and generation >= 1 and generation < 9e15 and redis.call('PTTL', KEYS[1]) > ARGV[3] / 2 then return generation end
+end
+"""
+"""
+What nearly every check finds, before anything else is looked at: a closed breaker.
+"""
+
+_QUICK_RECORD: Final = """
+if ARGV[7] == 'success' then
+  local quick = redis.pcall('HMGET', KEYS[1], 'state', 'failures', 'generation')
+  if quick[1] == 'closed' and quick[2] == '0' and quick[3] == ARGV[5] then return 0 end
+end
+"""
+"""
+What nearly every record finds: a call that went well, and a breaker that knows of no failure.
+"""
+
 _CHECK: Final = """
 local timeout, probe_timeout, ttl = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local b = load()
@@ -204,7 +225,7 @@ if not b then
   return answer(1, now, 0, 0, '', '', -1)
 end
 if b.state == 'closed' then
-  if redis.call('PTTL', key) < ttl / 2 then keep(ttl) end
+  keep(ttl)
   return b.generation
 end
 local function probe(generation, from)
@@ -233,8 +254,8 @@ return probe(b.generation, '')
 """
 
 _RECORD: Final = """
-local generation, probe, outcome = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local failure_threshold, success_threshold, timeout, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local failure_threshold, success_threshold, timeout, ttl = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local generation, probe, outcome = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local b = load()
 if not b then return garbage == 0 and 0 or answer(0, 0, 0, 0, '', '', -1) end
 if b.generation ~= generation then return 0 end
@@ -298,10 +319,10 @@ class Breakers:
         self._redis = redis
         self._clock = clock
         self._scripts = Scripts(redis)
-        self._check = Script(now + _LOAD + _CHECK)
-        self._record = Script(now + _LOAD + _RECORD)
+        self._check = Script(_QUICK_CHECK + now + _LOAD + _CHECK)
+        self._record = Script(_QUICK_RECORD + now + _LOAD + _RECORD)
         self._force = Script(now + _LOAD + _FORCE)
-        self._packed: dict[tuple[str, BreakerPolicy], Call] = {}
+        self._prepared: dict[tuple[str, BreakerPolicy], tuple[Call, Prepared]] = {}
 
     # -- for those who call -------------------------------------------------------------------------------------------
 
@@ -309,12 +330,7 @@ class Breakers:
         """
         Ask whether *channel* may be called now.
         """
-        wanted = self._packed.get((channel, policy))
-        if wanted is None:
-            wanted = call(self._check, keys.breaker(channel), _micro(policy.timeout), _micro(policy.probe_timeout), _TTL * 1000)
-            if len(self._packed) >= _MOST_PACKED:
-                self._packed.clear()
-            self._packed[channel, policy] = wanted
+        wanted, _ = self._prepared.get((channel, policy)) or self._prepare(channel, policy)
         answer = self._scripts.run(wanted)
         if isinstance(answer, int):
             return Checked(Permit(channel, answer))
@@ -324,20 +340,18 @@ class Breakers:
         """
         Tell what became of a call; a permit of an earlier generation changes nothing.
         """
-        answer = self._scripts.run(
-            call(
-                self._record,
-                keys.breaker(permit.channel),
-                permit.generation,
-                permit.probe,
-                outcome,
-                policy.failure_threshold,
-                policy.success_threshold,
-                _micro(policy.timeout),
-                _TTL * 1000,
-            )
-        )
+        _, prepared = self._prepared.get((permit.channel, policy)) or self._prepare(permit.channel, policy)
+        answer = self._scripts.run(prepared.with_more(permit.generation, permit.probe, outcome))
         return _NOTHING if isinstance(answer, int) else _checked(permit.channel, answer)
+
+    def _prepare(self, channel: str, policy: BreakerPolicy) -> tuple[Call, Prepared]:
+        key, timeout, ttl = keys.breaker(channel), _micro(policy.timeout), _TTL * 1000
+        check = call(self._check, key, timeout, _micro(policy.probe_timeout), ttl)
+        record = Prepared(self._record, key, policy.failure_threshold, policy.success_threshold, timeout, ttl, more=3)
+        if len(self._prepared) >= _MOST_PACKED:
+            self._prepared.clear()
+        self._prepared[channel, policy] = check, record
+        return check, record
 
     # -- for those who operate ----------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import ssl
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from celery_obs.exceptions import ConfigurationError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["connect", "mask", "scheme_of"]
+__all__ = ["connect", "is_redis", "mask", "of_broker", "scheme_of"]
 
 
 CONNECT_TIMEOUT: Final = 0.5
@@ -30,11 +30,47 @@ Seconds.  Whoever waits for Redis here is a scrape, a task or a web request.
 """
 
 
+_SCHEMES: Final = frozenset(
+    {
+        "redis",
+        "rediss",
+        "redis+cluster",
+        "rediss+cluster",
+        "redis+socket",
+        "rediss+socket",
+        "unix",
+        "sentinel",
+        "valkey",
+        "valkeys",
+        "valkey+socket",
+    }
+)
+
+
 def scheme_of(url: str) -> str:
     """
     Return a URL's scheme in lower case; empty when it has none.
     """
     return url.partition("://")[0].lower() if "://" in url else ""
+
+
+def is_redis(url: str) -> bool:
+    """
+    Tell whether *url* leads to a Redis or one of its kind.
+    """
+    return scheme_of(url) in _SCHEMES
+
+
+def of_broker(url: str, transport_options: Mapping[str, Any] | None = None) -> str | None:
+    """
+    Return the URL of the Redis that a broker is, None for one that is none; with Sentinel, the master's name comes from the transport's options.
+    """
+    if not is_redis(url):
+        return None
+    master = (transport_options or {}).get("master_name")
+    if scheme_of(url) != "sentinel" or not master or "master_name=" in url:
+        return url
+    return f"{url}{'&' if '?' in url.rpartition(';')[2] else '?'}{urlencode({'master_name': master})}"
 
 
 def mask(url: str) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["TIME", "Call", "Script", "Scripts", "text"]
+__all__ = ["TIME", "Call", "Prepared", "Script", "Scripts", "call", "text"]
 
 
 TIME: Final = "local clock = redis.call('TIME')\nlocal now = clock[1] * 1000000 + clock[2]\n"
@@ -52,12 +52,32 @@ def call(script: Script, key: str, *arguments: str | int) -> Call:
     """
     Pack a call; do it once for what is called often.
     """
-    words = ("EVALSHA", script.sha, "1", key, *map(str, arguments))
-    parts = [b"*%d\r\n" % len(words)]
-    for word in words:
-        encoded = word.encode("utf-8", "surrogatepass")
-        parts.append(b"$%d\r\n%b\r\n" % (len(encoded), encoded))
-    return Call(script, key, arguments, b"".join(parts))
+    return Prepared(script, key, *arguments).with_more()
+
+
+class Prepared:
+    """
+    A call of which the first arguments are known, and packed; each time some *more* come.
+    """
+
+    def __init__(self, script: Script, key: str, *arguments: str | int, more: int = 0) -> None:
+        self._script = script
+        self._key = key
+        self._arguments = arguments
+        words = ("EVALSHA", script.sha, "1", key, *map(str, arguments))
+        self._head = b"*%d\r\n" % (len(words) + more) + b"".join(map(_packed, words))
+
+    def with_more(self, *more: str | int) -> Call:
+        """
+        Pack the rest.
+        """
+        packed = self._head + b"".join([_packed(str(word)) for word in more]) if more else self._head
+        return Call(self._script, self._key, self._arguments + more, packed)
+
+
+def _packed(word: str) -> bytes:
+    encoded = word.encode("utf-8", "surrogatepass")
+    return b"$%d\r\n%b\r\n" % (len(encoded), encoded)
 
 
 class Scripts:

@@ -109,7 +109,7 @@ class Hook:
         self._status: WebhookStatus = "success"
         self._error = ""
         self._is_received = False
-        self._has_work = True
+        self._is_news: bool | None = None
         self._claims: dict[str, _Claim] = {}
 
     # -- what the block may ask ---------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class Hook:
         """
         self._receive()
         if not event_id or event_id in self._claims:
-            self._has_work, self.is_duplicate = True, False
+            self._is_news, self.is_duplicate = True, False
             return True
         verdict, token = self._with_redis(lambda known: known.claim(self._kind, event_id, hold=hold), otherwise=("new", ""))
         if verdict == "held":
@@ -198,7 +198,7 @@ class Hook:
             raise EventBusyError(message)
         self.is_duplicate = verdict == "done"
         # Of several events in one webhook, one that is new makes it no duplicate.
-        self._has_work = not self.is_duplicate or bool(self._claims)
+        self._is_news = bool(self._is_news) or not self.is_duplicate
         if token:
             self._claims[event_id] = _Claim(token, ttl)
         return not self.is_duplicate
@@ -281,7 +281,7 @@ class Hook:
                 self._status = "duplicate"
             elif self._status != "invalid_signature":
                 self._status = "error"
-        elif not self._has_work and self._status == "success":
+        elif self._is_news is False and self._status == "success":
             self._status = "duplicate"
 
     def _settle(self) -> None:

@@ -138,13 +138,13 @@ def test_a_leader_that_works_for_long_keeps_the_lead(redis: Redis) -> None:
     """
     The TTL is no time limit: it is renewed for as long as the leader lives.
     """
-    flights, work = Flights(redis, ttl=0.2), Work()
+    flights, work = Flights(redis, ttl=0.8), Work()
 
     with ThreadPoolExecutor(1) as pool:
         leading = pool.submit(flights.fly, NAME, work, wait=1)
         assert work.began.wait(10)
         with pytest.raises(FlightTimeoutError):
-            flights.fly(NAME, work, wait=0.8)
+            flights.fly(NAME, work, wait=1.6)
         work.go_on.set()
         assert leading.result().led
 
@@ -180,7 +180,7 @@ def test_a_leader_that_was_replaced_learns_it_and_changes_nothing(redis: Redis) 
         replaced = pool.submit(flights.fly, NAME, first, wait=1)
         assert first.began.wait(10)
         redis.delete(keys.lock(NAME))
-        leading = pool.submit(flights.fly, NAME, second, wait=1)
+        leading = pool.submit(Flights(redis).fly, NAME, second, wait=1)
         assert second.began.wait(10)
         wait_until(lambda: first.flight is not None and not first.flight.is_ours, what="the first to learn it")
         first.go_on.set()

@@ -5,10 +5,13 @@ What exporters and operators do with Redis works on each kind of it: one server,
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from celery_obs.beat.tokens import marked
+from celery_obs.demo.provider import Provider
 from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.exporter.server import Options, build_lease
 from celery_obs.state import keys
@@ -20,7 +23,9 @@ from celery_obs.state.lease import Lease
 from celery_obs.state.operations import OPERATIONS, Order, perform
 from celery_obs.state.overview import OverviewReader
 from celery_obs.state.reports import Reports
+from celery_obs.sync import tokens
 from tests.servers import RedisCluster, RedisSentinel, RedisServer
+from tests.tokens import rig_of
 
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -93,6 +98,23 @@ def test_the_exporter_takes_its_url(url: str) -> None:
     assert lease.holds()
     lease.stop()
     lease._redis.close()
+
+
+def test_a_token_is_refreshed_once_and_encrypted_anew(url: str) -> None:
+    """
+    Of eight that ask at once one refreshes it; the marks of a scan and the encryption work wherever the keys lie.
+    """
+    with Provider() as provider, rig_of(url, token_url=provider.token_url) as rig:
+        rig.connect("with a token", provider.accounts.authorize("with a token"))
+
+        with ThreadPoolExecutor(8) as pool:
+            outcomes = list(pool.map(lambda _: tokens.refresh("with a token"), range(8)))
+
+        assert 1 == provider.requests("/oauth/token") == len({outcome.expires_at for outcome in outcomes})
+        assert (1, ()) == tokens.rotate()
+        assert ["a", "b", "c"] == list(marked(rig.redis, ["a", "b", "c"], 300))
+        assert [] == list(marked(rig.redis, ["a", "b", "c"], 300))
+        rig.facts.forget(["with a token"])
 
 
 @pytest.mark.parametrize("action", OPERATIONS)

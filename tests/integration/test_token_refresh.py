@@ -23,6 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from celery_obs.demo.provider import Fault, Provider
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.state import keys
+from celery_obs.state.breakers import Breakers
 from celery_obs.state.facts import Connection, TokenExpiry
 from celery_obs.state.locks import Flight, FlightTimeoutError
 from celery_obs.sync import errors, oauth, tokens
@@ -533,6 +534,53 @@ def test_a_channel_without_a_client_is_a_matter_of_settings(rig: Rig, provider: 
 
     assert isinstance(error, ConfigurationError)
     assert "oauth_clients has no client for the channel 'booking'; it has airbnb" in str(error)
+
+
+def test_an_open_breaker_keeps_the_channel_from_being_asked(rig: Rig, provider: Provider) -> None:
+    """
+    The refresh fails as any call would, and may be tried again when the next probe is due.
+    """
+    Breakers(rig.redis).force_open(CHANNEL)
+
+    error = refusal()
+
+    assert isinstance(error, errors.CircuitOpenError)
+    assert error.retryable
+    assert 0 == provider.requests("/oauth/token")
+    assert [("failure", "CircuitOpenError")] == [(event.status, event.error) for event in rig.refreshes]
+    assert {} == rig.facts.refreshes()
+
+
+def test_a_token_endpoint_that_is_down_opens_the_breaker(rig: Rig, provider: Provider) -> None:
+    """
+    Its failures count like those of other calls; a refused token says that the channel is well.
+    """
+    provider.faults.switch_on(Fault("outage"))
+    seen = [type(refusal(force=True)) for _ in range(30)]
+
+    assert errors.ApiError is seen[0]
+    assert errors.CircuitOpenError is seen[-1]
+    assert provider.requests("/oauth/token") == seen.count(errors.ApiError) < 30
+
+
+def test_a_limit_that_is_reached_keeps_the_channel_from_being_asked(
+    redis_server: RedisServer, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Refreshes are calls: they share the channel's limit.
+    """
+    monkeypatch.setattr(tokens, "_RATE_LIMIT_WAIT", 0.0)
+    limits = {CHANNEL: {"rate_limits": "1/3600s"}}
+    with rig_of(redis_server.url, token_url=provider.token_url, channels=limits) as rig:
+        rig.connect(ONE, provider.accounts.authorize(ONE))
+        tokens.refresh(ONE, force=True)
+
+        error = refusal(force=True)
+
+        assert isinstance(error, errors.RateLimitError)
+        assert error.retry_after is not None
+        assert 1 == provider.requests("/oauth/token")
+        assert {} == rig.facts.refreshes()
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------------------

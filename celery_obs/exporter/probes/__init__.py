@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.state.announcements import QueueAnnouncement
-from celery_obs.state.connection import mask, scheme_of
+from celery_obs.state.connection import is_redis, mask, scheme_of
 
 
 __all__ = ["Announced", "QueueProbe", "QueueReading", "is_redis", "mask", "probe_for", "scheme_of"]
@@ -24,9 +24,6 @@ Announced = Callable[[], Mapping[str, QueueAnnouncement]]
 Returns what workers announced so far, by queue.
 """
 
-_REDIS_SCHEMES: Final = frozenset(
-    {"redis", "rediss", "redis+socket", "rediss+socket", "unix", "sentinel", "valkey", "valkeys", "valkey+socket"}
-)
 _AMQP_SCHEMES: Final = frozenset({"amqp", "amqps", "pyamqp"})
 
 
@@ -72,13 +69,6 @@ class QueueProbe(Protocol):
         """
 
 
-def is_redis(url: str) -> bool:
-    """
-    Tell whether *url* leads to a Redis or one of its kind.
-    """
-    return scheme_of(url) in _REDIS_SCHEMES
-
-
 @dataclass(frozen=True, slots=True)
 class _Nothing:
     announced: Mapping[str, QueueAnnouncement] = field(default_factory=dict)
@@ -100,7 +90,7 @@ def probe_for(url: str, *, announced: Announced | None = None, transport_options
         raise ConfigurationError(message)
     _refuse_bad_place(url)
     options = dict(transport_options or {})
-    if scheme in _REDIS_SCHEMES:
+    if is_redis(url):
         from .redis import RedisProbe, connect
 
         return RedisProbe(connect(url, options), announced=announced or _Nothing(), transport_options=options)

@@ -179,9 +179,11 @@ def test_a_webhook_of_several_events_remembers_each(log: Log, redis: Redis) -> N
     with webhook("airbnb", "batch") as hook:
         assert [False, True, True] == [hook.once(event) for event in ("evt-1", "evt-2", "evt-3")]
     with webhook("airbnb", "batch") as hook:
+        assert [True, False] == [hook.once(event) for event in ("evt-4", "evt-1")]
+    with webhook("airbnb", "batch") as hook:
         assert [False, False] == [hook.once(event) for event in ("evt-2", "evt-3")]
 
-    assert ["success", "success", "duplicate"] == log.statuses
+    assert ["success", "success", "success", "duplicate"] == log.statuses
 
 
 def test_the_same_holds_without_blocking_an_event_loop(log: Log, redis: Redis) -> None:

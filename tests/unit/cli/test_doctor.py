@@ -11,6 +11,7 @@ import time
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 from click.testing import CliRunner
 
@@ -111,6 +112,7 @@ def test_the_command_takes_its_urls_from_the_app(tmp_path: Path) -> None:
 
     class Conf(dict[str, object]):
         broker_url = f"redis://127.0.0.1:{closed_port()}/0"
+        broker_transport_options: ClassVar[dict[str, object]] = {}
 
     conf = Conf(celery_obs={"metrics_dir": str(tmp_path)})
 
