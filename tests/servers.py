@@ -387,18 +387,19 @@ class RedisCluster:
     """
 
     def __init__(self) -> None:
-        self.nodes = [
-            RedisServer(
-                options={
-                    "cluster-enabled": "yes",
-                    "cluster-config-file": "nodes.conf",
-                    "cluster-port": str(free_port()),
-                    "cluster-node-timeout": "2000",
-                    "cluster-require-full-coverage": "no",
-                }
-            )
-            for _ in range(3)
-        ]
+        self.nodes = [self._node() for _ in range(3)]
+
+    @staticmethod
+    def _node() -> RedisServer:
+        return RedisServer(
+            options={
+                "cluster-enabled": "yes",
+                "cluster-config-file": "nodes.conf",
+                "cluster-port": str(free_port()),
+                "cluster-node-timeout": "2000",
+                "cluster-require-full-coverage": "no",
+            }
+        )
 
     @property
     def url(self) -> str:
@@ -411,8 +412,8 @@ class RedisCluster:
         import redis
 
         try:
-            for node in self.nodes:
-                node.start()
+            for number, node in enumerate(self.nodes):
+                self.nodes[number] = self._started(node)
             share = 16384 // len(self.nodes) + 1
             first = self.nodes[0]
             for number, node in enumerate(self.nodes):
@@ -425,6 +426,18 @@ class RedisCluster:
         except BaseException:
             self.stop()
             raise
+
+    def _started(self, node: RedisServer) -> RedisServer:
+        """
+        Start a node, or another one where somebody has taken one of its two ports since they were chosen.
+        """
+        try:
+            node.start()
+        except pytest.fail.Exception:
+            shutil.rmtree(node._directory, ignore_errors=True)
+            node = self._node()
+            node.start()
+        return node
 
     def node_of(self, key: str) -> RedisServer:
         """
