@@ -25,7 +25,7 @@ NAMES: Final = (
     "fork",
     "exporter_memory",
     "sync_run",
-    "channels",
+    "circuit_breaker",
     "rate_limiter",
     "cluster",
     "reconciliation",

@@ -1,0 +1,77 @@
+"""
+The circuit breaker: a check and a record, each beside a bare round trip of redis-py, on one Redis over loopback.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import redis
+
+from celery_obs.hub import ErrorLog, Hub
+from celery_obs.settings import Settings
+from celery_obs.sync import circuit_breaker, engine
+from tests.servers import RedisServer
+
+from .harness import Limit, Report, in_turns
+
+
+MICRO: Final = 1e6
+CHANNEL: Final = "airbnb"
+
+
+def measure(*, quick: bool) -> Report:
+    """
+    Take turns on one server.
+    """
+    batch, rounds = (50, 3) if quick else (500, 40)
+    with RedisServer() as server, redis.Redis.from_url(server.url) as client:
+        client.set("key", "value")
+        sha = client.script_load("return redis.call('GET', KEYS[1])")
+        hub = Hub(on_error=ErrorLog())
+        made = engine.Engine(hub=hub, settings=Settings(metrics_dir=Path("/nonexistent"), redis_url=server.url))
+        engine.connect(lambda: made)
+        permit = circuit_breaker.allow(CHANNEL)
+        variants: dict[str, Callable[[], object]] = {
+            "redis-py: GET": lambda: client.get("key"),
+            "redis-py: EVALSHA of a GET": lambda: client.evalsha(sha, 1, "key"),
+            "breaker: check": lambda: circuit_breaker.allow(CHANNEL),
+            "breaker: record": lambda: circuit_breaker.record(permit, ok=True),
+        }
+        try:
+            taken = in_turns({name: _timed(work, batch) for name, work in variants.items()}, rounds=rounds)
+        finally:
+            engine.disconnect()
+            if made.redis is not None:
+                made.redis.close()
+    get, evalsha, check, record = variants
+    return Report(
+        name="circuit_breaker",
+        title="asking and telling a closed breaker, µs a call",
+        columns=("variant", "median", "best", "times GET", "times EVALSHA"),
+        rows=[(name, taken.median(name), taken.least(name), *(taken.times(name, base) for base in (get, evalsha))) for name in variants],
+        limits=[
+            Limit(what=f"{name}, times {base}", measured=taken.times(name, base), bound=1.3, unit="times")
+            for name, base in itertools.product((check, record), (get, evalsha))
+        ],
+        notes=[
+            f"{rounds} rounds of {batch} calls a variant, in turns.",
+            "Through the public functions, with the search for the process' engine and for the policy.",
+        ],
+        samples=taken.taken,
+    )
+
+
+def _timed(work: Callable[[], object], batch: int) -> Callable[[], float]:
+    def run() -> float:
+        began = time.perf_counter()
+        for _ in range(batch):
+            work()
+        return (time.perf_counter() - began) / batch * MICRO
+
+    return run
