@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import logging
 import os
 import socket
@@ -19,12 +18,12 @@ import threading
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any, Final
 
 import celery
 
 from celery_obs.beat import entries, routes, tasks
+from celery_obs.beat.ours import OurTasks, is_ours
 from celery_obs.clock import wall
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.hub import ErrorLog, Hub
@@ -155,7 +154,7 @@ class Plugin:
         self.attempts: AttemptMeter | None = None
         self.receivers = signals.Receivers(self.hub, queues=QueueNames(self._bindings), lifecycle=self)
         self._engine: sync_engine.Engine | None = None
-        self._aliases: Mapping[str, str] = MappingProxyType({})
+        self._ours = OurTasks(rename=self.receivers.rename)
         self._lock = threading.Lock()
         self._role = "publisher"
         self._node: str | None = None
@@ -175,7 +174,7 @@ class Plugin:
         self.apps.append(app)
         step = type("ObservabilityStep", (ObservabilityStep,), {"life": self, "__doc__": ObservabilityStep.__doc__})
         app.steps["worker"].add(step)
-        app.steps["consumer"].add(type("AliasStep", (tasks.AliasStep,), {"known": self.known_aliases, "__doc__": tasks.AliasStep.__doc__}))
+        app.steps["consumer"].add(type("AliasStep", (tasks.AliasStep,), {"known": self._ours.aliases, "__doc__": tasks.AliasStep.__doc__}))
         app.on_after_configure.connect(_amend, weak=False, dispatch_uid="celery_obs.amend")
         app.on_after_finalize.connect(self.modules_imported, weak=False, dispatch_uid="celery_obs.schedule")
         if app.configured:
@@ -183,7 +182,7 @@ class Plugin:
         if app.finalized:
             self.modules_imported(app)
         if self.settings is not None:
-            self._register(app, self.settings)
+            self._ours.register(app, self.settings)
 
     # -- activation -------------------------------------------------------------------------------------------------
 
@@ -207,28 +206,13 @@ class Plugin:
             self._engine = sync_engine.Engine(hub=self.hub, settings=settings)
             self.settings = settings
         for each in self.apps:
-            self._register(each, settings)
+            self._ours.register(each, settings)
 
     def _load(self, app: Any) -> Settings:
         settings = load(app.conf, os.environ, self.overrides)
         if settings.redis_url is None:
             settings = replace(settings, redis_url=of_broker(str(app.conf.broker_url or ""), app.conf.broker_transport_options))
         return settings
-
-    def _register(self, app: Any, settings: Settings) -> None:
-        """
-        Register our tasks, when a process has turned out what it is and the app has all of its own: what the user's modules define comes first.
-        """
-
-        def register(**_: object) -> None:
-            if app.finalized:
-                tasks.register(app, settings)
-            self._aliases = {bare: full for each in self.apps for bare, full in tasks.aliases(each, settings).items()}
-            self.receivers.rename(self._aliases)
-
-        register()
-        if not app.finalized:
-            app.on_after_finalize.connect(register, weak=False, dispatch_uid="celery_obs.register")
 
     def modules_imported(self, sender: Any, **_: object) -> None:
         """
@@ -241,25 +225,14 @@ class Plugin:
         with contextlib.suppress(ConfigurationError):  # Whoever starts is told in a moment, when it becomes active.
             entries.merge(sender, self.settings or self._load(sender))
 
-    def known_aliases(self, app: Any) -> Mapping[str, str]:
-        """
-        Return the bare names of our tasks that mean them in *app*.
-        """
-        return {} if self.settings is None else tasks.aliases(app, self.settings)
-
     def route(self, name: str, args: Any, kwargs: Any, options: Any) -> Any:
         """
-        Return where a message to one of our tasks goes: to their own queue, or to where the app's other routes send its full name; else None.
+        Return where a message to one of our tasks goes; None for all others.  Whoever sends one is active from then on.
         """
-        if name.rpartition(".")[2] not in _our_names():
+        if not is_ours(name):
             return None
         self._activate_quietly()
-        if self.settings is None:
-            return None
-        full = self._aliases.get(name, name)
-        if self.settings.task_queue and full in self._aliases.values():
-            return {"queue": self.settings.task_queue}
-        return None if full == name else self.apps[0].amqp.router.lookup_route(full, args, kwargs, options)
+        return self._ours.route(name, args, kwargs, options)
 
     def engine(self) -> sync_engine.Engine | None:
         """
@@ -560,11 +533,6 @@ def _say_last(message: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # A daemon's is closed.
             stream.write(message + "\n")
             stream.flush()
-
-
-@functools.cache
-def _our_names() -> frozenset[str]:
-    return frozenset(spec.name for spec in tasks.specs())
 
 
 def _with_buckets(metric: Metric, buckets: tuple[float, ...] | None) -> Metric:

@@ -16,8 +16,8 @@ from celery.contrib.testing.worker import start_worker
 import celery_obs
 
 from celery_obs.beat import tasks
+from celery_obs.beat.ours import _names
 from celery_obs.beat.spec import TaskSpec
-from celery_obs.plugin import _our_names
 from celery_obs.testing import capture_events
 from celery_obs.vocabulary.tasks import TaskFinished, TaskPublished, TaskReceived, TaskStarted
 from tests.servers import wait_until
@@ -40,13 +40,13 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     An app in memory, observed, whose only task of ours waters plants.
     """
     monkeypatch.setattr(tasks, "specs", lambda: iter([WATER]))
-    _our_names.cache_clear()
+    _names.cache_clear()
     SEEN.clear()
     made = Celery("proj", broker="memory://", backend="cache+memory://", set_as_current=False)
     celery_obs.setup(made, metrics_dir=str(tmp_path), task_namespace="garden")
     yield made
     celery_obs.teardown()
-    _our_names.cache_clear()
+    _names.cache_clear()
 
 
 def activate(app: Celery) -> None:
@@ -164,7 +164,7 @@ def test_the_setting_task_queue_wins(name: str, tmp_path: Path, monkeypatch: pyt
     With a queue of their own our tasks go there, and nobody else's do.
     """
     monkeypatch.setattr(tasks, "specs", lambda: iter([WATER]))
-    _our_names.cache_clear()
+    _names.cache_clear()
     made = Celery("proj", broker="memory://", set_as_current=False)
     celery_obs.setup(made)
     made.conf.update(
@@ -176,4 +176,4 @@ def test_the_setting_task_queue_wins(name: str, tmp_path: Path, monkeypatch: pyt
         assert "celery" == made.amqp.router.route({}, "proj.water_plant")["queue"].name
     finally:
         celery_obs.teardown()
-        _our_names.cache_clear()
+        _names.cache_clear()

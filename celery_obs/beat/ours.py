@@ -1,0 +1,80 @@
+"""
+Our tasks in the apps of one process: registered, known under both names, and sent where they belong.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from celery_obs.settings import Settings
+
+from . import tasks
+
+
+__all__ = ["OurTasks", "is_ours"]
+
+
+class OurTasks:
+    """
+    Look after our tasks.
+
+    Args:
+        rename: Told of the bare names that mean tasks of ours, each with the full one, whenever these change.
+    """
+
+    def __init__(self, *, rename: Callable[[Mapping[str, str]], object]) -> None:
+        self._rename = rename
+        self._settings: Settings | None = None
+        self._apps: list[Any] = []
+        self._aliases: Mapping[str, str] = MappingProxyType({})
+
+    def register(self, app: Any, settings: Settings) -> None:
+        """
+        Register our tasks with *app* once it has all of its own: what the user's modules define comes first.
+        """
+        self._settings = settings
+        self._apps.append(app)
+        self._register(app)
+        if not app.finalized:
+            app.on_after_finalize.connect(self._register, weak=False, dispatch_uid="celery_obs.register")
+
+    def _register(self, sender: Any, **_: object) -> None:
+        if self._settings is None:
+            return
+        if sender.finalized:
+            tasks.register(sender, self._settings)
+        self._aliases = {bare: full for app in self._apps for bare, full in tasks.aliases(app, self._settings).items()}
+        self._rename(self._aliases)
+
+    def aliases(self, app: Any) -> Mapping[str, str]:
+        """
+        Return the bare names of our tasks that mean them in *app*.
+        """
+        return {} if self._settings is None else tasks.aliases(app, self._settings)
+
+    def route(self, name: str, args: Any, kwargs: Any, options: Any) -> Any:
+        """
+        Return where a message to one of our tasks goes: to their own queue, or to where the app's other routes send its full name; else None.
+        """
+        if self._settings is None:
+            return None
+        full = self._aliases.get(name, name)
+        if self._settings.task_queue and full in self._aliases.values():
+            return {"queue": self._settings.task_queue}
+        return None if full == name else self._apps[0].amqp.router.lookup_route(full, args, kwargs, options)
+
+
+def is_ours(name: str) -> bool:
+    """
+    Tell whether *name* may be one of our tasks, in whatever namespace: a quick look, for whoever publishes anything.
+    """
+    return name.rpartition(".")[2] in _names()
+
+
+@functools.cache
+def _names() -> frozenset[str]:
+    return frozenset(spec.name for spec in tasks.specs())
