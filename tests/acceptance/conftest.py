@@ -190,7 +190,7 @@ class Stage:
         """
         Start any other program in the tests' environment.
         """
-        process = Process(list(command), log=self.folder / f"{name}.log", environ={**self.environ, **environ})
+        process = Process(list(command), log=self.folder / f"{name}.log", environ={**self.environ, **environ}, cwd=self.folder)
         self._started.append(process)
         process.start()
         return process
