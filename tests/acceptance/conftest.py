@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import sys
 import time
 import urllib.error
@@ -271,3 +272,11 @@ def open_stage(tmp_path: Path) -> Iterator[Callable[[RedisServer], Stage]]:
     finally:
         for each in made:
             each.close()
+
+
+def complaints(promtool: str, page: str) -> list[str]:
+    """
+    Return what promtool says of *page*, line by line.
+    """
+    done = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, text=True, check=False, timeout=30)
+    return [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]

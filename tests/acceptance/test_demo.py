@@ -21,14 +21,18 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from celery_obs.demo.accounts import CHANNELS
 from celery_obs.state.breakers import Breakers
+from celery_obs.vocabulary import CATALOGUE
 from tests.conftest import find_server
 from tests.servers import free_port, wait_until
 from tests.workers import Process
+
+from .conftest import complaints
 
 
 pytestmark = pytest.mark.integration
@@ -167,11 +171,12 @@ class Demo:
         assert found is not None
         return found[1]
 
-    def scrape(self) -> str:
+    def scrape(self, *, accept: str = "text/plain") -> str:
         """
         Return the page.
         """
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:  # noqa: S310 -- our own.
+        request = urllib.request.Request(f"{self.url}/metrics", headers={"Accept": accept})  # noqa: S310 -- our own.
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 -- our own.
             return str(answer.read().decode())
 
     def values(self, name: str, **labels: str) -> list[float]:
@@ -243,6 +248,19 @@ def test_every_metric_and_label_of_the_contract_shows_something(demo: Demo) -> N
         time.sleep(0.5)
 
     assert "" == "\n".join(demo.missing())
+
+
+def test_the_page_of_a_sync_engine_passes_the_linter_and_the_parsers(demo: Demo) -> None:
+    """
+    Promtool complains about exempted names only, and both formats say the same to the official parsers.
+    """
+    text, openmetrics = demo.scrape(), demo.scrape(accept="application/openmetrics-text; version=1.0.0")
+    exempt = {metric.name for metric in CATALOGUE.values() if metric.lint_exempt}
+
+    assert [] == [line for line in complaints(find_server("promtool"), text) if line.partition(" ")[0] not in exempt]
+    shown = {family.name for family in text_string_to_metric_families(text) if family.name.startswith("channel_")}
+    assert shown <= {family.name for family in parse_openmetrics(openmetrics)}
+    assert {name.removesuffix("_total") for name in CONTRACT} <= {name.removesuffix("_total") for name in shown}
 
 
 # --- the daily check and the emergency procedures ---------------------------------------------------------------------------------
