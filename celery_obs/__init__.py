@@ -63,8 +63,8 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_MODULES = {"beat": "celery_obs.beat", "metrics": "celery_obs.metrics", "tokens": "celery_obs.sync.tokens"}
 _MODULES = {
+    "beat": "celery_obs.beat",
     "circuit_breaker": "celery_obs.sync.circuit_breaker",
     "metrics": "celery_obs.metrics",
     "rate_limiter": "celery_obs.sync.rate_limiter",
@@ -79,14 +79,11 @@ _LAZY = {
     "SyncResult": "celery_obs.sync.runs",
     "SyncTask": "celery_obs.worker.sync_task",
     "api_call": "celery_obs.sync.api_calls",
-    "circuit_breaker": "celery_obs.sync.circuit_breaker",
     "classify": "celery_obs.sync.errors",
     "conflict_detected": "celery_obs.sync.conflicts",
     "conflict_resolved": "celery_obs.sync.conflicts",
     "double_booking": "celery_obs.sync.conflicts",
     "forget_connection": "celery_obs.sync.connections",
-    "metrics": "celery_obs.metrics",
-    "rate_limiter": "celery_obs.sync.rate_limiter",
     "reconcile": "celery_obs.sync.reconciliation",
     "register_connection": "celery_obs.sync.connections",
     "requires_review": "celery_obs.sync.conflicts",
@@ -96,7 +93,6 @@ _LAZY = {
     "setup": "celery_obs.plugin",
     "sync_run": "celery_obs.sync.runs",
     "teardown": "celery_obs.plugin",
-    "tokens": "celery_obs.sync.tokens",
     "webhook": "celery_obs.sync.webhooks",
 }
 

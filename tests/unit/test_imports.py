@@ -34,9 +34,11 @@ def test_the_sidecar_loads_neither_celery_nor_what_runs_in_a_worker() -> None:
     """
     The sidecar stays small, and an app that cannot be imported does not stop it.
     """
-    loaded = loaded_by("import celery_obs.exporter.app, celery_obs.exporter.server, celery_obs.exporter.collectors.workers")
+    loaded = loaded_by(
+        "import celery_obs.exporter.app, celery_obs.exporter.server, celery_obs.exporter.collectors.workers, celery_obs.exporter.collectors.cluster, celery_obs.exporter.api.routes"
+    )
 
-    assert set() == loaded & {"celery", "celery_obs.worker", "celery_obs.plugin", "celery_obs.beat", "celery_obs.hub"}
+    assert set() == loaded & {"celery", "celery_obs.worker", "celery_obs.plugin", "celery_obs.beat", "celery_obs.sync", "celery_obs.hub"}
 
 
 @pytest.mark.parametrize("module", ["celery_obs.vocabulary", "celery_obs.metrics", "celery_obs.hub", "celery_obs.settings"])
@@ -55,3 +57,13 @@ def test_setup_loads_celery_and_no_network_client() -> None:
 
     assert "celery" in loaded
     assert set() == loaded & {"prometheus_client", "starlette", "uvicorn", "redis"}
+
+
+def test_every_public_name_is_there() -> None:
+    """
+    What the package promises can be had from it.
+    """
+    program = "import celery_obs; print(*[name for name in celery_obs.__all__ if getattr(celery_obs, name, None) is None])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+
+    assert "" == done.stdout.strip()
