@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
+from celery_obs.settings.secrets import mask
+
 
 __all__ = ["ErrorLog", "Hub", "Observer"]
 
@@ -38,7 +40,7 @@ class OnError(Protocol):
 
 class ErrorLog:
     """
-    Log an error at most once a minute for each component and type of exception, and tell *count* of every one.
+    Log an error at most once a minute for each component and type of exception, with its traceback the first time, and tell *count* of every one.
     """
 
     def __init__(self, count: Callable[[str], None] | None = None, *, pause: float = 60.0) -> None:
@@ -55,11 +57,18 @@ class ErrorLog:
                 self.count(component)
             kind = (component, type(error))
             now = time.monotonic()
-            if now >= self._quiet_until.get(kind, 0.0):
-                self._quiet_until[kind] = now + self._pause
-                logging.getLogger("celery_obs").error(
-                    "celery_obs: %s failed and was kept from your program, which goes on; said once a minute.", component, exc_info=error
-                )
+            if now < self._quiet_until.get(kind, 0.0):
+                return
+            # A server that is away for an hour is one traceback, and a line a minute.
+            trace = None if kind in self._quiet_until else error
+            self._quiet_until[kind] = now + self._pause
+            logging.getLogger("celery_obs").error(
+                "celery_obs: %s failed and was kept from your program, which goes on; said once a minute. %s: %s",
+                component,
+                type(error).__name__,
+                mask(str(error)),
+                exc_info=trace,
+            )
         except Exception:  # noqa: BLE001, S110 -- the last line of defence: there is nobody left to tell.
             pass
 

@@ -91,6 +91,20 @@ def test_errors_are_counted_every_time_and_logged_once_a_minute(caplog: pytest.L
     assert (["logs"] * 6, 2) == (counted, len(caplog.records))
 
 
+def test_what_fails_for_long_is_one_traceback_and_then_a_line_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    A server that is away for an hour does not fill the log.
+    """
+    errors = ErrorLog(pause=0.0)
+
+    with caplog.at_level(logging.ERROR, "celery_obs"):
+        for _ in range(3):
+            errors(ConnectionError("redis://:secret@host is away"), component="worker.announce")
+
+    assert [True, False, False] == [record.exc_info is not None for record in caplog.records]
+    assert all("ConnectionError: redis://:***@host is away" in record.getMessage() for record in caplog.records)
+
+
 def test_nothing_that_goes_wrong_while_telling_gets_out() -> None:
     """
     A counter that fails, too, is the end of the story, not of the task.
