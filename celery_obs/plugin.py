@@ -20,17 +20,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-import celery
-
 from celery_obs.beat import entries, routes, tasks
 from celery_obs.beat.ours import OurTasks, is_ours
-from celery_obs.clock import wall
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.hub import ErrorLog, Hub
 from celery_obs.logs.sync_observer import SyncLogObserver
 from celery_obs.metrics import declared
 from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.format import Header, folder_name
+from celery_obs.metrics.format import Header
 from celery_obs.metrics.observer import MetricsObserver
 from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
@@ -44,11 +41,11 @@ from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME
 from celery_obs.vocabulary.workers import PROCESS_RESTARTS
 from celery_obs.worker import signals
-from celery_obs.worker.announce import Announcer, announcements
 from celery_obs.worker.bootstep import ObservabilityStep
 from celery_obs.worker.heartbeat import Heartbeat
+from celery_obs.worker.main_process import MainProcess
 from celery_obs.worker.processes import exit_word, restart_reason
-from celery_obs.worker.state import WorkerState, attempts_at_once
+from celery_obs.worker.state import attempts_at_once
 from celery_obs.worker.sync_task import SyncTask
 from celery_obs.worker.translate import Binding, QueueNames
 
@@ -58,10 +55,9 @@ __all__ = ["Plugin", "plugin", "setup", "teardown"]
 
 _AUTOLOAD: Final = "celery_obs.autoload"
 _NODE_VARIABLE: Final = "_CELERY_OBS_NODE"  # Not a setting, so not under their prefix.
-_VERDICT_PATIENCE: Final = 30.0
 _FAREWELL: Final = 1.0
 """
-Seconds that a worker which ends waits for the beat inside it.
+Seconds that a process which ends gives to what is still to be written.
 """
 
 _plugin: Plugin | None = None
@@ -160,10 +156,7 @@ class Plugin:
         self._node: str | None = None
         self._attempts_at_once = 0
         self._forked_from_worker = False
-        self._worker: Any = None
-        self._state: WorkerState | None = None
-        self._heartbeat: Heartbeat | None = None
-        self._announcer: Announcer | None = None
+        self._main: MainProcess | None = None
 
     def add(self, app: Any) -> None:
         """
@@ -304,7 +297,7 @@ class Plugin:
         if self._role == "worker":
             self._forked_from_worker = True
         self._role = "publisher"
-        self._worker = self._state = self._heartbeat = self._announcer = None
+        self._main = None
         if self._engine is not None:
             self._engine.after_fork()
         if self.recorder is not None:
@@ -316,8 +309,10 @@ class Plugin:
         """
         declared.disconnect()
         self.hub.unsubscribe_all()
-        if self._announcer is not None:
-            self._announcer.stop()
+        if self._main is not None:
+            self._main.silence()
+        if self._engine is not None:
+            self._engine.flush(within=_FAREWELL)
         if self.recorder is not None:
             self.recorder.close()
 
@@ -333,13 +328,16 @@ class Plugin:
         if _plugin is not self:
             return
         self._role = "worker"
-        self._worker = worker
         self._attempts_at_once = attempts_at_once(worker)
         with _fatal():
             self.activate(worker.app)
             self._node = (self.settings and self.settings.node_name) or str(worker.hostname)
             os.environ[_NODE_VARIABLE] = self._node
             self._open()
+        if self.settings is None:
+            return
+        self._main = MainProcess(worker, settings=self.settings, recorder=self.recorder, attempts=self.attempts, on_error=self.hub.on_error)
+        atexit.register(self._main.leave)
         if self.attempts is None or self.recorder is None:
             return
         pairs = list(_known_pairs(worker.app))
@@ -348,7 +346,6 @@ class Plugin:
         self.recorder.declare([(CLOCK_SKEW, (queue,)) for queue in sorted({queue for _, queue in pairs})])
         self.recorder.declare(list(_known_syncs(worker.app, self.settings)))
         self.attempts.sweep()
-        atexit.register(self._take_leave, os.getpid())
 
     def _open(self) -> None:
         if self.recorder is not None and self.settings is not None:
@@ -359,63 +356,17 @@ class Plugin:
 
     def worker_started(self, worker: Any) -> None:
         """
-        Begin to beat, look around and announce.
+        Begin with what is done beside the worker's work.
         """
-        if _plugin is not self or self.settings is None:
-            return
-        if self.recorder is not None and self.recorder.node is not None:
-            self._state = WorkerState(worker, self.recorder)
-            self._heartbeat = Heartbeat(self.recorder.node.folder, role="worker")
-            self._heartbeat.write(ready=True)
-            self._state.describe(celery.__version__)
-            self.tick()
-            worker.timer.call_repeatedly(self.settings.heartbeat_interval, self.tick)
-        if self.settings.redis_url and self.settings.announce_queues:
-            self._announcer = Announcer(self.settings.redis_url, say=lambda: announcements(worker, now=wall()), on_error=self.hub.on_error)
-            self._announcer.start()
-
-    def tick(self) -> None:
-        """
-        Beat once: record the worker's state and settle what dead children left.  Runs in the worker's event loop, so it guards itself.
-        """
-        recorder = self.recorder
-        if recorder is None or recorder.is_off or self._state is None or self._heartbeat is None or self.attempts is None:
-            return
-        try:
-            self._heartbeat.beat()
-        except OSError as exc:
-            recorder.switch_off(exc)
-            return
-        try:
-            self._state.record()
-            self.attempts.sweep()
-            self.attempts.settle_interrupted(older_than=_VERDICT_PATIENCE)
-        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-            self.errors(exc, component="worker.tick")
+        if _plugin is self and self._main is not None:
+            self._main.start()
 
     def worker_stopped(self, worker: Any) -> None:
         """
-        Say that no new work is taken.  A warm shutdown may last for as long as a task, so the heart beats on until the process ends.
+        Say that no new work is taken.
         """
-        if self._announcer is not None:
-            self._announcer.stop()
-        if self._heartbeat is not None:
-            with contextlib.suppress(OSError):
-                self._heartbeat.write(ready=False)
-
-    def _take_leave(self, pid: int) -> None:
-        if pid == os.getpid() and self.attempts is not None:
-            try:
-                self.attempts.sweep()
-                if self._heartbeat is not None:
-                    self._heartbeat.remove()
-                beat = getattr(self._worker, "beat", None)
-                if beat is not None and self.recorder is not None:
-                    # Beat inside a worker is ended by a signal, so that it cannot take leave itself; joined, it is no zombie.
-                    beat.join(_FAREWELL)
-                    Heartbeat(self.recorder.metrics_dir / folder_name(f"beat@{socket.gethostname()}"), role="beat").remove_if_dead()
-            except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-                self.errors(exc, component="plugin")
+        if self._main is not None:
+            self._main.stop()
 
     # -- the other processes ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,134 @@
+"""
+A worker's main process, beside its work: it beats, looks around, settles what dead pool processes left, and announces its queues.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+from typing import Any, Final
+
+import celery
+
+from celery_obs.clock import wall
+from celery_obs.hub import OnError
+from celery_obs.metrics.attempts import AttemptMeter
+from celery_obs.metrics.format import folder_name
+from celery_obs.metrics.recorder import Recorder
+from celery_obs.settings import Settings
+
+from .announce import Announcer, announcements
+from .heartbeat import Heartbeat
+from .state import WorkerState
+
+
+__all__ = ["MainProcess"]
+
+
+_VERDICT_PATIENCE: Final = 30.0
+_FAREWELL: Final = 1.0
+"""
+Seconds that a worker which ends waits for the beat inside it.
+"""
+
+
+class MainProcess:
+    """
+    What we do there.
+
+    Args:
+        worker: Celery's.
+
+        settings: For intervals and Redis.
+
+        recorder, attempts: Where numbers go; None where metrics are off.
+
+        on_error: Hears of what is kept from the worker.
+
+    Forks: of no use in a child.
+    """
+
+    def __init__(
+        self, worker: Any, *, settings: Settings, recorder: Recorder | None, attempts: AttemptMeter | None, on_error: OnError
+    ) -> None:
+        self._worker = worker
+        self._settings = settings
+        self._recorder = recorder
+        self._attempts = attempts
+        self._on_error = on_error
+        self._pid = os.getpid()
+        self._state: WorkerState | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._announcer: Announcer | None = None
+
+    def start(self) -> None:
+        """
+        Begin to beat, look around and announce.
+        """
+        if self._recorder is not None and self._recorder.node is not None:
+            self._state = WorkerState(self._worker, self._recorder)
+            self._heartbeat = Heartbeat(self._recorder.node.folder, role="worker")
+            self._heartbeat.write(ready=True)
+            self._state.describe(celery.__version__)
+            self.tick()
+            self._worker.timer.call_repeatedly(self._settings.heartbeat_interval, self.tick)
+        if self._settings.redis_url and self._settings.announce_queues:
+            self._announcer = Announcer(
+                self._settings.redis_url, say=lambda: announcements(self._worker, now=wall()), on_error=self._on_error
+            )
+            self._announcer.start()
+
+    def tick(self) -> None:
+        """
+        Beat once: record the worker's state and settle what dead children left.  Runs in the worker's event loop, so it guards itself.
+        """
+        recorder = self._recorder
+        if recorder is None or recorder.is_off or self._state is None or self._heartbeat is None or self._attempts is None:
+            return
+        try:
+            self._heartbeat.beat()
+        except OSError as exc:
+            recorder.switch_off(exc)
+            return
+        try:
+            self._state.record()
+            self._attempts.sweep()
+            self._attempts.settle_interrupted(older_than=_VERDICT_PATIENCE)
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._on_error(exc, component="worker.tick")
+
+    def stop(self) -> None:
+        """
+        Say that no new work is taken.  A warm shutdown may last for as long as a task, so the heart beats on until the process ends.
+        """
+        self.silence()
+        if self._heartbeat is not None:
+            with contextlib.suppress(OSError):
+                self._heartbeat.write(ready=False)
+
+    def silence(self) -> None:
+        """
+        Announce no more.
+        """
+        if self._announcer is not None:
+            self._announcer.stop()
+
+    def leave(self) -> None:
+        """
+        Settle what is left, at the end of the process; does nothing in a child that inherited this.
+        """
+        if self._pid != os.getpid() or self._attempts is None:
+            return
+        try:
+            self._attempts.sweep()
+            if self._heartbeat is not None:
+                self._heartbeat.remove()
+            beat = getattr(self._worker, "beat", None)
+            if beat is not None and self._recorder is not None:
+                # Beat inside a worker is ended by a signal, so that it cannot take leave itself; joined, it is no zombie.
+                beat.join(_FAREWELL)
+                Heartbeat(self._recorder.metrics_dir / folder_name(f"beat@{socket.gethostname()}"), role="beat").remove_if_dead()
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._on_error(exc, component="worker.leave")
