@@ -20,7 +20,7 @@ from celery_obs.clock import Clock, wall
 from celery_obs.vocabulary.circuit_breaker import STATES, BreakerState
 from celery_obs.vocabulary.policies import BreakerPolicy
 
-from . import keys
+from . import hashes, keys
 from .channels import Channels
 from .scripts import TIME, Call, Prepared, Script, Scripts, call, text
 
@@ -38,7 +38,6 @@ What became of a call: the channel is well; it is not; it cannot be told.
 """
 
 _TTL: Final = 7 * 24 * 3600
-_EXPORTED_FOR: Final = 300
 _FOREIGN_FOR: Final = 3600.0
 _MICRO: Final = 1_000_000
 _MOST_PACKED: Final = 1024
@@ -416,15 +415,7 @@ class Breakers:
         """
         states = self.states(Channels(self._redis).known())
         written = {channel.encode("utf-8", "replace"): encode_breaker(view, at=now) for channel, view in states.items() if not view.source}
-        there: Any = self._redis.hkeys(keys.BREAKERS)
-        gone = [name for name in there if text(name) not in states]
-        with self._redis.pipeline(transaction=False) as pipe:
-            if written:
-                pipe.hset(keys.BREAKERS, mapping=written)  # type: ignore[arg-type]  # Invariant mapping in the stubs.
-            if gone:
-                pipe.hdel(keys.BREAKERS, *gone)
-            pipe.expire(keys.BREAKERS, _EXPORTED_FOR)
-            pipe.execute()
+        hashes.export(self._redis, keys.BREAKERS, written, keep=states)
         return len(written)
 
     def show(self, channel: str, view: BreakerView, *, at: float) -> None:
@@ -433,7 +424,7 @@ class Breakers:
         """
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hset(keys.BREAKERS, channel, encode_breaker(view, at=at))
-            pipe.expire(keys.BREAKERS, _EXPORTED_FOR)
+            pipe.expire(keys.BREAKERS, hashes.EXPORTED_FOR)
             pipe.execute()
 
 

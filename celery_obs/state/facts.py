@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from celery_obs.vocabulary.connections import STATUSES, ConnectionStatus
 
 from . import hashes, keys
+from .scripts import text
 
 
 if TYPE_CHECKING:
@@ -298,8 +299,8 @@ def _connections(identities: Mapping[str, _Identity], statuses: Mapping[str, str
 
 
 def _connection(connection_id: str, identity: bytes | str, status: bytes | str | None) -> Connection | None:
-    found = hashes.Decoder(_identity_of)({connection_id: hashes.text(identity)})
-    return _connections(found, {} if status is None else {connection_id: hashes.text(status)}).get(connection_id)
+    found = hashes.Decoder(_identity_of)({connection_id: text(identity)})
+    return _connections(found, {} if status is None else {connection_id: text(status)}).get(connection_id)
 
 
 _STATUSES: Final[Mapping[str, ConnectionStatus]] = {status: status for status in STATUSES}
@@ -351,7 +352,7 @@ def _read(written: Mapping[Any, Any], decode: Callable[[Any], Any]) -> dict[str,
     found: dict[str, Any] = {}
     for name, value in written.items():
         try:
-            found[hashes.text(name)] = decode(value)
+            found[text(name)] = decode(value)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             continue  # A field that is none of ours is no fact.
     return found

@@ -10,10 +10,12 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
+from .scripts import text
+
 
 T = TypeVar("T")
 
-__all__ = ["Decoder", "fields", "objects", "one_object", "read", "text"]
+__all__ = ["EXPORTED_FOR", "Decoder", "export", "fields", "objects", "one_object", "read"]
 
 
 _READ: Final = "return cjson.encode(redis.call('hgetall', KEYS[1]))"
@@ -22,11 +24,10 @@ A script: a hash as one text.  To take ten thousand fields from the wire one by 
 """
 
 
-def text(written: bytes | str) -> str:
-    """
-    Return what Redis said as text, whatever bytes it is.
-    """
-    return written if isinstance(written, str) else written.decode(errors="replace")
+EXPORTED_FOR: Final = 300
+"""
+Seconds for which what is exported every quarter of a minute outlives its exporter.
+"""
 
 
 def read(client: Any, key: str) -> Any:
@@ -35,6 +36,20 @@ def read(client: Any, key: str) -> Any:
     """
     # Not eval(), which pipelines of a Redis Cluster refuse, though they can do it.
     return client.execute_command("EVAL", _READ, 1, key)
+
+
+def export(client: Any, key: str, written: Mapping[str, str] | Mapping[bytes, str], *, keep: Collection[str]) -> None:
+    """
+    Write fields that are said again and again, remove those that are not in *keep*, and let all of them go some minutes after the last time.
+    """
+    gone = [name for name in client.hkeys(key) if text(name) not in keep]
+    with client.pipeline(transaction=False) as pipe:
+        if written:
+            pipe.hset(key, mapping=written)
+        if gone:
+            pipe.hdel(key, *gone)
+        pipe.expire(key, EXPORTED_FOR)
+        pipe.execute()
 
 
 def fields(written: bytes | str) -> dict[str, str]:

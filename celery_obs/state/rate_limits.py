@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from celery_obs.clock import Clock, wall
 from celery_obs.vocabulary.policies import ANY_CHANNEL, ChannelPolicy, RateLimit, limit_at
 
-from . import keys
+from . import hashes, keys
 from .scripts import TIME, Call, Script, Scripts, call, text
 
 
@@ -67,7 +67,6 @@ _MOST_PACKED: Final = 4096
 _MOST_PAIRS: Final = 10_000
 _LONGEST_NAMES: Final = 512
 _USED_FOR: Final = 3600
-_EXPORTED_FOR: Final = 300
 _BATCH: Final = 1000
 
 _GUARD: Final = 0.05
@@ -320,16 +319,8 @@ class RateLimits:
         written = {
             _member(*pair): json.dumps({"count": count.used, "max": count.max, "at": now}) for pair, count in self._counts(first).items()
         }
-        there: Any = self._redis.hkeys(keys.RATE_LIMITS)
-        gone = [name for name in there if text(name) not in written]
-        with self._redis.pipeline(transaction=False) as pipe:
-            if written:
-                pipe.hset(keys.RATE_LIMITS, mapping=written)  # type: ignore[arg-type]  # Invariant mapping in the stubs.
-            if gone:
-                pipe.hdel(keys.RATE_LIMITS, *gone)
-            pipe.expire(keys.RATE_LIMITS, _EXPORTED_FOR)
-            pipe.zremrangebyscore(keys.LIMITED, "-inf", now - _USED_FOR)
-            pipe.execute()
+        hashes.export(self._redis, keys.RATE_LIMITS, written, keep=written.keys())
+        self._redis.zremrangebyscore(keys.LIMITED, "-inf", now - _USED_FOR)
         return len(written)
 
     def clear(self, channel: str) -> int:
