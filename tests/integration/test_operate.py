@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -228,6 +228,7 @@ def test_the_app_tells_where_its_redis_is(redis: Any, redis_server: RedisServer)
 
     class Conf(dict[str, object]):
         broker_url = redis_server.url
+        broker_transport_options: ClassVar[dict[str, object]] = {}
 
     told = CliRunner().invoke(obs, ["breaker", "list"], obj=SimpleNamespace(app=SimpleNamespace(conf=Conf())))
 
