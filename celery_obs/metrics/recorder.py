@@ -155,7 +155,7 @@ class Recorder:
         words[Header.PARENT_PID] = os.getppid()
         words[Header.ROLE] = _ROLES.index(self.role)
         words[Header.GENERATION] += 1
-        words[Header.LANES_USED] = max(words[Header.LANES_USED], self.node.layout.lanes)
+        words[Header.LANES_USED] = max(words[Header.LANES_USED], min(self.node.layout.lanes, slot.lanes))
 
     def switch_off(self, error: Exception) -> None:
         """
@@ -280,7 +280,8 @@ class Recorder:
             return slot.gauges_at + place * Gauge.WORDS if place < slot.gauges else None
         if place + width(metric) > slot.lanes and not self._reserve(slot, node.layout.lanes):
             return None
-        slot.words[Header.LANES_USED] = max(slot.words[Header.LANES_USED], node.layout.lanes)
+        # Others of the node may have laid out more than this slot has room for so far.
+        slot.words[Header.LANES_USED] = max(slot.words[Header.LANES_USED], min(node.layout.lanes, slot.lanes))
         return slot.lanes_at + place
 
     def _reserve(self, slot: Slot, lanes: int) -> bool:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from celery_obs.exporter.collectors.workers import WorkersCollector
+from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.metrics import slots
 from celery_obs.metrics.format import Header
 from celery_obs.metrics.recorder import Recorder
@@ -249,6 +251,28 @@ def test_a_slot_grows_when_its_lanes_are_used_up(tmp_path: Path) -> None:
     counting.finished(finished(later))
 
     assert {"started": 1, "success": 1} == states(at) == states(at, task="t199")
+
+
+def test_a_slot_is_readable_while_others_lay_out_more_than_it_has_room_for(tmp_path: Path) -> None:
+    """
+    A process that goes on with series it knew says nothing of lanes that its file does not have: nobody takes the file for truncated.
+    """
+    main, child = recorder(tmp_path, number=0), recorder(tmp_path, number=1)
+    main.open()
+    main.count(PUBLISHED, ("t", "q"))
+    child.open()
+    assert main.slot is not None
+    assert main.node is not None
+
+    child.declare([(PUBLISHED, (f"t{number}", "q")) for number in range(main.slot.lanes + 1)])
+    main.node.file.refresh()
+    main.count(PUBLISHED, ("t", "q"))
+
+    assert main.node.layout.lanes > main.slot.lanes
+    errors = InternalErrors()
+    page = WorkersCollector(tmp_path, errors=errors).collect().text
+    assert 'celery_task_published_total{task="t",queue="q"} 2' in page
+    assert 'celery_obs_metric_files{state="corrupt"} 0' in page
 
 
 def refuse(*_: object) -> None:
