@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import gc
 import os
 import shutil
 import signal
@@ -211,6 +212,8 @@ class RedisServer:
         Stop the process; a server that is not running stays so.
         """
         if self._process is not None:
+            # Results of Celery up to 5.5 talk to Redis when they are collected, and try for long when it is gone.
+            gc.collect()
             # A paused process cannot obey.
             self._process.signal(signal.SIGCONT)
             self._process.stop()
