@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import gc
 import os
 import shutil
 import signal
