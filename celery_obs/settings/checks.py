@@ -19,6 +19,7 @@ from .secrets import Secret
 
 
 __all__ = [
+    "REDIS_SCHEMES",
     "count",
     "directory",
     "edges",
@@ -42,7 +43,7 @@ __all__ = [
 
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"0", "false", "no", "off"})
-_REDIS_SCHEMES = (
+REDIS_SCHEMES = (
     "redis",
     "rediss",
     "valkey",
@@ -108,7 +109,7 @@ def directory(value: Any) -> Path:
 def redis_url(value: Any) -> str | None:
     if value is None:
         return None
-    if isinstance(value, str) and any(value.startswith(f"{scheme}://") for scheme in _REDIS_SCHEMES):
+    if isinstance(value, str) and any(value.startswith(f"{scheme}://") for scheme in REDIS_SCHEMES):
         return value
     raise ValueError
 

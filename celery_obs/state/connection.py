@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.settings.checks import REDIS_SCHEMES
 
 
 if TYPE_CHECKING:
@@ -30,21 +31,7 @@ Seconds.  Whoever waits for Redis here is a scrape, a task or a web request.
 """
 
 
-_SCHEMES: Final = frozenset(
-    {
-        "redis",
-        "rediss",
-        "redis+cluster",
-        "rediss+cluster",
-        "redis+socket",
-        "rediss+socket",
-        "unix",
-        "sentinel",
-        "valkey",
-        "valkeys",
-        "valkey+socket",
-    }
-)
+_SCHEMES: Final = frozenset({*REDIS_SCHEMES, "rediss+socket", "valkey+socket"})
 
 
 def scheme_of(url: str) -> str:

@@ -10,7 +10,8 @@ from celery_obs.state.connection import connect, of_broker
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://h:1/0", "rediss://h", "valkey://h", "redis+socket:///run/redis.sock", "sentinel://h?master_name=m"]
+    "url",
+    ["redis://h:1/0", "rediss://h", "valkey://h", "redis+socket:///run/redis.sock", "valkeys+cluster://h", "sentinel://h?master_name=m"],
 )
 def test_a_redis_that_is_the_broker_is_taken_as_it_is(url: str) -> None:
     """
