@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import threading
+import time
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -188,12 +189,24 @@ def counted(page: Page) -> dict[str, float]:
     return {task: sum(page.states(task).values()) for task in TASKS}
 
 
-def check_recovery(page: Page) -> None:
+def check_recovery(page: Page, worker: Worker, sender: Load) -> None:
     """
     See tasks run again.
+
+    A supervisor would start the worker again that kombu ended: one that the loss meets with a message not acknowledged yet may end with
+    an "Unrecoverable error" (``'NoneType' object has no attribute 'hostname'``, kombu issue 582), for its connection is closed twice.
     """
-    before = counted(page)
-    wait_until(lambda: min(counted(page).values()) > max(before.values()) + 10, within=PATIENCE, what="tasks to run again")
+    before, sent = counted(page), sender.sent
+    deadline = time.monotonic() + PATIENCE
+    while min(counted(page).values()) <= max(before.values()) + 10:
+        if not worker.is_alive() and "Unrecoverable error" in worker.log.read_text():
+            worker.start()
+        if time.monotonic() > deadline:
+            pytest.fail(
+                f"No tasks ran again: {before} became {counted(page)}, {sender.sent - sent} sent since. "
+                f"The worker {'runs' if worker.is_alive() else 'ended'}:\n{worker.tail()}"
+            )
+        time.sleep(0.05)
 
 
 def records(log: Path) -> list[str]:
@@ -262,7 +275,7 @@ def test_redis_goes_away_under_load_and_comes_back(open_stage: Callable[[RedisSe
             wait_until(lambda: min(counted(page).values()) > 10, within=PATIENCE, what="tasks to run")
             with watch(page) as watcher:
                 check_outage(page, watcher, outage=killed(broker) if way == "killed" else broker.hanging())
-                check_recovery(page)
+                check_recovery(page, worker, sender)
             sender.stop()
         check_ledger(page, worker)
 
@@ -281,7 +294,7 @@ def test_rabbitmq_goes_away_under_load_and_comes_back(open_stage: Callable[[Redi
             wait_until(lambda: min(counted(page).values()) > 10, within=PATIENCE, what="tasks to run")
             with watch(page) as watcher:
                 check_outage(page, watcher, outage=killed(broker))
-                check_recovery(page)
+                check_recovery(page, worker, sender)
             sender.stop()
         check_ledger(page, worker)
 

@@ -9,7 +9,7 @@ import contextlib
 import signal
 import time
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pytest
 
 from celery_obs.state.connection import connect
 from celery_obs.state.facts import Connection, Facts
-from tests.integration.exporter.test_server import Exporter
+from tests.integration.exporter.test_server import Exporter, as_users_run_it
 from tests.servers import RedisServer
 
 
@@ -30,7 +30,7 @@ NAMES = ("airbnb", 'quotes " and\nnewlines \\', "x" * 10_240)
 
 
 @contextlib.contextmanager
-def three(folder: Path, redis: RedisServer) -> Iterator[list[Exporter]]:
+def three(folder: Path, redis: RedisServer, environ: Mapping[str, str] | None = None) -> Iterator[list[Exporter]]:
     """
     Run three exporters on *redis*, which knows some connections of odd names.
     """
@@ -42,7 +42,7 @@ def three(folder: Path, redis: RedisServer) -> Iterator[list[Exporter]]:
     exporters: list[Exporter] = []
     try:
         # One by one, so that those that run are stopped should the next not start.
-        exporters.extend(Exporter(folder / f"{number}.log", *options) for number in range(3))
+        exporters.extend(Exporter(folder / f"{number}.log", *options, environ=environ) for number in range(3))
         yield exporters
     finally:
         for exporter in exporters:
@@ -165,7 +165,7 @@ def test_the_page_of_a_large_cluster_stays_small_in_memory(tmp_path: Path) -> No
     """
     Names of all kinds are on the page or folded, and the exporter is as small as it has to be.
     """
-    with RedisServer() as redis, three(tmp_path, redis) as exporters:
+    with RedisServer() as redis, three(tmp_path, redis, as_users_run_it()) as exporters:
         found: dict[str, float] = {}
         for exporter in exporters:
             for _ in range(10):
