@@ -24,7 +24,6 @@ from celery_obs.beat import entries, routes, tasks
 from celery_obs.beat.ours import OurTasks, is_ours
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.hub import ErrorLog, Hub
-from celery_obs.logs.sync_observer import SyncLogObserver
 from celery_obs.metrics import declared
 from celery_obs.metrics.attempts import AttemptMeter
 from celery_obs.metrics.format import Header
@@ -33,6 +32,7 @@ from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
 from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.metrics_dir import prepare_metrics_dir
+from celery_obs.observers import Observer, Observers, chosen
 from celery_obs.settings import Settings, load
 from celery_obs.state.connection import of_broker
 from celery_obs.sync import engine as sync_engine
@@ -144,6 +144,7 @@ class Plugin:
         self.overrides = dict(overrides)
         self.errors = ErrorLog()
         self.hub = Hub(on_error=self.errors)
+        self._observers = Observers(self.hub)
         self.apps: list[Any] = []
         self.settings: Settings | None = None
         self.recorder: Recorder | None = None
@@ -192,10 +193,8 @@ class Plugin:
             settings = self._load(app)
             entries.entries(settings)  # Refuses what the settings alone cannot know to be wrong.
             self.receivers.ignore(settings.ignore_tasks)
-            if settings.metrics:
-                self._connect_metrics(settings)
-            if settings.logs:
-                self._connect(SyncLogObserver())
+            metrics = self._connect_metrics(settings) if settings.metrics else []
+            self._observers.connect(metrics, chosen(settings, self.hub))
             self._engine = sync_engine.Engine(hub=self.hub, settings=settings)
             self.settings = settings
         for each in self.apps:
@@ -218,6 +217,12 @@ class Plugin:
         with contextlib.suppress(ConfigurationError):  # Whoever starts is told in a moment, when it becomes active.
             entries.merge(sender, self.settings or self._load(sender))
 
+    def program_started(self, sender: Any) -> None:
+        """
+        Get ready in a worker or beat what has to be there before its logging is set up and its pool forks.
+        """
+        self.modules_imported(sender)
+
     def route(self, name: str, args: Any, kwargs: Any, options: Any) -> Any:
         """
         Return where a message to one of our tasks goes; None for all others.  Whoever sends one is active from then on.
@@ -235,7 +240,7 @@ class Plugin:
             self._activate_quietly()
         return self._engine
 
-    def _connect_metrics(self, settings: Settings) -> None:
+    def _connect_metrics(self, settings: Settings) -> list[Observer]:
         self.recorder = Recorder(
             settings.metrics_dir,
             identify=self._identify,
@@ -251,14 +256,9 @@ class Plugin:
         )
         self.attempts.on_lost_sync = self.hub.emit
         self.recorder.on_claim.append(self._count_restart)  # After the attempts: settling them may tell why.
-        for observer in (MetricsObserver(self.recorder, attempts=self.attempts), SyncObserver(self.recorder, attempts=self.attempts)):
-            self._connect(observer)
         self.errors.count = self.recorder.count_error
         declared.connect(self.recorder)
-
-    def _connect(self, observer: MetricsObserver | SyncObserver | SyncLogObserver) -> None:
-        for event_type, hear in observer.subscriptions():
-            self.hub.subscribe(event_type, hear)
+        return [MetricsObserver(self.recorder, attempts=self.attempts), SyncObserver(self.recorder, attempts=self.attempts)]
 
     def _activate_quietly(self) -> None:
         """
@@ -302,6 +302,7 @@ class Plugin:
             self._engine.after_fork()
         if self.recorder is not None:
             self.recorder.forget_parent()
+        self._observers.after_fork()
 
     def close(self) -> None:
         """
@@ -311,10 +312,14 @@ class Plugin:
         self.hub.unsubscribe_all()
         if self._main is not None:
             self._main.silence()
-        if self._engine is not None:
-            self._engine.flush(within=_FAREWELL)
+        self._flush()
         if self.recorder is not None:
             self.recorder.close()
+
+    def _flush(self) -> None:
+        if self._engine is not None:
+            self._engine.flush(within=_FAREWELL)
+        self._observers.flush(within=_FAREWELL)
 
     # -- a worker's main process ------------------------------------------------------------------------------------
 
@@ -336,8 +341,16 @@ class Plugin:
             self._open()
         if self.settings is None:
             return
-        self._main = MainProcess(worker, settings=self.settings, recorder=self.recorder, attempts=self.attempts, on_error=self.hub.on_error)
+        self._main = MainProcess(
+            worker,
+            settings=self.settings,
+            recorder=self.recorder,
+            attempts=self.attempts,
+            lost=self.receivers.lost,
+            on_error=self.hub.on_error,
+        )
         atexit.register(self._main.leave)
+        atexit.register(self._leave, os.getpid())
         if self.attempts is None or self.recorder is None:
             return
         pairs = list(_known_pairs(worker.app))
@@ -360,6 +373,13 @@ class Plugin:
         """
         if _plugin is self and self._main is not None:
             self._main.start()
+
+    def _leave(self, pid: int) -> None:
+        """
+        Write what is still to be written, at the end of a main process: a cold shutdown gives no other notice.
+        """
+        if pid == os.getpid():
+            self._flush()
 
     def worker_stopped(self, worker: Any) -> None:
         """
@@ -393,8 +413,7 @@ class Plugin:
         """
         Leave word why this pool process goes.
         """
-        if self._engine is not None:
-            self._engine.flush(within=_FAREWELL)
+        self._flush()
         recorder = self.recorder
         if recorder is not None and recorder.slot is not None and recorder.role == "child":
             limit = self.apps[0].conf.worker_max_memory_per_child if self.apps else None

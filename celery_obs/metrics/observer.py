@@ -9,7 +9,7 @@ from typing import Any
 
 from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, BeatTicked, EntryFired, EntryScheduled, ScheduleChanged
 from celery_obs.vocabulary.beat import HEARTBEAT as BEAT_HEARTBEAT
-from celery_obs.vocabulary.ourselves import DROPPED, ObservationDropped
+from celery_obs.vocabulary.ourselves import DROPPED, ObservationDropped, TelemetryDropped
 from celery_obs.vocabulary.tasks import (
     FINISHED,
     PUBLISHED,
@@ -68,11 +68,18 @@ class MetricsObserver:
             (TaskDiscarded, self._discarded.count),
             (TaskRetried, self._retried.count),
             (ObservationDropped, self._dropped.count),
+            (TelemetryDropped, self.telemetry_dropped),
             (BeatTicked, self.beat_ticked),
             (EntryFired, self.entry_fired),
             (EntryScheduled, self.entry_scheduled),
             (ScheduleChanged, self.schedule_changed),
         )
+
+    def telemetry_dropped(self, event: TelemetryDropped) -> None:
+        """
+        Count what will not arrive.
+        """
+        self._dropped.inc((event.reason,), event.number)
 
     def beat_ticked(self, event: BeatTicked) -> None:
         """

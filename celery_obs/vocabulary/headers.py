@@ -6,10 +6,11 @@ All are top-level headers of a protocol 2 message, JSON-safe, and may come from 
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 
-__all__ = ["DUE", "ENTRY", "PUBLISHED"]
+__all__ = ["CORRELATION", "DUE", "ENTRY", "PUBLISHED", "correlation_of", "text"]
 
 
 PUBLISHED: Final = "celery_obs_published"
@@ -26,3 +27,36 @@ ENTRY: Final = "celery_obs_entry"
 """
 Name of the beat schedule's entry that published the task.
 """
+
+CORRELATION: Final = "celery_obs_correlation_id"
+"""
+What the work belongs to: the web request, or whatever began it.  Inherited by retries, children, chains, chords and errbacks.
+
+Not ``correlation_id``, which Celery overwrites with the message property of that name.
+"""
+
+LONGEST: Final = 256
+
+
+def text(carrier: Mapping[str, Any], name: str) -> str:
+    """
+    Read a short printable text out of the headers in *carrier*, or nothing.
+
+    Args:
+        carrier: Headers of a message, or the attributes of a request that Celery made of them.  What passed through sentry-sdk,
+            and protocol 1, nests custom headers under ``headers``.
+
+        name: Of the header.
+    """
+    value = carrier.get(name)
+    if value is None:
+        nested = carrier.get("headers")
+        value = nested.get(name) if isinstance(nested, Mapping) else None
+    return value if type(value) is str and len(value) <= LONGEST and value.isprintable() else ""
+
+
+def correlation_of(carrier: Mapping[str, Any]) -> str:
+    """
+    Return what a message's work belongs to: what it says itself; else the task at the root of its tree; else the task.
+    """
+    return text(carrier, CORRELATION) or text(carrier, "root_id") or text(carrier, "id")

@@ -21,6 +21,7 @@ __all__ = [
     "LEADER",
     "METRIC_FILES",
     "ObservationDropped",
+    "TelemetryDropped",
 ]
 
 
@@ -33,6 +34,20 @@ class ObservationDropped(NamedTuple):
     """
 
     reason: str
+
+
+class TelemetryDropped(NamedTuple):
+    """
+    Spans, error reports or the like were made and will not arrive.
+
+    Attributes:
+        reason: One of a few fixed words, such as ``spans_queue_full``.
+
+        number: How many.
+    """
+
+    reason: str
+    number: int
 
 
 FILE_STATES: Final[tuple[str, ...]] = ("live", "dead", "vanished", "corrupt", "unsupported")

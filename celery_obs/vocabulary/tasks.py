@@ -7,7 +7,8 @@ An *attempt* is one execution of a task's body; a task that retries twice has th
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple, TypeAlias
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from .spec import Metric
 
@@ -34,6 +35,11 @@ __all__ = [
     "UNREGISTERED",
     "AttemptDoomed",
     "AttemptInterrupted",
+    "AttemptLost",
+    "AttemptOpened",
+    "AttemptRaised",
+    "PublishEnded",
+    "PublishStarted",
     "TaskDiscarded",
     "TaskFinished",
     "TaskPublished",
@@ -94,6 +100,37 @@ class TaskPublished(NamedTuple):
 
     task: str
     queue: str
+
+
+class PublishStarted(NamedTuple):
+    """
+    A task message is about to be published, in this thread.
+
+    Attributes:
+        task: Registered name of the task.
+
+        queue: The queue that it is routed to.
+
+        headers: The message's headers, which may still be added to.  Its identity is the key that `PublishEnded` repeats.
+    """
+
+    task: str
+    queue: str
+    headers: MutableMapping[str, Any]
+
+
+class PublishEnded(NamedTuple):
+    """
+    What `PublishStarted` began has ended, in the same thread, well or not.
+
+    Attributes:
+        headers: As there.
+
+        error: What the broker's client raised; None where the broker took the message.
+    """
+
+    headers: Mapping[str, Any]
+    error: BaseException | None
 
 
 class TaskReceived(NamedTuple):
@@ -172,6 +209,70 @@ class AttemptInterrupted(NamedTuple):
     """
 
     started: TaskStarted
+
+
+class AttemptOpened(NamedTuple):
+    """
+    An attempt begins, told to those who need to know what its message says; emitted right after its `TaskStarted`.
+
+    Attributes:
+        started: The event that opened it.  The same object is in the event that ends it, so that its identity can be a key; ids of tasks cannot.
+
+        carrier: The attributes of the attempt's request, among them the message's headers.  Anybody's text: see `celery_obs.vocabulary.headers`.
+            Read only, and only while the attempt runs.
+    """
+
+    started: TaskStarted
+    carrier: Mapping[str, Any]
+
+
+class AttemptRaised(NamedTuple):
+    """
+    The body of an attempt raised: told before its `TaskFinished`, while the frames of the traceback still hold what was in them.
+
+    Attributes:
+        started: The event that opened the attempt.
+
+        state: What that makes of the attempt.
+
+        error: What was raised; for *retry*, what it retries for, which may be absent.
+
+        expected: Whether the task says by ``throws`` that this may happen.
+    """
+
+    started: TaskStarted
+    state: Literal["failure", "retry"]
+    error: BaseException | None
+    expected: bool
+
+
+class AttemptLost(NamedTuple):
+    """
+    The worker's main process found that an attempt came to no end of its own.  Told once an attempt; not counted, for its slot counts it.
+
+    Attributes:
+        task, queue, task_id, retries: As in `TaskStarted`.
+
+        state: *timeout*, *terminated* or *lost*.
+
+        exception: Class name of what Celery makes of it: ``TimeLimitExceeded``, ``Terminated`` or ``WorkerLostError``.
+
+        message: What is known of why, for people.
+
+        started_at: Seconds since the epoch; None where that is not known.
+
+        carrier: The headers of the attempt's message.  Anybody's text.
+    """
+
+    task: str
+    queue: str
+    task_id: str
+    retries: int
+    state: Literal["timeout", "terminated", "lost"]
+    exception: str
+    message: str
+    started_at: float | None
+    carrier: Mapping[str, Any]
 
 
 class AttemptDoomed(NamedTuple):

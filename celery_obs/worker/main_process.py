@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import celery
 
+from celery.worker import state
+
 from celery_obs.clock import wall
 from celery_obs.hub import OnError
 from celery_obs.metrics.attempts import AttemptMeter
@@ -21,7 +23,8 @@ from celery_obs.settings import Settings
 
 from .announce import Announcer, announcements
 from .heartbeat import Heartbeat
-from .state import WorkerState
+from .lost import LostAttempts
+from .state import WorkerState, pool_pids
 
 
 __all__ = ["MainProcess"]
@@ -45,18 +48,28 @@ class MainProcess:
 
         recorder, attempts: Where numbers go; None where metrics are off.
 
+        lost: Is told which processes there are.
+
         on_error: Hears of what is kept from the worker.
 
     Forks: of no use in a child.
     """
 
     def __init__(
-        self, worker: Any, *, settings: Settings, recorder: Recorder | None, attempts: AttemptMeter | None, on_error: OnError
+        self,
+        worker: Any,
+        *,
+        settings: Settings,
+        recorder: Recorder | None,
+        attempts: AttemptMeter | None,
+        lost: LostAttempts,
+        on_error: OnError,
     ) -> None:
         self._worker = worker
         self._settings = settings
         self._recorder = recorder
         self._attempts = attempts
+        self._lost = lost
         self._on_error = on_error
         self._pid = os.getpid()
         self._state: WorkerState | None = None
@@ -72,8 +85,8 @@ class MainProcess:
             self._heartbeat = Heartbeat(self._recorder.node.folder, role="worker")
             self._heartbeat.write(ready=True)
             self._state.describe(celery.__version__)
-            self.tick()
-            self._worker.timer.call_repeatedly(self._settings.heartbeat_interval, self.tick)
+        self.tick()
+        self._worker.timer.call_repeatedly(self._settings.heartbeat_interval, self.tick)
         if self._settings.redis_url and self._settings.announce_queues:
             self._announcer = Announcer(
                 self._settings.redis_url, say=lambda: announcements(self._worker, now=wall()), on_error=self._on_error
@@ -84,6 +97,15 @@ class MainProcess:
         """
         Beat once: record the worker's state and settle what dead children left.  Runs in the worker's event loop, so it guards itself.
         """
+        try:
+            pids = pool_pids(self._worker)
+            if pids is not None:
+                self._lost.look(state.active_requests, pids)
+            self._record()
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._on_error(exc, component="worker.tick")
+
+    def _record(self) -> None:
         recorder = self._recorder
         if recorder is None or recorder.is_off or self._state is None or self._heartbeat is None or self._attempts is None:
             return
@@ -92,12 +114,9 @@ class MainProcess:
         except OSError as exc:
             recorder.switch_off(exc)
             return
-        try:
-            self._state.record()
-            self._attempts.sweep()
-            self._attempts.settle_interrupted(older_than=_VERDICT_PATIENCE)
-        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-            self._on_error(exc, component="worker.tick")
+        self._state.record()
+        self._attempts.sweep()
+        self._attempts.settle_interrupted(older_than=_VERDICT_PATIENCE)
 
     def stop(self) -> None:
         """

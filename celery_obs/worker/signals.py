@@ -24,6 +24,9 @@ from celery_obs.vocabulary.tasks import (
     UNREGISTERED,
     AttemptDoomed,
     AttemptInterrupted,
+    AttemptOpened,
+    AttemptRaised,
+    PublishStarted,
     TaskDiscarded,
     TaskPublished,
     TaskReceived,
@@ -31,6 +34,7 @@ from celery_obs.vocabulary.tasks import (
 )
 
 from . import translate
+from .lost import LostAttempts
 from .translate import QueueNames
 
 
@@ -62,9 +66,9 @@ class Lifecycle(Protocol):
         A pool process is about to leave, with *exitcode*.
         """
 
-    def modules_imported(self, sender: Any) -> None:
+    def program_started(self, sender: Any) -> None:
         """
-        A worker or beat has the configuration of the app *sender*, and is about to import its modules.
+        A worker or beat has the configuration of the app *sender*, and is about to import its modules.  Its logging is not set up yet.
         """
 
     def beat_started(self, service: Any) -> None:
@@ -84,7 +88,8 @@ class Receivers:
 
         lifecycle: Is told of processes that come and go.
 
-        ignored: Patterns of task names that nothing is recorded of.
+    Attributes:
+        lost: Finds the attempts that came to no end of their own.
     """
 
     def __init__(self, hub: Hub, *, queues: QueueNames, lifecycle: Lifecycle) -> None:
@@ -95,6 +100,7 @@ class Receivers:
         self._ignored: tuple[str, ...] = ()
         self._names: Mapping[str, str] = {}
         self._publishes = False
+        self.lost = LostAttempts(hub)
 
     def ignore(self, patterns: tuple[str, ...]) -> None:
         """
@@ -140,6 +146,8 @@ class Receivers:
             event = translate.started(facts, name, task_id, queue, time(), self._complain)
             facts[_ATTEMPT] = (event, perf_counter())
             self._hub.emit(event)
+            if self._hub.wants(AttemptOpened):
+                self._hub.emit(AttemptOpened(event, facts))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
@@ -180,6 +188,7 @@ class Receivers:
         try:
             if not (self._ignored and self._ignores(request.name)):
                 self._hub.emit(TaskReceived(request.name, self._queues.of(request.delivery_info)))
+                self.lost.watch(request, queue=self._queues.of(request.delivery_info))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
@@ -190,6 +199,7 @@ class Receivers:
         try:
             if terminated:
                 self._hub.emit(AttemptDoomed(request.id, "terminated"))
+                self.lost.found(request.id, "terminated", "Terminated", "It was revoked and its process killed.")
             elif not (self._ignored and self._ignores(sender.name)):
                 self._hub.emit(TaskDiscarded(sender.name, self._queues.of(request.delivery_info), "revoked"))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
@@ -213,24 +223,42 @@ class Receivers:
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
-    def task_failure(self, task_id: str = "", exception: object = None, **_: object) -> None:
+    def task_failure(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: object) -> None:
         """
-        A hard time limit struck.  Celery says so before it kills the process, once or twice, depending on its version.
+        The body of an attempt raised; or the main process says that an attempt will come to no end.
+
+        Of a hard time limit Celery says so before it kills the process, once or twice, depending on its version.
         """
         try:
-            if isinstance(exception, TimeLimitExceeded):
+            opened = translate.opened_by(sender, _ATTEMPT)
+            if opened is not None and opened.task_id == task_id:
+                if self._hub.wants(AttemptRaised):
+                    self._hub.emit(
+                        AttemptRaised(opened, "failure", exception, isinstance(exception, getattr(sender, "throws", None) or ()))
+                    )
+            elif isinstance(exception, TimeLimitExceeded):
                 self._hub.emit(AttemptDoomed(task_id, "timeout"))
+                self.lost.found(task_id, "timeout", "TimeLimitExceeded", f"It ran for more than its hard time limit, {exception}.")
+            elif isinstance(exception, WorkerLostError):
+                self.lost.found(task_id, "lost", "WorkerLostError", str(exception))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
     def task_retry(self, sender: Any, request: Any = None, reason: Any = None, **_: object) -> None:
         """
-        The main process published another attempt for a lost one.  Without a *reason* nothing was published (cold shutdown).
+        The body of an attempt asked for another one; or the main process published one for a lost attempt.
+
+        Without a *reason* nothing was published (cold shutdown).
         """
         try:
-            lost = getattr(reason, "exc", None)
-            if isinstance(lost, WorkerLostError):
-                self._hub.emit(TaskRetried(sender.name, self._queues.of(request.delivery_info), type(lost).__name__))
+            error = getattr(reason, "exc", None)
+            opened = translate.opened_by(sender, _ATTEMPT)
+            if opened is not None:
+                if self._hub.wants(AttemptRaised):
+                    self._hub.emit(AttemptRaised(opened, "retry", error if isinstance(error, BaseException) else None, expected=True))
+            elif isinstance(error, WorkerLostError):
+                self._hub.emit(TaskRetried(sender.name, self._queues.of(request.delivery_info), type(error).__name__))
+                self.lost.found(request.id, "lost", "WorkerLostError", str(error))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
@@ -259,6 +287,8 @@ class Receivers:
             headers[_PUBLISHED] = now
             if _DUE not in headers:
                 headers[_DUE] = self._first_due(headers, now) if headers.get("eta") or headers.get("retries") else now
+            if self._hub.wants(PublishStarted) and not (self._ignored and self._ignores(str(sender))):
+                self._hub.emit(PublishStarted(self._names.get(str(sender), str(sender)), self._queues.find(exchange, routing_key), headers))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
@@ -325,7 +355,7 @@ class Receivers:
         A worker or beat loads the app.
         """
         try:
-            self._lifecycle.modules_imported(sender)
+            self._lifecycle.program_started(sender)
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 

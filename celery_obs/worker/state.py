@@ -19,7 +19,7 @@ from celery_obs.vocabulary import workers
 from .processes import usage
 
 
-__all__ = ["WorkerState", "attempts_at_once", "pool_kind"]
+__all__ = ["WorkerState", "attempts_at_once", "pool_kind", "pool_pids"]
 
 
 def pool_kind(worker: Any) -> str:
@@ -40,6 +40,16 @@ def attempts_at_once(worker: Any) -> int:
     if kind == "solo":
         return 1
     return int(max(worker.concurrency or 1, worker.max_concurrency or 0, 2))
+
+
+def pool_pids(worker: Any) -> frozenset[int] | None:
+    """
+    Return the processes of a worker's pool; None where it has none.
+    """
+    processes = getattr(getattr(worker.pool, "_pool", None), "_pool", None)
+    if pool_kind(worker) != "prefork" or processes is None:
+        return None
+    return frozenset(process.pid for process in list(processes) if process.pid)
 
 
 class WorkerState:

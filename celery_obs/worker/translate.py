@@ -28,6 +28,7 @@ __all__ = [
     "facts_of",
     "finished",
     "is_exhausted",
+    "opened_by",
     "seconds",
     "started",
 ]
@@ -76,6 +77,17 @@ def facts_of(task: Any) -> dict[str, Any]:
     except (AttributeError, LookupError):
         facts = stack.top.__dict__
     return facts
+
+
+def opened_by(task: Any, mark: str) -> TaskStarted | None:
+    """
+    Return the event that opened the attempt of *task* that this thread runs, which lies on its request under *mark*; None where none runs.
+    """
+    try:
+        opened: TaskStarted = facts_of(task)[mark][0]
+    except (AttributeError, KeyError):  # No request at all, or one that the main process made to tell of a lost attempt.
+        return None
+    return opened
 
 
 def seconds(value: object, complain: Complain) -> float | None:

@@ -1,0 +1,92 @@
+"""
+Attempts that came to no end of their own: killed, or gone with their process.  The main process finds them and tells once of each.
+
+Celery tells of some in its signals, late, twice or never, depending on version, acknowledgement mode and the way of dying.
+So what Celery says is one source, and looking which attempts belong to processes that are gone is the other; a mark on the request, which lives
+as long as Celery knows the attempt, keeps the two from telling of the same one.  Counting them is not done here: their slots do that.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+from collections.abc import Collection, Iterable
+from typing import Any, Final, Literal
+
+from celery_obs.hub import Hub
+from celery_obs.vocabulary.tasks import AttemptLost
+
+
+__all__ = ["LostAttempts"]
+
+
+_TOLD: Final = "celery_obs_told"
+_GONE: Final = "celery_obs_gone"
+_QUEUE: Final = "celery_obs_queue"
+
+
+class LostAttempts:
+    """
+    Find them and tell the hub.
+
+    Args:
+        hub: Hears of each.
+
+    Threads: for the main process's event loop.  Forks: of no use in a child.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+
+    def watch(self, request: Any, *, queue: str) -> None:
+        """
+        Remember *request*, Celery's in the main process, for as long as Celery does.
+        """
+        if self._hub.wants(AttemptLost):
+            request.__dict__[_QUEUE] = queue
+            self._requests[request.id] = request
+
+    def found(self, task_id: str, state: Literal["timeout", "terminated", "lost"], exception: str, message: str) -> None:
+        """
+        Tell of the attempt of *task_id*, unless that was done.
+        """
+        request = self._requests.get(task_id)
+        if request is not None:
+            self._tell(request, state, exception, message)
+
+    def look(self, active: Iterable[Any], pids: Collection[int]) -> None:
+        """
+        Tell of the requests among *active* whose process is not among *pids*, at the second look that finds it gone.
+
+        At the first one its result may still be on its way from a process that ended well.
+        """
+        if not self._hub.wants(AttemptLost):
+            return
+        for request in active:
+            pid = getattr(request, "worker_pid", None)
+            if pid is None or pid in pids:
+                continue
+            if request.__dict__.get(_GONE) == pid:
+                self._tell(request, "lost", "WorkerLostError", f"Its process {pid} is gone.")
+            request.__dict__[_GONE] = pid
+
+    def _tell(self, request: Any, state: Literal["timeout", "terminated", "lost"], exception: str, message: str) -> None:
+        if request.__dict__.get(_TOLD):
+            return
+        request.__dict__[_TOLD] = True
+        carrier = request.request_dict
+        retries = carrier.get("retries")
+        self._hub.emit(
+            AttemptLost(
+                request.name,
+                request.__dict__.get(_QUEUE, ""),
+                request.id,
+                retries if isinstance(retries, int) else 0,
+                state,
+                exception,
+                message,
+                request.time_start,
+                carrier,
+            )
+        )
