@@ -8,9 +8,9 @@ What its command line and configuration say counts as before: level, file, redir
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import sys
+import time
 
 from collections.abc import Callable
 from functools import partial
@@ -21,8 +21,8 @@ from celery_obs.redaction import Redactor
 from celery_obs.settings import Settings
 
 from . import celery_records
-from .lines import Line
-from .processors import Redaction, Timestamp, add_extras, add_trace_ids, beginning, facts_only, take_json
+from .lines import TASK, Handler, Line, direct, to_json
+from .processors import Redaction, Timestamp, add_extras, add_trace_ids, facts_only, take_json
 
 
 __all__ = ["LogSetup"]
@@ -33,7 +33,7 @@ _LONGEST: Final = 16_384
 Characters of one text in a line.
 """
 
-_encode: Final = json.JSONEncoder(default=str, separators=(",", ":")).encode
+_TRACER: Final = "celery.app.trace"
 _ADVICE: Final = (
     "To have our context in its lines and secrets out of them, put celery_obs.log_processors() into its structlog configuration, "
     "or celery_obs.LogFilter() on its handlers (docs/how-to/read-the-logs.md)."
@@ -57,6 +57,7 @@ class LogSetup:
         self._settings = settings
         self._handlers: list[logging.Handler] = []
         self._others: list[str] = []
+        self._silenced = False
 
     def connect(self) -> None:
         """
@@ -118,17 +119,31 @@ class LogSetup:
         logging.getLogger("celery.task").propagate = True
         for name, least in self._settings.log_levels.items():
             logging.getLogger(name).setLevel(least)
+        self._silence_the_tracer()
         _configure_structlog()
-        Line.is_ours = True
+        direct.is_ours = True
+
+    def _silence_the_tracer(self) -> None:
+        """
+        Spare Celery the line about each success that `celery_records` would leave out: making one costs more than writing ours.
+
+        Tracers look at the level when they are built.  Tasks that have no line of ours keep theirs.
+        """
+        tracer = logging.getLogger(_TRACER)
+        has_lines_for_all = not self._settings.ignore_tasks and _TRACER not in self._settings.log_levels
+        if has_lines_for_all and tracer.level == logging.NOTSET and logging.getLogger(TASK).isEnabledFor(logging.INFO):
+            tracer.setLevel(logging.WARNING)
+            self._silenced = True
 
     def _handler(self, logfile: Any) -> logging.Handler:
         stream: Any = sys.__stderr__ if logfile is None else logfile
         is_stream = stream is None or hasattr(stream, "write")
-        handler: logging.Handler = _StreamHandler(stream) if is_stream else _FileHandler(stream, encoding="utf-8")
+        handler: _Handler = _StreamHandler(stream) if is_stream else _FileHandler(stream, encoding="utf-8")
         style = self._settings.log_format
         if style == "auto":
             style = "console" if stream is not None and hasattr(stream, "isatty") and stream.isatty() else "json"
         handler.setFormatter(_formatter(style, Redactor(self._settings.redact_keys, longest=_LONGEST)))
+        direct.handler = handler if style == "json" else None
         return handler
 
     def _remove_handlers(self) -> None:
@@ -140,7 +155,10 @@ class LogSetup:
             if isinstance(handler, logging.FileHandler):
                 handler.close()
         self._handlers = []
-        Line.is_ours = False
+        direct.handler, direct.is_ours = None, False
+        if self._silenced:
+            logging.getLogger(_TRACER).setLevel(logging.NOTSET)
+            self._silenced = False
 
     @staticmethod
     def _tell_receivers(level: Any, logfile: Any, style: Any, colorize: Any) -> None:
@@ -216,8 +234,6 @@ def _formatter(style: str, redactor: Redactor) -> logging.Formatter:
         def format(self, record: logging.LogRecord) -> str:
             line = record.msg
             if type(line) is Line:
-                if style == "json":
-                    return _fast(record, line, redactor)
                 return str(super().format(_of_structlog(record, line)))
             told = celery_records.of(record)
             return str(super().format(record if told is None else _harmless(record, told)))
@@ -252,23 +268,37 @@ def _harmless(record: logging.LogRecord, told: celery_records.Told) -> logging.L
     return logging.makeLogRecord(attributes)
 
 
-def _fast(record: logging.LogRecord, line: Line, redactor: Redactor) -> str:
-    facts = beginning(record)
-    facts.update(line)
-    return _to_json(redactor, None, "", facts)
-
-
 def _to_json(redactor: Redactor, _: Any, __: str, facts: Any) -> str:
     try:
-        return _encode(facts)
+        return to_json(facts)
     except (ValueError, TypeError, RecursionError):  # What is no JSON in what a program has bound.
-        return _encode(redactor.value(facts))
+        return to_json(redactor.value(facts))  # type: ignore[arg-type] # a dict of a dict.
 
 
-class _Quiet(logging.Handler):
+class _Handler(Handler):
     """
-    A handler whose trouble is told in one sentence: the standard library's shows the arguments of the record that it could not write.
+    A handler whose trouble is told in one sentence: the standard library's shows what it could not write.
     """
+
+    stream: Any
+    terminator = "\n"
+
+    def write(self, logger: str, line: str) -> None:
+        """
+        Write *line*, which comes from *logger*.
+        """
+        with self.lock or contextlib.nullcontext():
+            try:
+                self.prepare()
+                self.stream.write(line + self.terminator)
+                self.stream.flush()
+            except Exception:  # noqa: BLE001 -- as logging's own handlers: whoever logs must not fail for it.
+                self.handleError(logging.LogRecord(logger, 0, "", 0, "", None, None))
+
+    def prepare(self) -> None:
+        """
+        Do what has to be done before a line can be written.
+        """
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the standard library's name.
         """
@@ -281,9 +311,24 @@ class _Quiet(logging.Handler):
                 stream.write(f"celery_obs: a line of {record.name} could not be written: {error.__name__ if error else 'unknown'}\n")
 
 
-class _StreamHandler(_Quiet, logging.StreamHandler):  # type: ignore[type-arg] # of any stream.
+class _StreamHandler(_Handler, logging.StreamHandler):  # type: ignore[type-arg] # of any stream.
     pass
 
 
-class _FileHandler(_Quiet, WatchedFileHandler):
-    pass
+class _FileHandler(_Handler, WatchedFileHandler):
+    """
+    Writes to a file, and to a new one where that was moved away; looks for that once a second.
+    """
+
+    _looked = 0.0
+
+    def prepare(self) -> None:
+        """
+        Open the file, if it has to be.
+        """
+        now = time.monotonic()
+        if self.stream is None:
+            self.stream = self._open()
+        elif now - self._looked >= 1.0:
+            self._looked = now
+            self.reopenIfNeeded()

@@ -26,16 +26,51 @@ from celery_obs.vocabulary.tasks import (
 
 from . import celery_records
 from .context import Attempt
-from .lines import TASK, write
+from .lines import TASK, encode, write, write_text
 from .trace_ids import trace_ids
 
 
-__all__ = ["FINISHED", "TaskLogObserver", "traceback_of"]
+__all__ = ["FIELDS", "FINISHED", "TaskLogObserver", "traceback_of"]
 
 
 FINISHED: Final = "task_finished"
 """
 The event of the canonical line: one for each attempt, whatever became of it.
+"""
+
+FIELDS: Final = frozenset(
+    {
+        *(
+            "timestamp",
+            "level",
+            "logger",
+            "event",
+            "task",
+            "queue",
+            "worker",
+            "state",
+            "task_id",
+            "retries",
+            "correlation_id",
+            "duration_ms",
+        ),
+        *(
+            "queue_wait_ms",
+            "latency_ms",
+            "trace_id",
+            "span_id",
+            "sample_rate",
+            "beat_entry",
+            "error",
+            "exhausted",
+            "error_message",
+            "expected",
+        ),
+        *("exception", "reason"),
+    }
+)
+"""
+The names of what a canonical line says; a task cannot bind another meaning to one of them.
 """
 
 _LEVELS: Final[Mapping[str, int]] = {
@@ -49,7 +84,9 @@ _LEVELS: Final[Mapping[str, int]] = {
     "terminated": logging.WARNING,
 }
 _LONGEST_TRACE: Final = 16_000
+_LONGEST_ID: Final = 256
 _LONGEST_MESSAGE: Final = 2_000
+_MOST_HEADS: Final = 4_096
 _OF_CRC: Final = 2.0**32
 
 
@@ -69,6 +106,7 @@ class TaskLogObserver:
         self._redactor = redactor
         self._sampling = sampling
         self._rates: dict[str, float] = {}
+        self._heads: dict[tuple[str, str, str, str], str] = {}
         self._open: dict[int, Attempt] = {}
         self._log = logging.getLogger(TASK)
         celery_records.leave_out_what_we_write()
@@ -90,7 +128,7 @@ class TaskLogObserver:
         Bind what is known of the attempt.
         """
         started, carrier = event
-        self._open[id(started)] = Attempt(started, correlation=correlation_of(carrier), worker=text(carrier, "hostname"))
+        self._open[id(started)] = Attempt(started, correlation=correlation_of(carrier), worker=str(carrier.get("hostname") or ""))
 
     def raised(self, event: AttemptRaised) -> None:
         """
@@ -112,45 +150,48 @@ class TaskLogObserver:
         attempt = self._open.pop(id(event.started), None)
         if attempt is None:
             return
-        try:
-            state = event.state
-            level = logging.INFO if "expected" in attempt.facts else _LEVELS.get(state, logging.INFO)
-            rate = self._rate(event.started) if state == "success" and self._sampling else 1.0
-            if rate and self._log.isEnabledFor(level):
-                self._write(attempt, event, level, rate)
-        finally:
-            attempt.restore()
+        bound = attempt.leave()
+        state = event.state
+        level = logging.INFO if "expected" in attempt.facts else _LEVELS.get(state, logging.INFO)
+        rate = self._rate(event.started) if self._sampling and state == "success" else 1.0
+        if rate and self._log.isEnabledFor(level):
+            self._write(attempt, event, level, rate, bound)
 
-    def _write(self, attempt: Attempt, event: TaskFinished, level: int, rate: float) -> None:
+    def _write(self, attempt: Attempt, event: TaskFinished, level: int, rate: float, bound: Mapping[str, Any]) -> None:
         started, state, runtime, latency, exception, exhausted, entry = event
-        task, queue, task_id, retries, _, wait, _, _ = started
-        facts: dict[str, Any] = {
-            "task": task,
-            "task_id": task_id if len(task_id) <= _LONGEST_MESSAGE else task_id[:_LONGEST_MESSAGE],
-            "queue": queue,
-            "state": state,
-            "retries": retries,
-            "correlation_id": attempt.correlation,
-            "worker": attempt.worker,
-            "duration_ms": round(runtime * 1000.0, 3),
-        }
+        task, queue, task_id, retries, started_at, wait, _, _ = started
+        # JSON by hand: what has to be quoted is quoted, and what comes again and again is kept.
+        head = self._heads.get((task, queue, attempt.worker, state))
+        if head is None:
+            head = self._head(task, queue, attempt.worker, state)
+        line = (
+            f'{head}"task_id":{encode(task_id[:_LONGEST_ID])},"retries":{retries},"correlation_id":{encode(attempt.correlation)},'
+            f'"duration_ms":{round(runtime * 1000.0, 3)}'
+        )
         if wait is not None:
-            facts["queue_wait_ms"] = round(wait * 1000.0, 3)
+            line = f'{line},"queue_wait_ms":{round(wait * 1000.0, 3)}'
         if latency is not None:
-            facts["latency_ms"] = round(latency * 1000.0, 3)
-        facts.update(trace_ids())
+            line = f'{line},"latency_ms":{round(latency * 1000.0, 3)}'
+        more = {**trace_ids(), **attempt.facts}
         if rate < 1.0:
-            facts["sample_rate"] = rate
+            more["sample_rate"] = rate
         if entry:
-            facts["beat_entry"] = entry
+            more["beat_entry"] = entry
         if exception:
-            facts.update(_reason(exception, exhausted=exhausted))
-        if attempt.facts:
-            facts.update(attempt.facts)
-        for name, value in attempt.bound().items():
-            if name not in facts:
-                facts[name] = self._redactor.under(name, value)
-        write(TASK, level, FINISHED, facts)
+            more.update(_reason(exception, exhausted=exhausted))
+        for name, value in bound.items():
+            if name not in FIELDS:
+                more[name] = self._redactor.under(name, value)
+        if more:
+            line = f"{line},{encode(more)[1:-1]}"
+        write_text(self._log, level, FINISHED, started_at + runtime, line)
+
+    def _head(self, task: str, queue: str, worker: str, state: str) -> str:
+        if len(self._heads) > _MOST_HEADS:
+            self._heads.clear()
+        head = encode({"task": task, "queue": queue, "worker": worker, "state": state})[1:-1] + ","
+        self._heads[task, queue, worker, state] = head
+        return head
 
     def _rate(self, started: TaskStarted) -> float:
         """
@@ -170,7 +211,7 @@ class TaskLogObserver:
         """
         attempt = self._open.pop(id(event.started), None)
         if attempt is not None:
-            attempt.restore()
+            attempt.leave()
 
     def lost(self, event: AttemptLost) -> None:
         """
@@ -178,7 +219,7 @@ class TaskLogObserver:
         """
         facts: dict[str, Any] = {
             "task": event.task,
-            "task_id": event.task_id[:_LONGEST_MESSAGE],
+            "task_id": event.task_id[:_LONGEST_ID],
             "queue": event.queue,
             "state": event.state,
             "retries": event.retries,

@@ -10,7 +10,6 @@ import json
 import logging
 
 from collections.abc import Iterable, Mapping, MutableMapping
-from datetime import datetime, timezone
 from typing import Any, Final, TypeAlias
 
 from structlog.contextvars import get_contextvars, merge_contextvars
@@ -18,6 +17,7 @@ from structlog.contextvars import get_contextvars, merge_contextvars
 from celery_obs.redaction import Redactor
 
 from . import celery_records
+from .lines import level_name, timestamp
 from .trace_ids import trace_ids
 
 
@@ -135,21 +135,13 @@ class Timestamp:
         Return the facts in the order in which people read them.
         """
         record = event_dict["_record"]
-        facts = beginning(record)
+        facts: EventDict = {"timestamp": timestamp(record.created), "level": level_name(record.levelno), "logger": record.name}
         facts["event"] = event_dict.pop("event", "")
         for name in _FIRST:
             if name in event_dict:
                 facts[name] = event_dict.pop(name)
         facts.update(event_dict)
         return facts
-
-
-def beginning(record: logging.LogRecord) -> dict[str, Any]:
-    """
-    Return what every line begins with.
-    """
-    at = datetime.fromtimestamp(record.created, timezone.utc)
-    return {"timestamp": f"{at:%Y-%m-%dT%H:%M:%S.%f}Z", "level": record.levelname.lower(), "logger": record.name}
 
 
 class Redaction:
