@@ -20,6 +20,7 @@ from .harness import RESULTS, fast_folder
 NAMES: Final = (
     "hooks",
     "publish",
+    "traces",
     "worker_cpu",
     "scrape",
     "fork",

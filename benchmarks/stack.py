@@ -24,10 +24,18 @@ from celery_obs.worker.signals import Receivers, connect, disconnect
 from celery_obs.worker.translate import QueueNames
 
 
-__all__ = ["OurChild", "celery_control_connected", "empty_pair", "has_celery_control", "prometheus_pair"]
+__all__ = [
+    "NoLifecycle",
+    "OurChild",
+    "celery_control_connected",
+    "empty_pair",
+    "has_celery_control",
+    "prometheus_pair",
+    "raise_error",
+]
 
 
-class _NoLifecycle:
+class NoLifecycle:
     """
     No process comes or goes in a benchmark.
     """
@@ -71,10 +79,10 @@ class OurChild:
     def __init__(self, folder: Path, *, pairs: list[tuple[str, str]]) -> None:
         self.recorder = Recorder(folder, identify=lambda: Identity(node="worker@bench", role="child", number=1, attempts=1))
         self.meter = AttemptMeter(self.recorder)
-        self.hub = Hub(on_error=_raise)
+        self.hub = Hub(on_error=raise_error)
         for event_type, observer in MetricsObserver(self.recorder, attempts=self.meter).subscriptions():
             self.hub.subscribe(event_type, observer)
-        self.receivers = Receivers(self.hub, queues=QueueNames(list), lifecycle=_NoLifecycle())
+        self.receivers = Receivers(self.hub, queues=QueueNames(list), lifecycle=NoLifecycle())
         self.recorder.open()
         self.meter.prepare(pairs)
 
@@ -90,7 +98,7 @@ class OurChild:
             disconnect()
 
 
-def _raise(error: Exception, *, component: str) -> None:
+def raise_error(error: Exception, *, component: str) -> None:
     """
     A benchmark of failing receivers would measure nothing: let the error through to whoever runs it.
     """

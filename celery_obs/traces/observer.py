@@ -156,23 +156,22 @@ class TraceObserver:
             self._enrich(started, carrier)
             return
         incoming = self._propagation.incoming(carrier)
-        if incoming.is_unsampled and maker.follows_unsampled:
-            self._open[id(started)] = _Open(started, None, contexts.attach(incoming.context))
-            return
         link = previous(carrier) if started.retries else None
         span = maker.start(
             f"process {started.task}",
             SpanKind.CONSUMER,
-            self._said_of(started, carrier),
+            lambda: self._said_of(started, carrier),
             incoming,
             links=() if link is None else (Link(link, {"celery.link": "previous attempt"}),),
             at=int(started.started_at * _NANO),
         )
-        token = contexts.attach(trace.set_span_in_context(span, incoming.context))
-        _attempt.set((started.task_id, span))
+        context = incoming.context if span is incoming.span else trace.set_span_in_context(span, incoming.context)
         if span.is_recording():
             _say_when_due(span, started)
-        self._open[id(started)] = _Open(started, span if span.is_recording() else None, token)
+            _attempt.set((started.task_id, span))
+            self._open[id(started)] = _Open(started, span, contexts.attach(context))
+        else:
+            self._open[id(started)] = _Open(started, None, contexts.attach(context))
 
     def _said_of(self, started: TaskStarted, carrier: Mapping[str, Any]) -> dict[str, Any]:
         task, queue, task_id, retries, _, wait, *_ = started
@@ -225,11 +224,11 @@ class TraceObserver:
         opened = self._open.pop(id(started), None)
         if opened is None:
             return
-        _attempt.set(None)
         contexts.detach(opened.token)
         span = opened.span
         if span is None:
             return
+        _attempt.set(None)
         said = getattr(span, "said", None)
         if said is not None:
             said["celery.task.state"] = state
@@ -272,7 +271,7 @@ class TraceObserver:
         }
         link = previous(event.carrier) if event.retries else None
         links = () if link is None else (Link(link, {"celery.link": "previous attempt"}),)
-        span = maker.start(f"process {event.task}", SpanKind.CONSUMER, said, incoming, links=links, at=began)
+        span = maker.start(f"process {event.task}", SpanKind.CONSUMER, lambda: said, incoming, links=links, at=began)
         if span.is_recording():
             message = self._redact(event.message)
             span.add_event("exception", {"exception.type": event.exception, "exception.message": message}, now)
@@ -326,7 +325,7 @@ class TraceObserver:
             said["celery.beat.entry"] = entry
         if (eta := headers.get("eta")) is not None:
             said["celery.task.eta"] = str(eta)[:_LONGEST]
-        span = maker.start(f"send {task}", SpanKind.PRODUCER, said, incoming)
+        span = maker.start(f"send {task}", SpanKind.PRODUCER, lambda: said, incoming)
         context = trace.set_span_in_context(span, context)
         self._propagation.write(headers, context)
         self._open[id(headers)] = _Open(headers, span, contexts.attach(context))
@@ -420,7 +419,7 @@ class TraceObserver:
             said["error.type"] = event.error_type
         now = time_ns()
         began = now - int(event.duration * _NANO)
-        span = maker.start(f"{event.method} {event.endpoint}", SpanKind.CLIENT, said, _here(), at=began)
+        span = maker.start(f"{event.method} {event.endpoint}", SpanKind.CLIENT, lambda: said, _here(), at=began)
         if event.error_type:
             span.set_status(Status(StatusCode.ERROR, event.error_type))
         span.end(now)
@@ -430,7 +429,7 @@ class TraceObserver:
         if maker is None:
             return
         here = _here()
-        span = maker.start(name, SpanKind.INTERNAL, said, here)
+        span = maker.start(name, SpanKind.INTERNAL, lambda: said, here)
         self._open[id(event)] = _Open(event, span, contexts.attach(trace.set_span_in_context(span, here.context)))
 
     def _finish(self, started: object, said: Mapping[str, Any], *, error: str = "", message: str = "") -> None:
@@ -448,6 +447,9 @@ class TraceObserver:
 
 
 def _here() -> Incoming:
+    """
+    Go on in this thread.
+    """
     context = contexts.get_current()
     return Incoming(context, trace.get_current_span(context), is_unsampled=False)
 

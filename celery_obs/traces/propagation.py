@@ -16,6 +16,7 @@ from opentelemetry import propagate
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import (
+    INVALID_SPAN,
     NonRecordingSpan,
     Span,
     SpanContext,
@@ -88,6 +89,7 @@ class _Headers(Getter[Mapping[str, Any]]):
 
 
 _HEADERS: Final = _Headers()
+_UNKNOWN: Final = Incoming(_NOWHERE, INVALID_SPAN, is_unsampled=False)
 
 
 class Propagation:
@@ -106,8 +108,10 @@ class Propagation:
         Read where a message comes from.
         """
         header = carrier.get("traceparent")
-        if not self._is_usual or header is None or "baggage" in carrier or "tracestate" in carrier:
+        if not self._is_usual or "baggage" in carrier or "tracestate" in carrier:
             return self._read(carrier)
+        if header is None:
+            return self._read(carrier) if carrier.get("headers") else _UNKNOWN
         found = _PARENT.fullmatch(header) if type(header) is str else None
         if found is None:
             return self._read(carrier)

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
 
 from opentelemetry import trace
 from opentelemetry.trace import (
@@ -32,6 +32,7 @@ from opentelemetry.trace import (
     TraceFlags,
     Tracer,
     TracerProvider,
+    TraceState,
 )
 
 from celery_obs.vocabulary.ourselves import TelemetryDropped
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from .pipeline import Health, Pipeline
 
 
-__all__ = ["SCHEMA", "SCOPE", "Maker", "Tracing"]
+__all__ = ["SCHEMA", "SCOPE", "LightMaker", "Maker", "SdkMaker", "Tracing"]
 
 
 SCOPE: Final = "celery_obs"
@@ -55,31 +56,27 @@ SCHEMA: Final = "https://opentelemetry.io/schemas/1.41.0"
 _FAREWELL: Final = 1.0
 
 
+Said: TypeAlias = Callable[[], dict[str, Any]]
+"""
+Makes the attributes of a span, when it is known that somebody wants them.
+"""
+
+
 class Maker(Protocol):
     """
     Makes spans.
     """
 
-    follows_unsampled: bool
-    """
-    Whether what is sent by a span that nobody records is recorded by nobody.
-    """
-
     def start(
-        self,
-        name: str,
-        kind: SpanKind,
-        attributes: dict[str, Any],
-        incoming: Incoming,
-        *,
-        links: Sequence[Link] = (),
-        at: int | None = None,
+        self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
     ) -> Span:
         """
-        Begin a span.
+        Begin a span.  What follows a span that nobody records may be that span itself.
 
         Args:
-            name, kind, attributes, links: As OpenTelemetry has them.  The attributes are the span's from then on.
+            name, kind, links: As OpenTelemetry has them.
+
+            said: Makes the attributes, which are the span's from then on.
 
             incoming: What it follows.
 
@@ -87,35 +84,38 @@ class Maker(Protocol):
         """
 
 
-class _Theirs:
+class SdkMaker:
     """
     Spans by a provider that the program has.
     """
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        self.follows_unsampled = _follows(tracer, "remoteParentNotSampled:AlwaysOffSampler")
+        self._rules = _Rules(tracer)
 
     def start(
-        self,
-        name: str,
-        kind: SpanKind,
-        attributes: dict[str, Any],
-        incoming: Incoming,
-        *,
-        links: Sequence[Link] = (),
-        at: int | None = None,
+        self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
     ) -> Span:
-        return self._tracer.start_span(name, context=incoming.context, kind=kind, attributes=attributes, links=links, start_time=at)
+        """
+        Begin a span of the SDK's.
+        """
+        if incoming.is_unsampled and self._rules.drops_unsampled:
+            return incoming.span
+        return self._tracer.start_span(name, context=incoming.context, kind=kind, attributes=said(), links=links, start_time=at)
 
 
-class _Ours:
+class LightMaker:
     """
     Light spans, by the sampler, the ids and the processors of a provider of ours.
+
+    Args:
+        tracer: Of the SDK's, which has these.
+
+        redact: Takes secrets out of the texts of exceptions.
     """
 
     def __init__(self, tracer: Any, redact: Callable[[str], str]) -> None:
-        from opentelemetry.sdk.trace import SpanLimits  # noqa: PLC0415 -- only a process that has one of ours needs the SDK.
+        from opentelemetry.sdk.trace import SpanLimits  # noqa: PLC0415 -- only a process that has a provider of ours needs the SDK.
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope  # noqa: PLC0415
 
         from .span import LightSpan, Surroundings  # noqa: PLC0415
@@ -128,49 +128,47 @@ class _Ours:
             limits=SpanLimits(),
             redact=redact,
         )
-        self._sampler = tracer.sampler
+        self._should_sample = tracer.sampler.should_sample
         self._new_trace = tracer.id_generator.generate_trace_id
         self._new_span = tracer.id_generator.generate_span_id
-        self.follows_unsampled = _follows(tracer, "remoteParentNotSampled:AlwaysOffSampler")
-        self._follows_sampled = _follows(tracer, "remoteParentSampled:AlwaysOnSampler", "localParentSampled:AlwaysOnSampler")
+        self._rules = _Rules(tracer)
 
     def start(
-        self,
-        name: str,
-        kind: SpanKind,
-        attributes: dict[str, Any],
-        incoming: Incoming,
-        *,
-        links: Sequence[Link] = (),
-        at: int | None = None,
+        self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
     ) -> Span:
-        context, span, _ = incoming
-        parent: SpanContext | None = span.get_span_context()
+        """
+        Begin a light span, if it is to be recorded.
+        """
+        rules = self._rules
+        if incoming.is_unsampled and rules.drops_unsampled:
+            return incoming.span
+        parent: SpanContext | None = incoming.span.get_span_context()
         if parent is None or not parent.is_valid:
             parent, trace_id = None, self._new_trace()
+            if rules.drops_roots:
+                return _Nobody(trace_id, self._new_span)
         else:
             trace_id = parent.trace_id
-        if parent is not None and self._follows_sampled and parent.trace_flags & 1:
-            flags, state = parent.trace_flags, parent.trace_state
+        if parent is not None and rules.records_sampled and parent.trace_flags & TraceFlags.SAMPLED:
+            attributes, flags, state = said(), parent.trace_flags, parent.trace_state
         else:
-            result = self._sampler.should_sample(context, trace_id, name, kind, attributes, links)
-            state = result.trace_state
+            attributes = {} if rules.need_no_attributes else said()
+            result = self._should_sample(incoming.context, trace_id, name, kind, attributes, links)
             if not result.decision.is_recording():
-                return NonRecordingSpan(SpanContext(trace_id, self._new_span(), False, _UNSAMPLED, state))  # noqa: FBT003 -- a positional argument there.
-            flags = _SAMPLED if result.decision.is_sampled() else _UNSAMPLED
-            attributes = dict(result.attributes or attributes)
-        identity = SpanContext(trace_id, self._new_span(), False, flags, state)  # noqa: FBT003 -- see above.
+                return _Nobody(trace_id, self._new_span, result.trace_state)
+            flags, state = _SAMPLED if result.decision.is_sampled() else _UNSAMPLED, result.trace_state
+            attributes = said() if rules.need_no_attributes else dict(result.attributes)
         made = self._span(
             self._around,
             name,
             kind,
-            context=identity,
+            context=SpanContext(trace_id, self._new_span(), False, flags, state),  # noqa: FBT003 -- a positional argument there.
             parent=parent,
             attributes=attributes,
             links=links,
             start_time=time_ns() if at is None else at,
         )
-        self._around.on_start(cast("Any", made), context)
+        self._around.on_start(cast("Any", made), incoming.context)
         return made
 
 
@@ -178,15 +176,49 @@ _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _UNSAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
 
 
-def _follows(tracer: Any, *rules: str) -> bool:
+class _Nobody(NonRecordingSpan):
     """
-    Tell whether the tracer's sampler has *rules*, so that it need not be asked each time.
+    A span that nobody records, whose identity is made when somebody asks for it.
     """
-    try:
-        description = str(tracer.sampler.get_description())
-    except AttributeError:  # No tracer of the SDK's.
-        return False
-    return description.startswith("ParentBased{") and all(rule in description for rule in rules)
+
+    def __init__(self, trace_id: int, new_span: Callable[[], int], state: TraceState | None = None) -> None:
+        self._made: SpanContext | None = None
+        self._trace_id = trace_id
+        self._new_span = new_span
+        self._state = state
+
+    def get_span_context(self) -> SpanContext:
+        made = self._made
+        if made is None:
+            made = self._made = SpanContext(self._trace_id, self._new_span(), False, _UNSAMPLED, self._state)  # noqa: FBT003 -- see above.
+        return made
+
+    def __repr__(self) -> str:
+        return f"_Nobody({self.get_span_context()!r})"
+
+
+class _Rules:
+    """
+    What a tracer's sampler would answer, where its description says so: to be asked costs more than the rest of a span that is dropped.
+    """
+
+    def __init__(self, tracer: Any) -> None:
+        try:
+            description = str(tracer.sampler.get_description())
+        except AttributeError:  # No tracer of the SDK's.
+            description = ""
+        follows_parents = description.startswith("ParentBased{")
+        self.drops_unsampled = follows_parents and all(
+            f"{whose}ParentNotSampled:AlwaysOffSampler" in description for whose in ("remote", "local")
+        )
+        self.records_sampled = follows_parents and all(
+            f"{whose}ParentSampled:AlwaysOnSampler" in description for whose in ("remote", "local")
+        )
+        self.drops_roots = description.startswith("ParentBased{root:AlwaysOffSampler,") or description == "AlwaysOffSampler"
+        root = description.removeprefix("ParentBased{root:")
+        self.need_no_attributes = root.startswith(("AlwaysOnSampler", "AlwaysOffSampler", "TraceIdRatioBased{")) and (
+            not follows_parents or (self.drops_unsampled and self.records_sampled)
+        )
 
 
 class Tracing:
@@ -261,7 +293,7 @@ class Tracing:
             return None
         if not isinstance(provider, ProxyTracerProvider):
             self._provider = provider
-            return _Theirs(provider.get_tracer(SCOPE, _version(), schema_url=SCHEMA))
+            return SdkMaker(provider.get_tracer(SCOPE, _version(), schema_url=SCHEMA))
         return self._make() if self._plan.exporters else None
 
     def _make(self) -> Maker:
@@ -280,7 +312,7 @@ class Tracing:
             provider.add_span_processor(pipeline)
         self._global = provider
         atexit.register(self._leave, os.getpid())
-        return _Ours(provider.get_tracer(SCOPE, _version(), SCHEMA), self._redact)
+        return LightMaker(provider.get_tracer(SCOPE, _version(), SCHEMA), self._redact)
 
     def _dropped(self, reason: str, number: int) -> None:
         self._emit(TelemetryDropped(reason, number))
