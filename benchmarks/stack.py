@@ -25,10 +25,19 @@ from celery_obs.worker.signals import Receivers, connect, disconnect
 from celery_obs.worker.translate import QueueNames
 
 
-__all__ = ["OurChild", "celery_control_connected", "connected", "empty_pair", "has_celery_control", "prometheus_pair"]
+__all__ = [
+    "NoLifecycle",
+    "OurChild",
+    "celery_control_connected",
+    "connected",
+    "empty_pair",
+    "has_celery_control",
+    "prometheus_pair",
+    "raise_error",
+]
 
 
-class _NoLifecycle:
+class NoLifecycle:
     """
     No process comes or goes in a benchmark.
     """
@@ -74,9 +83,9 @@ class OurChild:
     def __init__(self, folder: Path, *, pairs: list[tuple[str, str]], others: Sequence[Observer] = ()) -> None:
         self.recorder = Recorder(folder, identify=lambda: Identity(node="worker@bench", role="child", number=1, attempts=1))
         self.meter = AttemptMeter(self.recorder)
-        self.hub = Hub(on_error=_raise)
+        self.hub = Hub(on_error=raise_error)
         Observers(self.hub).connect([MetricsObserver(self.recorder, attempts=self.meter)], others)
-        self.receivers = Receivers(self.hub, queues=QueueNames(list), lifecycle=_NoLifecycle())
+        self.receivers = Receivers(self.hub, queues=QueueNames(list), lifecycle=NoLifecycle())
         self.recorder.open()
         self.meter.prepare(pairs)
 
@@ -92,7 +101,7 @@ class OurChild:
             disconnect()
 
 
-def _raise(error: Exception, *, component: str) -> None:
+def raise_error(error: Exception, *, component: str) -> None:
     """
     A benchmark of failing receivers would measure nothing: let the error through to whoever runs it.
     """

@@ -38,7 +38,7 @@ from celery_obs.state.connection import of_broker
 from celery_obs.sync import engine as sync_engine
 from celery_obs.vocabulary.policies import ANY_CHANNEL
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME
+from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME, PublishEnded
 from celery_obs.vocabulary.workers import PROCESS_RESTARTS
 from celery_obs.worker import signals
 from celery_obs.worker.bootstep import ObservabilityStep
@@ -158,6 +158,7 @@ class Plugin:
         self._ours = OurTasks(rename=self.receivers.rename)
         self._lock = threading.Lock()
         self._role = "publisher"
+        self._has_sent = False
         self._node: str | None = None
         self._attempts_at_once = 0
         self._forked_from_worker = False
@@ -182,6 +183,14 @@ class Plugin:
             self.modules_imported(app)
         if self.settings is not None:
             self._ours.register(app, self.settings)
+            self._follow(app)
+
+    def _follow(self, app: Any) -> None:
+        """
+        See the messages that *app* publishes through, where somebody wants to hear how that went.
+        """
+        if self.hub.wants(PublishEnded):
+            self.receivers.publishing.install(app)
 
     # -- activation -------------------------------------------------------------------------------------------------
 
@@ -199,11 +208,12 @@ class Plugin:
             entries.entries(settings)  # Refuses what the settings alone cannot know to be wrong.
             self.receivers.ignore(settings.ignore_tasks)
             metrics = self._connect_metrics(settings) if settings.metrics else []
-            self._observers.connect(metrics, chosen(settings, self.hub))
+            self._observers.connect(metrics, chosen(settings, self.hub, app))
             self._engine = sync_engine.Engine(hub=self.hub, settings=settings)
             self.settings = settings
         for each in self.apps:
             self._ours.register(each, settings)
+            self._follow(each)
 
     def _load(self, app: Any) -> Settings:
         settings = load(app.conf, os.environ, self.overrides)
@@ -244,11 +254,15 @@ class Plugin:
 
     def route(self, name: str, args: Any, kwargs: Any, options: Any) -> Any:
         """
-        Return where a message to one of our tasks goes; None for all others.  Whoever sends one is active from then on.
+        Return where a message to one of our tasks goes; None for all others.  Whoever sends a message is active from then on.
+
+        Celery asks this before it sends, so that the first message of a process is seen through as all others are.
         """
+        if not self._has_sent or is_ours(name):
+            self._has_sent = True
+            self._activate_quietly()
         if not is_ours(name):
             return None
-        self._activate_quietly()
         return self._ours.route(name, args, kwargs, options)
 
     def engine(self) -> sync_engine.Engine | None:
@@ -328,6 +342,7 @@ class Plugin:
         Let go of everything.
         """
         declared.disconnect()
+        self.receivers.publishing.uninstall()
         self.hub.unsubscribe_all()
         if self._log_setup is not None:
             self._log_setup.disconnect()
