@@ -47,7 +47,7 @@ class _NoLifecycle:
         Do nothing.
         """
 
-    def modules_imported(self, sender: Any) -> None:
+    def program_started(self, sender: Any) -> None:
         """
         Nothing.
         """
