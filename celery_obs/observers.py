@@ -11,12 +11,16 @@ from __future__ import annotations
 import time
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from celery_obs.hub import Hub
 from celery_obs.settings import Settings
 from celery_obs.vocabulary.syncs import SyncFinished
 from celery_obs.vocabulary.tasks import AttemptInterrupted, PublishEnded, TaskFinished
+
+
+if TYPE_CHECKING:
+    from celery_obs.errors.sentry import Sentry
 
 
 __all__ = ["Observer", "Observers", "chosen"]
@@ -93,7 +97,9 @@ class Observers:
                 self._hub.on_error(exc, component=type(observer).__module__.removeprefix("celery_obs."))
 
 
-def chosen(settings: Settings, hub: Hub) -> list[Observer]:
+def chosen(
+    settings: Settings, hub: Hub, *, sentry: Sentry | None = None, channel_of: Callable[[str], str] = lambda _: ""
+) -> list[Observer]:
     """
     Make the observers that *settings* switch on, metrics apart, in the order in which they hear of beginnings.
 
@@ -101,8 +107,16 @@ def chosen(settings: Settings, hub: Hub) -> list[Observer]:
         settings: The settings.
 
         hub: Hears of what an observer has to drop.
+
+        sentry: Where errors are reported; None where they are not.
+
+        channel_of: Returns the channel that a task is about by its name alone, or nothing.
     """
     found: list[Observer] = []
+    if sentry is not None:
+        from celery_obs.errors.observer import ErrorObserver  # noqa: PLC0415 -- only what is switched on is loaded.
+
+        found.append(ErrorObserver(sentry, crons=settings.sentry_crons, channel_of=channel_of))
     if settings.logs:
         from celery_obs.logs.sync_observer import SyncLogObserver  # noqa: PLC0415 -- only what is switched on is loaded.
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from celery_obs.vocabulary.policies import policies
 
 from .checks import (
+    choice,
     count,
     directory,
     edges,
@@ -23,6 +24,8 @@ from .checks import (
     place,
     redis_url,
     seconds,
+    sentry_dsn,
+    share,
     switch,
     text,
     texts,
@@ -57,6 +60,10 @@ DIRECTORY = Kind("the path of a directory", directory)
 REDIS_URL = Kind("a URL such as redis://localhost:6379/0 (also rediss, valkey, unix, sentinel, redis+cluster), or None", redis_url)
 POLICIES = Kind("a dict of channels, each with circuit_breaker and rate_limits; in the environment as JSON", policies, parse_json)
 PATTERNS = Kind("a list of task name patterns; in the environment with commas between them", texts, parse_list)
+NAMES = Kind("a list of names; in the environment with commas between them", texts, parse_list)
+SENTRY_DSN = Kind("the DSN of a project, such as https://key@sentry.example.com/42, or None", sentry_dsn)
+SENTRY_MODE = Kind("full or light", choice("full", "light"))
+SHARE = Kind("a number from 0 to 1", share, float)
 BUCKETS = Kind("ascending numbers, each once; in the environment with commas between them; or None", optional(edges), parse_numbers)
 CONNECTION_SOURCE = Kind(
     "a place such as 'proj.accounts:SOURCE', or an object with the method connections; or None", optional(place("connections"))
