@@ -12,7 +12,7 @@ import os
 import time
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from celery_obs.hub import Hub
 from celery_obs.settings import Settings
@@ -20,6 +20,10 @@ from celery_obs.vocabulary.reconciliation import ReconciliationEnded
 from celery_obs.vocabulary.syncs import SyncFinished
 from celery_obs.vocabulary.tasks import AttemptInterrupted, PublishEnded, TaskFinished
 from celery_obs.vocabulary.tokens import TokenRefreshEnded
+
+
+if TYPE_CHECKING:
+    from celery_obs.errors.sentry import Sentry
 
 
 __all__ = ["Observer", "Observers", "chosen"]
@@ -96,7 +100,9 @@ class Observers:
                 self._hub.on_error(exc, component=type(observer).__module__.removeprefix("celery_obs."))
 
 
-def chosen(settings: Settings, hub: Hub, app: Any = None) -> list[Observer]:
+def chosen(
+    settings: Settings, hub: Hub, app: Any = None, *, sentry: Sentry | None = None, channel_of: Callable[[str], str] = lambda _: ""
+) -> list[Observer]:
     """
     Make the observers that *settings* switch on, metrics apart, in the order in which they hear of beginnings.
 
@@ -106,6 +112,10 @@ def chosen(settings: Settings, hub: Hub, app: Any = None) -> list[Observer]:
         hub: Hears of what an observer has to drop.
 
         app: The `celery.Celery` app, for what it is called and what its messages go through.
+
+        sentry: Where errors are reported; None where they are not.
+
+        channel_of: Returns the channel that a task is about by its name alone, or nothing.
     """
     found: list[Observer] = []
     if settings.logs or settings.traces or settings.errors:
@@ -114,6 +124,10 @@ def chosen(settings: Settings, hub: Hub, app: Any = None) -> list[Observer]:
         found.append(CorrelationObserver())
     if settings.traces:
         found.extend(_traces(settings, hub, app))
+    if sentry is not None:
+        from celery_obs.errors.observer import ErrorObserver  # noqa: PLC0415 -- as above.
+
+        found.append(ErrorObserver(sentry, crons=settings.sentry_crons, channel_of=channel_of))
     if settings.logs:
         from celery_obs.logs.observer import TaskLogObserver  # noqa: PLC0415 -- as above.
         from celery_obs.logs.sync_observer import SyncLogObserver  # noqa: PLC0415 -- as above.
