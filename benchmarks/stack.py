@@ -10,7 +10,7 @@ import importlib.util
 import itertools
 import time
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class _NoLifecycle:
         Do nothing.
         """
 
-    def modules_imported(self, sender: Any) -> None:
+    def program_started(self, sender: Any) -> None:
         """
         Nothing.
         """
@@ -66,10 +66,13 @@ class OurChild:
         folder: The metrics directory.
 
         pairs: Tasks and queues that the main process would lay out before the fork.
+
+        exemplar: Tells the trace of an attempt; None where nothing traces.
     """
 
-    def __init__(self, folder: Path, *, pairs: list[tuple[str, str]]) -> None:
+    def __init__(self, folder: Path, *, pairs: list[tuple[str, str]], exemplar: Callable[[], int] | None = None) -> None:
         self.recorder = Recorder(folder, identify=lambda: Identity(node="worker@bench", role="child", number=1, attempts=1))
+        self.recorder.exemplar = exemplar
         self.meter = AttemptMeter(self.recorder)
         self.hub = Hub(on_error=_raise)
         for event_type, observer in MetricsObserver(self.recorder, attempts=self.meter).subscriptions():

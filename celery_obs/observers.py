@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from celery_obs.hub import Hub
 from celery_obs.settings import Settings
@@ -19,7 +19,7 @@ from celery_obs.vocabulary.syncs import SyncFinished
 from celery_obs.vocabulary.tasks import AttemptInterrupted, PublishEnded, TaskFinished
 
 
-__all__ = ["Observer", "Observers", "chosen"]
+__all__ = ["Observer", "Observers", "Traced", "chosen"]
 
 
 ENDINGS: Final = frozenset({TaskFinished, AttemptInterrupted, PublishEnded, SyncFinished})
@@ -37,6 +37,18 @@ class Observer(Protocol):
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """
         Return the events that it wants to hear of, each with what hears it.
+        """
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """
+    An observer that knows which trace a thread is in.
+    """
+
+    def exemplar(self) -> int:
+        """
+        Return the id of the trace that this thread's attempt belongs to, if that is recorded; else 0.
         """
 
 
