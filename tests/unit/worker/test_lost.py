@@ -1,0 +1,107 @@
+"""
+Attempts that came to no end: whatever Celery says, and however often, each is told of once.
+"""
+
+from __future__ import annotations
+
+import gc
+
+from typing import Any
+
+import pytest
+
+from celery_obs.hub import Hub
+from celery_obs.testing import RaisingErrors
+from celery_obs.vocabulary.tasks import AttemptLost
+from celery_obs.worker.lost import LostAttempts
+
+
+class Request:
+    """
+    What Celery's main process knows of an attempt: the part that we read.
+    """
+
+    def __init__(self, task_id: str = "id", pid: int | None = None) -> None:
+        self.id = task_id
+        self.name = "t"
+        self.worker_pid = pid
+        self.time_start = 1_800_000_000.0
+        self.request_dict: dict[str, Any] = {"id": task_id, "retries": 2}
+
+
+@pytest.fixture
+def told() -> list[AttemptLost]:
+    return []
+
+
+@pytest.fixture
+def lost(told: list[AttemptLost]) -> LostAttempts:
+    hub = Hub(on_error=RaisingErrors())
+    hub.subscribe(AttemptLost, told.append)
+    return LostAttempts(hub)
+
+
+def test_what_celery_says_twice_is_told_once(lost: LostAttempts, told: list[AttemptLost]) -> None:
+    """
+    Pitfall 5: of a hard limit Celery 5.7 tells twice.
+    """
+    request = Request()
+    lost.watch(request, queue="q")
+
+    for _ in range(2):
+        lost.found("id", "timeout", "TimeLimitExceeded", "too long")
+
+    expected = AttemptLost("t", "q", "id", 2, "timeout", "TimeLimitExceeded", "too long", 1_800_000_000.0, request.request_dict)
+    assert [expected] == told
+
+
+def test_a_process_that_is_gone_is_told_of_at_the_second_look(lost: LostAttempts, told: list[AttemptLost]) -> None:
+    """
+    Pitfall 9: with reject_on_worker_lost there is no signal at all; but a result may be on its way for one look.
+    """
+    request = Request(pid=17)
+    lost.watch(request, queue="q")
+
+    lost.look([request], {17, 18})
+    lost.look([request], {18})
+    after_one_look = list(told)
+    lost.look([request], {18})
+    lost.look([request], {18})
+    lost.found("id", "lost", "WorkerLostError", "late")
+
+    assert ([], ["lost"]) == (after_one_look, [event.state for event in told])
+
+
+def test_a_new_attempt_of_the_same_task_is_another_attempt(lost: LostAttempts, told: list[AttemptLost]) -> None:
+    """
+    Pitfall 12: a redelivered message has the same id and the same number of retries, and may be lost, too.
+    """
+    for _ in range(2):
+        request = Request()
+        lost.watch(request, queue="q")
+        lost.found("id", "lost", "WorkerLostError", "gone")
+
+    assert ["id", "id"] == [event.task_id for event in told]
+
+
+def test_a_request_that_celery_forgot_is_forgotten(lost: LostAttempts, told: list[AttemptLost]) -> None:
+    """
+    Nothing is kept of attempts that ended.
+    """
+    lost.watch(Request(), queue="q")
+    gc.collect()
+
+    lost.found("id", "lost", "WorkerLostError", "gone")
+
+    assert [] == told
+
+
+def test_nothing_is_watched_where_nobody_listens() -> None:
+    """
+    With metrics alone, a message costs no more than before.
+    """
+    request = Request()
+
+    LostAttempts(Hub(on_error=RaisingErrors())).watch(request, queue="q")
+
+    assert "celery_obs_queue" not in vars(request)
