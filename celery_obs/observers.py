@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol
 
 from celery_obs.hub import Hub
 from celery_obs.settings import Settings
@@ -19,7 +19,7 @@ from celery_obs.vocabulary.syncs import SyncFinished
 from celery_obs.vocabulary.tasks import AttemptInterrupted, PublishEnded, TaskFinished
 
 
-__all__ = ["Observer", "Observers", "Traced", "chosen"]
+__all__ = ["Observer", "Observers", "chosen"]
 
 
 ENDINGS: Final = frozenset({TaskFinished, AttemptInterrupted, PublishEnded, SyncFinished})
@@ -31,24 +31,13 @@ The events that end what another one began, in the same thread.
 class Observer(Protocol):
     """
     Hears events.  It may also have ``flush(within: float)``, which writes what is still to be written within so many seconds,
-    and ``after_fork()``, which makes it a child's own.
+    and ``after_fork()``, which makes it a child's own; and ``exemplar()``, which returns the id of the trace that this thread's attempt belongs to,
+    if that is recorded, else 0.
     """
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """
         Return the events that it wants to hear of, each with what hears it.
-        """
-
-
-@runtime_checkable
-class Traced(Protocol):
-    """
-    An observer that knows which trace a thread is in.
-    """
-
-    def exemplar(self) -> int:
-        """
-        Return the id of the trace that this thread's attempt belongs to, if that is recorded; else 0.
         """
 
 
@@ -80,6 +69,14 @@ class Observers:
         for event_type, hear in observer.subscriptions():
             if (event_type in ENDINGS) is to_endings:
                 self._hub.subscribe(event_type, hear)
+
+    @property
+    def exemplar(self) -> Callable[[], int] | None:
+        """
+        What tells the trace that a thread is in; None where nothing traces.
+        """
+        found: list[Callable[[], int]] = [each.exemplar for each in self._all if hasattr(each, "exemplar")]
+        return found[0] if found else None
 
     def flush(self, within: float) -> None:
         """

@@ -32,7 +32,7 @@ from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
 from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.metrics_dir import prepare_metrics_dir
-from celery_obs.observers import Observer, Observers, Traced, chosen
+from celery_obs.observers import Observer, Observers, chosen
 from celery_obs.settings import Settings, load
 from celery_obs.state.connection import of_broker
 from celery_obs.sync import engine as sync_engine
@@ -194,12 +194,11 @@ class Plugin:
             entries.entries(settings)  # Refuses what the settings alone cannot know to be wrong.
             self.receivers.ignore(settings.ignore_tasks)
             metrics = self._connect_metrics(settings) if settings.metrics else []
-            others = chosen(settings, self.hub)
-            if self.recorder is not None:
-                self.recorder.exemplar = next((each.exemplar for each in others if isinstance(each, Traced)), None)
-            self._observers.connect(metrics, others)
+            self._observers.connect(metrics, chosen(settings, self.hub))
             self._engine = sync_engine.Engine(hub=self.hub, settings=settings)
             self.settings = settings
+            if self.recorder is not None:
+                self.recorder.exemplar = self._observers.exemplar
         for each in self.apps:
             self._ours.register(each, settings)
 
