@@ -21,7 +21,7 @@ from kombu import Producer
 from tests.otlp import Collector
 from tests.sentry import PUBLIC_KEY, SentryServer
 from tests.servers import RedisServer, kombu_connection, wait_until
-from tests.workers import Metrics, Worker
+from tests.workers import Metrics
 
 from .apps.planting import canary
 from .conftest import OUR_APPS, Stage
@@ -32,6 +32,24 @@ pytestmark = pytest.mark.integration
 OPENMETRICS = "application/openmetrics-text"
 WORD = canary("said aloud")
 PATHS = ("/metrics", "/", "/health", "/api/v1/channels/status", "/openapi.json")
+
+
+ENDS = {
+    "succeed": 6,
+    "follow": 1,
+    "retry": 2,
+    "ignore": 1,
+    "write": 1,
+    "fail": 8,
+    "fail_with": 1,
+    "refresh": 1,
+    "hang": 1,
+    "die": 1,
+    "control": 1,
+}
+"""
+How often each task comes to an end.
+"""
 
 
 def places() -> list[str]:
@@ -87,6 +105,7 @@ def plant(stage: Stage) -> None:
     send("hang", canary("argument of what hangs"), kwargs={"password": canary("keyword of what hangs")})
     send("die", canary("argument of what dies"), kwargs={"password": canary("keyword of what dies")})
     send("succeed", canary("argument of what expired"), expires=-10)
+    send("succeed", argsrepr=repr([canary("argsrepr")]), kwargsrepr=repr({"note": canary("kwargsrepr")}))
     send("nobody", canary("argument of an unknown task"), kwargs={"password": canary("keyword of an unknown task")})
     with kombu_connection(stage.redis.url) as connection:
         producer = Producer(connection)
@@ -94,8 +113,6 @@ def plant(stage: Stage) -> None:
         producer.publish({"no": "task", "data": canary("message that is no task")}, **publish)
         broken = f'{{"password": "{canary("message that is broken")}'
         producer.publish(broken, content_type="application/json", content_encoding="utf-8", **publish)
-        headers = {"lang": "py", "task": "canaries.succeed", "id": "1", "root_id": "1", "argsrepr": canary("argsrepr"), "retries": 0}
-        producer.publish([[canary("message of a wrong shape")]], headers=headers, correlation_id="1", **publish)
 
 
 @pytest.fixture(scope="module")
@@ -121,10 +138,11 @@ def _harvest(stage: Stage, collector: Collector, sentry: SentryServer) -> Mappin
         "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer {canary('OTLP headers')}",
     }
     worker = stage.worker(app="canaries", **environ)
+    metrics = Metrics(worker.metrics_dir)
     page = stage.exporter(f"--broker-url={stage.redis.url}", f"--redis-url={stage.redis.url}")
     plant(stage)
     stage.client.send_task("canaries.control", args=[WORD])
-    wait_until(lambda: _is_done(worker, sentry), within=60, what=f"all tasks to end, of which {sentry.events()} told")
+    wait_until(lambda: _is_done(metrics, sentry), within=60, what="all tasks to end, and Sentry to hear of those that were lost")
     pages = [page.exporter.get(path, accept=accept).body for path in PATHS for accept in ("text/html", OPENMETRICS)]
     celery = (sys.executable, "-m", "celery", "-A", "canaries")
     terminal = [
@@ -141,27 +159,9 @@ def _harvest(stage: Stage, collector: Collector, sentry: SentryServer) -> Mappin
     }
 
 
-ENDS = {
-    "succeed": 6,  # With that of a wrong shape, and the expired one.
-    "follow": 1,
-    "retry": 2,
-    "ignore": 1,
-    "write": 1,
-    "fail": 8,
-    "fail_with": 1,
-    "refresh": 1,
-    "hang": 1,
-    "die": 1,
-    "control": 1,
-}
-"""
-How often each task comes to an end.
-"""
-
-
-def _is_done(worker: Worker, sentry: SentryServer) -> bool:
-    ends = Metrics(worker.metrics_dir).by("task", "celery_task_finished_total")
-    told = {str(event.get("transaction") or (event.get("tags") or {}).get("task")) for event in sentry.events()}
+def _is_done(metrics: Metrics, sentry: SentryServer) -> bool:
+    ends = metrics.by("task", "celery_task_finished_total")
+    told = {str((event.get("tags") or {}).get("task")) for event in sentry.events()}
     return all(ends.get(f"canaries.{task}", 0) >= times for task, times in ENDS.items()) and {"canaries.hang", "canaries.die"} <= told
 
 

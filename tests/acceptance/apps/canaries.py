@@ -20,10 +20,9 @@ import structlog
 from celery import Celery, Task
 from celery.exceptions import Ignore
 from celery.utils.log import get_task_logger
+from planting import canary, jwt
 
 import celery_obs
-
-from planting import canary, jwt
 
 
 app = Celery("canaries", broker=os.environ["TEST_BROKER"], backend=os.environ["TEST_BROKER"])
@@ -125,7 +124,7 @@ def write(self: Task, **kwargs: object) -> None:
     words.warning("logging in", api_key=canary("key of structlog"), nested=[{"secret": canary("nested key of structlog")}])
     with structlog.contextvars.bound_contextvars(access_token=canary("bound to the context")):
         words.warning("bound")
-    print(f"password={canary('printed')}")
+    print(f"password={canary('printed')}")  # noqa: T201 -- people do.
     try:
         raise ValueError(f"bad password={canary('logged exception')}")
     except ValueError:
@@ -167,8 +166,8 @@ def _call_others() -> None:
     import sentry_sdk
 
     url = f"{os.environ['TEST_HTTP']}/rooms?api_key={canary('query in a breadcrumb')}"
-    request = urllib.request.Request(url, headers={"X-Api-Key": canary("header of a request")})
-    with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=5):
+    request = urllib.request.Request(url, headers={"X-Api-Key": canary("header of a request")})  # noqa: S310 -- our own.
+    with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=5):  # noqa: S310
         pass
     with celery_obs.api_call("airbnb", f"/rooms?access_token={canary('endpoint')}", "GET", connection_id="c-1") as call:
         call.response(200)
