@@ -38,7 +38,8 @@ The events that end what another one began, in the same thread.
 class Observer(Protocol):
     """
     Hears events.  It may also have ``flush(within: float)``, which writes what is still to be written within so many seconds,
-    and ``after_fork()``, which makes it a child's own.
+    and ``after_fork()``, which makes it a child's own; and ``exemplar()``, which returns the id of the trace that this thread's attempt belongs to,
+    if that is recorded, else 0.
     """
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
@@ -75,6 +76,14 @@ class Observers:
         for event_type, hear in observer.subscriptions():
             if (event_type in ENDINGS) is to_endings:
                 self._hub.subscribe(event_type, hear)
+
+    @property
+    def exemplar(self) -> Callable[[], int] | None:
+        """
+        What tells the trace that a thread is in; None where nothing traces.
+        """
+        found: list[Callable[[], int]] = [each.exemplar for each in self._all if hasattr(each, "exemplar")]
+        return found[0] if found else None
 
     def flush(self, within: float) -> None:
         """

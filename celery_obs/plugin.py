@@ -215,6 +215,8 @@ class Plugin:
             self._observers.connect(metrics, chosen(settings, self.hub, app, sentry=sentry, channel_of=self._channel_of))
             self._engine = sync_engine.Engine(hub=self.hub, settings=settings)
             self.settings = settings
+            if self.recorder is not None:
+                self.recorder.exemplar = self._observers.exemplar
         for each in self.apps:
             self._ours.register(each, settings)
             self._follow(each)
