@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-import logged
+import logged  # type: ignore[import-not-found] # beside this file.
 
 from asgi_correlation_id import CorrelationIdMiddleware
 from starlette.applications import Starlette

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,11 +183,10 @@ def test_what_was_bound_is_in_the_line_without_its_secrets(written: Written) -> 
     assert {} == structlog.contextvars.get_contextvars()
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from(["a", "b", "token", "state"]), st.recursive(st.none() | st.floats() | st.text() | st.binary(), st.lists)
-    )
-)
+VALUES = st.none() | st.floats() | st.text(max_size=20) | st.binary(max_size=20)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "token", "state"]), VALUES | st.lists(VALUES, max_size=3), max_size=4))
 def test_whatever_a_task_binds_the_line_is_json(bound: dict[str, Any]) -> None:
     """
     No value that a program binds makes the line fail, or anything else than one line of JSON.
@@ -287,4 +287,6 @@ def test_every_field_is_documented() -> None:
     """
     page = (ROOT / "docs/reference/logs.md").read_text()
 
-    assert set() == {name for name in FIELDS if f"| `{name}` |" not in page}
+    named = {name for line in page.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+
+    assert set() == FIELDS - named
