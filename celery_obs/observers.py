@@ -142,8 +142,8 @@ def chosen(
         from celery_obs.logs.sync_observer import SyncLogObserver  # noqa: PLC0415 -- as above.
         from celery_obs.redaction import Redactor  # noqa: PLC0415 -- as above.
 
-        found.append(TaskLogObserver(Redactor(settings.redact_keys), settings.log_sampling))
-        found.append(SyncLogObserver())
+        redactor = Redactor(settings.redact_keys)
+        found += [TaskLogObserver(redactor, settings.log_sampling), SyncLogObserver(redactor)]
     return found
 
 
