@@ -37,7 +37,7 @@ from celery_obs.vocabulary.tasks import (
 from celery_obs.vocabulary.tokens import TokenRefreshEnded, TokenRefreshStarted
 
 from .broker import Broker
-from .propagation import PREVIOUS, Incoming, Propagation, previous, written
+from .propagation import PREVIOUS, Incoming, Propagation, previous, with_span, written
 from .provider import Tracing
 from .raised import exception_attributes
 
@@ -48,6 +48,7 @@ __all__ = ["TraceObserver"]
 _BEFORE_THE_KILL: Final = 0.04
 _NANO: Final = 1_000_000_000
 _LONGEST: Final = 512
+_new = tuple.__new__  # Half the cost of a named tuple's own constructor, which is a Python function.
 
 
 _attempt: ContextVar[tuple[str, Span] | None] = ContextVar("celery_obs_attempt", default=None)
@@ -156,6 +157,9 @@ class TraceObserver:
             self._enrich(started, carrier)
             return
         incoming = self._propagation.incoming(carrier)
+        if incoming[2] and maker.drops_unsampled:
+            self._open[id(started)] = _new(_Open, (started, None, contexts.attach(incoming[0])))
+            return
         link = previous(carrier) if started.retries else None
         span = maker.start(
             f"process {started.task}",
@@ -165,13 +169,13 @@ class TraceObserver:
             links=() if link is None else (Link(link, {"celery.link": "previous attempt"}),),
             at=int(started.started_at * _NANO),
         )
-        context = incoming.context if span is incoming.span else trace.set_span_in_context(span, incoming.context)
+        context = with_span(span, incoming.context)
         if span.is_recording():
             _say_when_due(span, started)
             _attempt.set((started.task_id, span))
-            self._open[id(started)] = _Open(started, span, contexts.attach(context))
+            self._open[id(started)] = _new(_Open, (started, span, contexts.attach(context)))
         else:
-            self._open[id(started)] = _Open(started, None, contexts.attach(context))
+            self._open[id(started)] = _new(_Open, (started, None, contexts.attach(context)))
 
     def _said_of(self, started: TaskStarted, carrier: Mapping[str, Any]) -> dict[str, Any]:
         task, queue, task_id, retries, _, wait, *_ = started
@@ -215,14 +219,11 @@ class TraceObserver:
         """
         End an attempt's span.
         """
-        started, state, runtime = event[:3]
-        if self._tracing.is_stock:
-            span = self._span_of(started)
-            if span is not None:
-                span.set_attribute("celery.task.state", state)
-            return
+        started, state, runtime, *_ = event
         opened = self._open.pop(id(started), None)
         if opened is None:
+            if self._tracing.is_stock and (theirs := self._span_of(started)) is not None:
+                theirs.set_attribute("celery.task.state", state)
             return
         contexts.detach(opened.token)
         span = opened.span
@@ -326,7 +327,7 @@ class TraceObserver:
         if (eta := headers.get("eta")) is not None:
             said["celery.task.eta"] = str(eta)[:_LONGEST]
         span = maker.start(f"send {task}", SpanKind.PRODUCER, lambda: said, incoming)
-        context = trace.set_span_in_context(span, context)
+        context = with_span(span, context)
         self._propagation.write(headers, context)
         self._open[id(headers)] = _Open(headers, span, contexts.attach(context))
 
@@ -430,7 +431,7 @@ class TraceObserver:
             return
         here = _here()
         span = maker.start(name, SpanKind.INTERNAL, lambda: said, here)
-        self._open[id(event)] = _Open(event, span, contexts.attach(trace.set_span_in_context(span, here.context)))
+        self._open[id(event)] = _Open(event, span, contexts.attach(with_span(span, here.context)))
 
     def _finish(self, started: object, said: Mapping[str, Any], *, error: str = "", message: str = "") -> None:
         opened = self._open.pop(id(started), None)

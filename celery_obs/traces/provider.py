@@ -67,6 +67,11 @@ class Maker(Protocol):
     Makes spans.
     """
 
+    drops_unsampled: bool
+    """
+    Whether what follows a span that nobody records is recorded by nobody.
+    """
+
     def start(
         self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
     ) -> Span:
@@ -91,7 +96,7 @@ class SdkMaker:
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        self._rules = _Rules(tracer)
+        self.drops_unsampled = _Rules(tracer).drops_unsampled
 
     def start(
         self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
@@ -99,7 +104,7 @@ class SdkMaker:
         """
         Begin a span of the SDK's.
         """
-        if incoming.is_unsampled and self._rules.drops_unsampled:
+        if incoming.is_unsampled and self.drops_unsampled:
             return incoming.span
         return self._tracer.start_span(name, context=incoming.context, kind=kind, attributes=said(), links=links, start_time=at)
 
@@ -132,6 +137,7 @@ class LightMaker:
         self._new_trace = tracer.id_generator.generate_trace_id
         self._new_span = tracer.id_generator.generate_span_id
         self._rules = _Rules(tracer)
+        self.drops_unsampled = self._rules.drops_unsampled
 
     def start(
         self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
@@ -140,7 +146,7 @@ class LightMaker:
         Begin a light span, if it is to be recorded.
         """
         rules = self._rules
-        if incoming.is_unsampled and rules.drops_unsampled:
+        if incoming.is_unsampled and self.drops_unsampled:
             return incoming.span
         parent: SpanContext | None = incoming.span.get_span_context()
         if parent is None or not parent.is_valid:
