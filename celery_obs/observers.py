@@ -108,11 +108,18 @@ def chosen(settings: Settings, hub: Hub, app: Any = None) -> list[Observer]:
         app: The `celery.Celery` app, for what it is called and what its messages go through.
     """
     found: list[Observer] = []
+    if settings.logs or settings.traces or settings.errors:
+        from celery_obs.correlation import CorrelationObserver  # noqa: PLC0415 -- only what is switched on is loaded.
+
+        found.append(CorrelationObserver())
     if settings.traces:
         found.extend(_traces(settings, hub, app))
     if settings.logs:
-        from celery_obs.logs.sync_observer import SyncLogObserver  # noqa: PLC0415 -- only what is switched on is loaded.
+        from celery_obs.logs.observer import TaskLogObserver  # noqa: PLC0415 -- as above.
+        from celery_obs.logs.sync_observer import SyncLogObserver  # noqa: PLC0415 -- as above.
+        from celery_obs.redaction import Redactor  # noqa: PLC0415 -- as above.
 
+        found.append(TaskLogObserver(Redactor(settings.redact_keys), settings.log_sampling))
         found.append(SyncLogObserver())
     return found
 

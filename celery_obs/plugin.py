@@ -18,7 +18,7 @@ import threading
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from celery_obs.beat import entries, routes, tasks
 from celery_obs.beat.ours import OurTasks, is_ours
@@ -48,6 +48,10 @@ from celery_obs.worker.processes import exit_word, restart_reason
 from celery_obs.worker.state import attempts_at_once
 from celery_obs.worker.sync_task import SyncTask
 from celery_obs.worker.translate import Binding, QueueNames
+
+
+if TYPE_CHECKING:
+    from celery_obs.logs.configure import LogSetup
 
 
 __all__ = ["Plugin", "plugin", "setup", "teardown"]
@@ -159,6 +163,7 @@ class Plugin:
         self._attempts_at_once = 0
         self._forked_from_worker = False
         self._main: MainProcess | None = None
+        self._log_setup: LogSetup | None = None
 
     def add(self, app: Any) -> None:
         """
@@ -232,6 +237,20 @@ class Plugin:
         Get ready in a worker or beat what has to be there before its logging is set up and its pool forks.
         """
         self.modules_imported(sender)
+        self._set_up_logging(sender)
+
+    def _set_up_logging(self, app: Any) -> None:
+        with contextlib.suppress(ConfigurationError):  # As above.
+            settings = self.settings or self._load(app)
+            if settings.logs and self._log_setup is None and any(known is app for known in self.apps):
+                from celery_obs.logs.configure import LogSetup  # noqa: PLC0415 -- only what is switched on is loaded.
+
+                self._log_setup = LogSetup(app, settings)
+                self._log_setup.connect()
+
+    def _tell_of_logging(self) -> None:
+        if self._log_setup is not None:
+            self._log_setup.tell()
 
     def route(self, name: str, args: Any, kwargs: Any, options: Any) -> Any:
         """
@@ -325,6 +344,8 @@ class Plugin:
         declared.disconnect()
         self.receivers.publishing.uninstall()
         self.hub.unsubscribe_all()
+        if self._log_setup is not None:
+            self._log_setup.disconnect()
         if self._main is not None:
             self._main.silence()
         self._flush()
@@ -354,6 +375,7 @@ class Plugin:
             self._node = (self.settings and self.settings.node_name) or str(worker.hostname)
             os.environ[_NODE_VARIABLE] = self._node
             self._open()
+        self._tell_of_logging()
         if self.settings is None:
             return
         self._main = MainProcess(
@@ -457,6 +479,7 @@ class Plugin:
             self.activate(service.app)
             if self.recorder is not None and self.recorder.slot is None:
                 self._open()
+        self._tell_of_logging()
         if self.settings is None or self.recorder is None or self.recorder.node is None:
             return
         watch = ScheduleWatch(service.scheduler, self.hub, pulse=self.settings.heartbeat_interval)

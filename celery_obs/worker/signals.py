@@ -287,6 +287,9 @@ class Receivers:
         Stamp the message.  A retry carries the headers of the attempt before: the publish time is overwritten, the first due time kept.
         """
         try:
+            if not self._publishes:  # Before the first message is stamped: it is to say as much as all others.
+                self._publishes = True
+                self._lifecycle.publisher_started()
             now = time()
             headers[_PUBLISHED] = now
             if _DUE not in headers:
@@ -320,9 +323,6 @@ class Receivers:
         The broker took the message.
         """
         try:
-            if not self._publishes:
-                self._publishes = True
-                self._lifecycle.publisher_started()
             if sender in self._names:
                 sender = self._names[sender]
             if self._ignored and self._ignores(sender):
