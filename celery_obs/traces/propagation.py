@@ -44,6 +44,7 @@ What the current span lies under in a context: to make one with it is a third of
 
 _new = tuple.__new__  # Half the cost of a named tuple's own constructor, which is a Python function.
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_UNSAMPLED: Final = frozenset({"00", "02"})  # The second says, too, that the trace's id is random.
 _USUAL: Final = frozenset({"traceparent", "tracestate", "baggage"})
 _PARENT: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _LONGEST: Final = 8192
@@ -122,7 +123,7 @@ class Propagation:
         if found is None:
             return self._read(carrier)
         span: Span
-        if found[3] == "00":
+        if found[3] in _UNSAMPLED:
             span = _Unsampled(header)
             return _new(Incoming, (Context({_KEY: span}), span, True))
         flags = int(found[3], 16)

@@ -7,12 +7,13 @@ from __future__ import annotations
 import os
 import time
 
-from celery import Task
+from celery import Task, chain, chord
 from observed import app, ledger  # type: ignore[import-not-found]  # Found beside this file by the worker.
 
 import celery_obs
 
 
+app.conf.worker_soft_shutdown_timeout = float(os.environ.get("TEST_SOFT_SHUTDOWN", "0"))
 if os.environ.get("TEST_INSTRUMENTED") == "1":
     from opentelemetry.instrumentation.celery import CeleryInstrumentor
 
@@ -43,6 +44,12 @@ def add(*numbers: int) -> int:
 @app.task
 def add_all(numbers: list[int]) -> int:
     return sum(numbers)
+
+
+@app.task
+def conduct() -> None:
+    chain(add.s(1, 2), add.s(3)).apply_async()
+    chord([add.s(1, 2), add.s(3, 4)])(add_all.s())
 
 
 @app.task(bind=True, max_retries=5)
