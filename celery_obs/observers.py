@@ -133,6 +133,7 @@ def _traces(settings: Settings, hub: Hub, app: Any) -> Iterable[Observer]:
         hub.emit,
         broker_url=getattr(conf, "broker_url", None),
         service=getattr(app, "main", None) or "celery",
+        leave=hub.unsubscribe,
         keys=settings.redact_keys,
     )
     return () if observer is None else (observer,)

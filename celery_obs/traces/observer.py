@@ -85,14 +85,20 @@ class TraceObserver:
 
         redact: Takes secrets out of texts.
 
+        leave: Unsubscribes what hears an event, where it turns out that there is nothing to trace with.
+
     Threads: safe; a context is its thread's or greenlet's own.  Forks: call `after_fork` in the child.
     """
 
-    def __init__(self, tracing: Tracing, *, broker: Broker, redact: Callable[[str], str]) -> None:
+    def __init__(
+        self, tracing: Tracing, *, broker: Broker, redact: Callable[[str], str], leave: Callable[[type, Callable[[Any], object]], object]
+    ) -> None:
         self._tracing = tracing
+        self._unsubscribe = leave
         self._redact = redact
         self._propagation = Propagation()
         self._open: dict[int, _Open] = {}
+        self._theirs: dict[int, AttemptOpened] = {}
         self._is_child = False
         self._processing: dict[str, Any] = {
             **broker.attributes,
@@ -129,6 +135,13 @@ class TraceObserver:
         identity = trace.get_current_span().get_span_context()
         return identity.trace_id if identity.trace_flags & TraceFlags.SAMPLED else 0
 
+    def _leave(self) -> None:
+        """
+        Hear no more: this process runs tasks, and has nobody to trace for.  Not where it only publishes, for its children may have somebody.
+        """
+        for event_type, hear in self.subscriptions():
+            self._unsubscribe(event_type, hear)
+
     def flush(self, within: float) -> None:
         """
         Have what is left sent, within so many seconds.
@@ -141,6 +154,7 @@ class TraceObserver:
         """
         self._is_child = True
         self._open = {}
+        self._theirs = {}
         self._tracing.after_fork()
 
     # -- attempts -------------------------------------------------------------------------------------------------------
@@ -151,10 +165,12 @@ class TraceObserver:
         """
         maker = self._tracing.maker(runs_tasks=True)
         if maker is None:
+            self._leave()
             return
         started, carrier = event
         if self._tracing.is_stock:
-            self._enrich(started, carrier)
+            self._theirs[id(started)] = event
+            self._enrich(started)
             return
         incoming = self._propagation.incoming(carrier)
         if incoming[2] and maker.drops_unsampled:
@@ -222,8 +238,8 @@ class TraceObserver:
         started, state, runtime, *_ = event
         opened = self._open.pop(id(started), None)
         if opened is None:
-            if self._tracing.is_stock and (theirs := self._span_of(started)) is not None:
-                theirs.set_attribute("celery.task.state", state)
+            if self._tracing.is_stock:
+                self._finish_theirs(started, state)
             return
         contexts.detach(opened.token)
         span = opened.span
@@ -243,6 +259,7 @@ class TraceObserver:
         """
         Leave the context of an attempt that is being unwound.  Its span is the main process's to make; what ended below it is sent while there is time.
         """
+        self._theirs.pop(id(event.started), None)
         opened = self._open.pop(id(event.started), None)
         if opened is not None:
             _attempt.set(None)
@@ -279,14 +296,23 @@ class TraceObserver:
             span.set_status(Status(StatusCode.ERROR, message[:_LONGEST]))
             span.end(now)
 
-    def _enrich(self, started: TaskStarted, carrier: Mapping[str, Any]) -> None:
+    # -- where OpenTelemetry's own instrumentation makes the spans --------------------------------------------------------
+
+    def _enrich(self, started: TaskStarted) -> None:
         """
-        Add what we know to the span that OpenTelemetry's own instrumentation has made, or is about to make.
+        Add what we know to their span, at the attempt's beginning or its end: which of the two it is depends on who was connected first.
         """
-        span = trace.get_current_span()
-        if span.is_recording() and getattr(span, "name", "") == f"run/{started.task}":
-            span.set_attributes(self._said_of(started, carrier))
+        span = self._span_of(started)
+        if span is not None and (event := self._theirs.pop(id(started), None)) is not None:
+            span.set_attributes(self._said_of(started, event.carrier))
             _say_when_due(span, started)
+
+    def _finish_theirs(self, started: TaskStarted, state: str) -> None:
+        self._enrich(started)
+        self._theirs.pop(id(started), None)
+        span = self._span_of(started)
+        if span is not None:
+            span.set_attribute("celery.task.state", state)
 
     def _span_of(self, started: TaskStarted) -> Span | None:
         if self._tracing.is_stock:

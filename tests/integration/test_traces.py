@@ -27,7 +27,7 @@ from tests.workers import APPS, Metrics, Worker, celery_version
 
 pytestmark = pytest.mark.integration
 
-LOST = ["exceed_hard_limit", "kill_own_process", "kill_then_redeliver", "leave"]
+LOST = ["observed.exceed_hard_limit", "observed.kill_own_process", "traced.die_once", "observed.leave"]
 
 
 class Rig(NamedTuple):
@@ -90,6 +90,15 @@ def prefork(redis_server: RedisServer, collector: Collector, tmp_path_factory: p
         yield rig
     finally:
         rig.worker.kill()
+
+
+@pytest.fixture(scope="module")
+def other_redis() -> Iterator[RedisServer]:
+    """
+    A broker for workers of one test each.
+    """
+    with RedisServer() as server:
+        yield server
 
 
 # --- one trace ---------------------------------------------------------------------------------------------------------------------
@@ -200,23 +209,18 @@ def lose(rig: Rig, task: str, number: int) -> None:
     """
     Send a task that loses its process, and see what the collector has of it.
     """
-    states = {"exceed_hard_limit": "timeout"}
-    traces = [rig.send(f"observed.{task}") for _ in range(number)]
+    state = "timeout" if task.endswith("hard_limit") else "lost"
+    traces = {rig.send(task) for _ in range(number)}
 
-    for made in traces:
-        wait_until(
-            lambda made=made: [span for span in rig.of(made) if span.status == "ERROR"],
-            within=60 + number,
-            what=f"the lost attempt of {task} in {made}",
-        )
-        (span,) = [span for span in rig.of(made) if span.status == "ERROR"]
-        assert (f"process observed.{task}", "a" * 16, states.get(task, "lost")) == (
-            span.name,
-            span.parent,
-            span.attributes["celery.task.state"],
-        )
-        assert (f"observed.{task}", True) == (span.attributes["celery.task.name"], bool(span.attributes["messaging.message.id"]))
+    def errors() -> list[Received]:
+        return [span for span in rig.collector.spans(f"process {task}") if span.trace in traces and span.status == "ERROR"]
+
+    wait_until(lambda: traces == {span.trace for span in errors()}, within=60 + 2 * number, what=f"all lost attempts of {task}")
+    assert number == len(errors())
+    for span in errors():
+        assert ("a" * 16, state, task) == (span.parent, span.attributes["celery.task.state"], span.attributes["celery.task.name"])
         assert span.attributes["error.type"] in {"TimeLimitExceeded", "WorkerLostError"}
+        assert span.attributes["messaging.message.id"]
         assert span.began < span.ended
 
 
@@ -229,7 +233,7 @@ def test_a_lost_attempt_has_a_span_with_an_error(prefork: Rig, task: str) -> Non
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("task", ["exceed_hard_limit", "kill_then_redeliver", "kill_own_process"])
+@pytest.mark.parametrize("task", LOST[:3])
 def test_fifty_lost_attempts_have_fifty_spans(prefork: Rig, task: str) -> None:
     """
     Not one of fifty is missing, and none comes twice.
@@ -342,44 +346,46 @@ def recycle(redis: RedisServer, collector: Collector, folder: Path, number: int)
     assert number == len([span for span in collector.spans("process traced.add") if span.trace in traces])
 
 
-def test_processes_that_are_recycled_leave_no_span_behind(redis_server: RedisServer, collector: Collector, tmp_path: Path) -> None:
+def test_processes_that_are_recycled_leave_no_span_behind(other_redis: RedisServer, collector: Collector, tmp_path: Path) -> None:
     """
     Pitfall 3: with one task per process each sends its span before it goes, however long a batch would wait.
     """
-    recycle(redis_server, collector, tmp_path, 30)
+    recycle(other_redis, collector, tmp_path, 30)
 
 
 @pytest.mark.faults
-def test_a_thousand_recycled_processes_leave_no_span_behind(redis_server: RedisServer, collector: Collector, tmp_path: Path) -> None:
+def test_a_thousand_recycled_processes_leave_no_span_behind(other_redis: RedisServer, collector: Collector, tmp_path: Path) -> None:
     """
     A thousand tasks, a thousand processes, a thousand spans.
     """
-    recycle(redis_server, collector, tmp_path, 1000)
+    recycle(other_redis, collector, tmp_path, 1000)
 
 
 @pytest.mark.parametrize(
-    ("pool", "number", "environ"),
+    ("how", "number"),
     [
-        pytest.param("prefork", signal.SIGTERM, {}, id="warm"),
-        pytest.param("prefork", signal.SIGQUIT, {}, id="cold"),
+        pytest.param(["--pool=prefork"], signal.SIGTERM, id="warm"),
+        pytest.param(["--pool=prefork"], signal.SIGQUIT, id="cold"),
         pytest.param(
-            "prefork",
+            ["--pool=prefork", "soft"],
             signal.SIGQUIT,
-            {"TEST_SOFT_SHUTDOWN": "3"},
             id="soft",
             marks=[pytest.mark.skipif(celery_version() < (5, 5), reason="Soft shutdown came with Celery 5.5."), pytest.mark.faults],
         ),
-        pytest.param("threads", signal.SIGTERM, {}, id="threads, warm", marks=pytest.mark.faults),
-        pytest.param("solo", signal.SIGTERM, {}, id="solo, warm", marks=pytest.mark.faults),
+        pytest.param(["--pool=threads"], signal.SIGTERM, id="threads", marks=pytest.mark.faults),
+        pytest.param(["--pool=solo"], signal.SIGTERM, id="solo", marks=pytest.mark.faults),
+        pytest.param(["--pool=gevent"], signal.SIGTERM, id="gevent", marks=pytest.mark.faults),
     ],
 )
 def test_a_worker_that_ends_sends_what_it_has(
-    pool: str, number: signal.Signals, environ: dict[str, str], redis_server: RedisServer, collector: Collector, tmp_path: Path
+    how: list[str], number: signal.Signals, other_redis: RedisServer, collector: Collector, tmp_path: Path
 ) -> None:
     """
     Pitfall 11: warm, cold or soft, what was gathered and not yet sent is sent before the process goes.
     """
-    rig = start(pool, redis_server, collector, tmp_path, OTEL_BSP_SCHEDULE_DELAY="60000", **environ)
+    pool = how[0].removeprefix("--pool=")
+    soft = "2" if "soft" in how else "0"
+    rig = start(pool, other_redis, collector, tmp_path, OTEL_BSP_SCHEDULE_DELAY="60000", TEST_SOFT_SHUTDOWN=soft)
     try:
         made = [rig.send("traced.add", 1, 2) for _ in range(4)]
         wait_until(lambda: rig.worker.log.read_text(errors="replace").count("succeeded in") >= 4, what="the tasks to be done")
@@ -419,13 +425,13 @@ def test_a_program_that_only_sends_traces_from_its_first_message(prefork: Rig) -
     assert ("ERROR", "", True) == (failed.status, failed.parent, failed.trace != message.trace)
 
 
-def test_a_provider_of_the_programs_own_is_used(redis_server: RedisServer, collector: Collector, tmp_path: Path) -> None:
+def test_a_provider_of_the_programs_own_is_used(other_redis: RedisServer, collector: Collector, tmp_path: Path) -> None:
     """
     Pitfall 31: one that is made as OpenTelemetry's documentation says gets our spans, once, and gets no exporter of ours; it is flushed with the process.
     """
     rig = start(
         "prefork",
-        redis_server,
+        other_redis,
         collector,
         tmp_path,
         "--max-tasks-per-child=2",
@@ -444,17 +450,17 @@ def test_a_provider_of_the_programs_own_is_used(redis_server: RedisServer, colle
     assert all(trace["process traced.synchronise"].id == trace["sync airbnb calendar"].parent for trace in spans)
 
 
-def test_opentelemetrys_own_instrumentation_gets_no_second_span(redis_server: RedisServer, collector: Collector, tmp_path: Path) -> None:
+def test_opentelemetrys_own_instrumentation_gets_no_second_span(other_redis: RedisServer, collector: Collector, tmp_path: Path) -> None:
     """
     Pitfall 31: where it is at work its spans are the only ones of tasks and messages, and carry what we know besides.
     """
-    rig = start("prefork", redis_server, collector, tmp_path, TEST_INSTRUMENTED="1")
+    rig = start("prefork", other_redis, collector, tmp_path, TEST_INSTRUMENTED="1")
     try:
-        spans = rig.trace(rig.send("traced.send_more"), 3)
+        spans = rig.trace(rig.send("traced.send_one"), 3)
         lost = rig.trace(rig.send("observed.kill_own_process"), 1)
     finally:
         rig.worker.kill()
-    assert {"run/traced.send_more", "apply_async/traced.add", "run/traced.add"} == set(spans)
+    assert {"run/traced.send_one", "apply_async/traced.add", "run/traced.add"} == set(spans)
     assert ("success", "redis") == (
         spans["run/traced.add"].attributes["celery.task.state"],
         spans["run/traced.add"].attributes["messaging.system"],
@@ -462,11 +468,11 @@ def test_opentelemetrys_own_instrumentation_gets_no_second_span(redis_server: Re
     assert "ERROR" == lost["process observed.kill_own_process"].status
 
 
-def test_beat_inside_a_worker_begins_traces(redis_server: RedisServer, collector: Collector, tmp_path: Path) -> None:
+def test_beat_inside_a_worker_begins_traces(other_redis: RedisServer, collector: Collector, tmp_path: Path) -> None:
     """
     Pitfall 36: what the schedule sends is the root of a trace that names its entry, and the task is in it.
     """
-    rig = start("prefork", redis_server, collector, tmp_path, "-B", "-s", str(tmp_path / "schedule"))
+    rig = start("prefork", other_redis, collector, tmp_path, "-B", "-s", str(tmp_path / "schedule"))
     try:
         wait_until(lambda: len(collector.spans("send observed.succeed")) >= 2, what="beat's messages")
         message = collector.spans("send observed.succeed")[0]

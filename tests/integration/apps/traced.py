@@ -5,6 +5,7 @@ The observed app, with tasks whose traces are worth a look: that send others, sy
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 from celery import Task, chain, chord
@@ -66,6 +67,11 @@ def send_more() -> None:
 
 
 @app.task
+def send_one() -> None:
+    app.send_task("traced.add", (1, 2))
+
+
+@app.task
 def synchronise() -> None:
     from opentelemetry import trace
 
@@ -74,6 +80,12 @@ def synchronise() -> None:
             call.response(200)
         with trace.get_tracer("mine").start_as_current_span("my own"):
             run.updated(3)
+
+
+@app.task(bind=True, acks_late=True, reject_on_worker_lost=True)
+def die_once(self: Task) -> None:
+    if ledger().hincrby("died", self.request.id, 1) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @app.task
