@@ -132,7 +132,7 @@ class ErrorObserver:
         attempt = _Attempt(event.started, event.carrier)
         self._sentry.client()
         if not self._sentry.is_full:
-            attempt.scope = self._sentry.own_scope()
+            attempt.scope = self._sentry.own_scope(event.started.task_id)
         attempt.token = _current.set(attempt)
         self._running[id(event.started)] = attempt
 
@@ -237,7 +237,7 @@ class ErrorObserver:
             event.setdefault("contexts", {})["trace"] = {"trace_id": trace[0], "span_id": trace[1]}
         tags = event.get("tags")
         tags = dict(tags) if tags else {}
-        attempt = _current.get() or self._started_as(tags.get("celery_task_id"))
+        attempt = _current.get() or self._started_as(tags.get("celery_task_id") or tags.get("task_id"))
         if attempt is None:
             return
         self._remember(attempt, event, hint)
@@ -257,7 +257,7 @@ class ErrorObserver:
 
     def _started_as(self, task_id: object) -> _Attempt | None:
         """
-        Find the attempt by what sentry-sdk knows of it in threads that a task started.
+        Find the attempt by what a report knows of it in threads that a task started.
         """
         if task_id is None:
             return None

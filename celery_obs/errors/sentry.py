@@ -338,9 +338,11 @@ class Sentry:
         """
         return bool(getattr(self._client.get_integration("celery"), "monitor_beat_tasks", False)) if self._client is not None else False
 
-    def own_scope(self) -> AbstractContextManager[Any]:
+    def own_scope(self, task_id: str) -> AbstractContextManager[Any]:
         """
         Begin a scope, so that what a task tells Sentry of itself is not told of the next one; it ends when what is returned is left.
+
+        Threads that the task starts inherit it, and with it the id.
         """
         import sentry_sdk  # noqa: PLC0415
 
@@ -348,6 +350,7 @@ class Sentry:
         scope = manager.__enter__()
         scope.clear_breadcrumbs()
         scope.set_new_propagation_context()
+        scope.set_tag("task_id", task_id)
         return manager
 
     def raised(self, error: BaseException) -> None:
