@@ -29,6 +29,7 @@ NAMES: Final = (
     "rate_limiter",
     "cluster",
     "reconciliation",
+    "errors",
 )
 
 

@@ -104,6 +104,8 @@ class Sentry:
     Attributes:
         describe: Adds to a report what is known of the task that it comes from.
 
+        is_full: Whether sentry-sdk observes every task itself, as of the last call of `client`.
+
     Threads: safe.  Forks: call `after_fork` in the child.
     """
 
@@ -128,6 +130,8 @@ class Sentry:
         self._ours: Any = None
         self._kept: dict[str, Any] = {}
         self._left = False
+        self._get_client: Callable[[], Any] = _none
+        self.is_full = False
         self.describe: Callable[[Report, Mapping[str, Any]], object] | None = None
 
     # -- coming and going -------------------------------------------------------------------------------------------
@@ -154,6 +158,7 @@ class Sentry:
                 return False
             self._init(dsn)
         _active = self
+        self._get_client = sentry_sdk.get_client
         self.client()
         return True
 
@@ -211,15 +216,15 @@ class Sentry:
             disabled_integrations=[CeleryIntegration] if light else [],
         )
         self._ours = sentry_sdk.get_client()
+        if light:
+            self._ours.integrations.pop("celery", None)  # It stays where an earlier client had it, whatever is disabled.
         _have_tracers_patched()
 
     def client(self) -> Any:
         """
         Return the client that reports in this process, amended; None where there is none.
         """
-        import sentry_sdk  # noqa: PLC0415 -- loaded long ago, where this is called often.
-
-        client = sentry_sdk.get_client()
+        client = self._get_client()
         if client is not self._client:
             self._amend(client)
         return client
@@ -232,6 +237,7 @@ class Sentry:
 
         self._restore()
         self._client = client
+        self.is_full = client.get_integration("celery") is not None
         if not client.is_active():
             return
         for name in _SILENT_LOGGERS:
@@ -283,6 +289,7 @@ class Sentry:
             self._ours.close(timeout=0.0)
             self._ours = None
         self._client = None
+        self._get_client = _none
         with contextlib.suppress(ImportError):
             if self._traced and "sentry_sdk" in sys.modules:
                 from sentry_sdk.scope import remove_external_propagation_context  # noqa: PLC0415
@@ -323,13 +330,6 @@ class Sentry:
             self._client.flush(timeout=within)
 
     # -- what is sent -----------------------------------------------------------------------------------------------
-
-    @property
-    def is_full(self) -> bool:
-        """
-        Tell whether sentry-sdk observes every task itself.
-        """
-        return self._client is not None and self._client.get_integration("celery") is not None
 
     @property
     def has_crons(self) -> bool:
@@ -501,6 +501,12 @@ def _have_tracers_patched() -> None:
     consumer, trace = sys.modules.get("celery.worker.consumer.consumer"), sys.modules.get("celery.app.trace")
     if consumer is not None and trace is not None:
         consumer.build_tracer = trace.build_tracer  # type: ignore[attr-defined]  # The module's own import.
+
+
+def _none() -> None:
+    """
+    Say that there is no client.
+    """
 
 
 def _say_nothing(pending: int, timeout: float) -> None:
