@@ -123,7 +123,7 @@ class Sentry:
         self._dropped = dropped
         self._failed = failed
         self._traced = traced
-        self._redactor = Redactor(getattr(settings, "redact_keys", ()))
+        self._redactor = Redactor(settings.redact_keys)
         self._scrubber = Scrubber(self._redactor, _secrets_of(settings, environ))
         self._ignored = frozenset(settings.sentry_ignore)
         self._client: Any = None

@@ -22,6 +22,9 @@ from .kinds import (
     BUCKETS,
     CONNECTION_SOURCE,
     DIRECTORY,
+    LOG_FORMAT,
+    LOG_LEVELS,
+    LOG_SAMPLING,
     NAMES,
     OAUTH_CLIENTS,
     OPTIONAL_TEXT,
@@ -102,6 +105,21 @@ class Settings:
     )
     metrics: bool = _setting(SWITCH, "Record metrics.", default=True)
     logs: bool = _setting(SWITCH, "Write JSON logs with task context.", default=True)
+    log_format: str = _setting(
+        LOG_FORMAT, "How log lines look: json, console (for people), or auto: console on a terminal, else json.", default="auto"
+    )
+    log_levels: Mapping[str, str] = _setting(
+        LOG_LEVELS, "Least level of the lines of single loggers, by their names. All others follow the worker's -l.", default={}
+    )
+    log_sampling: Mapping[str, float] = _setting(
+        LOG_SAMPLING,
+        "Which part of the lines about successful tasks is written, by patterns of task names; the first that matches counts. "
+        "Other outcomes are always written.",
+        default={},
+    )
+    redact_keys: tuple[str, ...] = _setting(
+        NAMES, "Names under which there are secrets, besides those that we know: card_pin, passport.", default=()
+    )
     traces: bool = _setting(SWITCH, "Make spans, where the extra for tracing is installed.", default=True)
     errors: bool = _setting(SWITCH, "Report errors to Sentry, where its extra is installed and a DSN is set.", default=True)
     beat_schedule: bool = _setting(SWITCH, "Merge our periodic tasks into beat's schedule.", default=True)
@@ -213,7 +231,7 @@ _BY_VARIABLE = {setting.variable: setting for setting in SETTINGS}
 _OTHER_VARIABLES = re.compile(
     # Options of our commands ...
     r"CELERY_OBS_((EXPORTER|WEB|PROBE|DEMO|DOCTOR|TESTS)(_.+)?"
-    r"|BROKER_URL|QUEUES|SCOPE|LOG_LEVEL|LOG_FORMAT|ENABLE_OPERATIONS|OPERATIONS_TOKEN|PROFILE"
+    r"|BROKER_URL|QUEUES|SCOPE|LOG_LEVEL|ENABLE_OPERATIONS|OPERATIONS_TOKEN|PROFILE"
     # ... and what Kubernetes puts into every pod when a Service is called celery-obs or celery-obs-something.
     r"|(.+_)?SERVICE_HOST|(.+_)?SERVICE_PORT(_.+)?|(.+_)?PORT(_\d+_(TCP|UDP)(_.+)?)?)"
 )

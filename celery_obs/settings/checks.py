@@ -25,15 +25,19 @@ __all__ = [
     "count",
     "directory",
     "edges",
+    "levels",
+    "log_format",
     "number",
     "optional",
     "parse_json",
     "parse_list",
     "parse_numbers",
+    "parse_pairs",
     "parse_periods",
     "parse_switch",
     "periods",
     "place",
+    "rates",
     "redis_url",
     "seconds",
     "sentry_dsn",
@@ -202,6 +206,33 @@ def periods(value: Any) -> Mapping[str, float]:
     raise ValueError
 
 
+def log_format(value: Any) -> str:
+    if value in {"json", "console", "auto", "text"}:
+        return "console" if value == "text" else str(value)  # The sidecar's word for it; both read the same variable.
+    raise ValueError
+
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+def levels(value: Any) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        raise ValueError  # noqa: TRY004 -- one kind of error for the caller, who words it.
+    found = {text(name): text(level).upper() for name, level in value.items()}
+    if all(level in _LEVELS for level in found.values()):
+        return MappingProxyType(found)
+    raise ValueError
+
+
+def rates(value: Any) -> Mapping[str, float]:
+    if not isinstance(value, Mapping):
+        raise ValueError  # noqa: TRY004 -- one kind of error for the caller, who words it.
+    found = {text(pattern): number(rate) for pattern, rate in value.items()}
+    if all(0.0 <= rate <= 1.0 for rate in found.values()):
+        return MappingProxyType(found)
+    raise ValueError
+
+
 def optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else check(value)
 
@@ -220,6 +251,11 @@ def parse_list(given: str) -> list[str]:
 def parse_periods(given: str) -> dict[str, float]:
     pairs = (item.partition("=") for item in parse_list(given))
     return {name.strip(): float(period) for name, _, period in pairs}
+
+
+def parse_pairs(given: str) -> dict[str, str]:
+    pairs = (item.partition("=") for item in parse_list(given))
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def parse_numbers(given: str) -> list[float]:
