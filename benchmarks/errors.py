@@ -104,9 +104,9 @@ class _Ours:
         sentry_sdk.get_global_scope().set_client(None)
         self._sentry.start()
         self._client = self._sentry.client()
-        hub = Hub(on_error=stack._raise)  # noqa: SLF001 -- the other benchmarks' own.
+        hub = Hub(on_error=stack.raise_error)
         Observers(hub).connect([], [ErrorObserver(self._sentry)])
-        self._receivers = Receivers(hub, queues=QueueNames(list), lifecycle=stack._NoLifecycle())  # noqa: SLF001
+        self._receivers = Receivers(hub, queues=QueueNames(list), lifecycle=stack.NoLifecycle())
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:

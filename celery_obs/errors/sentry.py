@@ -23,6 +23,7 @@ from celery_obs.redaction import Redactor
 from celery_obs.settings import Settings
 from celery_obs.settings.checks import sentry_dsn
 
+from .deliveries import Deliveries
 from .scrub import Scrubber
 
 
@@ -45,12 +46,6 @@ _SILENT_LOGGERS: Final = (
     # ... and what we say of them.
     *("celery_obs", "celery_obs.*"),
 )
-_DECIDED: Final = frozenset({"sample_rate", "before_send", "event_processor", "callback_error"})
-"""
-Reasons for which a report is not sent because somebody wants it so.
-"""
-
-_COUNTED: Final = frozenset({"error", "default", "monitor"})
 _CALLBACKS: Final = ("before_send", "before_send_transaction", "before_send_log")
 _SECRETS: Final = "celery_obs_secrets"
 
@@ -129,7 +124,7 @@ class Sentry:
         self._client: Any = None
         self._ours: Any = None
         self._kept: dict[str, Any] = {}
-        self._left = False
+        self._deliveries: Deliveries | None = None
         self._get_client: Callable[[], Any] = _none
         self.is_full = False
         self.describe: Callable[[Report, Mapping[str, Any]], object] | None = None
@@ -249,7 +244,7 @@ class Sentry:
             options[name] = _chained(self._kept[name], self._before_others)
         if client is not self._ours and self._settings.sentry_sample_rate != 1.0:
             options["sample_rate"] = self._settings.sentry_sample_rate
-        self._watch(client.transport)
+        self._deliveries = Deliveries(client.transport, self._dropped) if client.transport is not None else None
         _hear_everything()
         if self._traced:
             self._leave_tracing(options)
@@ -300,7 +295,6 @@ class Sentry:
         """
         Become a child's own: what the parent has not sent yet is the parent's to send, and the locks of its threads are nobody's.
         """
-        self._left = False
         client = self._client
         if client is None or client.transport is None:
             return
@@ -308,19 +302,17 @@ class Sentry:
 
         if isinstance(client.transport, HttpTransport):
             client.transport = type(client.transport)(client.options)
-            self._watch(client.transport)
+            self._deliveries = Deliveries(client.transport, self._dropped)
 
     def flush(self, within: float) -> None:
         """
         Send what is still to be sent within so many seconds; what is left then is counted as dropped.
         """
         client = self._client
-        if client is None or client.transport is None or self._left:
+        if client is None or self._deliveries is None:
             return
         client.flush(timeout=within)
-        self._left = True
-        # Two of those that are pending are flushes' own.
-        client.flush(timeout=0.001, callback=lambda pending, _: self._dropped(pending - 2) if pending > 2 else None)  # noqa: PLR2004
+        self._deliveries.end()
 
     def hurry(self, within: float) -> None:
         """
@@ -444,28 +436,6 @@ class Sentry:
             values = (event.get("exception") or {}).get("values") or [{}]
             names = {str(values[-1].get("type") or "")}
         return not self._ignored.isdisjoint(names)
-
-    def _watch(self, transport: Any) -> None:
-        """
-        Count what *transport* cannot deliver.
-        """
-        if transport is None:
-            return
-        record, drop = transport.record_lost_event, transport.on_dropped_event if hasattr(transport, "on_dropped_event") else None
-
-        def record_lost_event(reason: str, data_category: str | None = None, item: Any = None, *, quantity: int = 1) -> None:
-            record(reason, data_category=data_category, item=item, quantity=quantity)
-            if reason not in _DECIDED and (data_category if item is None else item.data_category) in _COUNTED:
-                self._dropped(1 if item is not None else quantity)
-
-        def on_dropped_event(reason: str) -> None:
-            if drop is not None:
-                drop(reason)
-            if reason == "status_429":  # The only one that is not recorded as lost.
-                self._dropped(1)
-
-        transport.record_lost_event = record_lost_event
-        transport.on_dropped_event = on_dropped_event
 
 
 def _chained(original: Callable[..., Any] | None, ours: Callable[..., Any]) -> Callable[[Report, Any], Report | None]:

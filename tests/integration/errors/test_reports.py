@@ -101,6 +101,7 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             redis=redis.url,
             folder=tmp_path_factory.mktemp(pool),
             app="reporting",
+            CELERY_OBS_LOGS="1",  # Its lines about failures are no failures.
             TEST_CANARY=CANARY,
             TEST_SETTINGS=json.dumps({"sentry_dsn": sentry.dsn, "sentry_mode": mode, "redis_url": redis.url}),
             ENVIRONMENT="testing",
