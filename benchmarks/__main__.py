@@ -20,6 +20,8 @@ from .harness import RESULTS, fast_folder
 NAMES: Final = (
     "hooks",
     "publish",
+    "logs",
+    "traces",
     "worker_cpu",
     "scrape",
     "fork",

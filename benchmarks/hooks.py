@@ -106,6 +106,7 @@ def request(number: int, published: float) -> dict[str, Any]:
         "stamps": {},
         headers.PUBLISHED: published,
         headers.DUE: published,
+        headers.CORRELATION: task_id,
         "properties": {"correlation_id": task_id, "delivery_mode": 2, "priority": 0},
         "reply_to": "5c6e2f0a-0d6f-4c39-9f0b-c8d1f2a3b4c5",
         "correlation_id": task_id,

@@ -10,7 +10,7 @@ import importlib.util
 import itertools
 import time
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,24 @@ from celery_obs.hub import ErrorLog, Hub
 from celery_obs.metrics.attempts import AttemptMeter
 from celery_obs.metrics.observer import MetricsObserver
 from celery_obs.metrics.recorder import Identity, Recorder
+from celery_obs.observers import Observer, Observers
 from celery_obs.worker.signals import Receivers, connect, disconnect
 from celery_obs.worker.translate import QueueNames
 
 
-__all__ = ["OurChild", "celery_control_connected", "empty_pair", "has_celery_control", "prometheus_pair"]
+__all__ = [
+    "NoLifecycle",
+    "OurChild",
+    "celery_control_connected",
+    "connected",
+    "empty_pair",
+    "has_celery_control",
+    "prometheus_pair",
+    "raise_error",
+]
 
 
-class _NoLifecycle:
+class NoLifecycle:
     """
     No process comes or goes in a benchmark.
     """
@@ -67,17 +77,25 @@ class OurChild:
 
         pairs: Tasks and queues that the main process would lay out before the fork.
 
+        others: Observers besides that of metrics, in the order in which they hear of beginnings.
+
         exemplar: Tells the trace of an attempt; None where nothing traces.
     """
 
-    def __init__(self, folder: Path, *, pairs: list[tuple[str, str]], exemplar: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        pairs: list[tuple[str, str]],
+        others: Sequence[Observer] = (),
+        exemplar: Callable[[], int] | None = None,
+    ) -> None:
         self.recorder = Recorder(folder, identify=lambda: Identity(node="worker@bench", role="child", number=1, attempts=1))
         self.recorder.exemplar = exemplar
         self.meter = AttemptMeter(self.recorder)
-        self.hub = Hub(on_error=_raise)
-        for event_type, observer in MetricsObserver(self.recorder, attempts=self.meter).subscriptions():
-            self.hub.subscribe(event_type, observer)
-        self.receivers = Receivers(self.hub, queues=QueueNames(list), lifecycle=_NoLifecycle())
+        self.hub = Hub(on_error=raise_error)
+        Observers(self.hub).connect([MetricsObserver(self.recorder, attempts=self.meter)], others)
+        self.receivers = Receivers(self.hub, queues=QueueNames(list), lifecycle=NoLifecycle())
         self.recorder.open()
         self.meter.prepare(pairs)
 
@@ -93,7 +111,7 @@ class OurChild:
             disconnect()
 
 
-def _raise(error: Exception, *, component: str) -> None:
+def raise_error(error: Exception, *, component: str) -> None:
     """
     A benchmark of failing receivers would measure nothing: let the error through to whoever runs it.
     """
@@ -113,12 +131,15 @@ def empty_pair(*pair: Any) -> Iterator[None]:
     def second(**_: object) -> None:
         return
 
-    with _connected(zip(pair, (first, second), strict=True)):
+    with connected(zip(pair, (first, second), strict=True)):
         yield
 
 
 @contextlib.contextmanager
-def _connected(table: Any) -> Iterator[None]:
+def connected(table: Any) -> Iterator[None]:
+    """
+    Connect each receiver in *table* to its signal for a while.
+    """
     pairs = list(table)
     for signal, receiver in pairs:
         signal.connect(receiver, weak=False)
@@ -156,7 +177,7 @@ def prometheus_pair() -> Any:
         finished.labels(task.name, state).inc()
         in_progress.labels(task.name).dec()
 
-    return lambda: _connected([(signals.task_prerun, prerun), (signals.task_postrun, postrun)])
+    return lambda: connected([(signals.task_prerun, prerun), (signals.task_postrun, postrun)])
 
 
 def has_celery_control() -> bool:
@@ -181,4 +202,4 @@ def celery_control_connected() -> Any:
         (signals.task_postrun, receivers._receive_task_postrun),  # noqa: SLF001
         (signals.task_success, receivers._receive_task_success),  # noqa: SLF001
     ]
-    return lambda: _connected(table)
+    return lambda: connected(table)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from celery_obs import beat, metrics
+    from celery_obs.correlation import correlate, correlation_id
+    from celery_obs.logs.processors import LogFilter, log_processors
     from celery_obs.plugin import setup, teardown
     from celery_obs.settings import Settings
     from celery_obs.sync import circuit_breaker, rate_limiter, tokens
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Connection",
     "ConnectionSource",
+    "LogFilter",
     "Reconciled",
     "ReconciliationSource",
     "Settings",
@@ -44,8 +47,11 @@ __all__ = [
     "classify",
     "conflict_detected",
     "conflict_resolved",
+    "correlate",
+    "correlation_id",
     "double_booking",
     "forget_connection",
+    "log_processors",
     "metrics",
     "rate_limiter",
     "reconcile",
@@ -73,6 +79,7 @@ _MODULES = {
 _LAZY = {
     "Connection": "celery_obs.sync.connections",
     "ConnectionSource": "celery_obs.sync.connections",
+    "LogFilter": "celery_obs.logs.processors",
     "Reconciled": "celery_obs.sync.reconciliation",
     "ReconciliationSource": "celery_obs.sync.reconciliation",
     "Settings": "celery_obs.settings",
@@ -82,8 +89,11 @@ _LAZY = {
     "classify": "celery_obs.sync.errors",
     "conflict_detected": "celery_obs.sync.conflicts",
     "conflict_resolved": "celery_obs.sync.conflicts",
+    "correlate": "celery_obs.correlation",
+    "correlation_id": "celery_obs.correlation",
     "double_booking": "celery_obs.sync.conflicts",
     "forget_connection": "celery_obs.sync.connections",
+    "log_processors": "celery_obs.logs.processors",
     "reconcile": "celery_obs.sync.reconciliation",
     "register_connection": "celery_obs.sync.connections",
     "requires_review": "celery_obs.sync.conflicts",

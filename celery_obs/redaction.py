@@ -9,6 +9,7 @@ All work is bounded: in time, which grows no faster than the text; in depth; in 
 
 from __future__ import annotations
 
+import math
 import re
 
 from collections.abc import Iterable, Mapping
@@ -138,12 +139,16 @@ class Redactor:
         keys: Names besides ours under which there are secrets; each is found as a word, or several in a row, of a longer name:
             ``pin`` in ``card_pin`` and ``pinCode``, and not in ``shipping``.
 
+        longest: Characters of one text that are kept.
+
     Threads: safe.  Forks: safe.
 
     Since 0.1.
     """
 
-    def __init__(self, keys: Iterable[str] = ()) -> None:
+    def __init__(self, keys: Iterable[str] = (), *, longest: int = LONGEST) -> None:
+        keys = tuple(keys)
+        self._longest = longest
         own = [_words(key) for key in keys]
         self._clues = (*_CLUES, *(re.split(r"[\W_]+", key.strip("_- ").lower())[0] for key in keys if key.strip("_- ")))
         names = (*_NAMES, *(pattern for pattern in own if pattern))
@@ -166,8 +171,8 @@ class Redactor:
         """
         Return *text* without the secrets in it, and without what it has too much.
         """
-        if len(text) > LONGEST:
-            return self._hidden(text[: LONGEST + _SLACK])[:LONGEST] + _MORE
+        if len(text) > self._longest:
+            return self._hidden(text[: self._longest + _SLACK])[: self._longest] + _MORE
         return self._hidden(text)
 
     def _hidden(self, text: str) -> str:
@@ -204,8 +209,10 @@ class Redactor:
         return self._copy(value, 0, [MOST])
 
     def _copy(self, value: object, depth: int, left: list[int]) -> object:
-        if value is None or isinstance(value, bool | int | float):
+        if value is None or isinstance(value, bool | int):
             return value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else str(value)
         if isinstance(value, str):
             # Not the methods of whoever made a kind of text of their own.
             return self.text(value if type(value) is str else str.__str__(value))

@@ -118,7 +118,7 @@ class Process:
     def __init__(self, command: list[str], *, log: Path, environ: Mapping[str, str], cwd: Path = APPS) -> None:
         self.log = log
         self.command = command
-        self._environ = {**os.environ, **environ}
+        self._environ = {**os.environ, "CELERY_OBS_LOGS": "0", **environ}  # Plain lines, where it is not about ours.
         self._cwd = cwd
         self.popen: subprocess.Popen[bytes] | None = None
 

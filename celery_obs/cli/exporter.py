@@ -72,7 +72,7 @@ __all__ = ["exporter"]
     default="info",
     envvar="CELERY_OBS_LOG_LEVEL",
 )
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", envvar="CELERY_OBS_LOG_FORMAT")
+@click.option("--log-format", type=click.Choice(["text", "json", "console", "auto"]), default="text", envvar="CELERY_OBS_LOG_FORMAT")
 def exporter(
     *,
     metrics_dir: Path | None,
@@ -87,7 +87,7 @@ def exporter(
     enable_operations: bool,
     operations_token_file: Path | None,
     log_level: str,
-    log_format: Literal["text", "json"],
+    log_format: Literal["text", "json", "console", "auto"],
 ) -> None:
     """
     Serve /metrics beside a worker, until Ctrl-C or SIGTERM.
@@ -129,7 +129,8 @@ def _serve(**options: Any) -> None:
 
 def _log_to_stderr(level: str, style: str) -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines() if style == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    is_json = style == "json" or (style == "auto" and not sys.stderr.isatty())
+    handler.setFormatter(_JsonLines() if is_json else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # asyncio's words about its selector, and uvicorn's about its start, are no news to an operator.
     # What operators do is always said.

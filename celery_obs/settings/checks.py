@@ -14,26 +14,34 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from .secrets import Secret
 
 
 __all__ = [
     "REDIS_SCHEMES",
+    "choice",
     "count",
     "directory",
     "edges",
+    "levels",
+    "log_format",
     "number",
     "optional",
     "parse_json",
     "parse_list",
     "parse_numbers",
+    "parse_pairs",
     "parse_periods",
     "parse_switch",
     "periods",
     "place",
+    "rates",
     "redis_url",
     "seconds",
+    "sentry_dsn",
+    "share",
     "switch",
     "text",
     "texts",
@@ -114,6 +122,34 @@ def redis_url(value: Any) -> str | None:
     raise ValueError
 
 
+def sentry_dsn(value: Any) -> Secret | None:
+    """
+    Check that it is what Sentry shows as a project's DSN: ``https://key@host/project``.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        parts = urlsplit(value.strip())
+        if parts.scheme in {"http", "https"} and parts.username and parts.hostname and parts.path.rpartition("/")[2].isdecimal():
+            return Secret(value.strip())
+    raise ValueError
+
+
+def share(value: Any) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    raise ValueError
+
+
+def choice(*words: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if isinstance(value, str) and value in words:
+            return value
+        raise ValueError
+
+    return check
+
+
 def texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, (list, tuple, set, frozenset)):
         return tuple(text(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value))
@@ -170,6 +206,33 @@ def periods(value: Any) -> Mapping[str, float]:
     raise ValueError
 
 
+def log_format(value: Any) -> str:
+    if value in {"json", "console", "auto", "text"}:
+        return "console" if value == "text" else str(value)  # The sidecar's word for it; both read the same variable.
+    raise ValueError
+
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+def levels(value: Any) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        raise ValueError  # noqa: TRY004 -- one kind of error for the caller, who words it.
+    found = {text(name): text(level).upper() for name, level in value.items()}
+    if all(level in _LEVELS for level in found.values()):
+        return MappingProxyType(found)
+    raise ValueError
+
+
+def rates(value: Any) -> Mapping[str, float]:
+    if not isinstance(value, Mapping):
+        raise ValueError  # noqa: TRY004 -- one kind of error for the caller, who words it.
+    found = {text(pattern): number(rate) for pattern, rate in value.items()}
+    if all(0.0 <= rate <= 1.0 for rate in found.values()):
+        return MappingProxyType(found)
+    raise ValueError
+
+
 def optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else check(value)
 
@@ -188,6 +251,11 @@ def parse_list(given: str) -> list[str]:
 def parse_periods(given: str) -> dict[str, float]:
     pairs = (item.partition("=") for item in parse_list(given))
     return {name.strip(): float(period) for name, _, period in pairs}
+
+
+def parse_pairs(given: str) -> dict[str, str]:
+    pairs = (item.partition("=") for item in parse_list(given))
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def parse_numbers(given: str) -> list[float]:

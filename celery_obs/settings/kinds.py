@@ -10,19 +10,26 @@ from typing import Any, NamedTuple
 from celery_obs.vocabulary.policies import policies
 
 from .checks import (
+    choice,
     count,
     directory,
     edges,
+    levels,
+    log_format,
     optional,
     parse_json,
     parse_list,
     parse_numbers,
+    parse_pairs,
     parse_periods,
     parse_switch,
     periods,
     place,
+    rates,
     redis_url,
     seconds,
+    sentry_dsn,
+    share,
     switch,
     text,
     texts,
@@ -57,6 +64,17 @@ DIRECTORY = Kind("the path of a directory", directory)
 REDIS_URL = Kind("a URL such as redis://localhost:6379/0 (also rediss, valkey, unix, sentinel, redis+cluster), or None", redis_url)
 POLICIES = Kind("a dict of channels, each with circuit_breaker and rate_limits; in the environment as JSON", policies, parse_json)
 PATTERNS = Kind("a list of task name patterns; in the environment with commas between them", texts, parse_list)
+NAMES = Kind("a list of names; in the environment with commas between them", texts, parse_list)
+LOG_FORMAT = Kind("json, console or auto", log_format)
+LOG_LEVELS = Kind(
+    "a dict from logger to DEBUG, INFO, WARNING, ERROR or CRITICAL; in the environment as kombu=WARNING,proj.api=DEBUG", levels, parse_pairs
+)
+LOG_SAMPLING = Kind(
+    "a dict from task name pattern to a number from 0 to 1; in the environment as proj.ping=0.01,reports.*=0.5", rates, parse_periods
+)
+SENTRY_DSN = Kind("the DSN of a project, such as https://key@sentry.example.com/42, or None", sentry_dsn)
+SENTRY_MODE = Kind("full or light", choice("full", "light"))
+SHARE = Kind("a number from 0 to 1", share, float)
 BUCKETS = Kind("ascending numbers, each once; in the environment with commas between them; or None", optional(edges), parse_numbers)
 CONNECTION_SOURCE = Kind(
     "a place such as 'proj.accounts:SOURCE', or an object with the method connections; or None", optional(place("connections"))

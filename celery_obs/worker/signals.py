@@ -35,6 +35,7 @@ from celery_obs.vocabulary.tasks import (
 
 from . import translate
 from .lost import LostAttempts
+from .publishing import Publishing
 from .translate import QueueNames
 
 
@@ -90,6 +91,8 @@ class Receivers:
 
     Attributes:
         lost: Finds the attempts that came to no end of their own.
+
+        publishing: Sees publishes through.
     """
 
     def __init__(self, hub: Hub, *, queues: QueueNames, lifecycle: Lifecycle) -> None:
@@ -101,6 +104,7 @@ class Receivers:
         self._names: Mapping[str, str] = {}
         self._publishes = False
         self.lost = LostAttempts(hub)
+        self.publishing = Publishing(hub)
 
     def ignore(self, patterns: tuple[str, ...]) -> None:
         """
@@ -283,12 +287,16 @@ class Receivers:
         Stamp the message.  A retry carries the headers of the attempt before: the publish time is overwritten, the first due time kept.
         """
         try:
+            if not self._publishes:  # Before the first message is stamped: it is to say as much as all others.
+                self._publishes = True
+                self._lifecycle.publisher_started()
             now = time()
             headers[_PUBLISHED] = now
             if _DUE not in headers:
                 headers[_DUE] = self._first_due(headers, now) if headers.get("eta") or headers.get("retries") else now
             if self._hub.wants(PublishStarted) and not (self._ignored and self._ignores(str(sender))):
-                self._hub.emit(PublishStarted(self._names.get(str(sender), str(sender)), self._queues.find(exchange, routing_key), headers))
+                name, queue = self._names.get(str(sender), str(sender)), self._queues.find(exchange, routing_key)
+                self._hub.emit(PublishStarted(name, queue, headers, self.publishing.follows(headers)))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
@@ -315,9 +323,6 @@ class Receivers:
         The broker took the message.
         """
         try:
-            if not self._publishes:
-                self._publishes = True
-                self._lifecycle.publisher_started()
             if sender in self._names:
                 sender = self._names[sender]
             if self._ignored and self._ignores(sender):
