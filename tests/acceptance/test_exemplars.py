@@ -92,13 +92,15 @@ def test_a_bucket_leads_to_the_span_of_a_task(stage: Stage) -> None:
         worker = stage.worker("--max-tasks-per-child=2", **collector.environ)
         page = stage.exporter()
         with Prometheus(target=page.exporter.port, folder=stage.folder) as prometheus:
-            for _ in range(6):
-                stage.client.send_task("observed.succeed")
-            wait_until(lambda: prometheus.exemplars(f"{RUNTIME.name}_bucket"), what="an exemplar in Prometheus")
-            kept = {exemplar["labels"]["trace_id"] for exemplar in prometheus.exemplars(f"{RUNTIME.name}_bucket")}
+            for _ in range(3):
+                stage.client.send_task(
+                    "observed.retry_once"
+                )  # Its second message is the worker's own, so that it says when it was published.
+            wait_until(lambda: prometheus.exemplars(f"{LATENCY.name}_bucket"), what="an exemplar in Prometheus")
+            kept = {exemplar["labels"]["trace_id"] for exemplar in prometheus.exemplars(f"{LATENCY.name}_bucket")}
         shown = set(examples(page))
         worker.stop()
-        known = {span.trace for span in collector.spans("process observed.succeed")}
+        known = {span.trace for span in collector.spans("process observed.retry_once")}
 
     assert kept <= known
     assert {trace for _, trace in shown} <= known
