@@ -99,7 +99,7 @@ def plant(stage: Stage) -> None:
     send("write", kwargs={"password": canary("keyword in a request's repr")}, headers={"x-api-key": canary("header in a request's repr")})
     for how in ("url", "pair", "bearer", "json", "cause", "locals", "breadcrumbs"):
         send("fail", how, headers={"authorization": f"Bearer {canary('header')}", "cookie": f"session={canary('cookie')}"})
-    send("fail", "pair", kwargs={"password": canary("keyword of what fails"), "note": canary("note of what fails")})
+    send("fail", "pair", kwargs={"password": canary("keyword of what fails"), "note": canary("keyword of what fails")})
     send("fail_with", canary("positional argument of what fails"), kwargs={"options": {"token": canary("nested argument of what fails")}})
     send("refresh")
     send("hang", canary("argument of what hangs"), kwargs={"password": canary("keyword of what hangs")})
@@ -153,10 +153,17 @@ def _harvest(stage: Stage, collector: Collector, sentry: SentryServer) -> Mappin
     return {
         "logs": worker.log.read_bytes() + (stage.folder / "exporter.log").read_bytes(),
         "spans": b"\n".join(collector.bodies),
-        "envelopes": b"\n".join(sentry.raw),
+        "envelopes": b"\n".join(sentry.raw).replace(_addressee(), b""),
         "pages": "\n".join(pages).encode(),
         "terminal": "\n".join(terminal).encode(),
     }
+
+
+def _addressee() -> bytes:
+    """
+    Whom an envelope is for: the key of the project that it is sent to stands on it, as it does in its address.
+    """
+    return f'"public_key":"{canary("DSN")}"'.encode()
 
 
 def _is_done(metrics: Metrics, sentry: SentryServer) -> bool:
