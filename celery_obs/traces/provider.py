@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import logging
 import os
 import sys
@@ -55,6 +56,7 @@ __all__ = ["SCHEMA", "SCOPE", "LightMaker", "Maker", "SdkMaker", "Tracing"]
 SCOPE: Final = "celery_obs"
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.41.0"
 _FAREWELL: Final = 1.0
+_LOADED_AT_FIRST_USE: Final = ("celery_obs.traces.span", "netrc")
 
 
 Said: TypeAlias = Callable[[], dict[str, Any]]
@@ -404,6 +406,7 @@ def _exporter_class(name: str) -> Callable[..., SpanExporter] | None:
     if name in {"otlp", "otlp_proto_http"}:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 -- see prepare.
 
+        _load_what_sends(OTLPSpanExporter)
         return OTLPSpanExporter
     if name == "console":
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter  # noqa: PLC0415
@@ -413,6 +416,18 @@ def _exporter_class(name: str) -> Callable[..., SpanExporter] | None:
         with contextlib.suppress(Exception):  # Somebody else's package, which may lack something; then it is as if it were not there.
             return cast("Callable[..., SpanExporter]", entry.load())
     return None
+
+
+def _load_what_sends(exporter: Callable[[], SpanExporter]) -> None:
+    """
+    Load what an exporter loads no sooner than it sends, in a thread: a child that is forked meanwhile has half of a module for good.
+    """
+    if "requests" not in sys.modules:
+        with contextlib.suppress(Exception):  # What is wrong with the user's variables is said where spans are sent.
+            exporter().shutdown()
+    for name in _LOADED_AT_FIRST_USE:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _maker_of_exporters(name: str) -> Callable[[float | None], SpanExporter]:
