@@ -21,6 +21,7 @@ NAMES: Final = (
     "hooks",
     "publish",
     "logs",
+    "traces",
     "worker_cpu",
     "scrape",
     "fork",

@@ -10,7 +10,7 @@ import importlib.util
 import itertools
 import time
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,19 @@ from celery_obs.worker.signals import Receivers, connect, disconnect
 from celery_obs.worker.translate import QueueNames
 
 
-__all__ = ["OurChild", "celery_control_connected", "connected", "empty_pair", "has_celery_control", "prometheus_pair"]
+__all__ = [
+    "NoLifecycle",
+    "OurChild",
+    "celery_control_connected",
+    "connected",
+    "empty_pair",
+    "has_celery_control",
+    "prometheus_pair",
+    "raise_error",
+]
 
 
-class _NoLifecycle:
+class NoLifecycle:
     """
     No process comes or goes in a benchmark.
     """
@@ -69,14 +78,24 @@ class OurChild:
         pairs: Tasks and queues that the main process would lay out before the fork.
 
         others: Observers besides that of metrics, in the order in which they hear of beginnings.
+
+        exemplar: Tells the trace of an attempt; None where nothing traces.
     """
 
-    def __init__(self, folder: Path, *, pairs: list[tuple[str, str]], others: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        pairs: list[tuple[str, str]],
+        others: Sequence[Observer] = (),
+        exemplar: Callable[[], int] | None = None,
+    ) -> None:
         self.recorder = Recorder(folder, identify=lambda: Identity(node="worker@bench", role="child", number=1, attempts=1))
+        self.recorder.exemplar = exemplar
         self.meter = AttemptMeter(self.recorder)
-        self.hub = Hub(on_error=_raise)
+        self.hub = Hub(on_error=raise_error)
         Observers(self.hub).connect([MetricsObserver(self.recorder, attempts=self.meter)], others)
-        self.receivers = Receivers(self.hub, queues=QueueNames(list), lifecycle=_NoLifecycle())
+        self.receivers = Receivers(self.hub, queues=QueueNames(list), lifecycle=NoLifecycle())
         self.recorder.open()
         self.meter.prepare(pairs)
 
@@ -92,7 +111,7 @@ class OurChild:
             disconnect()
 
 
-def _raise(error: Exception, *, component: str) -> None:
+def raise_error(error: Exception, *, component: str) -> None:
     """
     A benchmark of failing receivers would measure nothing: let the error through to whoever runs it.
     """

@@ -17,11 +17,11 @@ from datetime import date, datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple, Protocol
 
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
-from celery_obs.state.facts import Drift, Facts
+from celery_obs.state.facts import Connection, Drift, Facts
 from celery_obs.state.pending import MOST_TYPES, SAMPLE, Pending, PendingConnection, PendingDay
 from celery_obs.vocabulary.conflicts import ConflictDetected
 from celery_obs.vocabulary.connections import ConnectionErrored
-from celery_obs.vocabulary.reconciliation import ConnectionReconciled
+from celery_obs.vocabulary.reconciliation import ConnectionReconciled, ReconciliationEnded, ReconciliationStarted
 from celery_obs.vocabulary.spec import OTHER
 
 from . import engine as engines
@@ -240,6 +240,19 @@ def reconcile(connection_id: str, *, may_tell: Callable[[], bool] = lambda: True
     engine = engines.current()
     connection = find_connection(engine, connection_id)
     source = source_of(engine)
+    started = ReconciliationStarted(connection.channel_type, connection_id)
+    engine.hub.emit(started)
+    try:
+        result = _reconcile(engine, connection, source, may_tell)
+    except BaseException as exc:
+        engine.hub.emit(ReconciliationEnded(started, 0, 0, type(exc).__name__))
+        raise
+    engine.hub.emit(ReconciliationEnded(started, result.checked, result.drifted, ""))
+    return result
+
+
+def _reconcile(engine: engines.Engine, connection: Connection, source: ReconciliationSource, may_tell: Callable[[], bool]) -> Reconciled:
+    connection_id = connection.connection_id
     now, began = engine.clock(), time.perf_counter()
     start = datetime.fromtimestamp(now, timezone.utc).date()
     end = start + timedelta(days=engine.settings.reconciliation_days)

@@ -27,7 +27,7 @@ from celery_obs.settings import OAuthClient
 from celery_obs.state.facts import Connection, Facts, TokenExpiry
 from celery_obs.state.locks import Flight, Flights, FlightTimeoutError
 from celery_obs.vocabulary.connections import ConnectionErrored
-from celery_obs.vocabulary.tokens import RefreshStatus, TokenRefreshed
+from celery_obs.vocabulary.tokens import RefreshStatus, TokenRefreshed, TokenRefreshEnded, TokenRefreshStarted
 
 from . import engine as engines
 from . import errors, oauth
@@ -259,6 +259,7 @@ class _Attempt:
 
     def __init__(self, engine: engines.Engine, tokens: Tokens, connection: Connection, *, force: bool) -> None:
         self.failure: errors.ChannelError | None = None
+        self._status: RefreshStatus | Literal["fresh"] = "fresh"
         self._engine = engine
         self._tokens = tokens
         self._connection = connection
@@ -268,6 +269,18 @@ class _Attempt:
         """
         Do it, and say how it ended: what those who wait get.
         """
+        hub = self._engine.hub
+        started = TokenRefreshStarted(self._connection.channel_type, self._connection.connection_id)
+        hub.emit(started)
+        try:
+            told = self._refresh(flight)
+        except BaseException as exc:
+            hub.emit(TokenRefreshEnded(started, "abandoned", type(exc).__name__))
+            raise
+        hub.emit(TokenRefreshEnded(started, self._status, "" if self.failure is None else type(self.failure).__name__))
+        return told
+
+    def _refresh(self, flight: Flight) -> str:
         reached("begun")
         connection, tokens = self._connection, self._tokens
         old = tokens.source.get(connection.connection_id)
@@ -381,6 +394,7 @@ class _Attempt:
             self._engine.hub.emit(ConnectionErrored(connection.channel_type, connection.connection_id))
 
     def _emit(self, status: RefreshStatus, began: float, *, error: str = "") -> None:
+        self._status = status
         channel, connection_id = self._connection.channel_type, self._connection.connection_id
         self._engine.hub.emit(TokenRefreshed(channel, connection_id, status, time.monotonic() - began, error))
 

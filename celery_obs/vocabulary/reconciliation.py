@@ -9,7 +9,47 @@ from typing import NamedTuple
 from .spec import Metric
 
 
-__all__ = ["DAYS_CHECKED", "DAYS_DRIFTED", "DRIFT_DAYS", "LAST_RUN", "ConnectionReconciled"]
+__all__ = [
+    "DAYS_CHECKED",
+    "DAYS_DRIFTED",
+    "DRIFT_DAYS",
+    "LAST_RUN",
+    "ConnectionReconciled",
+    "ReconciliationEnded",
+    "ReconciliationStarted",
+]
+
+
+class ReconciliationStarted(NamedTuple):
+    """
+    A connection's days are about to be compared, in this thread.
+
+    Attributes:
+        channel_type: The channel.
+
+        connection_id: Whose account.
+    """
+
+    channel_type: str
+    connection_id: str
+
+
+class ReconciliationEnded(NamedTuple):
+    """
+    What `ReconciliationStarted` began is over, in the same thread, well or not.  Not counted: `ConnectionReconciled` is.
+
+    Attributes:
+        started: The event that opened it; the same object.
+
+        checked, drifted: As in `ConnectionReconciled`; 0 where it came to no end.
+
+        error: Class name of what went wrong; else empty.
+    """
+
+    started: ReconciliationStarted
+    checked: int
+    drifted: int
+    error: str
 
 
 class ConnectionReconciled(NamedTuple):

@@ -112,11 +112,14 @@ class PublishStarted(NamedTuple):
         queue: The queue that it is routed to.
 
         headers: The message's headers, which may still be added to.  Its identity is the key that `PublishEnded` repeats.
+
+        is_followed: Whether a `PublishEnded` will follow, whatever happens; it does for the apps that `setup` was called with, and with traces.
     """
 
     task: str
     queue: str
     headers: MutableMapping[str, Any]
+    is_followed: bool = False
 
 
 class PublishEnded(NamedTuple):

@@ -9,7 +9,16 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from .spec import Metric
 
 
-__all__ = ["EXPIRES_AT", "LIFETIME", "REFRESH_STATUSES", "REFRESH_TOTAL", "RefreshStatus", "TokenRefreshed"]
+__all__ = [
+    "EXPIRES_AT",
+    "LIFETIME",
+    "REFRESH_STATUSES",
+    "REFRESH_TOTAL",
+    "RefreshStatus",
+    "TokenRefreshEnded",
+    "TokenRefreshStarted",
+    "TokenRefreshed",
+]
 
 
 RefreshStatus: TypeAlias = Literal["success", "failure", "refused"]
@@ -18,6 +27,37 @@ RefreshStatus: TypeAlias = Literal["success", "failure", "refused"]
 """
 
 REFRESH_STATUSES: Final[tuple[RefreshStatus, ...]] = ("success", "failure", "refused")
+
+
+class TokenRefreshStarted(NamedTuple):
+    """
+    A connection's token is about to be refreshed, by this process and in this thread.
+
+    Attributes:
+        channel_type: The channel.
+
+        connection_id: Whose account.
+    """
+
+    channel_type: str
+    connection_id: str
+
+
+class TokenRefreshEnded(NamedTuple):
+    """
+    What `TokenRefreshStarted` began is over, in the same thread, whatever came of it.  Not counted: `TokenRefreshed` is.
+
+    Attributes:
+        started: The event that opened it; the same object.
+
+        status: How it went; *fresh* where the channel was not asked, and *abandoned* where it came to nothing that could be told.
+
+        error: Class name of what went wrong; else empty.
+    """
+
+    started: TokenRefreshStarted
+    status: RefreshStatus | Literal["fresh", "abandoned"]
+    error: str
 
 
 class TokenRefreshed(NamedTuple):

@@ -35,6 +35,7 @@ from celery_obs.vocabulary.tasks import (
 
 from . import translate
 from .lost import LostAttempts
+from .publishing import Publishing
 from .translate import QueueNames
 
 
@@ -90,6 +91,8 @@ class Receivers:
 
     Attributes:
         lost: Finds the attempts that came to no end of their own.
+
+        publishing: Sees publishes through.
     """
 
     def __init__(self, hub: Hub, *, queues: QueueNames, lifecycle: Lifecycle) -> None:
@@ -101,6 +104,7 @@ class Receivers:
         self._names: Mapping[str, str] = {}
         self._publishes = False
         self.lost = LostAttempts(hub)
+        self.publishing = Publishing(hub)
 
     def ignore(self, patterns: tuple[str, ...]) -> None:
         """
@@ -291,7 +295,8 @@ class Receivers:
             if _DUE not in headers:
                 headers[_DUE] = self._first_due(headers, now) if headers.get("eta") or headers.get("retries") else now
             if self._hub.wants(PublishStarted) and not (self._ignored and self._ignores(str(sender))):
-                self._hub.emit(PublishStarted(self._names.get(str(sender), str(sender)), self._queues.find(exchange, routing_key), headers))
+                name, queue = self._names.get(str(sender), str(sender)), self._queues.find(exchange, routing_key)
+                self._hub.emit(PublishStarted(name, queue, headers, self.publishing.follows(headers)))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 

@@ -1,0 +1,163 @@
+"""
+From one process to the next: the context of a trace in the headers of a message.
+
+It lies at the top level of the headers, where OpenTelemetry's own instrumentation puts it, so that the two understand each other.
+What is read may be anybody's text.
+"""
+
+from __future__ import annotations
+
+import re
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final, NamedTuple
+
+from opentelemetry import propagate
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    TraceFlags,
+    format_span_id,
+    format_trace_id,
+    get_current_span,
+    set_span_in_context,
+)
+
+
+__all__ = ["PREVIOUS", "Incoming", "Propagation", "previous", "written"]
+
+
+PREVIOUS: Final = "celery_obs_previous"
+"""
+The header in which a retry names the attempt that asked for it.
+"""
+
+_NOWHERE: Final = Context()
+_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_USUAL: Final = frozenset({"traceparent", "tracestate", "baggage"})
+_PARENT: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+_LONGEST: Final = 8192
+
+
+class Incoming(NamedTuple):
+    """
+    Where a message comes from.
+
+    Attributes:
+        context: To go on in.
+
+        span: The span that sent it; one without identity where that is not known.
+
+        is_unsampled: Whether nobody records it.
+    """
+
+    context: Context
+    span: Span
+    is_unsampled: bool
+
+
+class _Unsampled(NonRecordingSpan):
+    """
+    A span that nobody records, read out of its header when somebody asks, which is seldom.
+    """
+
+    def __init__(self, header: str) -> None:
+        self._header = header
+
+    def get_span_context(self) -> SpanContext:
+        return _context_of(self._header)
+
+
+class _Headers(Getter[Mapping[str, Any]]):
+    """
+    Read texts out of headers, or out of the attributes of the request that Celery made of them, which may nest what others added.
+    """
+
+    def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
+        value = carrier.get(key)
+        if value is None:
+            nested = carrier.get("headers")
+            value = nested.get(key) if isinstance(nested, Mapping) else None
+        return [value] if type(value) is str and len(value) <= _LONGEST else None
+
+    def keys(self, carrier: Mapping[str, Any]) -> list[str]:
+        return list(carrier)
+
+
+_HEADERS: Final = _Headers()
+_UNKNOWN: Final = Incoming(_NOWHERE, INVALID_SPAN, is_unsampled=False)
+
+
+class Propagation:
+    """
+    Write and read headers, in the format that the program is set to (``OTEL_PROPAGATORS``).
+    """
+
+    def __init__(self) -> None:
+        propagator = propagate.get_global_textmap()
+        self._propagator = propagator
+        self._fields = frozenset(propagator.fields)
+        self._is_usual = self._fields == _USUAL
+
+    def incoming(self, carrier: Mapping[str, Any]) -> Incoming:
+        """
+        Read where a message comes from.
+        """
+        header = carrier.get("traceparent")
+        if not self._is_usual or "baggage" in carrier or "tracestate" in carrier:
+            return self._read(carrier)
+        if header is None:
+            return self._read(carrier) if carrier.get("headers") else _UNKNOWN
+        found = _PARENT.fullmatch(header) if type(header) is str else None
+        if found is None:
+            return self._read(carrier)
+        flags = int(found[3], 16)
+        span: Span
+        if not flags & TraceFlags.SAMPLED:
+            span = _Unsampled(header)
+            return Incoming(set_span_in_context(span, _NOWHERE), span, is_unsampled=True)
+        sampled = _SAMPLED if flags == TraceFlags.SAMPLED else TraceFlags(flags)
+        span = NonRecordingSpan(SpanContext(int(found[1], 16), int(found[2], 16), True, sampled))  # noqa: FBT003 -- a positional argument there.
+        return Incoming(set_span_in_context(span, _NOWHERE), span, is_unsampled=False)
+
+    def _read(self, carrier: Mapping[str, Any]) -> Incoming:
+        context = self._propagator.extract(carrier, _NOWHERE, _HEADERS)
+        span = get_current_span(context)
+        identity = span.get_span_context()
+        return Incoming(context, span, identity.is_valid and not identity.trace_flags & TraceFlags.SAMPLED)
+
+    def write(self, headers: MutableMapping[str, Any], context: Context) -> None:
+        """
+        Write *context* into the headers of a message, over what an attempt before left there.
+        """
+        if headers.get("retries"):
+            for name in self._fields:
+                headers.pop(name, None)
+        self._propagator.inject(headers, context)
+
+
+def written(context: SpanContext) -> str:
+    """
+    Write down a span's identity.
+    """
+    return f"00-{format_trace_id(context.trace_id)}-{format_span_id(context.span_id)}-{context.trace_flags:02x}"
+
+
+def previous(carrier: Mapping[str, Any]) -> SpanContext | None:
+    """
+    Read which attempt asked for this one.
+    """
+    header = carrier.get(PREVIOUS)
+    if header is None:
+        nested = carrier.get("headers")
+        header = nested.get(PREVIOUS) if isinstance(nested, Mapping) else None
+    return _context_of(header) if type(header) is str and _PARENT.fullmatch(header) else None
+
+
+def _context_of(header: str) -> SpanContext:
+    _, trace, span, flags = header.split("-")
+    return SpanContext(int(trace, 16), int(span, 16), True, TraceFlags(int(flags, 16)))  # noqa: FBT003 -- a positional argument there.
