@@ -156,6 +156,7 @@ def _traces(settings: Settings, hub: Hub, app: Any) -> Iterable[Observer]:
         hub.emit,
         broker_url=getattr(conf, "broker_url", None),
         service=getattr(app, "main", None) or "celery",
-        keys=getattr(settings, "redact_keys", ()),
+        leave=hub.unsubscribe,
+        keys=settings.redact_keys,
     )
     return () if observer is None else (observer,)
