@@ -39,11 +39,13 @@ def measure(*, quick: bool) -> Report:
     batch, rounds = (200, 3) if quick else (2000, 60)
     with contextlib.ExitStack() as folders:
         fast, disk = folders.enter_context(fast_folder()), folders.enter_context(disk_folder())
+        traced = stack.OurChild(folders.enter_context(fast_folder()), pairs=[(TASK, QUEUE)], exemplar=lambda: 1 << 127)
         ours, on_disk = (stack.OurChild(folder, pairs=[(TASK, QUEUE)]) for folder in (fast, disk))
         variants: dict[str, Callable[[], Any]] = {
             "no receivers": unchanged,
             "two empty receivers": lambda: stack.empty_pair(signals.task_prerun, signals.task_postrun),
             "celery_obs": ours.connected,
+            "celery_obs, exemplars": traced.connected,
             "celery_obs, files on disk": on_disk.connected,
             "prometheus_client, 4 metrics": stack.prometheus_pair(),
         }
@@ -52,6 +54,7 @@ def measure(*, quick: bool) -> Report:
         taken = in_turns({name: _timed(trace, variant, batch) for name, variant in variants.items()}, rounds=rounds)
         ours.recorder.close()
         on_disk.recorder.close()
+        traced.recorder.close()
     base = "no receivers"
     empty = taken.above("two empty receivers", base)
     rows = [taken.costs(name, base=base, unit=empty) for name in variants]

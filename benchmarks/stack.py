@@ -10,7 +10,7 @@ import importlib.util
 import itertools
 import time
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,20 @@ class OurChild:
         pairs: Tasks and queues that the main process would lay out before the fork.
 
         others: Observers besides that of metrics, in the order in which they hear of beginnings.
+
+        exemplar: Tells the trace of an attempt; None where nothing traces.
     """
 
-    def __init__(self, folder: Path, *, pairs: list[tuple[str, str]], others: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        pairs: list[tuple[str, str]],
+        others: Sequence[Observer] = (),
+        exemplar: Callable[[], int] | None = None,
+    ) -> None:
         self.recorder = Recorder(folder, identify=lambda: Identity(node="worker@bench", role="child", number=1, attempts=1))
+        self.recorder.exemplar = exemplar
         self.meter = AttemptMeter(self.recorder)
         self.hub = Hub(on_error=raise_error)
         Observers(self.hub).connect([MetricsObserver(self.recorder, attempts=self.meter)], others)

@@ -12,7 +12,7 @@ import os
 import time
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from celery_obs.hub import Hub
 from celery_obs.settings import Settings
@@ -20,6 +20,10 @@ from celery_obs.vocabulary.reconciliation import ReconciliationEnded
 from celery_obs.vocabulary.syncs import SyncFinished
 from celery_obs.vocabulary.tasks import AttemptInterrupted, PublishEnded, TaskFinished
 from celery_obs.vocabulary.tokens import TokenRefreshEnded
+
+
+if TYPE_CHECKING:
+    from celery_obs.errors.sentry import Sentry
 
 
 __all__ = ["Observer", "Observers", "chosen"]
@@ -34,7 +38,8 @@ The events that end what another one began, in the same thread.
 class Observer(Protocol):
     """
     Hears events.  It may also have ``flush(within: float)``, which writes what is still to be written within so many seconds,
-    and ``after_fork()``, which makes it a child's own.
+    and ``after_fork()``, which makes it a child's own; and ``exemplar()``, which returns the id of the trace that this thread's attempt belongs to,
+    if that is recorded, else 0.
     """
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
@@ -72,6 +77,14 @@ class Observers:
             if (event_type in ENDINGS) is to_endings:
                 self._hub.subscribe(event_type, hear)
 
+    @property
+    def exemplar(self) -> Callable[[], int] | None:
+        """
+        What tells the trace that a thread is in; None where nothing traces.
+        """
+        found: list[Callable[[], int]] = [each.exemplar for each in self._all if hasattr(each, "exemplar")]
+        return found[0] if found else None
+
     def flush(self, within: float) -> None:
         """
         Have all of them write what is still to be written, together within so many seconds.
@@ -96,7 +109,9 @@ class Observers:
                 self._hub.on_error(exc, component=type(observer).__module__.removeprefix("celery_obs."))
 
 
-def chosen(settings: Settings, hub: Hub, app: Any = None) -> list[Observer]:
+def chosen(
+    settings: Settings, hub: Hub, app: Any = None, *, sentry: Sentry | None = None, channel_of: Callable[[str], str] = lambda _: ""
+) -> list[Observer]:
     """
     Make the observers that *settings* switch on, metrics apart, in the order in which they hear of beginnings.
 
@@ -106,6 +121,10 @@ def chosen(settings: Settings, hub: Hub, app: Any = None) -> list[Observer]:
         hub: Hears of what an observer has to drop.
 
         app: The `celery.Celery` app, for what it is called and what its messages go through.
+
+        sentry: Where errors are reported; None where they are not.
+
+        channel_of: Returns the channel that a task is about by its name alone, or nothing.
     """
     found: list[Observer] = []
     if settings.logs or settings.traces or settings.errors:
@@ -114,13 +133,17 @@ def chosen(settings: Settings, hub: Hub, app: Any = None) -> list[Observer]:
         found.append(CorrelationObserver())
     if settings.traces:
         found.extend(_traces(settings, hub, app))
+    if sentry is not None:
+        from celery_obs.errors.observer import ErrorObserver  # noqa: PLC0415 -- as above.
+
+        found.append(ErrorObserver(sentry, crons=settings.sentry_crons, channel_of=channel_of))
     if settings.logs:
         from celery_obs.logs.observer import TaskLogObserver  # noqa: PLC0415 -- as above.
         from celery_obs.logs.sync_observer import SyncLogObserver  # noqa: PLC0415 -- as above.
         from celery_obs.redaction import Redactor  # noqa: PLC0415 -- as above.
 
-        found.append(TaskLogObserver(Redactor(settings.redact_keys), settings.log_sampling))
-        found.append(SyncLogObserver())
+        redactor = Redactor(settings.redact_keys)
+        found += [TaskLogObserver(redactor, settings.log_sampling), SyncLogObserver(redactor)]
     return found
 
 

@@ -33,9 +33,10 @@ from celery_obs.metrics.slots import Node, Slot
 from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.metrics_dir import prepare_metrics_dir
 from celery_obs.observers import Observer, Observers, chosen
-from celery_obs.settings import Settings, load
+from celery_obs.settings import Settings, hidden, load
 from celery_obs.state.connection import of_broker
 from celery_obs.sync import engine as sync_engine
+from celery_obs.vocabulary.ourselves import TelemetryDropped
 from celery_obs.vocabulary.policies import ANY_CHANNEL
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME, PublishEnded
@@ -51,6 +52,7 @@ from celery_obs.worker.translate import Binding, QueueNames
 
 
 if TYPE_CHECKING:
+    from celery_obs.errors.sentry import Sentry
     from celery_obs.logs.configure import LogSetup
 
 
@@ -149,6 +151,7 @@ class Plugin:
         self.errors = ErrorLog()
         self.hub = Hub(on_error=self.errors)
         self._observers = Observers(self.hub)
+        self._sentry: Sentry | None = None
         self.apps: list[Any] = []
         self.settings: Settings | None = None
         self.recorder: Recorder | None = None
@@ -208,9 +211,12 @@ class Plugin:
             entries.entries(settings)  # Refuses what the settings alone cannot know to be wrong.
             self.receivers.ignore(settings.ignore_tasks)
             metrics = self._connect_metrics(settings) if settings.metrics else []
-            self._observers.connect(metrics, chosen(settings, self.hub, app))
+            sentry = self._report_errors(settings) if self._role in {"worker", "beat"} or self._sentry is not None else None
+            self._observers.connect(metrics, chosen(settings, self.hub, app, sentry=sentry, channel_of=self._channel_of))
             self._engine = sync_engine.Engine(hub=self.hub, settings=settings)
             self.settings = settings
+            if self.recorder is not None:
+                self.recorder.exemplar = self._observers.exemplar
         for each in self.apps:
             self._ours.register(each, settings)
             self._follow(each)
@@ -237,7 +243,12 @@ class Plugin:
         Get ready in a worker or beat what has to be there before its logging is set up and its pool forks.
         """
         self.modules_imported(sender)
+        if not any(known is sender for known in self.apps):
+            return
+        _hide_secrets(sender)
         self._set_up_logging(sender)
+        with contextlib.suppress(CeleryObsError):  # As above.
+            self._report_errors(self.settings or self._load(sender))
 
     def _set_up_logging(self, app: Any) -> None:
         with contextlib.suppress(ConfigurationError):  # As above.
@@ -251,6 +262,36 @@ class Plugin:
     def _tell_of_logging(self) -> None:
         if self._log_setup is not None:
             self._log_setup.tell()
+
+    def _report_errors(self, settings: Settings) -> Sentry | None:
+        """
+        Have a client of Sentry where errors are to be reported; a web server that only publishes has its own, or wants none.
+
+        Raises:
+            CeleryObsError: if it cannot work.
+        """
+        if not settings.errors:
+            return None
+        from celery_obs.errors.sentry import Sentry, is_traced  # noqa: PLC0415 -- only what is switched on is loaded.
+
+        sentry = self._sentry or Sentry(
+            settings,
+            dropped=lambda number: self.hub.emit(TelemetryDropped("errors_not_sent", number)),
+            failed=lambda error: self.hub.on_error(error, component="errors"),
+            traced=settings.traces and is_traced(os.environ),
+        )
+        self._sentry = sentry if sentry.start() else None
+        return self._sentry
+
+    def _channel_of(self, task: str) -> str:
+        """
+        Return the channel that a task is about by its class, or nothing.
+        """
+        for app in self.apps:
+            found = app.tasks.get(task)
+            if isinstance(found, SyncTask):
+                return found.channel_type or ""
+        return ""
 
     def route(self, name: str, args: Any, kwargs: Any, options: Any) -> Any:
         """
@@ -349,6 +390,9 @@ class Plugin:
         if self._main is not None:
             self._main.silence()
         self._flush()
+        if self._sentry is not None:
+            self._sentry.stop()
+            self._sentry = None
         if self.recorder is not None:
             self.recorder.close()
 
@@ -554,10 +598,16 @@ def _amend(sender: Any, **_: object) -> None:
     imports = tuple(sender.conf.imports or ())
     if _AUTOLOAD not in imports:
         sender.conf.imports = (*imports, _AUTOLOAD)
+    _hide_secrets(sender)
     known = sender.conf.task_routes or ()
     known = tuple(known) if isinstance(known, (list, tuple)) else (known,)
     if routes.ROUTE not in known:
         sender.conf.task_routes = (routes.ROUTE, *known)
+
+
+def _hide_secrets(app: Any) -> None:
+    for key, value in hidden(app.conf).items():
+        app.conf[key] = value
 
 
 def _known_pairs(app: Any) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from typing import Any
 from celery_obs.clock import Clock, wall
 from celery_obs.hub import Hub
 from celery_obs.vocabulary import headers
-from celery_obs.vocabulary.beat import BeatTicked, EntryFired, EntryScheduled, ScheduleChanged
+from celery_obs.vocabulary.beat import BeatTicked, EntryFired, EntryFiring, EntryMisfired, EntryScheduled, ScheduleChanged
 
 
 __all__ = ["ScheduleWatch"]
@@ -75,7 +75,13 @@ class ScheduleWatch:
         """
         Let the scheduler publish an entry's task, stamped with the entry's name.
         """
-        result = self._apply_async(self._stamped(entry, advance=kwargs.get("advance", True)), *args, **kwargs)
+        stamped = self._stamped(entry, advance=kwargs.get("advance", True))
+        try:
+            result = self._apply_async(stamped, *args, **kwargs)
+        except Exception:
+            if stamped is not entry:
+                self._hub.emit(EntryMisfired(entry.name, stamped.options["headers"]))
+            raise
         try:
             self._hub.emit(EntryFired(entry.name, self._clock()))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
@@ -90,7 +96,9 @@ class ScheduleWatch:
             return entry
         try:
             stamped = copy.copy(entry)
-            stamped.options = {**entry.options, "headers": {**(entry.options.get("headers") or {}), headers.ENTRY: entry.name}}
+            stamps = {**(entry.options.get("headers") or {}), headers.ENTRY: entry.name}
+            self._hub.emit(EntryFiring(entry.name, entry.schedule, stamps))
+            stamped.options = {**entry.options, "headers": stamps}
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._hub.on_error(exc, component="beat.freshness")
             return entry

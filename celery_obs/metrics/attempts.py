@@ -45,6 +45,7 @@ from celery_obs.vocabulary.tasks import (
     TaskState,
 )
 
+from .exemplars import Exemplars
 from .format import Exit, Header, Phase, Record
 from .layout import Layout
 from .recorder import Recorder
@@ -220,6 +221,7 @@ class AttemptMeter:
         self._key: Callable[[str], int] = hash
         self._mine = _Mine()
         self._lost_syncs: list[SyncLost] = []
+        self._exemplars: Exemplars | None = None
         self.on_lost_sync: Callable[[SyncLost], object] | None = None
         recorder.on_claim.append(self._inherit)
 
@@ -298,6 +300,8 @@ class AttemptMeter:
             words[at + _VERDICT_ON] = 0  # In a process of its own, a verdict ends with the process that it was passed on.
             self._mine.at = 0
             self._free.append(at)
+        if self._exemplars is not None:
+            self._illustrate(self._exemplars, event, cell)
 
     def _outcome(self, cell: _Cell, state: TaskState) -> _Outcome:
         pair = cell.pair
@@ -306,6 +310,19 @@ class AttemptMeter:
         if self._recorder.slot is not None:
             cell.words = self._recorder.slot.words
         return outcome
+
+    def _illustrate(self, exemplars: Exemplars, event: TaskFinished, cell: _Cell) -> None:
+        """
+        Keep the attempt as an example of each time that was observed of it.  At its end, for when it begins its trace is not known yet.
+        """
+        started, state, runtime, latency = event[:4]
+        started_at, wait = started[4], started[5]
+        ended_at = started_at + runtime
+        exemplars.note(cell.outcomes[state].runtime + bisect_left(self._runtime_edges, runtime), runtime, ended_at)
+        if wait is not None:
+            exemplars.note(cell.wait + bisect_left(self._wait_edges, wait), wait, started_at)
+        if latency is not None:
+            exemplars.note(cell.latency + bisect_left(self._latency_edges, latency), latency, ended_at)
 
     def _take_record(self) -> int:
         if self._free:
@@ -542,6 +559,7 @@ class AttemptMeter:
             self._cells, self._epoch = {}, recorder.epoch
             return
         slot = recorder.slot
+        self._exemplars = recorder.exemplars
         self._cells = {}
         self._running = {}
         self._current = _NOTHING

@@ -12,12 +12,12 @@ A *node* (one Celery worker, one beat, the publishers of a host) has a folder ``
 ``heartbeat``
     One line for probes; its modification time is the last beat.
 
-A slot file is a header, then the table of running attempts, then gauges, then (room for) exemplars, then lanes::
+A slot file is a header, then the table of running attempts, then gauges, then exemplars, then lanes::
 
     word 0..31   header, see `Header`
     ...          `Header.RECORDS` x `Record.WORDS`: what the process is doing
     ...          `Header.GAUGES` x `Gauge.WORDS`: float64 value, int64 time of setting in microseconds (0: never set)
-    ...          exemplars; version 1 writers leave the region empty, readers skip it
+    ...          `Header.EXEMPLARS` x `Exemplar.WORDS`: traces to look at; none where nothing traces, or the writer knew of none; readers may skip them
     ...          lanes to the end of the file: int64, never negative, never decreasing
 
 Nothing is locked while numbers are written.  What each lane and each gauge is says the layout, see `celery_obs.metrics.layout`.
@@ -25,6 +25,7 @@ Nothing is locked while numbers are written.  What each lane and each gauge is s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -33,11 +34,13 @@ __all__ = [
     "MAGIC",
     "VERSION",
     "WORD",
+    "Exemplar",
     "Exit",
     "Gauge",
     "Header",
     "Phase",
     "Record",
+    "exemplar_region",
     "folder_name",
     "node_name",
 ]
@@ -54,6 +57,7 @@ class Header:
 
     *MAGIC* to *SLOT_ID* never change once written.  *EXIT* is 0 while the owner has not said how it leaves.
     *LANES_USED* is how many lanes the owner knew of: a layout that describes fewer has lost its end.
+    *EXEMPLARS_WRITTEN* counts the exemplars that were ever written: while it stays, they need not be read again.
     """
 
     MAGIC: Final = 0
@@ -73,6 +77,7 @@ class Header:
     EXEMPLARS: Final = 14
     LANES_AT: Final = 15
     ROLE: Final = 16
+    EXEMPLARS_WRITTEN: Final = 17
     WORDS: Final = 32
 
 
@@ -144,6 +149,33 @@ class Gauge:
     VALUE: Final = 0
     SET_AT: Final = 1
     WORDS: Final = 2
+
+
+class Exemplar:
+    """
+    The words of one exemplar.
+
+    *LANE* is the number of the lane after its bucket's; 0 where there is none.  *TRACE* is sixteen bytes, the first one first.  *VALUE* is float64.
+    *AT* is in microseconds since the epoch.  *CHECK* is the CRC-32 of all before it.
+    """
+
+    LANE: Final = 0
+    TRACE: Final = 1
+    VALUE: Final = 3
+    AT: Final = 4
+    CHECK: Final = 5
+    WORDS: Final = 8
+
+
+def exemplar_region(header: Sequence[int]) -> tuple[int, int]:
+    """
+    Return the word at which a slot file's exemplars begin, and how many places there are.
+
+    Both are 0 where the header tells of none, as older writers' do, or of a region that reaches into its neighbours.
+    """
+    at, places = header[Header.EXEMPLARS_AT], header[Header.EXEMPLARS]
+    free_from = header[Header.GAUGES_AT] + header[Header.GAUGES] * Gauge.WORDS
+    return (at, places) if places > 0 and free_from <= at <= header[Header.LANES_AT] - places * Exemplar.WORDS else (0, 0)
 
 
 def folder_name(node: str) -> str:

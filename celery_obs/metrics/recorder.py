@@ -21,6 +21,7 @@ from celery_obs.exceptions import CeleryObsError
 from celery_obs.vocabulary.ourselves import DROPPED, INTERNAL_ERRORS, LABELS_FOLDED
 from celery_obs.vocabulary.spec import OTHER, Metric
 
+from .exemplars import PLACES, Exemplars
 from .format import Gauge, Header
 from .layout import width
 from .slots import Node, Slot
@@ -78,6 +79,11 @@ class Recorder:
         epoch: Changes whenever bindings made before are no longer good.
 
         shares_hash_seed: Whether strings hash as in the node's main process: everywhere but in a spawned child.
+
+        exemplar: Returns the id of the trace that the calling thread is in, if that is recorded, else 0; None where nothing traces.
+            Set it before a slot is claimed: without it none has room for exemplars.
+
+        exemplars: Keeps exemplars in this process's slot; None where nothing traces, or no slot is claimed yet.
     """
 
     def __init__(
@@ -99,6 +105,8 @@ class Recorder:
         self.role: Role = "publisher"
         self.is_off = False
         self.shares_hash_seed = True
+        self.exemplar: Callable[[], int] | None = None
+        self.exemplars: Exemplars | None = None
         self.epoch = object()
         self.on_claim: list[Callable[[Node, Slot], None]] = []
         self._pid = 0
@@ -128,13 +136,14 @@ class Recorder:
             if self.node is None or self.node.name != identity.node:
                 self.node = Node(self.metrics_dir, identity.node, gauges=self.gauge_limit)
             self.node.file.refresh()
-            slot = self.node.claim(identity.number, records=identity.attempts)
+            slot = self.node.claim(identity.number, records=identity.attempts, exemplars=PLACES if self.exemplar is not None else 0)
             slot.reserve(self.node.layout.lanes)
             self.role = identity.role
             for listener in self.on_claim:
                 listener(self.node, slot)
             self._take_over(slot)
             self.slot = slot
+            self.exemplars = Exemplars(slot, self.exemplar) if self.exemplar is not None else None
             self.epoch = object()
 
     def _claim(self) -> bool:
@@ -176,7 +185,7 @@ class Recorder:
         Let go of the slot that belongs to the parent, in a child that was just forked.
         """
         self._lock = threading.RLock()
-        self.slot = None
+        self.slot = self.exemplars = None
         self.epoch = object()
         if self.node is not None:
             self.node = self.node.abandon()
@@ -188,7 +197,7 @@ class Recorder:
         with self._lock:
             if self.slot is not None:
                 self.slot.close()
-                self.slot = None
+                self.slot = self.exemplars = None
             if self.node is not None:
                 self.node.close()
                 self.node = None

@@ -80,8 +80,12 @@ class Family:
         if word is not None and slot is not None:
             steps = self._steps(value)
             words = slot.words
-            words[word + bisect_left(self._edges, value)] += 1
+            bucket = word + bisect_left(self._edges, value)
+            words[bucket] += 1
             words[word + self._sum_at] += steps
+            exemplars = self.recorder.exemplars
+            if exemplars is not None:
+                exemplars.note(bucket, value, time.time())
 
     def set(self, values: tuple[str, ...], value: float) -> None:
         """

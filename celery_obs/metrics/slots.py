@@ -22,11 +22,11 @@ import time
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from celery_obs.exceptions import LayoutError
 
-from .format import MAGIC, VERSION, WORD, Gauge, Header, Record, folder_name
+from .format import MAGIC, VERSION, WORD, Exemplar, Gauge, Header, Record, exemplar_region, folder_name
 from .layout import LayoutFile
 
 
@@ -80,6 +80,10 @@ class Slot:
 
         floats: The same memory as float64, for the values of gauges.
 
+        memory: The same as bytes, for exemplars.
+
+        exemplars: How many exemplars there is room for.
+
         inherited: The header as the owner before this one left it.
     """
 
@@ -92,6 +96,7 @@ class Slot:
         self.records = self.inherited[Header.RECORDS]
         self.gauges_at = self.inherited[Header.GAUGES_AT]
         self.gauges = self.inherited[Header.GAUGES]
+        self.exemplars_at, self.exemplars = exemplar_region(self.inherited)
         self.lanes_at = self.inherited[Header.LANES_AT]
 
     @property
@@ -105,6 +110,7 @@ class Slot:
         self._memory = mmap.mmap(self._descriptor, size - size % WORD)
         self.words = memoryview(self._memory).cast("q")
         self.floats = memoryview(self._memory).cast("d")
+        self.memory = memoryview(self._memory)
 
     def reserve(self, lanes: int) -> None:
         """
@@ -125,47 +131,62 @@ class Slot:
         os.close(self._descriptor)
 
 
-def _open_slot(path: Path, *, layout_id: int, records: int, gauges: int, lanes: int) -> int:
+class _Room(NamedTuple):
+    """
+    How much a slot file has to have room for.
+    """
+
+    records: int
+    gauges: int
+    exemplars: int
+    lanes: int
+
+
+def _open_slot(path: Path, *, layout_id: int, room: _Room) -> int:
     """
     Open the slot file at *path*, made or remade as needed; the caller holds the slot's lock.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return _create(path, [], layout_id=layout_id, records=records, gauges=gauges, lanes=lanes)
+        return _create(path, [], layout_id=layout_id, room=room)
     header = _header(descriptor)
     if header is None or header[Header.LAYOUT_ID] != layout_id:
         os.close(descriptor)
         path.replace(path.with_name(f"{path.name}.bad"))
-        return _create(path, [], layout_id=layout_id, records=records, gauges=gauges, lanes=lanes)
-    if header[Header.RECORDS] < records or header[Header.GAUGES] < gauges:
+        return _create(path, [], layout_id=layout_id, room=room)
+    if header[Header.RECORDS] < room.records or header[Header.GAUGES] < room.gauges or exemplar_region(header)[1] < room.exemplars:
         old = os.pread(descriptor, os.fstat(descriptor).st_size // WORD * WORD, 0)
         os.close(descriptor)
-        return _create(path, memoryview(old).cast("q").tolist(), layout_id=layout_id, records=records, gauges=gauges, lanes=lanes)
+        return _create(path, memoryview(old).cast("q").tolist(), layout_id=layout_id, room=room)
     return descriptor
 
 
-def _create(path: Path, old: list[int], *, layout_id: int, records: int, gauges: int, lanes: int) -> int:
+def _create(path: Path, old: list[int], *, layout_id: int, room: _Room) -> int:
     """
     Make a slot file that has its final name only once it is whole; carry over *old*, the words of the same slot with smaller tables.
+
+    Exemplars are not carried over: they are examples, and new ones come soon.
     """
     header = old[: Header.WORDS] or [0] * Header.WORDS
     running = old[header[Header.RECORDS_AT] :][: header[Header.RECORDS] * Record.WORDS]
     values = old[header[Header.GAUGES_AT] :][: header[Header.GAUGES] * Gauge.WORDS]
     kept = old[header[Header.LANES_AT] :]
-    records = max(records, header[Header.RECORDS])
-    gauges = max(gauges, header[Header.GAUGES])
+    records = max(room.records, header[Header.RECORDS])
+    gauges = max(room.gauges, header[Header.GAUGES])
+    exemplars = max(room.exemplars, exemplar_region(header)[1])
     gauges_at = Header.WORDS + records * Record.WORDS
-    lanes_at = gauges_at + gauges * Gauge.WORDS
+    exemplars_at = gauges_at + gauges * Gauge.WORDS
+    lanes_at = exemplars_at + exemplars * Exemplar.WORDS
     header[: Header.SLOT_ID + 1] = [MAGIC, VERSION, layout_id, header[Header.SLOT_ID] or secrets.randbits(62) | 1]
-    header[Header.RECORDS_AT : Header.LANES_AT + 1] = [Header.WORDS, records, gauges_at, gauges, lanes_at, 0, lanes_at]
+    header[Header.RECORDS_AT : Header.LANES_AT + 1] = [Header.WORDS, records, gauges_at, gauges, exemplars_at, exemplars, lanes_at]
     words = header + running
     words += [0] * (gauges_at - len(words)) + values
     words += [0] * (lanes_at - len(words)) + kept
     fresh = path.with_name(f"{path.name}.new")
     descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        _allocate(descriptor, (lanes_at + _rounded(max(lanes, len(kept)))) * WORD)
+        _allocate(descriptor, (lanes_at + _rounded(max(room.lanes, len(kept)))) * WORD)
         os.pwrite(descriptor, struct.pack(f"={len(words)}q", *words), 0)
         fresh.replace(path)
     except OSError:
@@ -263,7 +284,7 @@ class Node:
                     used = max(used, header[Header.LANES_USED])
         return used
 
-    def claim(self, number: int | None, *, records: int) -> Slot:
+    def claim(self, number: int | None, *, records: int, exemplars: int = 0) -> Slot:
         """
         Take a slot for this process, for as long as it lives.
 
@@ -271,6 +292,8 @@ class Node:
             number: The slot to take; None for the lowest free one.
 
             records: How many attempts it can run at once.
+
+            exemplars: How many exemplars it may want to keep.
 
         A slot that somebody holds is waited for a tenth of a second, for the sweep of the main process holds one for microseconds;
         then a spare one is taken, the lowest that is free, so that the number of files stays bounded.
@@ -283,8 +306,8 @@ class Node:
         while number is None:
             number, spare = (spare, spare) if self.try_lock(spare) else (None, spare + 1)
         path = self.folder / f"slot-{number}"
-        layout_id = self.layout.layout_id or 0
-        return Slot(number, _open_slot(path, layout_id=layout_id, records=records, gauges=self._gauges, lanes=self.layout.lanes))
+        room = _Room(records, self._gauges, exemplars, self.layout.lanes)
+        return Slot(number, _open_slot(path, layout_id=self.layout.layout_id or 0, room=room))
 
     def others(self, own: Slot | None) -> Iterator[Slot]:
         """

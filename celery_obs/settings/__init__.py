@@ -35,6 +35,9 @@ from .kinds import (
     RECONCILIATION_SOURCE,
     REDIS_URL,
     SECONDS,
+    SENTRY_DSN,
+    SENTRY_MODE,
+    SHARE,
     SWITCH,
     TEXT,
     TOKEN_KEYS,
@@ -42,10 +45,10 @@ from .kinds import (
     Kind,
 )
 from .oauth import OAuthClient
-from .secrets import Secret, mask, safe, short
+from .secrets import Hidden, Secret, mask, safe, short
 
 
-__all__ = ["SETTINGS", "OAuthClient", "Secret", "Setting", "Settings", "load", "mask"]
+__all__ = ["SETTINGS", "OAuthClient", "Secret", "Setting", "Settings", "hidden", "load", "mask"]
 
 
 class Setting(NamedTuple):
@@ -181,6 +184,24 @@ class Settings:
         RECONCILIATION_SOURCE, "What knows both sides of a connection's calendar. Without it no drift is looked for.", default=None
     )
     reconciliation_days: int = _setting(POSITIVE, "Days from today on that reconciliation compares.", default=365)
+    sentry_dsn: str | None = _setting(
+        SENTRY_DSN,
+        "Where worker and beat report errors to. By default what SENTRY_DSN says; without any, only what the program itself gave to sentry_sdk.init.",
+        default=None,
+        secret=True,
+    )
+    sentry_mode: str = _setting(
+        SENTRY_MODE,
+        "full has sentry-sdk observe every task; light only reports what fails, and costs a task that does not a tenth of that.",
+        default="full",
+    )
+    sentry_crons: bool = _setting(SWITCH, "Have Sentry watch beat's schedule: a monitor and check-ins for each entry.", default=False)
+    sentry_sample_rate: float = _setting(SHARE, "Share of the errors that is reported.", default=1.0)
+    sentry_ignore: tuple[str, ...] = _setting(
+        NAMES,
+        "Exceptions that are not reported, nor what derives from them: the name of the class, or its dotted path.",
+        default=(),
+    )
 
     def __repr__(self) -> str:
         """
@@ -280,7 +301,7 @@ def _from_dict(conf: Mapping[Any, Any]) -> Iterator[_Found]:
             message = f"{key} in Celery's configuration is {safe(str(key), inner)}. Expected a dict of settings, for example {{'metrics_dir': '/run/celery_obs'}}."
             raise ConfigurationError(message)
         for name in inner:
-            yield _Found(name, inner[name], source)
+            yield _Found(name, _revealed(inner[name]), source)
 
 
 def _from_keys(conf: Mapping[Any, Any]) -> Iterator[_Found]:
@@ -290,7 +311,35 @@ def _from_keys(conf: Mapping[Any, Any]) -> Iterator[_Found]:
         # Celery keeps the namespace in the keys that it lists: CELERY_OBS_METRICS_DIR for obs_metrics_dir.
         match = re.fullmatch(r"(?:celery_)?obs_(.+)", key.lower())
         if match:
-            yield _Found(match[1], conf[key], f"{key} in Celery's configuration")
+            yield _Found(match[1], _revealed(conf[key]), f"{key} in Celery's configuration")
+
+
+def _revealed(value: Any) -> Any:
+    return value.reveal() if isinstance(value, Hidden) else value
+
+
+def hidden(conf: Mapping[Any, Any]) -> dict[str, Any]:
+    """
+    Return what to put into Celery's configuration in the place of our keys there, so that who shows it shows none of our secrets.
+
+    `load` reads it as if nothing had changed.
+    """
+    changes: dict[str, Any] = {}
+    for key in conf:
+        if _is_dict_key(key) and isinstance(conf[key], Mapping):
+            changes[key] = {name: _hidden(str(name), value) for name, value in conf[key].items()}
+    for name, value, source in _from_keys(conf):
+        changes[source.partition(" ")[0]] = _hidden(name, value)
+    return {key: value for key, value in changes.items() if value is not conf[key] and repr(value) != repr(conf[key])}
+
+
+def _hidden(name: str, value: Any) -> Any:
+    setting = _BY_NAME.get(name)
+    if value is None or isinstance(value, Hidden) or (setting is not None and not setting.secret):
+        return value
+    if setting is None:
+        return Hidden(value, safe(name, value))
+    return Hidden(value, mask(repr(value)) if setting.kind is REDIS_URL else "***")
 
 
 def _from_environ(environ: Mapping[str, str]) -> Iterator[_Found]:

@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from .secrets import Secret
 
 
 __all__ = [
     "REDIS_SCHEMES",
+    "choice",
     "count",
     "directory",
     "edges",
@@ -38,6 +40,8 @@ __all__ = [
     "rates",
     "redis_url",
     "seconds",
+    "sentry_dsn",
+    "share",
     "switch",
     "text",
     "texts",
@@ -116,6 +120,34 @@ def redis_url(value: Any) -> str | None:
     if isinstance(value, str) and any(value.startswith(f"{scheme}://") for scheme in REDIS_SCHEMES):
         return value
     raise ValueError
+
+
+def sentry_dsn(value: Any) -> Secret | None:
+    """
+    Check that it is what Sentry shows as a project's DSN: ``https://key@host/project``.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        parts = urlsplit(value.strip())
+        if parts.scheme in {"http", "https"} and parts.username and parts.hostname and parts.path.rpartition("/")[2].isdecimal():
+            return Secret(value.strip())
+    raise ValueError
+
+
+def share(value: Any) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    raise ValueError
+
+
+def choice(*words: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if isinstance(value, str) and value in words:
+            return value
+        raise ValueError
+
+    return check
 
 
 def texts(value: Any) -> tuple[str, ...]:

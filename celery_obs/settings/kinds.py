@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from celery_obs.vocabulary.policies import policies
 
 from .checks import (
+    choice,
     count,
     directory,
     edges,
@@ -27,6 +28,8 @@ from .checks import (
     rates,
     redis_url,
     seconds,
+    sentry_dsn,
+    share,
     switch,
     text,
     texts,
@@ -69,6 +72,9 @@ LOG_LEVELS = Kind(
 LOG_SAMPLING = Kind(
     "a dict from task name pattern to a number from 0 to 1; in the environment as proj.ping=0.01,reports.*=0.5", rates, parse_periods
 )
+SENTRY_DSN = Kind("the DSN of a project, such as https://key@sentry.example.com/42, or None", sentry_dsn)
+SENTRY_MODE = Kind("full or light", choice("full", "light"))
+SHARE = Kind("a number from 0 to 1", share, float)
 BUCKETS = Kind("ascending numbers, each once; in the environment with commas between them; or None", optional(edges), parse_numbers)
 CONNECTION_SOURCE = Kind(
     "a place such as 'proj.accounts:SOURCE', or an object with the method connections; or None", optional(place("connections"))

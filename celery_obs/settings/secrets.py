@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 
-__all__ = ["Secret", "mask", "safe", "short"]
+__all__ = ["Hidden", "Secret", "mask", "safe", "short"]
 
 
 class Secret(str):
@@ -24,6 +24,36 @@ class Secret(str):
         Show that there is one.
         """
         return "'***'"
+
+
+class Hidden:
+    """
+    What stands in Celery's configuration in the place of a secret: ``celery report`` and ``inspect conf`` show the whole configuration,
+    the latter as JSON, which has no regard for how a text wants to be shown.
+
+    Args:
+        value: The secret.
+
+        shown: What is shown of it.
+    """
+
+    __slots__ = ("_shown", "_value")
+
+    def __init__(self, value: Any, shown: str = "***") -> None:
+        self._value = value
+        self._shown = shown
+
+    def __repr__(self) -> str:
+        """
+        Show that there is one.
+        """
+        return self._shown
+
+    def reveal(self) -> Any:
+        """
+        Return the secret.
+        """
+        return self._value
 
 
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|dsn|credential|headers|api_?key|oauth", re.IGNORECASE)

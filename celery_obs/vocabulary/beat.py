@@ -4,7 +4,8 @@ The beat schedule: what was fired, what succeeded, what is late.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, MutableMapping
+from typing import Any, NamedTuple
 
 from .spec import Metric
 from .tasks import SUCCEEDED_ENTRY
@@ -18,6 +19,8 @@ __all__ = [
     "SUCCEEDED_ENTRY",
     "BeatTicked",
     "EntryFired",
+    "EntryFiring",
+    "EntryMisfired",
     "EntryScheduled",
     "ScheduleChanged",
 ]
@@ -29,6 +32,35 @@ class BeatTicked(NamedTuple):
     """
 
     at: float
+
+
+class EntryFiring(NamedTuple):
+    """
+    Beat is about to publish the task of a schedule entry, in this thread.
+
+    Attributes:
+        entry: Its name.
+
+        schedule: When it fires: an interval, a crontab or whatever Celery takes.
+
+        headers: Those of the message, which may still be added to.
+    """
+
+    entry: str
+    schedule: Any
+    headers: MutableMapping[str, Any]
+
+
+class EntryMisfired(NamedTuple):
+    """
+    Beat could not publish the task of a schedule entry.
+
+    Attributes:
+        headers: As in `EntryFiring`.
+    """
+
+    entry: str
+    headers: Mapping[str, Any]
 
 
 class EntryFired(NamedTuple):

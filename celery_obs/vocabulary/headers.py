@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 
-__all__ = ["CORRELATION", "DUE", "ENTRY", "PUBLISHED", "correlation_of", "text"]
+__all__ = ["CHECK_IN", "CORRELATION", "DUE", "ENTRY", "PUBLISHED", "correlation_of", "text"]
 
 
 PUBLISHED: Final = "celery_obs_published"
@@ -33,6 +33,11 @@ CORRELATION: Final = "celery_obs_correlation_id"
 What the work belongs to: the web request, or whatever began it.  Inherited by retries, children, chains, chords and errbacks.
 
 Not ``correlation_id``, which Celery overwrites with the message property of that name.
+"""
+
+CHECK_IN: Final = "celery_obs_check_in"
+"""
+The id under which Sentry awaits the end of what a schedule entry began.  Kept through retries.
 """
 
 LONGEST: Final = 256

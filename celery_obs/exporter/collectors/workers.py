@@ -73,7 +73,7 @@ class WorkersCollector:
         failed = [(node, self._last[node]) for node in self._nodes.values() if node in self._last and node not in dict(readings)]
         self._last.update(readings)
         everything = [*readings, *failed, *self._gone]
-        self._merged.update([NodeNumbers(node.layout, reading.lanes) for node, reading in everything])
+        self._merged.update([NodeNumbers(node.layout, reading.lanes, reading.exemplars) for node, reading in everything])
         files = (
             FileCounts(*(sum(column) for column in zip(*(reading.files for _, reading in everything), strict=True)))
             if everything
@@ -116,7 +116,7 @@ class WorkersCollector:
         try:
             if known is not None and known.inode == (folder / "layout").stat().st_ino:
                 return True
-            fresh = NodeReader(folder)
+            fresh = NodeReader(folder, clock=self._clock)
         except FileNotFoundError:
             return known is not None or not any(folder.glob("slot-*"))  # A node that is just being made has no layout yet.
         except (OSError, LayoutError) as exc:
@@ -197,7 +197,7 @@ class WorkersCollector:
                 text.append(head)
                 text += body
                 openmetrics.append(open_head)
-                openmetrics += body
+                openmetrics += self._with_exemplars(body, start)
         for family in families:
             if family.samples:
                 head, open_head = self._head(family.metric)
@@ -212,6 +212,15 @@ class WorkersCollector:
         text.append("")
         openmetrics.append("")
         return Page("\n".join(text), "\n".join(openmetrics))
+
+    def _with_exemplars(self, lines: list[str], start: int) -> list[str]:
+        """
+        Return *lines*, the first of which is number *start*, those that have an exemplar with it.
+        """
+        exemplars = self._merged.exemplars
+        if not exemplars:
+            return lines
+        return [line + exemplars.get(number, "") for number, line in enumerate(lines, start)]
 
     def _head(self, metric: Metric) -> tuple[str, str]:
         head = self._heads.get(metric)

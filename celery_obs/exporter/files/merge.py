@@ -3,6 +3,7 @@ The merge: many nodes, one set of series, as finished text.
 
 An index says, for every lane of every node, which cell of one long vector it is added to, and for every cell which line of text shows it.
 It is made anew when a layout has grown, and used as it is otherwise: a scrape adds up, writes the lines whose number changed, and joins.
+Exemplars are kept beside the lines, for one of the two formats has none.
 
 Histograms whose buckets were changed by a new release are merged, too: what the old ones counted goes to the new bucket that holds it all.
 Families that differ in kind, labels or resolution cannot be; the one that was met first is shown, and the others are told of.
@@ -10,12 +11,13 @@ Families that differ in kind, labels or resolution cannot be; the one that was m
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, starmap
 from operator import add, ge
 
+from celery_obs.metrics.exemplars import Noted
 from celery_obs.metrics.layout import Layout, Series
 from celery_obs.vocabulary.spec import Metric
 
@@ -26,11 +28,12 @@ __all__ = ["MergedText", "NodeNumbers", "SampleFamily", "escape_help", "labels_t
 @dataclass(frozen=True, slots=True)
 class NodeNumbers:
     """
-    A node's layout, and its totals lane by lane.
+    A node's layout, its totals lane by lane, and exemplars by the lanes of their buckets.
     """
 
     layout: Layout
     lanes: Sequence[int]
+    exemplars: Mapping[int, Noted] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,11 @@ class MergedText:
         on_conflict: Hears the name of a family that cannot be merged.
 
         on_decrease: Is called when a total would have fallen; the higher one is kept.
+
+    Attributes:
+        parts: Of each family its definition, its first line, and the line after its last one.
+
+        exemplars: What OpenMetrics has behind a line, by the line's number.
     """
 
     def __init__(self, *, on_conflict: Callable[[str], object], on_decrease: Callable[[], object]) -> None:
@@ -83,6 +91,7 @@ class MergedText:
         self._prefixes: list[str] = []
         self._lines: list[str] = []
         self.parts: dict[str, tuple[Metric, int, int]] = {}
+        self.exemplars: dict[int, str] = {}
 
     def update(self, nodes: Sequence[NodeNumbers]) -> None:
         """
@@ -101,6 +110,7 @@ class MergedText:
             self._on_decrease()
             cells = list(map(max, cells, self._cells))
         self._write(cells)
+        self.exemplars = self._exemplars(nodes)
 
     def lines(self, name: str) -> list[str]:
         """
@@ -152,6 +162,33 @@ class MergedText:
             for family in self._families
             for values, at in _places(family)
         }
+
+    # -- exemplars --------------------------------------------------------------------------------------------------
+
+    def _exemplars(self, nodes: Sequence[NodeNumbers]) -> dict[int, str]:
+        """
+        Return what to write behind which line: of all nodes' exemplars the newest.
+        """
+        newest: dict[int, Noted] = {}
+        for node, route in zip(nodes, self._routes, strict=True):
+            for lane, noted in node.exemplars.items():
+                if lane < len(route):
+                    cell = route[lane]
+                    newest[cell] = max(noted, newest.get(cell, noted))
+        lines = ((self._bucket_line(cell, noted.value), noted) for cell, noted in newest.items())
+        return {line: f' # {{trace_id="{noted.trace}"}} {noted.value!r} {noted.at / 1e6:.6f}' for line, noted in lines if line is not None}
+
+    def _bucket_line(self, cell: int, value: float) -> int | None:
+        """
+        Return the line of the bucket that *cell* counts, if *value* lies in it; of one whose bounds a release moved it may not.
+        """
+        at = bisect_right(self._families, cell, key=lambda family: family.first_cell) - 1
+        family = self._families[at]
+        metric, width = family.metric, _width(family.metric)
+        number, bucket = divmod(cell - family.first_cell, width)
+        if metric.kind != "histogram" or number >= len(family.series) or bisect_left(metric.buckets, value) != bucket:
+            return None
+        return family.first_line + number * (width + 1) + bucket
 
     # -- the text ---------------------------------------------------------------------------------------------------
 

@@ -12,13 +12,15 @@ import contextlib
 import os
 import struct
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from celery_obs.clock import Clock, wall
 from celery_obs.exceptions import LayoutError
-from celery_obs.metrics.format import MAGIC, VERSION, WORD, Gauge, Header, Phase, Record, node_name
+from celery_obs.metrics.exemplars import Noted, decode
+from celery_obs.metrics.format import MAGIC, VERSION, WORD, Exemplar, Gauge, Header, Phase, Record, exemplar_region, node_name
 from celery_obs.metrics.layout import Layout
 from celery_obs.metrics.slots import holder_lives
 
@@ -32,6 +34,8 @@ _GAUGE = struct.Struct("=dq")
 _SPILL: Final = 0xE0
 _MOST_RECORDS: Final = 1 << 16
 _ROLE_WORKER: Final = 0
+_RECENT: Final = 3600.0
+_SKEW: Final = 60.0
 
 assert _RECORD.size == Record.WORDS * WORD  # noqa: S101 -- the record's floats stand where the format says.
 
@@ -82,6 +86,8 @@ class NodeReading(NamedTuple):
         is_up: Whether its main process lives; None if the node is not a worker.
 
         files: The states of its files.
+
+        exemplars: The newest exemplar of each bucket that has one, by lane.
     """
 
     lanes: tuple[int, ...]
@@ -89,6 +95,7 @@ class NodeReading(NamedTuple):
     running: list[RunningAttempt]
     is_up: bool | None
     files: FileCounts
+    exemplars: Mapping[int, Noted] = {}
 
 
 class _SlotView:
@@ -96,7 +103,21 @@ class _SlotView:
     One slot file, and the last good numbers that came from it.
     """
 
-    __slots__ = ("block", "descriptor", "front", "gauges", "header", "inode", "is_good", "lanes", "number", "records", "slot_id")
+    __slots__ = (
+        "block",
+        "descriptor",
+        "exemplars",
+        "exemplars_written",
+        "front",
+        "gauges",
+        "header",
+        "inode",
+        "is_good",
+        "lanes",
+        "number",
+        "records",
+        "slot_id",
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -110,6 +131,8 @@ class _SlotView:
         self.lanes = 0
         self.records = b""
         self.gauges = b""
+        self.exemplars = b""
+        self.exemplars_written = 0
 
     def open(self, path: Path, inode: int) -> None:
         """
@@ -144,6 +167,8 @@ class _SlotView:
             return False
         if self.slot_id not in {0, header[Header.SLOT_ID]}:
             return False  # Another file under our name: the node makes a new view of it.
+        if header[Header.EXEMPLARS_WRITTEN] != self.exemplars_written:  # Before the lanes, so that none is newer than its bucket's count.
+            self._read_exemplars(header)
         block = os.pread(self.descriptor, layout.lanes * WORD, header[Header.LANES_AT] * WORD)
         if len(block) % WORD or len(block) < min(header[Header.LANES_USED], layout.lanes) * WORD:
             return False
@@ -162,6 +187,20 @@ class _SlotView:
             size = min(layout.gauges, header[Header.GAUGES]) * _GAUGE.size
             self.gauges = os.pread(self.descriptor, size, header[Header.GAUGES_AT] * WORD)
         return len(self.records) % _RECORD.size == 0 and len(self.gauges) % _GAUGE.size == 0
+
+    def _read_exemplars(self, header: tuple[int, ...]) -> None:
+        at, places = exemplar_region(header)
+        size = places * Exemplar.WORDS * WORD
+        data = os.pread(self.descriptor, size, at * WORD)
+        if len(data) == size:
+            self.exemplars, self.exemplars_written = data, header[Header.EXEMPLARS_WRITTEN]
+
+    def new_exemplars(self) -> Iterator[tuple[int, Noted]]:
+        """
+        Go through the exemplars that were read since this was last called.
+        """
+        data, self.exemplars = self.exemplars, b""
+        return decode(data)
 
 
 def _is_sound(header: tuple[int, ...], layout: Layout) -> bool:
@@ -194,6 +233,8 @@ class NodeReader:
     Args:
         folder: The folder, ``<node>.v1``.
 
+        clock: Tells the time.
+
     Raises:
         LayoutError: if the layout there is damaged or missing.
 
@@ -202,12 +243,14 @@ class NodeReader:
     Threads: one at a time.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clock: Clock = wall) -> None:
         self.folder = folder
         self.name = node_name(folder.name) or folder.name
         self.layout = Layout()
         self._layout_file = os.open(folder / "layout", os.O_RDONLY | os.O_CLOEXEC)
         self._lock: int | None = None
+        self._clock = clock
+        self._exemplars: dict[int, Noted] = {}
         self._slots: dict[int, _SlotView] = {}
         self._retired: dict[int, int] = {}
         self._last: tuple[int, ...] = ()
@@ -281,12 +324,30 @@ class NodeReader:
             is_live = self._lives(number)
             live, dead = live + is_live, dead + (not is_live)
             gauges.extend(_gauges(view, is_live=is_live))
+            self._keep_newest(view.new_exemplars())
             if number == 0 and view.header[Header.ROLE] == _ROLE_WORKER:
                 is_up = is_live
             if is_live:
                 running.extend(_running(view))
         corrupt += self._set_aside + self.layout_is_bad
-        return NodeReading(self._totals(), gauges, running, is_up, FileCounts(live, dead, len(self._retired), corrupt))
+        files = FileCounts(live, dead, len(self._retired), corrupt)
+        return NodeReading(self._totals(), gauges, running, is_up, files, self._recent_exemplars())
+
+    def _keep_newest(self, found: Iterator[tuple[int, Noted]]) -> None:
+        for lane, noted in found:
+            known = self._exemplars.get(lane)
+            if known is None or noted > known:
+                self._exemplars[lane] = noted
+
+    def _recent_exemplars(self) -> dict[int, Noted]:
+        """
+        Forget exemplars whose traces nobody looks for any more, and those of a clock that was wrong, which would look newer than all that follow.
+        """
+        if self._exemplars:
+            now = self._clock()
+            first, last = (now - _RECENT) * 1e6, (now + _SKEW) * 1e6
+            self._exemplars = {lane: noted for lane, noted in self._exemplars.items() if first <= noted.at <= last}
+        return self._exemplars
 
     def _find_slots(self) -> None:
         """

@@ -20,6 +20,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from celery_obs.exporter.files.merge import MergedText, NodeNumbers, labels_text
+from celery_obs.metrics.exemplars import Noted
 from celery_obs.metrics.layout import Layout, family_line, header_line, series_line, width
 from celery_obs.vocabulary.spec import Metric
 from tests.strategies import counts, label_values
@@ -55,6 +56,13 @@ class Merge:
     def lines(self, *nodes: NodeNumbers) -> list[str]:
         self._merged.update(nodes)
         return self._merged.all_lines()
+
+    def examples(self, *nodes: NodeNumbers) -> list[tuple[str, str]]:
+        """
+        The lines that have an exemplar, each with it.
+        """
+        lines = self.lines(*nodes)
+        return [(lines[number].rpartition(" ")[0], example) for number, example in sorted(self._merged.exemplars.items())]
 
     def samples(self, *nodes: NodeNumbers) -> Samples:
         return samples_of("\n".join([*self.lines(*nodes), ""]))
@@ -232,3 +240,82 @@ def test_bucket_sums_never_count_down_across_bounds() -> None:
     numbers = [float(line.rpartition(" ")[2]) for line in lines if "_bucket" in line]
     assert [3, 3, 5, 6] == numbers
     assert all(a <= b for a, b in itertools.pairwise(numbers))
+
+
+@st.composite
+def examples(draw: st.DrawFn) -> tuple[Layout, list[dict[int, Noted]]]:
+    """
+    A layout, and for each of a few nodes what it has for exemplars: each in its own bucket, no two at the same time.
+    """
+    layout = layout_of((HITS, ("a",)), (TIMES, ("t",)), (TIMES, ("u",)))
+    found: list[dict[int, Noted]] = []
+    times = iter(draw(st.lists(st.integers(1, 10**15), unique=True, min_size=24, max_size=24)))
+    for _ in range(draw(st.integers(1, 3))):
+        buckets = draw(st.dictionaries(st.integers(0, 7), st.floats(0.01, 0.99)))
+        lows, highs = (0.0, 0.1, 1.0, 10.0), (0.1, 1.0, 10.0, 20.0)
+        found.append(
+            {
+                1 + number // 4 * width(TIMES) + number % 4: Noted(
+                    next(times),
+                    lows[number % 4] + (highs[number % 4] - lows[number % 4]) * share,
+                    f"{draw(st.integers(1, 2**128 - 1)):032x}",
+                )
+                for number, share in buckets.items()
+            }
+        )
+    return layout, found
+
+
+@given(examples())
+def test_of_all_exemplars_of_a_bucket_the_newest_is_shown(content: tuple[Layout, list[dict[int, Noted]]]) -> None:
+    """
+    Several processes have traced; the official parser finds, behind each bucket, the newest of their exemplars and no other.
+    """
+    layout, found = content
+    merge = Merge()
+    merged = merge._merged
+    lines = merge.lines(*[NodeNumbers(layout, [0] * layout.lanes, each) for each in found])
+    page = ["# TYPE hits counter", lines[0], "# TYPE times_seconds histogram"]
+    page += [line + merged.exemplars.get(number, "") for number, line in enumerate(lines[1:], 1)]
+
+    expected: dict[tuple[str, str], tuple[str, float]] = {}
+    for number in range(8):
+        lane = 1 + number // 4 * width(TIMES) + number % 4
+        candidates = [each[lane] for each in found if lane in each]
+        if candidates:
+            best = max(candidates, key=lambda noted: noted.at)
+            expected["tu"[number // 4], ("0.1", "1.0", "10.0", "+Inf")[number % 4]] = (best.trace, best.value)
+    shown = {
+        (sample.labels["task"], sample.labels["le"]): (sample.exemplar.labels["trace_id"], sample.exemplar.value)
+        for family in parse_openmetrics("\n".join([*page, "# EOF", ""]))
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    assert expected == shown
+
+
+def test_an_exemplar_of_moved_bounds_is_shown_only_where_it_belongs() -> None:
+    """
+    What an old release counted up to 0.5 s is counted up to 1 s now; its example of 0.06 s does not explain that bucket, one of 0.3 s does.
+    """
+    old = Metric(kind="histogram", name=TIMES.name, help=TIMES.help, labels=TIMES.labels, buckets=(0.05, 0.5, 20.0))
+    new, before = layout_of((TIMES, ("t",))), layout_of((old, ("t",)), layout_id=2)
+
+    shown = [
+        Merge().examples(NodeNumbers(new, [0] * 5), NodeNumbers(before, [0, 1, 0, 0, 7], {1: Noted(5_000_000, value, "1" * 32)}))
+        for value in (0.06, 0.3)
+    ]
+
+    assert [[], [('times_seconds_bucket{task="t",le="1.0"}', f' # {{trace_id="{"1" * 32}"}} 0.3 5.000000')]] == shown
+
+
+@given(st.integers(0, 2**40), st.floats(0, 100))
+def test_an_exemplar_of_a_lane_that_is_no_bucket_is_none(lane: int, value: float) -> None:
+    """
+    Counters, sums and lanes beyond the layout have no exemplars, whatever a file says.
+    """
+    layout = layout_of((HITS, ("a",)), (TIMES, ("t",)))
+
+    shown = Merge().examples(NodeNumbers(layout, [0] * 6, {lane: Noted(5, value, "1" * 32)}))
+
+    assert len(shown) == (1 <= lane <= 4 and sum(value > bound for bound in TIMES.buckets) == lane - 1)

@@ -21,7 +21,7 @@ from celery_obs.metrics.format import Header
 from celery_obs.metrics.recorder import Recorder
 from celery_obs.vocabulary.beat import ENTRY_DUE
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.tasks import FINISHED, PUBLISHED
+from celery_obs.vocabulary.tasks import FINISHED, PUBLISHED, RUNTIME
 from tests.unit.metrics.builders import finished, meter, recorder, started
 
 
@@ -42,6 +42,18 @@ class Sidecar:
             for sample in family.samples
         }
 
+    def examples(self) -> dict[str, str]:
+        """
+        The trace of each task's runtime, by task.
+        """
+        text = self.collector.collect().openmetrics + "# EOF\n"
+        return {
+            sample.labels["task"]: sample.exemplar.labels["trace_id"]
+            for family in parse_openmetrics(text)
+            for sample in family.samples
+            if sample.exemplar is not None and sample.name == f"{RUNTIME.name}_bucket"
+        }
+
     def published(self) -> float | None:
         return self.samples().get((PUBLISHED.name, "q,t"))
 
@@ -53,6 +65,19 @@ def publish(folder: Path, times: int, *, number: int = 1, node: str = "w@h") -> 
     made = recorder(folder, number=number, node=node)
     made.open()
     made.count(PUBLISHED, ("t", "q"), times)
+    return made
+
+
+def trace(folder: Path, trace: int, *, number: int = 1, task: str = "t", node: str = "w@h", at: float = 0.0) -> Recorder:
+    """
+    A process that runs one traced task, which begins at second *at* + 100.
+    """
+    made = recorder(folder, number=number, node=node)
+    made.exemplar = lambda: trace
+    counting = meter(made)
+    opened = started(task, wait=None)._replace(started_at=at + 100.0)
+    counting.started(opened)
+    counting.finished(finished(opened, latency=None))
     return made
 
 
@@ -367,3 +392,77 @@ def test_a_header_that_lies_is_corrupt(tmp_path: Path) -> None:
     at.slot.words[Header.RECORDS] = 1 << 40
 
     assert (3, {"corrupt": 1}) == (sidecar.published(), sidecar.files())
+
+
+def test_a_bucket_leads_to_its_newest_trace(tmp_path: Path) -> None:
+    """
+    Of the traces of several processes, dead ones included, a bucket shows the one that ended last; the text format has none.
+    """
+    trace(tmp_path, 0xA, number=1, at=2.0)
+    trace(tmp_path, 0xB, number=2, at=1.0)
+    trace(tmp_path, 0xC, number=1, node="other@h", task="other")
+    sidecar = Sidecar(tmp_path)
+
+    assert {"t": f"{0xA:032x}", "other": f"{0xC:032x}"} == sidecar.examples()
+    assert "trace_id" not in sidecar.collector.collect().text
+
+
+def test_a_trace_that_follows_is_shown_at_the_next_scrape(tmp_path: Path) -> None:
+    """
+    Exemplars are read again when there are new ones, through the hands of a process that took the slot over.
+    """
+    trace(tmp_path, 0xA).close()
+    sidecar = Sidecar(tmp_path)
+    seen = [sidecar.examples(), sidecar.examples()]
+
+    trace(tmp_path, 0xB, at=5.0)
+
+    seen.append(sidecar.examples())
+    assert [{"t": f"{number:032x}"} for number in (0xA, 0xA, 0xB)] == seen
+
+
+@pytest.mark.parametrize("now", [100.5 + 3601, 100.5 - 61])
+def test_old_exemplars_are_not_shown(tmp_path: Path, now: float) -> None:
+    """
+    What was an hour ago is no recent observation; neither is what a wrong clock puts into the future.
+    """
+    trace(tmp_path, 0xA)
+
+    assert {} == Sidecar(tmp_path, now=now).examples()
+
+
+def test_an_exemplar_from_the_future_does_not_hide_those_that_follow(tmp_path: Path) -> None:
+    """
+    A process whose clock was a day ahead has no say in what is recent once its clock is right.
+    """
+    trace(tmp_path, 0xA, at=86400.0)
+    sidecar = Sidecar(tmp_path)
+    before = sidecar.examples()
+
+    trace(tmp_path, 0xB, number=2)
+
+    assert ({}, {"t": f"{0xB:032x}"}) == (before, sidecar.examples())
+
+
+def test_files_of_writers_that_know_no_exemplars_are_read_beside_others(tmp_path: Path) -> None:
+    """
+    A release before exemplars left no region, or says so in words that a newer one gives a meaning: its counts are read all the same.
+    """
+    publish(tmp_path, 3, number=2)
+    trace(tmp_path, 0xA)
+    sidecar = Sidecar(tmp_path)
+
+    assert ({"t": f"{0xA:032x}"}, 3) == (sidecar.examples(), sidecar.published())
+
+
+def test_a_region_that_reaches_elsewhere_is_not_read(tmp_path: Path) -> None:
+    """
+    A header whose exemplars cannot be where it says costs the exemplars, not the counts.
+    """
+    at = trace(tmp_path, 0xA)
+    at.count(PUBLISHED, ("t", "q"), 3)
+    assert at.slot is not None
+    at.slot.words[Header.EXEMPLARS_AT] = 1
+    sidecar = Sidecar(tmp_path)
+
+    assert ({}, 3, {"dead": 1}) == (sidecar.examples(), sidecar.published(), sidecar.files())

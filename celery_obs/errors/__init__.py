@@ -1,0 +1,3 @@
+"""
+Error reports: what goes to Sentry, and what stays here.
+"""
