@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import logging
 import os
 import sys
@@ -57,6 +58,7 @@ SCOPE: Final = "celery_obs"
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.41.0"
 _FAREWELL: Final = 1.0
 _OTLP: Final = frozenset({"otlp", "otlp_proto_http"})
+_LOADED_AT_FIRST_USE: Final = ("celery_obs.traces.span", "netrc")
 
 
 Said: TypeAlias = Callable[[], dict[str, Any]]
@@ -420,6 +422,7 @@ def _exporter_class(name: str) -> Callable[..., SpanExporter] | None:
 def _is_usable(name: str) -> bool:
     """
     Make an exporter of OTLP and let it go: that loads what it needs, which takes longer than all that a short-lived pool process does with it.
+    Loaded later, in the thread that sends, a child that is forked meanwhile would have half of a module for good.
 
     It opens no socket.  Those of others may, and a gRPC channel would not survive the fork.
     """
@@ -427,6 +430,8 @@ def _is_usable(name: str) -> bool:
         return True
     try:
         _maker_of_exporters(name)(None).shutdown()
+        for module in _LOADED_AT_FIRST_USE:
+            importlib.import_module(module)
     except Exception as exc:  # noqa: BLE001 -- what it makes of the environment is its own; the program goes on without spans.
         say(
             f"The OTLP exporter cannot be made, so there are no traces: {type(exc).__name__}: {mask(str(exc))}. Expected right OTEL_EXPORTER_OTLP_… variables."

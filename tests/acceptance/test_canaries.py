@@ -31,6 +31,7 @@ pytestmark = pytest.mark.integration
 
 OPENMETRICS = "application/openmetrics-text"
 WORD = canary("said aloud")
+COMMANDS = (("report",), ("inspect", "conf"), ("inspect", "report"), ("obs", "doctor"))
 PATHS = ("/metrics", "/", "/health", "/api/v1/channels/status", "/openapi.json")
 
 
@@ -99,7 +100,7 @@ def plant(stage: Stage) -> None:
     send("write", kwargs={"password": canary("keyword in a request's repr")}, headers={"x-api-key": canary("header in a request's repr")})
     for how in ("url", "pair", "bearer", "json", "cause", "locals", "breadcrumbs"):
         send("fail", how, headers={"authorization": f"Bearer {canary('header')}", "cookie": f"session={canary('cookie')}"})
-    send("fail", "pair", kwargs={"password": canary("keyword of what fails"), "note": canary("note of what fails")})
+    send("fail", "pair", kwargs={"password": canary("keyword of what fails"), "note": canary("keyword of what fails")})
     send("fail_with", canary("positional argument of what fails"), kwargs={"options": {"token": canary("nested argument of what fails")}})
     send("refresh")
     send("hang", canary("argument of what hangs"), kwargs={"password": canary("keyword of what hangs")})
@@ -142,21 +143,27 @@ def _harvest(stage: Stage, collector: Collector, sentry: SentryServer) -> Mappin
     page = stage.exporter(f"--broker-url={stage.redis.url}", f"--redis-url={stage.redis.url}")
     plant(stage)
     stage.client.send_task("canaries.control", args=[WORD])
+    celery = (sys.executable, "-m", "celery", "-A", "canaries")
+    asked = [stage.process(*celery, *words, name="-".join(words), **environ) for words in COMMANDS]
     wait_until(lambda: _is_done(metrics, sentry), within=60, what="all tasks to end, and Sentry to hear of those that were lost")
     pages = [page.exporter.get(path, accept=accept).body for path in PATHS for accept in ("text/html", OPENMETRICS)]
-    celery = (sys.executable, "-m", "celery", "-A", "canaries")
-    terminal = [
-        stage.run(*celery, *command, name=command[0], **environ)[1]
-        for command in (("report",), ("inspect", "conf"), ("inspect", "report"), ("inspect", "stats"), ("obs", "doctor"))
-    ]
+    for process in asked:
+        process.wait(60)
     worker.stop()
     return {
         "logs": worker.log.read_bytes() + (stage.folder / "exporter.log").read_bytes(),
         "spans": b"\n".join(collector.bodies),
-        "envelopes": b"\n".join(sentry.raw),
+        "envelopes": b"\n".join(sentry.raw).replace(_addressee(), b""),
         "pages": "\n".join(pages).encode(),
-        "terminal": "\n".join(terminal).encode(),
+        "terminal": b"\n".join(process.log.read_bytes() for process in asked),
     }
+
+
+def _addressee() -> bytes:
+    """
+    Whom an envelope is for: the key of the project that it is sent to stands on it, as it does in its address.
+    """
+    return f'"public_key":"{canary("DSN")}"'.encode()
 
 
 def _is_done(metrics: Metrics, sentry: SentryServer) -> bool:
