@@ -98,7 +98,7 @@ def test_an_exporter_that_cannot_be_made_is_told_and_left_out(caplog: pytest.Log
     """
     Wrong variables and unknown names cost the traces, not the program.
     """
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
+    monkeypatch.setenv("OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER", "nobody")
 
     assert tracing(Plan(("otlp", "pigeon"), Batching(), ())).maker() is None
 
