@@ -232,6 +232,17 @@ def test_a_lost_attempt_has_a_span_with_an_error(prefork: Rig, task: str) -> Non
     lose(prefork, task, 2)
 
 
+@pytest.mark.skipif(celery_version() < (5, 7), reason="Before Celery 5.7 the errback's message does not name the lost task.")
+def test_the_errback_of_a_lost_attempt_is_in_its_trace(prefork: Rig) -> None:
+    """
+    Pitfall 16: the main process sends it, in no context at all; it belongs to the message of the attempt.
+    """
+    spans = prefork.trace(prefork.send("observed.kill_own_process", link_error=prefork.client.signature("traced.look_after")), 3)
+
+    assert {"process observed.kill_own_process", "send traced.look_after", "process traced.look_after"} == set(spans)
+    assert spans["send traced.look_after"].id == spans["process traced.look_after"].parent
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("task", LOST[:3])
 def test_fifty_lost_attempts_have_fifty_spans(prefork: Rig, task: str) -> None:

@@ -92,6 +92,13 @@ def die_once(self: Task) -> None:
 
 
 @app.task
+def look_after(task_id: str) -> None:
+    """
+    Be the errback of a task that was lost.
+    """
+
+
+@app.task
 def raise_secretly() -> None:
     raise ValueError("cannot reach https://me:hunter2@example.com/path")
 
