@@ -232,7 +232,6 @@ def test_a_lost_attempt_has_a_span_with_an_error(prefork: Rig, task: str) -> Non
     lose(prefork, task, 2)
 
 
-@pytest.mark.skipif(celery_version() < (5, 7), reason="Before Celery 5.7 the errback's message does not name the lost task.")
 def test_the_errback_of_a_lost_attempt_is_in_its_trace(prefork: Rig) -> None:
     """
     Pitfall 16: the main process sends it, in no context at all; it belongs to the message of the attempt.
