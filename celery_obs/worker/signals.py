@@ -151,7 +151,7 @@ class Receivers:
             facts[_ATTEMPT] = (event, perf_counter())
             self._hub.emit(event)
             if self._hub.wants(AttemptOpened):
-                self._hub.emit(AttemptOpened(event, facts))
+                self._hub.emit(_new(AttemptOpened, (event, facts)))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
