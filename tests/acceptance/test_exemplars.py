@@ -19,11 +19,10 @@ import pytest
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from celery_obs.vocabulary.tasks import LATENCY, QUEUE_WAIT, RUNTIME
-from tests.servers import free_port, missing, wait_until
+from tests.servers import free_port, missing
 from tests.workers import Process
 
-from .conftest import Page, Stage
+from .conftest import Page
 
 
 pytestmark = pytest.mark.integration

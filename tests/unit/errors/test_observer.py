@@ -196,7 +196,7 @@ def test_a_lost_attempt_is_reported_unless_it_was_revoked(state: str, make: Make
 
     reporting.observer.lost(lost(state, traceparent=f"00-{TRACE}-00f067aa0ba902b7-01"))
 
-    expected = [] if state == "terminated" else [("shop.pay", TRACE, [])]
+    expected: list[Any] = [] if state == "terminated" else [("shop.pay", TRACE, [])]
     assert expected == [
         (event["transaction"], event["contexts"]["trace"]["trace_id"], event["breadcrumbs"]["values"]) for event in sent(reporting)
     ]
