@@ -19,10 +19,12 @@ import pytest
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from tests.servers import free_port, missing
+from celery_obs.vocabulary.tasks import LATENCY, QUEUE_WAIT, RUNTIME
+from tests.otlp import Collector
+from tests.servers import free_port, missing, wait_until
 from tests.workers import Process
 
-from .conftest import Page
+from .conftest import Page, Stage
 
 
 pytestmark = pytest.mark.integration
@@ -80,3 +82,39 @@ def examples(page: Page) -> Iterator[tuple[str, str]]:
         for sample in family.samples:
             if sample.exemplar is not None:
                 yield family.name, sample.exemplar.labels["trace_id"]
+
+
+def test_a_bucket_leads_to_the_span_of_a_task(stage: Stage) -> None:
+    """
+    Buckets of runtime, wait and latency name traces that the collector has, through recycled children; Prometheus keeps them.
+    """
+    with Collector() as collector:
+        worker = stage.worker("--max-tasks-per-child=2", **collector.environ)
+        page = stage.exporter()
+        with Prometheus(target=page.exporter.port, folder=stage.folder) as prometheus:
+            for _ in range(3):
+                stage.client.send_task(
+                    "observed.retry_once"
+                )  # Its second message is the worker's own, so that it says when it was published.
+            wait_until(lambda: prometheus.exemplars(f"{LATENCY.name}_bucket"), what="an exemplar in Prometheus")
+            kept = {exemplar["labels"]["trace_id"] for exemplar in prometheus.exemplars(f"{LATENCY.name}_bucket")}
+        shown = set(examples(page))
+        worker.stop()
+        known = {span.trace for span in collector.spans("process observed.retry_once")}
+
+    assert kept <= known
+    assert {trace for _, trace in shown} <= known
+    assert {RUNTIME.name, QUEUE_WAIT.name, LATENCY.name} == {family for family, _ in shown}
+    assert "trace_id" not in page.exporter.log.read_text()
+
+
+def test_without_traces_there_are_no_exemplars(stage: Stage) -> None:
+    """
+    Where nothing traces, no file has room for exemplars and no page shows one.
+    """
+    stage.worker()
+    page = stage.exporter()
+    stage.client.send_task("observed.succeed")
+    wait_until(lambda: page.states("succeed"), what="the task to end")
+
+    assert [] == list(examples(page))
