@@ -31,6 +31,7 @@ NAMES: Final = (
     "rate_limiter",
     "cluster",
     "reconciliation",
+    "errors",
 )
 
 

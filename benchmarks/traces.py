@@ -76,7 +76,9 @@ def _observed(sampler: Sampler) -> Callable[[], Any]:
     """
     hub = Hub(on_error=stack.raise_error)
     redact = Redactor().text
-    for event_type, hear in TraceObserver(_Traced(sampler), broker=broker("redis://localhost:6379/0"), redact=redact).subscriptions():
+    for event_type, hear in TraceObserver(
+        _Traced(sampler), broker=broker("redis://localhost:6379/0"), redact=redact, leave=lambda *_: None
+    ).subscriptions():
         hub.subscribe(event_type, hear)
     receivers = Receivers(hub, queues=QueueNames(list), lifecycle=stack.NoLifecycle())
 

@@ -142,8 +142,8 @@ def chosen(
         from celery_obs.logs.sync_observer import SyncLogObserver  # noqa: PLC0415 -- as above.
         from celery_obs.redaction import Redactor  # noqa: PLC0415 -- as above.
 
-        found.append(TaskLogObserver(Redactor(settings.redact_keys), settings.log_sampling))
-        found.append(SyncLogObserver())
+        redactor = Redactor(settings.redact_keys)
+        found += [TaskLogObserver(redactor, settings.log_sampling), SyncLogObserver(redactor)]
     return found
 
 
@@ -156,6 +156,7 @@ def _traces(settings: Settings, hub: Hub, app: Any) -> Iterable[Observer]:
         hub.emit,
         broker_url=getattr(conf, "broker_url", None),
         service=getattr(app, "main", None) or "celery",
-        keys=getattr(settings, "redact_keys", ()),
+        leave=hub.unsubscribe,
+        keys=settings.redact_keys,
     )
     return () if observer is None else (observer,)

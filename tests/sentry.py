@@ -4,6 +4,7 @@ A Sentry for tests: a real HTTP server on loopback that takes envelopes, keeps w
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import threading
@@ -172,11 +173,12 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         status = self.sentry.take(body, self.headers.get("Content-Encoding", ""))
         answer = b'{"id":"0"}' if status == 200 else b'{"detail":"on purpose"}'
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
+        with contextlib.suppress(ConnectionError):  # Who sent may be gone.
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the standard library's name.
         """

@@ -49,22 +49,24 @@ class _Attempt:
     What we know of a running attempt.
 
     Attributes:
-        reported: What of its errors was reported last, and whether something was that nobody handled.
+        reported: What of its errors was reported last.
+
+        unhandled: Whether that was one that nobody handled.
 
         goes_on: Whether it published its task anew.
     """
 
-    __slots__ = ("carrier", "channel", "goes_on", "reported", "scope", "started", "token", "unhandled")
+    # Defaults of the class: what is not set when an attempt begins costs nothing.
+    channel: str = ""
+    reported: BaseException | None = None
+    unhandled: bool = False
+    goes_on: bool = False
+    scope: AbstractContextManager[Any] | None = None
+    token: Token[_Attempt | None] | None = None
 
     def __init__(self, started: TaskStarted, carrier: Mapping[str, Any]) -> None:
         self.started = started
         self.carrier = carrier
-        self.channel = ""
-        self.reported: BaseException | None = None
-        self.unhandled = False
-        self.goes_on = False
-        self.scope: AbstractContextManager[Any] | None = None
-        self.token: Token[_Attempt | None] | None = None
 
 
 _current: ContextVar[_Attempt | None] = ContextVar("celery_obs_errors_attempt", default=None)
@@ -129,12 +131,14 @@ class ErrorObserver:
         """
         Know whose errors come from this thread from now on.
         """
-        attempt = _Attempt(event.started, event.carrier)
-        self._sentry.client()
-        if not self._sentry.is_full:
-            attempt.scope = self._sentry.own_scope()
+        started, carrier = event
+        attempt = _Attempt(started, carrier)
+        sentry = self._sentry
+        sentry.client()
+        if not sentry.is_full:
+            attempt.scope = sentry.own_scope(started[2])
         attempt.token = _current.set(attempt)
-        self._running[id(event.started)] = attempt
+        self._running[id(started)] = attempt
 
     def sync_started(self, event: SyncStarted) -> None:
         """
@@ -237,7 +241,7 @@ class ErrorObserver:
             event.setdefault("contexts", {})["trace"] = {"trace_id": trace[0], "span_id": trace[1]}
         tags = event.get("tags")
         tags = dict(tags) if tags else {}
-        attempt = _current.get() or self._started_as(tags.get("celery_task_id"))
+        attempt = _current.get() or self._started_as(tags.get("celery_task_id") or tags.get("task_id"))
         if attempt is None:
             return
         self._remember(attempt, event, hint)
@@ -257,7 +261,7 @@ class ErrorObserver:
 
     def _started_as(self, task_id: object) -> _Attempt | None:
         """
-        Find the attempt by what sentry-sdk knows of it in threads that a task started.
+        Find the attempt by what a report knows of it in threads that a task started.
         """
         if task_id is None:
             return None

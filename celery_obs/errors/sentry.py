@@ -23,6 +23,7 @@ from celery_obs.redaction import Redactor
 from celery_obs.settings import Settings
 from celery_obs.settings.checks import sentry_dsn
 
+from .deliveries import Deliveries
 from .scrub import Scrubber
 
 
@@ -45,12 +46,6 @@ _SILENT_LOGGERS: Final = (
     # ... and what we say of them.
     *("celery_obs", "celery_obs.*"),
 )
-_DECIDED: Final = frozenset({"sample_rate", "before_send", "event_processor", "callback_error"})
-"""
-Reasons for which a report is not sent because somebody wants it so.
-"""
-
-_COUNTED: Final = frozenset({"error", "default", "monitor"})
 _CALLBACKS: Final = ("before_send", "before_send_transaction", "before_send_log")
 _SECRETS: Final = "celery_obs_secrets"
 
@@ -104,6 +99,8 @@ class Sentry:
     Attributes:
         describe: Adds to a report what is known of the task that it comes from.
 
+        is_full: Whether sentry-sdk observes every task itself, as of the last call of `client`.
+
     Threads: safe.  Forks: call `after_fork` in the child.
     """
 
@@ -121,13 +118,15 @@ class Sentry:
         self._dropped = dropped
         self._failed = failed
         self._traced = traced
-        self._redactor = Redactor(getattr(settings, "redact_keys", ()))
+        self._redactor = Redactor(settings.redact_keys)
         self._scrubber = Scrubber(self._redactor, _secrets_of(settings, environ))
         self._ignored = frozenset(settings.sentry_ignore)
         self._client: Any = None
         self._ours: Any = None
         self._kept: dict[str, Any] = {}
-        self._left = False
+        self._deliveries: Deliveries | None = None
+        self._get_client: Callable[[], Any] = _none
+        self.is_full = False
         self.describe: Callable[[Report, Mapping[str, Any]], object] | None = None
 
     # -- coming and going -------------------------------------------------------------------------------------------
@@ -154,6 +153,7 @@ class Sentry:
                 return False
             self._init(dsn)
         _active = self
+        self._get_client = sentry_sdk.get_client
         self.client()
         return True
 
@@ -211,15 +211,15 @@ class Sentry:
             disabled_integrations=[CeleryIntegration] if light else [],
         )
         self._ours = sentry_sdk.get_client()
+        if light:
+            self._ours.integrations.pop("celery", None)  # It stays where an earlier client had it, whatever is disabled.
         _have_tracers_patched()
 
     def client(self) -> Any:
         """
         Return the client that reports in this process, amended; None where there is none.
         """
-        import sentry_sdk  # noqa: PLC0415 -- loaded long ago, where this is called often.
-
-        client = sentry_sdk.get_client()
+        client = self._get_client()
         if client is not self._client:
             self._amend(client)
         return client
@@ -232,6 +232,7 @@ class Sentry:
 
         self._restore()
         self._client = client
+        self.is_full = client.get_integration("celery") is not None
         if not client.is_active():
             return
         for name in _SILENT_LOGGERS:
@@ -243,7 +244,7 @@ class Sentry:
             options[name] = _chained(self._kept[name], self._before_others)
         if client is not self._ours and self._settings.sentry_sample_rate != 1.0:
             options["sample_rate"] = self._settings.sentry_sample_rate
-        self._watch(client.transport)
+        self._deliveries = Deliveries(client.transport, self._dropped) if client.transport is not None else None
         _hear_everything()
         if self._traced:
             self._leave_tracing(options)
@@ -283,6 +284,7 @@ class Sentry:
             self._ours.close(timeout=0.0)
             self._ours = None
         self._client = None
+        self._get_client = _none
         with contextlib.suppress(ImportError):
             if self._traced and "sentry_sdk" in sys.modules:
                 from sentry_sdk.scope import remove_external_propagation_context  # noqa: PLC0415
@@ -293,7 +295,6 @@ class Sentry:
         """
         Become a child's own: what the parent has not sent yet is the parent's to send, and the locks of its threads are nobody's.
         """
-        self._left = False
         client = self._client
         if client is None or client.transport is None:
             return
@@ -301,19 +302,17 @@ class Sentry:
 
         if isinstance(client.transport, HttpTransport):
             client.transport = type(client.transport)(client.options)
-            self._watch(client.transport)
+            self._deliveries = Deliveries(client.transport, self._dropped)
 
     def flush(self, within: float) -> None:
         """
         Send what is still to be sent within so many seconds; what is left then is counted as dropped.
         """
         client = self._client
-        if client is None or client.transport is None or self._left:
+        if client is None or self._deliveries is None:
             return
         client.flush(timeout=within)
-        self._left = True
-        # Two of those that are pending are flushes' own.
-        client.flush(timeout=0.001, callback=lambda pending, _: self._dropped(pending - 2) if pending > 2 else None)  # noqa: PLR2004
+        self._deliveries.end()
 
     def hurry(self, within: float) -> None:
         """
@@ -325,22 +324,17 @@ class Sentry:
     # -- what is sent -----------------------------------------------------------------------------------------------
 
     @property
-    def is_full(self) -> bool:
-        """
-        Tell whether sentry-sdk observes every task itself.
-        """
-        return self._client is not None and self._client.get_integration("celery") is not None
-
-    @property
     def has_crons(self) -> bool:
         """
         Tell whether sentry-sdk watches beat itself, because the program said so.
         """
         return bool(getattr(self._client.get_integration("celery"), "monitor_beat_tasks", False)) if self._client is not None else False
 
-    def own_scope(self) -> AbstractContextManager[Any]:
+    def own_scope(self, task_id: str) -> AbstractContextManager[Any]:
         """
         Begin a scope, so that what a task tells Sentry of itself is not told of the next one; it ends when what is returned is left.
+
+        Threads that the task starts inherit it, and with it the id.
         """
         import sentry_sdk  # noqa: PLC0415
 
@@ -348,6 +342,7 @@ class Sentry:
         scope = manager.__enter__()
         scope.clear_breadcrumbs()
         scope.set_new_propagation_context()
+        scope.set_tag("task_id", task_id)
         return manager
 
     def raised(self, error: BaseException) -> None:
@@ -442,28 +437,6 @@ class Sentry:
             names = {str(values[-1].get("type") or "")}
         return not self._ignored.isdisjoint(names)
 
-    def _watch(self, transport: Any) -> None:
-        """
-        Count what *transport* cannot deliver.
-        """
-        if transport is None:
-            return
-        record, drop = transport.record_lost_event, transport.on_dropped_event if hasattr(transport, "on_dropped_event") else None
-
-        def record_lost_event(reason: str, data_category: str | None = None, item: Any = None, *, quantity: int = 1) -> None:
-            record(reason, data_category=data_category, item=item, quantity=quantity)
-            if reason not in _DECIDED and (data_category if item is None else item.data_category) in _COUNTED:
-                self._dropped(1 if item is not None else quantity)
-
-        def on_dropped_event(reason: str) -> None:
-            if drop is not None:
-                drop(reason)
-            if reason == "status_429":  # The only one that is not recorded as lost.
-                self._dropped(1)
-
-        transport.record_lost_event = record_lost_event
-        transport.on_dropped_event = on_dropped_event
-
 
 def _chained(original: Callable[..., Any] | None, ours: Callable[..., Any]) -> Callable[[Report, Any], Report | None]:
     def ask(event: Report, hint: Any) -> Report | None:
@@ -498,6 +471,12 @@ def _have_tracers_patched() -> None:
     consumer, trace = sys.modules.get("celery.worker.consumer.consumer"), sys.modules.get("celery.app.trace")
     if consumer is not None and trace is not None:
         consumer.build_tracer = trace.build_tracer  # type: ignore[attr-defined]  # The module's own import.
+
+
+def _none() -> None:
+    """
+    Say that there is no client.
+    """
 
 
 def _say_nothing(pending: int, timeout: float) -> None:

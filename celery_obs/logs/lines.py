@@ -23,7 +23,7 @@ SYNC: Final = "celery_obs.sync"
 
 _root: Final = logging.getLogger()
 _parent: Final = logging.getLogger("celery_obs")
-encode: Final = json.JSONEncoder(default=str, separators=(",", ":"), allow_nan=False).encode
+encode: Final = json.JSONEncoder(default=str, allow_nan=False).encode
 
 
 class Handler(logging.Handler):
@@ -108,12 +108,14 @@ def write_text(log: logging.Logger, level: int, event: str, now: float, text: st
     Args:
         now: When it was made, in seconds since the epoch.
 
-        text: What is inside the braces: ``"task":"shop.sell","retries":0``.
+        text: What is inside the braces: ``"task": "shop.sell", "retries": 0``.
     """
     handler = direct.handler
     if handler is not None and _is_alone(handler, log):
         name = log.name
-        handler.write(name, f'{{"timestamp":"{timestamp(now)}","level":"{level_name(level)}","logger":"{name}","event":"{event}",{text}}}')
+        handler.write(
+            name, f'{{"timestamp": "{timestamp(now)}", "level": "{level_name(level)}", "logger": "{name}", "event": "{event}", {text}}}'
+        )
     else:
         write(log.name, level, event, json.loads(f"{{{text}}}"))
 

@@ -165,13 +165,13 @@ class TaskLogObserver:
         if head is None:
             head = self._head(task, queue, attempt.worker, state)
         line = (
-            f'{head}"task_id":{encode(task_id[:_LONGEST_ID])},"retries":{retries},"correlation_id":{encode(attempt.correlation)},'
-            f'"duration_ms":{round(runtime * 1000.0, 3)}'
+            f'{head}"task_id": {encode(task_id[:_LONGEST_ID])}, "retries": {retries}, "correlation_id": {encode(attempt.correlation)}, '
+            f'"duration_ms": {round(runtime * 1000.0, 3)}'
         )
         if wait is not None:
-            line = f'{line},"queue_wait_ms":{round(wait * 1000.0, 3)}'
+            line = f'{line}, "queue_wait_ms": {round(wait * 1000.0, 3)}'
         if latency is not None:
-            line = f'{line},"latency_ms":{round(latency * 1000.0, 3)}'
+            line = f'{line}, "latency_ms": {round(latency * 1000.0, 3)}'
         more = {**trace_ids(), **attempt.facts}
         if rate < 1.0:
             more["sample_rate"] = rate
@@ -183,13 +183,13 @@ class TaskLogObserver:
             if name not in FIELDS:
                 more[name] = self._redactor.under(name, value)
         if more:
-            line = f"{line},{encode(more)[1:-1]}"
+            line = f"{line}, {encode(more)[1:-1]}"
         write_text(self._log, level, FINISHED, started_at + runtime, line)
 
     def _head(self, task: str, queue: str, worker: str, state: str) -> str:
         if len(self._heads) > _MOST_HEADS:
             self._heads.clear()
-        head = encode({"task": task, "queue": queue, "worker": worker, "state": state})[1:-1] + ","
+        head = encode({"task": task, "queue": queue, "worker": worker, "state": state})[1:-1] + ", "
         self._heads[task, queue, worker, state] = head
         return head
 

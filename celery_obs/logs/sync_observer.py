@@ -1,37 +1,48 @@
 """
 The log observer of the sync engine: one line for what its events tell, under the names that people search for.
 
-Written through structlog's logger ``celery_obs.sync``.  Where the program has configured structlog, that is how the lines look;
-where it has not, they are JSON through the standard library's logger of that name, so that they go where the program's other lines go.
+Written through the logger ``celery_obs.sync``, see `celery_obs.logs.lines`.  What is written inside a run knows its channel and connection,
+and so does the canonical line of the task around it.
 """
 
 from __future__ import annotations
 
 import logging
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import Token
 from typing import Any, Final
 
+from structlog import contextvars as structlogs
+
+from celery_obs.redaction import Redactor
 from celery_obs.vocabulary.rate_limiter import RateLimitChecked
 from celery_obs.vocabulary.syncs import SyncFinished, SyncHeldBack, SyncLost, SyncStarted
 from celery_obs.vocabulary.webhooks import WebhookProcessed
+
+from .context import running
+from .lines import SYNC, write
 
 
 __all__ = ["LOGGER", "SyncLogObserver"]
 
 
-LOGGER: Final = "celery_obs.sync"
+LOGGER: Final = SYNC
 
 
 class SyncLogObserver:
     """
     Write a line for each event.
 
+    Args:
+        redactor: Keeps secrets out of what a channel or a program says.
+
     Threads and forks: as the loggers.
     """
 
-    def __init__(self) -> None:
-        self._plain: Any = None
+    def __init__(self, redactor: Redactor | None = None) -> None:
+        self._redactor = redactor or Redactor()
+        self._open: dict[int, tuple[SyncStarted, Mapping[str, Token[Any]]]] = {}
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """
@@ -48,8 +59,15 @@ class SyncLogObserver:
 
     def sync_started(self, event: SyncStarted) -> None:
         """
-        Write ``sync_started``.
+        Write ``sync_started``, and bind whose run it is.
         """
+        whose = {"channel_type": event.channel_type}
+        if event.connection_id:
+            whose["connection_id"] = event.connection_id
+        attempt = running()
+        if attempt is not None:
+            attempt.facts.update(whose)
+        self._open[id(event)] = event, structlogs.bind_contextvars(**whose)
         self._log(
             logging.INFO,
             "sync_started",
@@ -64,6 +82,11 @@ class SyncLogObserver:
         Write ``sync_completed``; or ``sync_failed``, as a warning where the task will try again.
         """
         started, status = event.started, event.status
+        _, tokens = self._open.pop(id(started), (started, {}))
+        try:
+            structlogs.reset_contextvars(**tokens)
+        except ValueError:  # The run was ended in another context than it was begun in.
+            structlogs.unbind_contextvars(*tokens)
         failed = status in {"failure", "retry"}
         level = {"failure": logging.ERROR, "retry": logging.WARNING}.get(status, logging.INFO)
         facts: dict[str, Any] = {
@@ -80,9 +103,9 @@ class SyncLogObserver:
             "records_skipped": event.skipped,
         }
         if failed:
-            facts.update(error=event.error, error_message=event.error_message)
+            facts.update(error=event.error, error_message=self._redactor.text(event.error_message))
         elif event.error_message:
-            facts.update(reason=event.error_message)
+            facts.update(reason=self._redactor.text(event.error_message))
         self._log(level, "sync_failed" if failed else "sync_completed", **facts)
 
     def sync_lost(self, event: SyncLost) -> None:
@@ -143,16 +166,4 @@ class SyncLogObserver:
             )
 
     def _log(self, level: int, name: str, **facts: Any) -> None:
-        import structlog  # noqa: PLC0415 -- only a process that has something to say needs it.
-
-        if structlog.is_configured():
-            # Asked anew each time: a logger that is kept would keep the configuration that it was made with.
-            structlog.get_logger(LOGGER).log(level, name, **facts)
-        elif logging.getLogger(LOGGER).isEnabledFor(level):
-            if self._plain is None:
-                self._plain = structlog.wrap_logger(
-                    logging.getLogger(LOGGER),
-                    processors=[structlog.processors.JSONRenderer(default=str)],
-                    wrapper_class=structlog.stdlib.BoundLogger,
-                )
-            self._plain.log(level, name, **facts)
+        write(SYNC, level, name, facts)

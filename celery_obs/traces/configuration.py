@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import sys
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -72,8 +71,8 @@ def plan(environ: Mapping[str, str]) -> Plan | None:
     elif not exporters and _first(environ, _ENDPOINTS)[1]:
         exporters = ("otlp",)
     if not exporters:
-        # Somebody else's provider may be made later than now, in the processes of the pool; whoever makes one has loaded this by now.
-        return Plan((), Batching(), ()) if "opentelemetry" in sys.modules else None
+        # Somebody else's provider may be made later than now, in the processes of the pool.
+        return None if _lacking(()) else Plan((), Batching(), ())
     lacking = _lacking(exporters)
     if lacking:
         variable = "OTEL_TRACES_EXPORTER" if named else _first(environ, _ENDPOINTS)[0]

@@ -37,7 +37,7 @@ from celery_obs.vocabulary.tasks import (
 from celery_obs.vocabulary.tokens import TokenRefreshEnded, TokenRefreshStarted
 
 from .broker import Broker
-from .propagation import PREVIOUS, Incoming, Propagation, previous, written
+from .propagation import PREVIOUS, Incoming, Propagation, previous, with_span, written
 from .provider import Tracing
 from .raised import exception_attributes
 
@@ -48,6 +48,7 @@ __all__ = ["TraceObserver"]
 _BEFORE_THE_KILL: Final = 0.04
 _NANO: Final = 1_000_000_000
 _LONGEST: Final = 512
+_new = tuple.__new__  # Half the cost of a named tuple's own constructor, which is a Python function.
 
 
 _attempt: ContextVar[tuple[str, Span] | None] = ContextVar("celery_obs_attempt", default=None)
@@ -84,14 +85,20 @@ class TraceObserver:
 
         redact: Takes secrets out of texts.
 
+        leave: Unsubscribes what hears an event, where it turns out that there is nothing to trace with.
+
     Threads: safe; a context is its thread's or greenlet's own.  Forks: call `after_fork` in the child.
     """
 
-    def __init__(self, tracing: Tracing, *, broker: Broker, redact: Callable[[str], str]) -> None:
+    def __init__(
+        self, tracing: Tracing, *, broker: Broker, redact: Callable[[str], str], leave: Callable[[type, Callable[[Any], object]], object]
+    ) -> None:
         self._tracing = tracing
+        self._unsubscribe = leave
         self._redact = redact
         self._propagation = Propagation()
         self._open: dict[int, _Open] = {}
+        self._theirs: dict[int, AttemptOpened] = {}
         self._is_child = False
         self._processing: dict[str, Any] = {
             **broker.attributes,
@@ -128,6 +135,13 @@ class TraceObserver:
         identity = trace.get_current_span().get_span_context()
         return identity.trace_id if identity.trace_flags & TraceFlags.SAMPLED else 0
 
+    def _leave(self) -> None:
+        """
+        Hear no more: this process runs tasks, and has nobody to trace for.  Not where it only publishes, for its children may have somebody.
+        """
+        for event_type, hear in self.subscriptions():
+            self._unsubscribe(event_type, hear)
+
     def flush(self, within: float) -> None:
         """
         Have what is left sent, within so many seconds.
@@ -140,6 +154,7 @@ class TraceObserver:
         """
         self._is_child = True
         self._open = {}
+        self._theirs = {}
         self._tracing.after_fork()
 
     # -- attempts -------------------------------------------------------------------------------------------------------
@@ -150,12 +165,17 @@ class TraceObserver:
         """
         maker = self._tracing.maker(runs_tasks=True)
         if maker is None:
+            self._leave()
             return
         started, carrier = event
         if self._tracing.is_stock:
-            self._enrich(started, carrier)
+            self._theirs[id(started)] = event
+            self._enrich(started)
             return
         incoming = self._propagation.incoming(carrier)
+        if incoming[2] and maker.drops_unsampled:
+            self._open[id(started)] = _new(_Open, (started, None, contexts.attach(incoming[0])))
+            return
         link = previous(carrier) if started.retries else None
         span = maker.start(
             f"process {started.task}",
@@ -165,13 +185,13 @@ class TraceObserver:
             links=() if link is None else (Link(link, {"celery.link": "previous attempt"}),),
             at=int(started.started_at * _NANO),
         )
-        context = incoming.context if span is incoming.span else trace.set_span_in_context(span, incoming.context)
+        context = with_span(span, incoming.context)
         if span.is_recording():
             _say_when_due(span, started)
             _attempt.set((started.task_id, span))
-            self._open[id(started)] = _Open(started, span, contexts.attach(context))
+            self._open[id(started)] = _new(_Open, (started, span, contexts.attach(context)))
         else:
-            self._open[id(started)] = _Open(started, None, contexts.attach(context))
+            self._open[id(started)] = _new(_Open, (started, None, contexts.attach(context)))
 
     def _said_of(self, started: TaskStarted, carrier: Mapping[str, Any]) -> dict[str, Any]:
         task, queue, task_id, retries, _, wait, *_ = started
@@ -215,14 +235,11 @@ class TraceObserver:
         """
         End an attempt's span.
         """
-        started, state, runtime = event[:3]
-        if self._tracing.is_stock:
-            span = self._span_of(started)
-            if span is not None:
-                span.set_attribute("celery.task.state", state)
-            return
+        started, state, runtime, *_ = event
         opened = self._open.pop(id(started), None)
         if opened is None:
+            if self._tracing.is_stock:
+                self._finish_theirs(started, state)
             return
         contexts.detach(opened.token)
         span = opened.span
@@ -242,6 +259,7 @@ class TraceObserver:
         """
         Leave the context of an attempt that is being unwound.  Its span is the main process's to make; what ended below it is sent while there is time.
         """
+        self._theirs.pop(id(event.started), None)
         opened = self._open.pop(id(event.started), None)
         if opened is not None:
             _attempt.set(None)
@@ -278,14 +296,23 @@ class TraceObserver:
             span.set_status(Status(StatusCode.ERROR, message[:_LONGEST]))
             span.end(now)
 
-    def _enrich(self, started: TaskStarted, carrier: Mapping[str, Any]) -> None:
+    # -- where OpenTelemetry's own instrumentation makes the spans --------------------------------------------------------
+
+    def _enrich(self, started: TaskStarted) -> None:
         """
-        Add what we know to the span that OpenTelemetry's own instrumentation has made, or is about to make.
+        Add what we know to their span, at the attempt's beginning or its end: which of the two it is depends on who was connected first.
         """
-        span = trace.get_current_span()
-        if span.is_recording() and getattr(span, "name", "") == f"run/{started.task}":
-            span.set_attributes(self._said_of(started, carrier))
+        span = self._span_of(started)
+        if span is not None and (event := self._theirs.pop(id(started), None)) is not None:
+            span.set_attributes(self._said_of(started, event.carrier))
             _say_when_due(span, started)
+
+    def _finish_theirs(self, started: TaskStarted, state: str) -> None:
+        self._enrich(started)
+        self._theirs.pop(id(started), None)
+        span = self._span_of(started)
+        if span is not None:
+            span.set_attribute("celery.task.state", state)
 
     def _span_of(self, started: TaskStarted) -> Span | None:
         if self._tracing.is_stock:
@@ -326,7 +353,7 @@ class TraceObserver:
         if (eta := headers.get("eta")) is not None:
             said["celery.task.eta"] = str(eta)[:_LONGEST]
         span = maker.start(f"send {task}", SpanKind.PRODUCER, lambda: said, incoming)
-        context = trace.set_span_in_context(span, context)
+        context = with_span(span, context)
         self._propagation.write(headers, context)
         self._open[id(headers)] = _Open(headers, span, contexts.attach(context))
 
@@ -430,7 +457,7 @@ class TraceObserver:
             return
         here = _here()
         span = maker.start(name, SpanKind.INTERNAL, lambda: said, here)
-        self._open[id(event)] = _Open(event, span, contexts.attach(trace.set_span_in_context(span, here.context)))
+        self._open[id(event)] = _Open(event, span, contexts.attach(with_span(span, here.context)))
 
     def _finish(self, started: object, said: Mapping[str, Any], *, error: str = "", message: str = "") -> None:
         opened = self._open.pop(id(started), None)

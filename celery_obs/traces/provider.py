@@ -39,7 +39,7 @@ from opentelemetry.trace import (
 
 from celery_obs.vocabulary.ourselves import TelemetryDropped
 
-from .configuration import Plan
+from .configuration import Plan, say
 from .propagation import Incoming
 
 
@@ -70,6 +70,11 @@ class Maker(Protocol):
     Makes spans.
     """
 
+    drops_unsampled: bool
+    """
+    Whether what follows a span that nobody records is recorded by nobody.
+    """
+
     def start(
         self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
     ) -> Span:
@@ -94,7 +99,7 @@ class SdkMaker:
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        self._rules = _Rules(tracer)
+        self.drops_unsampled = _Rules(tracer).drops_unsampled
 
     def start(
         self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
@@ -102,7 +107,7 @@ class SdkMaker:
         """
         Begin a span of the SDK's.
         """
-        if incoming.is_unsampled and self._rules.drops_unsampled:
+        if incoming.is_unsampled and self.drops_unsampled:
             return incoming.span
         return self._tracer.start_span(name, context=incoming.context, kind=kind, attributes=said(), links=links, start_time=at)
 
@@ -135,6 +140,7 @@ class LightMaker:
         self._new_trace = tracer.id_generator.generate_trace_id
         self._new_span = tracer.id_generator.generate_span_id
         self._rules = _Rules(tracer)
+        self.drops_unsampled = self._rules.drops_unsampled
 
     def start(
         self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
@@ -143,7 +149,7 @@ class LightMaker:
         Begin a light span, if it is to be recorded.
         """
         rules = self._rules
-        if incoming.is_unsampled and rules.drops_unsampled:
+        if incoming.is_unsampled and self.drops_unsampled:
             return incoming.span
         parent: SpanContext | None = incoming.span.get_span_context()
         if parent is None or not parent.is_valid:
@@ -269,8 +275,13 @@ class Tracing:
 
         self._health = Health()
         self._resource = _resource(self._service)
-        for name in self._plan.exporters:
-            _exporter_class(name)
+        known = [name for name in self._plan.exporters if _exporter_class(name) is not None]
+        for name in set(self._plan.exporters) - set(known):
+            say(
+                f"OTEL_TRACES_EXPORTER names {name[:40]!r}. Expected otlp, console, none, or the name of an exporter that is installed; "
+                "no spans go there."
+            )
+        self._plan = self._plan._replace(exporters=tuple(known))
 
     def maker(self, *, runs_tasks: bool = False) -> Maker | None:
         """
@@ -304,10 +315,8 @@ class Tracing:
 
         from .pipeline import Pipeline  # noqa: PLC0415
 
-        if self._health is None or self._resource is None:
-            self.prepare()
         assert self._health is not None  # noqa: S101 -- made by prepare.
-        assert self._resource is not None  # noqa: S101
+        assert self._resource is not None  # noqa: S101 -- as above.
         provider = Provider(resource=_of_process(self._resource), shutdown_on_exit=False)
         for name in self._plan.exporters:
             pipeline = Pipeline(_maker_of_exporters(name), batching=self._plan.batching, on_drop=self._dropped, health=self._health)
@@ -404,7 +413,8 @@ def _exporter_class(name: str) -> Callable[..., SpanExporter] | None:
 
         return ConsoleSpanExporter
     for entry in entry_points(group="opentelemetry_traces_exporter", name=name):
-        return cast("Callable[..., SpanExporter]", entry.load())
+        with contextlib.suppress(Exception):  # Somebody else's package, which may lack something; then it is as if it were not there.
+            return cast("Callable[..., SpanExporter]", entry.load())
     return None
 
 

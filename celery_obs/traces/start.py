@@ -5,7 +5,7 @@ The way into this room: an observer where there is something to trace with, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from celery_obs.redaction import Redactor
 
@@ -21,7 +21,13 @@ __all__ = ["trace_observer"]
 
 
 def trace_observer(
-    environ: Mapping[str, str], emit: Callable[[object], object], *, broker_url: object, service: str, keys: Iterable[str] = ()
+    environ: Mapping[str, str],
+    emit: Callable[[object], object],
+    *,
+    broker_url: object,
+    service: str,
+    leave: Callable[[type, Callable[[Any], object]], object],
+    keys: Iterable[str] = (),
 ) -> TraceObserver | None:
     """
     Make the observer; None where there is nothing to trace with.
@@ -34,6 +40,8 @@ def trace_observer(
         broker_url: What the app's messages go through.
 
         service: What the program is called, where the environment does not say.
+
+        leave: Unsubscribes the observer from one event, where there is nobody to trace for.
 
         keys: Names that secrets go under, besides those that everybody uses.
     """
@@ -48,4 +56,4 @@ def trace_observer(
     redact = Redactor(keys).text
     tracing = Tracing(found, emit, service=service, redact=redact)
     tracing.prepare()
-    return TraceObserver(tracing, broker=broker(broker_url), redact=redact)
+    return TraceObserver(tracing, broker=broker(broker_url), redact=redact, leave=leave)

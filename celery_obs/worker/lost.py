@@ -2,16 +2,19 @@
 Attempts that came to no end of their own: killed, or gone with their process.  The main process finds them and tells once of each.
 
 Celery tells of some in its signals, late, twice or never, depending on version, acknowledgement mode and the way of dying.
-So what Celery says is one source, and looking which attempts belong to processes that are gone is the other; a mark on the request, which lives
-as long as Celery knows the attempt, keeps the two from telling of the same one.  Counting them is not done here: their slots do that.
+So there are three sources: what Celery says; what it is told itself of the request, which it does not pass on where it puts the message back; and looking
+which attempts belong to processes that are gone.  A mark on the request, which lives as long as Celery knows the attempt, keeps them from telling of the
+same one.  Counting them is not done here: their slots do that.
 """
 
 from __future__ import annotations
 
 import weakref
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, Literal
+
+from billiard.exceptions import WorkerLostError
 
 from celery_obs.hub import Hub
 from celery_obs.vocabulary.tasks import AttemptLost
@@ -45,7 +48,37 @@ class LostAttempts:
         """
         if self._hub.wants(AttemptLost):
             request.__dict__[_QUEUE] = queue
+            request.__dict__["on_failure"] = self._overhearing(request, type(request).on_failure, self._failed)
+            request.__dict__["on_timeout"] = self._overhearing(request, type(request).on_timeout, self._timed_out)
             self._requests[request.id] = request
+
+    def _overhearing(self, request: Any, original: Callable[..., Any], hear: Callable[..., None]) -> Callable[..., Any]:
+        """
+        Return what the pool calls instead of the request's own method, so that we hear of it, too.  It holds no request, or none would ever be forgotten.
+        """
+        reference = weakref.ref(request)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            known = reference()
+            try:
+                hear(known, *args)
+            except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+                self._hub.on_error(exc, component="worker.lost")
+            return original(known, *args, **kwargs)
+
+        return call
+
+    def _failed(self, request: Any, exc_info: Any, *_: object) -> None:
+        error = getattr(exc_info, "exception", None)
+        error = getattr(error, "exc", error)  # Celery puts a traceback around it.
+        if isinstance(error, WorkerLostError):
+            self._tell(request, "lost", "WorkerLostError", str(error))
+        elif isinstance(error, SystemExit) and not (request._already_cancelled or request._already_revoked):  # noqa: SLF001
+            self._tell(request, "lost", "WorkerLostError", f"Its process exited ({error}).")
+
+    def _timed_out(self, request: Any, soft: object, timeout: object, *_: object) -> None:
+        if not soft:  # Before Celery 5.7 a pool of greenlets tells nobody else.
+            self._tell(request, "timeout", "TimeLimitExceeded", f"It ran for more than its hard time limit, {timeout} s.")
 
     def found(self, task_id: str, state: Literal["timeout", "terminated", "lost"], exception: str, message: str) -> None:
         """

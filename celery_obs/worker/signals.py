@@ -151,7 +151,7 @@ class Receivers:
             facts[_ATTEMPT] = (event, perf_counter())
             self._hub.emit(event)
             if self._hub.wants(AttemptOpened):
-                self._hub.emit(AttemptOpened(event, facts))
+                self._hub.emit(_new(AttemptOpened, (event, facts)))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
@@ -242,7 +242,12 @@ class Receivers:
                     )
             elif isinstance(exception, TimeLimitExceeded):
                 self._hub.emit(AttemptDoomed(task_id, "timeout"))
-                self.lost.found(task_id, "timeout", "TimeLimitExceeded", f"It ran for more than its hard time limit, {exception}.")
+                self.lost.found(
+                    task_id,
+                    "timeout",
+                    "TimeLimitExceeded",
+                    f"It ran for more than its hard time limit, {exception.args[0] if exception.args else 0} s.",
+                )
             elif isinstance(exception, WorkerLostError):
                 self.lost.found(task_id, "lost", "WorkerLostError", str(exception))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.

@@ -1,17 +1,21 @@
 """
 The observed app, and tasks that fail with secrets all around them, for the tests of error reports.
 
-With ``TEST_OWN_SENTRY`` the program makes its own client, as many do.
+With ``TEST_OWN_SENTRY`` the program makes its own client, as many do: when it is imported, or when the worker starts.
+``TEST_SETTINGS`` is our dict in the configuration, as JSON.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
 
-from celery import Task
-from observed import app, enter
+from datetime import datetime, timezone
+
+from celery import Task, signals
+from observed import app, enter  # type: ignore[import-not-found]  # Beside this file, where the worker runs.
 
 import celery_obs
 
@@ -19,14 +23,23 @@ import celery_obs
 CANARY = os.environ.get("TEST_CANARY", "canary")
 log = logging.getLogger("shop")
 
-if os.environ.get("TEST_OWN_SENTRY"):
+app.conf.celery_obs = json.loads(os.environ.get("TEST_SETTINGS", "{}"))
+
+
+def init_their_own(**_: object) -> None:
     import sentry_sdk
 
     sentry_sdk.init(
+        dsn=os.environ["TEST_DSN"],
         environment="their-own",
-        before_send=lambda event, _: {**event, "extra": {**event.get("extra", {}), "theirs": "yes"}},
-        **({"traces_sample_rate": 1.0} if os.environ["TEST_OWN_SENTRY"] == "traced" else {}),
+        before_send=lambda event, _: {**event, "extra": {**event.get("extra", {}), "theirs": f"Bearer {CANARY}-theirs"}},
     )
+
+
+if os.environ.get("TEST_OWN_SENTRY") == "early":
+    init_their_own()
+elif os.environ.get("TEST_OWN_SENTRY") == "late":
+    signals.celeryd_init.connect(init_their_own)
 
 
 class Vault:
@@ -92,7 +105,7 @@ def mark(name: str) -> None:
     raise RuntimeError(name)
 
 
-class Unpicklable(Exception):
+class UnpicklableError(Exception):
     """
     Cannot be pickled: Celery makes another one of it.
     """
@@ -105,7 +118,7 @@ class Unpicklable(Exception):
 @app.task
 def raise_the_unpicklable() -> None:
     enter("raise_the_unpicklable")
-    raise Unpicklable(1, 2)
+    raise UnpicklableError(1, 2)
 
 
 @app.task(bind=True)
@@ -129,4 +142,20 @@ def sync_in_vain(self: Task) -> None:
     raise TimeoutError("no answer")
 
 
-app.conf.beat_schedule = {}
+@app.task
+def answer() -> int:
+    enter("answer")
+    return 42
+
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
+app.conf.beat_schedule = {
+    name: {"task": task, "schedule": 600.0, "last_run_at": LONG_AGO}
+    for name, task in {
+        "Goes well": "reporting.answer",
+        "fails": "observed.fail",
+        "retries": "observed.retry_once",
+        "is killed": "observed.kill_own_process",
+    }.items()
+}
+app.conf.beat_schedule["too often"] = {"task": "reporting.answer", "schedule": 7.0, "last_run_at": LONG_AGO}

@@ -5,14 +5,16 @@ The observed app, with tasks whose traces are worth a look: that send others, sy
 from __future__ import annotations
 
 import os
+import signal
 import time
 
-from celery import Task
+from celery import Task, chain, chord
 from observed import app, ledger  # type: ignore[import-not-found]  # Found beside this file by the worker.
 
 import celery_obs
 
 
+app.conf.worker_soft_shutdown_timeout = float(os.environ.get("TEST_SOFT_SHUTDOWN", "0"))
 if os.environ.get("TEST_INSTRUMENTED") == "1":
     from opentelemetry.instrumentation.celery import CeleryInstrumentor
 
@@ -45,6 +47,12 @@ def add_all(numbers: list[int]) -> int:
     return sum(numbers)
 
 
+@app.task
+def conduct() -> None:
+    chain(add.s(1, 2), add.s(3)).apply_async()
+    chord([add.s(1, 2), add.s(3, 4)])(add_all.s())
+
+
 @app.task(bind=True, max_retries=5)
 def come_again(self: Task, times: int) -> None:
     if self.request.retries < times:
@@ -59,6 +67,11 @@ def send_more() -> None:
 
 
 @app.task
+def send_one() -> None:
+    app.send_task("traced.add", (1, 2))
+
+
+@app.task
 def synchronise() -> None:
     from opentelemetry import trace
 
@@ -67,6 +80,12 @@ def synchronise() -> None:
             call.response(200)
         with trace.get_tracer("mine").start_as_current_span("my own"):
             run.updated(3)
+
+
+@app.task(bind=True, acks_late=True, reject_on_worker_lost=True)
+def die_once(self: Task) -> None:
+    if ledger().hincrby("died", self.request.id, 1) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @app.task

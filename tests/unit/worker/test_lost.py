@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import gc
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from billiard.exceptions import WorkerLostError
 
 from celery_obs.hub import Hub
 from celery_obs.testing import RaisingErrors
@@ -27,6 +30,13 @@ class Request:
         self.worker_pid = pid
         self.time_start = 1_800_000_000.0
         self.request_dict: dict[str, Any] = {"id": task_id, "retries": 2}
+        self.failures: list[object] = []
+
+    def on_failure(self, exc_info: object, *, send_failed_event: bool = True) -> None:
+        self.failures.append((exc_info, send_failed_event))
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        self.failures.append(timeout)
 
 
 @pytest.fixture
@@ -70,6 +80,49 @@ def test_a_process_that_is_gone_is_told_of_at_the_second_look(lost: LostAttempts
     lost.found("id", "lost", "WorkerLostError", "late")
 
     assert ([], ["lost"]) == (after_one_look, [event.state for event in told])
+
+
+def test_what_celery_hears_and_keeps_to_itself_is_told_once(lost: LostAttempts, told: list[AttemptLost]) -> None:
+    """
+    Pitfall 9: with reject_on_worker_lost the message is put back as soon as its process is gone, without a signal and before anybody looks.
+    """
+    request = Request(pid=17)
+    lost.watch(request, queue="q")
+    info = SimpleNamespace(exception=WorkerLostError("signal 9"))
+
+    request.on_failure(info, send_failed_event=False)
+    lost.found("id", "lost", "WorkerLostError", "late")
+
+    assert ([("lost", "signal 9")], [(info, False)]) == ([(event.state, event.message) for event in told], request.failures)
+
+
+def test_a_hard_limit_is_told_of_and_a_soft_one_is_not(lost: LostAttempts, told: list[AttemptLost]) -> None:
+    """
+    Pitfall 5: a pool of greenlets tells nobody of a hard limit before Celery 5.7, and everybody tells of it after.
+    """
+    request = Request()
+    lost.watch(request, queue="q")
+
+    request.on_timeout(True, 1.0)
+    request.on_timeout(False, 2.0)
+    lost.found("id", "timeout", "TimeLimitExceeded", "late")
+
+    assert ([("timeout", "It ran for more than its hard time limit, 2.0 s.")], [1.0, 2.0]) == (
+        [(event.state, event.message) for event in told],
+        request.failures,
+    )
+
+
+def test_what_a_body_raised_is_no_loss(lost: LostAttempts, told: list[AttemptLost]) -> None:
+    """
+    Celery hears of every exception in the same way.
+    """
+    request = Request()
+    lost.watch(request, queue="q")
+
+    request.on_failure(SimpleNamespace(exception=ValueError("on purpose")))
+
+    assert [] == told
 
 
 def test_a_new_attempt_of_the_same_task_is_another_attempt(lost: LostAttempts, told: list[AttemptLost]) -> None:

@@ -1,0 +1,51 @@
+"""
+Attempts that are killed: one report of each, with its task, however many there are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from celery import Celery
+
+from tests.sentry import SentryServer
+from tests.servers import RedisServer
+from tests.workers import Worker, settle_at
+
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize("number", [3, pytest.param(50, marks=pytest.mark.faults)])
+def test_each_killed_attempt_is_reported_once(number: int, redis_server: RedisServer, client: Celery, tmp_path: Path) -> None:
+    """
+    Pitfalls 4, 5, 9 and 34: of tasks killed by SIGKILL and by hard limits the endpoint gets one report each, with their names and ids.
+    """
+    with SentryServer() as sentry:
+        worker = Worker(
+            "--concurrency=4",
+            redis=redis_server.url,
+            folder=tmp_path,
+            app="reporting",
+            SENTRY_DSN=sentry.dsn,
+            CELERY_OBS_SENTRY_MODE="light",
+        )
+        with worker:
+            expected = Counter(
+                (f"observed.{task}", error, client.send_task(f"observed.{task}").id)
+                for task, error in (("kill_own_process", "WorkerLostError"), ("exceed_hard_limit", "TimeLimitExceeded"))
+                for _ in range(number)
+            )
+
+            settle_at(
+                expected,
+                lambda: Counter(
+                    (event["transaction"], event["exception"]["values"][-1]["type"], event["tags"]["task_id"]) for event in sentry.events()
+                ),
+                within=20 + 3 * number,
+                steady=2.0,
+            )
+        worker.redis.close()
