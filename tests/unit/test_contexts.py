@@ -188,7 +188,9 @@ def traces() -> Iterator[TraceObserver]:
     """
     with Collector() as collector, pytest.MonkeyPatch.context() as patch:
         patch.setattr(trace, "set_tracer_provider", lambda provider: None)
-        observer = trace_observer(collector.environ, lambda event: None, broker_url="redis://localhost", service="tested")
+        observer = trace_observer(
+            collector.environ, lambda event: None, broker_url="redis://localhost", service="tested", leave=lambda *_: None
+        )
         assert observer is not None
         yield observer
         observer.flush(5.0)
