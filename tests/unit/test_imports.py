@@ -76,7 +76,7 @@ _SENDING = """
 import os, sys
 from celery_obs.traces.start import trace_observer
 from celery_obs.vocabulary.tasks import AttemptOpened, TaskFinished, TaskStarted
-observer = trace_observer(os.environ, print, broker_url="redis://localhost", service="shop")
+observer = trace_observer(os.environ, print, broker_url="redis://localhost", service="shop", leave=print)
 before = set(sys.modules)
 started = TaskStarted("t", "q", "id", 0, 100.0, None, False, None)
 observer.attempt_opened(AttemptOpened(started, {}))
