@@ -405,7 +405,7 @@ def test_a_breaker_of_pybreaker_is_seen(stage: Stage, redis: Redis) -> None:
     """
     Its changes are events, its state is shown beside ours, and it goes on when Redis is away.
     """
-    theirs = pybreaker.CircuitBreaker(fail_max=2, reset_timeout=0.05, name="vrbo", listeners=[pybreakers.listener()])
+    theirs = pybreaker.CircuitBreaker(fail_max=2, reset_timeout=0.5, name="vrbo", listeners=[pybreakers.listener()])
 
     def call(error: Exception | None = None) -> str:
         if error is not None:
