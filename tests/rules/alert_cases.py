@@ -613,7 +613,9 @@ CASES: dict[str, tuple[Case, ...]] = {
     "ourselves": (
         Case(alert="Watchdog", series={"celery_obs_leader": "1x10"}, quiet=(), fires=5, recovers=None),
         Case(alert="CeleryObsExporterDown", series={_series("up", **US): _UP_DOWN_UP}, quiet=(8, 13), fires=20, recovers=40, labels=US),
-        Case(alert="CeleryObsAbsent", series={_series("celery_obs_build_info", **US): "1x10 _x20 1x20"}, quiet=(8, 18), fires=25, recovers=40),
+        Case(
+            alert="CeleryObsAbsent", series={_series("celery_obs_build_info", **US): "1x10 _x20 1x20"}, quiet=(8, 18), fires=25, recovers=40
+        ),
         Case(
             alert="CeleryObsCollectorFailing",
             series={_series("celery_obs_collector_success", **US, collector="queues"): "1x10 0x30 1x20"},
@@ -711,7 +713,14 @@ CASES: dict[str, tuple[Case, ...]] = {
             labels={"job": "api", "instance": "a"},
             value="99%",
         ),
-        Case(alert="DatabaseDown", series={'pg_up{instance="db"}': _UP_DOWN_UP}, quiet=(8, 12), fires=20, recovers=40, labels={"instance": "db"}),
+        Case(
+            alert="DatabaseDown",
+            series={'pg_up{instance="db"}': _UP_DOWN_UP},
+            quiet=(8, 12),
+            fires=20,
+            recovers=40,
+            labels={"instance": "db"},
+        ),
         Case(
             alert="CacheHitRatioLow",
             series={

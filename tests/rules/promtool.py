@@ -16,7 +16,6 @@ from urllib.parse import quote
 from celery_obs.generate.links import Links
 from celery_obs.generate.rules import Alert
 from celery_obs.generate.yaml_text import Tree, to_yaml
-
 from tests.servers import missing
 
 
