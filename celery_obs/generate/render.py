@@ -44,6 +44,8 @@ BUILDERS: tuple[str, ...] = (
     "recording",
     "alerts",
     "slo",
+    "aliases",
+    "reference",
 )
 """
 The modules of this package whose ``build`` is a `Builder`, in the order in which their files are written.
