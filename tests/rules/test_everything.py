@@ -11,6 +11,7 @@ import subprocess
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from celery_obs.generate.foreign import FOREIGN
 from celery_obs.generate.links import Links
@@ -73,7 +74,7 @@ def test_every_rule_works_on_everything_that_two_exporters_show(tmp_path: Path) 
         if "- name: " in line
     ]
 
-    test = {"interval": "1m", "input_series": given, "promql_expr_test": asked}
+    test: dict[str, Any] = {"interval": "1m", "input_series": given, "promql_expr_test": asked}
     done = run_tests(paths, [test], tmp_path, every="5m", order=order)
 
     assert 0 == done.returncode, done.stdout + done.stderr

@@ -143,6 +143,16 @@ def test_a_metric_of_the_users_can_be_declared(tmp_path: Path) -> None:
     assert 'bookings_seconds_bucket{source="web", le=~"30(\\\\.0)?"}' in objective.events.bad_of("5m")
 
 
+def test_the_example_of_the_documentation_is_understood(tmp_path: Path) -> None:
+    """
+    What people copy from the page works.
+    """
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "load-rules-and-alerts.md").read_text(encoding="utf-8")
+    [example] = [block for block in re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL) if block.startswith("slos:")]
+
+    assert ["bookings-confirmed"] == [each.name for each in read(written(tmp_path, example))]
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     """
     With the option to check.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.generate.links import Links
+from celery_obs.generate.links import JOB, Links
 from celery_obs.generate.render import Difference, Output, differences, marked, outputs, write
 
 
@@ -128,6 +128,13 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
     """
     with pytest.raises(ConfigurationError, match=r"The URL of Grafana is .+ Expected one such as https://grafana\.example\.org"):
         Links(grafana=url)
+
+
+def test_the_documentation_scrapes_the_job_that_the_alerts_ask_for() -> None:
+    """
+    The alert on exporters that do not answer would be silent for ever under another name.
+    """
+    assert f"job_name: {JOB}\n" in (ROOT / "docs" / "how-to" / "load-rules-and-alerts.md").read_text(encoding="utf-8")
 
 
 def test_a_link_fills_in_what_the_alert_knows() -> None:
