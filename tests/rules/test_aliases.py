@@ -45,7 +45,7 @@ GIVEN = {
     'celery_worker_pool_busy{worker="w", instance="a"}': "3x60",
 }
 
-ASKED = {
+ASKED: dict[str, dict[str, tuple[str, float]]] = {
     "business-hub": {
         'sum by (source) (rate(sync_operations_total{status="error"}[5m]))': ('{source="airbnb"}', 40 / 60),
         "sum by (source, target) (rate(sync_operations_total[5m]))": ('{source="airbnb", target="calendar"}', 160 / 60),
