@@ -34,7 +34,7 @@ def generate(ctx: click.Context, out: Path, runbooks_url: str, grafana_url: str,
     """
     Write rules, alerts, SLOs, dashboards and reference pages.
     """
-    made = outputs(Links(runbooks=runbooks_url, grafana=grafana_url))
+    made = outputs(Links(runbooks=runbooks_url, grafana=grafana_url), on_lack=lambda lack: click.echo(str(lack), err=True))
     if check:
         stale = list(differences(out, made))
         for difference in stale:
