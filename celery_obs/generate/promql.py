@@ -23,6 +23,7 @@ __all__ = [
     "count_of",
     "divided",
     "gauge",
+    "happened",
     "increase",
     "least",
     "most",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 
+_TARGET: Final = ("job", "instance")
 _DURATION: Final = re.compile(r"([0-9]+(ms|[smhdwy]))+")
 
 
@@ -90,6 +92,17 @@ def increase(metric: Metric, window: str, **where: str | Match) -> str:
     Write how often a counter counted in *window*.
     """
     return f"increase({_counter(metric, where)}[{_window(window)}])"
+
+
+def happened(metric: Metric, window: str, *by: str, **where: str | Match) -> str:
+    """
+    Write how often a counter counted in *window*, for each of the labels *by*, its very first time included.
+
+    A series that is born with 1 has no increase.  Where labels are not known before they are needed, such as the class of an exception,
+    the first of its kind would go unseen, which for rare things is all there is.
+    """
+    series = _counter(metric, where)
+    return total(f"({series} unless {series} offset {_window(window)}) or increase({series}[{window}])", *by)
 
 
 def count_of(metric: Metric, window: str, **where: str | Match) -> str:
@@ -203,7 +216,7 @@ def _matcher(label: str, value: str | Match) -> str:
 
 def _check_labels(metric: Metric, labels: Iterable[str]) -> None:
     for label in labels:
-        if label not in metric.labels:
+        if label not in metric.labels and label not in _TARGET:
             has = f"It has {', '.join(metric.labels)}." if metric.labels else "It has none."
             _refuse(metric, f"has no label {label!r}. {has}")
 

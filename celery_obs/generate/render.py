@@ -46,7 +46,11 @@ What makes some of the files.
 It reads no file but those that come with the package, and no clock: called twice, it makes the same twice.
 """
 
-BUILDERS: tuple[str, ...] = ("recording", "dashboards")
+BUILDERS: tuple[str, ...] = (
+    "recording",
+    "alerts",
+    "dashboards",
+)
 """
 The modules of this package whose ``build`` is a `Builder`, in the order in which their files are written.
 """

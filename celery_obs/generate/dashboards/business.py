@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from celery_obs.generate.foreign import NEWSLETTERS
 from celery_obs.vocabulary import conflicts, connections, syncs, tasks, webhooks
 
 from .model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
@@ -90,6 +91,17 @@ _DELIVERY = Row(
             unit="percentunit",
             maximum=1,
             links=(TO_TASKS,),
+            source="004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Newsletters by outcome",
+            question="Do newsletters arrive? Counted by the application, if it has any.",
+            queries=(Query(expr=increase(NEWSLETTERS, "status", over="$__rate_interval"), legend="{{status}}"),),
+            unit="none",
+            stacked=True,
+            width=WIDTH,
+            height=6,
             source="004",
         ),
     ),

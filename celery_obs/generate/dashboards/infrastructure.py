@@ -6,6 +6,19 @@ from __future__ import annotations
 
 from typing import Final
 
+from celery_obs.generate.foreign import (
+    CONTAINER_LIMIT,
+    CONTAINER_MEMORY,
+    HTTP_DURATION,
+    HTTP_REQUESTS,
+    PG_UP,
+    POOL_IN_USE,
+    POOL_SIZE,
+    REDIS_HITS,
+    REDIS_MEMORY,
+    REDIS_MEMORY_MAX,
+    REDIS_MISSES,
+)
 from celery_obs.vocabulary import api_calls, workers
 
 from .model import Dashboard, Panel, Query, Row, Step
@@ -17,10 +30,6 @@ from .outside import (
     NODE_MEMORY_TOTAL,
     REDIS_CLIENTS,
     REDIS_EVICTED,
-    REDIS_HITS,
-    REDIS_MAX_MEMORY,
-    REDIS_MEMORY,
-    REDIS_MISSES,
     REDIS_UP,
 )
 from .parts import JOB, TO_PLATFORM, UP, higher_is_better, higher_is_worse
@@ -145,7 +154,7 @@ _REDIS = Row(
             title="Memory of its limit",
             question="How full is Redis? From 80 % on it wants more. Absent where it has no limit.",
             queries=(
-                Query(expr=f"{highest(REDIS_MEMORY, 'instance')} / ({highest(REDIS_MAX_MEMORY, 'instance')} > 0)", legend="{{instance}}"),
+                Query(expr=f"{highest(REDIS_MEMORY, 'instance')} / ({highest(REDIS_MEMORY_MAX, 'instance')} > 0)", legend="{{instance}}"),
             ),
             unit="percentunit",
             steps=higher_is_worse(0.8, 0.95),
@@ -202,6 +211,84 @@ _REDIS = Row(
     ),
 )
 
+_APPLICATION = Row(
+    "The application (metrics that it declares for itself), its database and its containers",
+    (
+        Panel(
+            kind="timeseries",
+            title="Requests per second by status",
+            question="Does the application's API work?",
+            queries=(Query(expr=per_second(HTTP_REQUESTS, "status_code"), legend="{{status_code}}"),),
+            unit="reqps",
+            stacked=True,
+            width=8,
+            source="001, 004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Share of 5xx by endpoint",
+            question="Which endpoint fails?",
+            queries=(Query(expr=share(HTTP_REQUESTS, "endpoint", of={"status_code": Match("=~", "5..")}), legend="{{endpoint}}"),),
+            unit="percentunit",
+            maximum=1,
+            width=8,
+            source="001, 004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Request latency",
+            question="Is the application's API quick?",
+            queries=(
+                Query(expr=quantile(0.5, HTTP_DURATION), legend="p50"),
+                Query(expr=quantile(0.95, HTTP_DURATION), legend="p95", exemplars=True),
+                Query(expr=quantile(0.99, HTTP_DURATION), legend="p99"),
+            ),
+            unit="s",
+            width=8,
+            source="001, 004",
+        ),
+        Panel(
+            kind="stat",
+            title="Database",
+            question="Does the database answer?",
+            queries=(Query(expr=highest(PG_UP, "instance"), legend="{{instance}}"),),
+            mappings=UP,
+            unit="none",
+            width=4,
+            source="004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Database connections in use",
+            question="Does the application run out of database connections?",
+            queries=(Query(expr=f"{total(POOL_IN_USE, 'instance')} / ({total(POOL_SIZE, 'instance')} > 0)", legend="{{instance}}"),),
+            unit="percentunit",
+            minimum=0,
+            maximum=1,
+            width=10,
+            source="001",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Memory of containers",
+            question="Which container is near its limit? Absent where it has none.",
+            queries=(
+                Query(
+                    expr=(
+                        f"{highest(CONTAINER_MEMORY, 'namespace', 'pod', 'container')} / "
+                        f"({highest(CONTAINER_LIMIT, 'namespace', 'pod', 'container')} > 0)"
+                    ),
+                    legend="{{pod}} {{container}}",
+                ),
+            ),
+            unit="percentunit",
+            minimum=0,
+            width=10,
+            source="004",
+        ),
+    ),
+)
+
 _SERVICES = Row(
     "Services that we call",
     (
@@ -235,7 +322,7 @@ INFRASTRUCTURE: Final = Dashboard(
     uid="celery-obs-infrastructure",
     title="Infrastructure",
     question="Is it us, or what we stand on?",
-    rows=(_MACHINES, _POOLS, _REDIS, _SERVICES),
+    rows=(_MACHINES, _POOLS, _REDIS, _APPLICATION, _SERVICES),
     variables=(JOB,),
     tags=("infrastructure",),
     source="001, 004",
