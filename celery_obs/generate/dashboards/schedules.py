@@ -43,7 +43,7 @@ _SUMMARY = Row(
         ),
         Panel(
             kind="stat",
-            title="Entries",
+            title="Entries in the schedule",
             question="How many entries does the schedule have?",
             queries=(Query(expr=f"count ({highest(beat.ENTRY_DUE, 'entry', entry=_ENTRY)})", legend="Entries"),),
             unit="none",

@@ -227,7 +227,7 @@ _WORKERS = Row(
         ),
         Panel(
             kind="state-timeline",
-            title="Workers up",
+            title="Workers over time",
             question="Which worker went, and when did it come back?",
             queries=(Query(expr=highest(workers.UP, "worker"), legend="{{worker}}"),),
             mappings=UP,
