@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import functools
+
 from pathlib import Path
 
 import click
 
+from celery_obs.generate import slo
 from celery_obs.generate.links import Links
-from celery_obs.generate.render import differences, outputs, write
+from celery_obs.generate.render import builders, differences, outputs, write
 
 
 __all__ = ["generate"]
@@ -29,12 +32,23 @@ __all__ = ["generate"]
     "--runbooks-url", default=Links().runbooks, show_default=True, envvar="CELERY_OBS_RUNBOOKS_URL", help="Where you serve docs/runbooks."
 )
 @click.option("--grafana-url", default=Links().grafana, show_default=True, envvar="CELERY_OBS_GRAFANA_URL", help="Where your Grafana is.")
+@click.option(
+    "--slo",
+    "objectives",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="CELERY_OBS_SLO",
+    show_default="those that come with the package",
+    help="Your own file of objectives.",
+)
 @click.pass_context
-def generate(ctx: click.Context, out: Path, runbooks_url: str, grafana_url: str, *, check: bool) -> None:
+def generate(ctx: click.Context, out: Path, objectives: Path | None, runbooks_url: str, grafana_url: str, *, check: bool) -> None:
     """
     Write rules, alerts, SLOs, dashboards and reference pages.
     """
-    made = outputs(Links(runbooks=runbooks_url, grafana=grafana_url), on_lack=lambda lack: click.echo(str(lack), err=True))
+    chosen = builders()
+    if objectives is not None:
+        chosen["slo"] = functools.partial(slo.build, path=objectives)
+    made = outputs(Links(runbooks=runbooks_url, grafana=grafana_url), chosen.values(), on_lack=lambda lack: click.echo(str(lack), err=True))
     if check:
         stale = list(differences(out, made))
         for difference in stale:

@@ -15,6 +15,7 @@ from celery_obs.generate.links import Links
 from celery_obs.generate.render import NotBuiltError, Output
 
 from .accounts import CONNECTIONS
+from .budgets import SLO
 from .business import BUSINESS
 from .infrastructure import INFRASTRUCTURE
 from .model import Dashboard
@@ -36,6 +37,7 @@ DASHBOARDS: Final[tuple[Dashboard, ...]] = (
     WORKERS,
     QUEUES,
     BEAT,
+    SLO,
     EXPORTER,
     INFRASTRUCTURE,
     BUSINESS,

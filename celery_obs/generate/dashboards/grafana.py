@@ -18,6 +18,8 @@ from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 
+from celery_obs.vocabulary import CATALOGUE
+
 from .model import Dashboard, Link, Mapping, Panel, Placed, Query, Row, Step, Variable, placed
 from .outside import ALERTS
 from .queries import HELD, any_of, selector
@@ -101,7 +103,8 @@ def _variable(variable: Variable) -> dashboard.QueryVariable:
     Let the reader choose; where several can be chosen, all of them are at first.
     """
     label = variable.label or variable.name
-    series = variable.metric if variable.name == "job" else f"{variable.metric}{{{HELD}}}"
+    held = variable.metric in CATALOGUE and label != "job"
+    series = f"{variable.metric}{{{HELD}}}" if held else variable.metric
     query = f"label_values({series}, {label})"
     builder = (
         dashboard.QueryVariable(variable.name)
@@ -180,7 +183,6 @@ def _timeseries(panel: Panel) -> timeseries.Panel:
         .show_points(common_models.VisibilityMode.AUTO)
         # A gap is a gap: what could not be read is not drawn.
         .span_nulls(False)
-        .min(0)
         .legend(
             common.VizLegendOptions()
             .show_legend(True)
@@ -190,6 +192,8 @@ def _timeseries(panel: Panel) -> timeseries.Panel:
         )
         .tooltip(common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI).sort(common_models.SortOrder.DESCENDING))
     )
+    if not panel.negative:
+        picture.min(0)
     if panel.stacked:
         picture.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
     return picture

@@ -130,6 +130,8 @@ class Panel:
 
         stacked: Whether the series add up to something.
 
+        negative: Whether a course may go below 0.
+
         links: Where a click leads.
     """
 
@@ -146,6 +148,7 @@ class Panel:
     sort_by: str = ""
     ascending: bool = False
     stacked: bool = False
+    negative: bool = False
     minimum: float | None = None
     maximum: float | None = None
     links: tuple[Link, ...] = ()
@@ -170,7 +173,7 @@ class Variable(NamedTuple):
 
         title: As the reader sees it.
 
-        metric: Whose label values can be chosen.
+        metric: Whose label values can be chosen; of the catalogue, or recorded.
 
         label: Which label; *name* where empty.
 

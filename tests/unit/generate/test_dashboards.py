@@ -18,21 +18,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.generate import recording
+from celery_obs.generate import recording, slo
 from celery_obs.generate.dashboards import DASHBOARDS, FOLDER, build
 from celery_obs.generate.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, placed
 from celery_obs.generate.dashboards.outside import MET_OUTSIDE
 from celery_obs.generate.dashboards.queries import age, highest, per_second, quantile, share, within
 from celery_obs.generate.links import DASHBOARDS as LINKED
 from celery_obs.generate.links import Links
+from celery_obs.generate.objectives import DEFAULT, read
 from celery_obs.generate.render import NotBuiltError
+from celery_obs.generate.rules import Record
 from celery_obs.vocabulary import CATALOGUE, syncs, tasks, tokens
 from celery_obs.vocabulary.queues import DEPTH
 from tests.promql import problems_of, without_variables
 
 
 KNOWN = {**CATALOGUE, **MET_OUTSIDE}
-RECORDED = {rule.name: frozenset(rule.by) for group in recording.GROUPS for rule in group.rules if hasattr(rule, "by")}
+GROUPS = (*recording.GROUPS, *slo.groups(read(DEFAULT)))
+RECORDED = {rule.name: frozenset(rule.by) for group in GROUPS for rule in group.rules if isinstance(rule, Record)}
 PANELS = [(page, panel) for page in DASHBOARDS for panel in page.panels()]
 QUERIES = [(page, panel, query) for page, panel in PANELS for query in panel.queries]
 ROOT = Path(__file__).parents[3]
@@ -129,10 +132,11 @@ def test_a_click_arrives() -> None:
 @of_page
 def test_variables_are_chosen_from_labels_that_there_are(page: Dashboard) -> None:
     """
-    A variable's values come from a label of a metric of the catalogue.
+    A variable's values come from a label of a metric of the catalogue, or of a recorded one.
     """
     for variable in page.variables:
-        assert (variable.label or variable.name) in {*CATALOGUE[variable.metric].labels, "job", "instance"}
+        labels = RECORDED[variable.metric] if variable.metric in RECORDED else {*CATALOGUE[variable.metric].labels, "job", "instance"}
+        assert (variable.label or variable.name) in labels
 
 
 def test_every_breaker_is_a_state_timeline() -> None:
