@@ -10,6 +10,7 @@ import time
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -21,6 +22,7 @@ from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import LATENCY, STATES
 from tests.monitoring import PrometheusServer, Row, quickly
 from tests.promql import without_variables
+from tests.servers import wait_until
 
 
 pytestmark = pytest.mark.integration
@@ -112,6 +114,31 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusS
         yield server
 
 
+class Answer(NamedTuple):
+    """
+    What Prometheus said to a panel's query.
+    """
+
+    where: str
+    panel: Panel
+    query: Query
+    rows: list[Row]
+
+
+@pytest.fixture(scope="module")
+def answers(prometheus: PrometheusServer) -> list[Answer]:
+    """
+    Ask every query of every panel once.
+    """
+    wait_until(lambda: prometheus.rows("slo:current_burn_rate:ratio"), what="the objectives' rules")
+    return [
+        Answer(f"{page.uid}: {panel.title}: {query.legend}", panel, query, asked(prometheus, panel, query))
+        for page in DASHBOARDS
+        for panel in page.panels()
+        for query in panel.queries
+    ]
+
+
 def asked(server: PrometheusServer, panel: Panel, query: Query) -> list[Row]:
     """
     Ask as Grafana would: a course for what is drawn over time, else a value now.
@@ -136,37 +163,23 @@ def value(server: PrometheusServer, uid: str, title: str) -> float:
     return row.value
 
 
-def test_no_panel_is_empty(prometheus: PrometheusServer) -> None:
+def test_no_panel_is_empty(answers: list[Answer]) -> None:
     """
     Where every metric is there, every query of every panel has an answer.
     """
-    from tests.servers import wait_until
-
-    wait_until(lambda: prometheus.rows("slo:current_burn_rate:ratio"), what="the objectives' rules")
-
-    empty = [
-        (page.uid, panel.title, query.expr)
-        for page in DASHBOARDS
-        for panel in page.panels()
-        for query in panel.queries
-        if not asked(prometheus, panel, query)
-    ]
-
-    assert [] == empty
+    assert [] == [answer.where for answer in answers if not answer.rows]
 
 
-def test_rows_have_the_labels_that_legends_and_tables_show(prometheus: PrometheusServer) -> None:
+def test_rows_have_the_labels_that_legends_and_tables_show(answers: list[Answer]) -> None:
     """
-    What a legend names, or a table has a column for, is on each row; no legend is the same for two rows.
+    What a legend names, or a table has a column for, is on each row, and tells it from every other.
     """
-    for page in DASHBOARDS:
-        for panel in page.panels():
-            for query in panel.queries:
-                shown = {label for label, _ in panel.keys} if panel.kind == "table" else set(re.findall(r"{{(\w+)}}", query.legend))
-                rows = asked(prometheus, panel, query)
-                keys = [tuple(row.labels.get(label, "") for label in sorted(shown)) for row in rows]
-                assert all(shown <= row.labels.keys() for row in rows), (page.uid, panel.title, query.legend)
-                assert len(set(keys)) == len(keys), (page.uid, panel.title, query.legend)
+    for answer in answers:
+        in_table = {label for label, _ in answer.panel.keys}
+        shown = in_table or set(re.findall(r"{{(\w+)}}", answer.query.legend))
+        told_apart = {tuple(row.labels.get(label, "") for label in sorted(shown)) for row in answer.rows}
+        assert all(shown <= row.labels.keys() for row in answer.rows), answer.where
+        assert len(told_apart) == len(answer.rows), answer.where
 
 
 def test_the_overview_tells_the_truth(prometheus: PrometheusServer) -> None:
