@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-__all__ = ["AlertmanagerServer", "PrometheusServer", "Receiver", "Row", "Told", "quickly"]
+__all__ = ["AlertmanagerServer", "PrometheusServer", "Receiver", "Row", "Told", "quickly", "without_variables"]
 
 
 class Row(NamedTuple):
@@ -52,6 +53,18 @@ def quickly(rules: Iterable[Path], folder: Path) -> list[Path]:
         copy.write_text(yaml.safe_dump(tree))
         copies.append(copy)
     return copies
+
+
+_DURATIONS = {"$__rate_interval": "5m", "$__range": "1h", "$__interval": "1m"}
+
+
+def without_variables(expr: str, values: Mapping[str, str] | None = None) -> str:
+    """
+    Put durations and texts in the place of Grafana's variables, so that *expr* is PromQL.
+    """
+    for name, duration in _DURATIONS.items():
+        expr = expr.replace(name, duration)
+    return re.sub(r"\$([a-z_]+)", lambda match: (values or {}).get(match[1], ".*"), expr)
 
 
 class _Server:

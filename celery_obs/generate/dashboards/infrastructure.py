@@ -278,7 +278,7 @@ _APPLICATION = Row(
                         f"{highest(CONTAINER_MEMORY, 'namespace', 'pod', 'container')} / "
                         f"({highest(CONTAINER_LIMIT, 'namespace', 'pod', 'container')} > 0)"
                     ),
-                    legend="{{pod}} {{container}}",
+                    legend="{{namespace}} {{pod}} {{container}}",
                 ),
             ),
             unit="percentunit",

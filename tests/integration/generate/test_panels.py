@@ -20,8 +20,7 @@ from celery_obs.generate.dashboards.outside import MET_OUTSIDE
 from celery_obs.vocabulary import CATALOGUE
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import LATENCY, STATES
-from tests.monitoring import PrometheusServer, Row, quickly
-from tests.promql import without_variables
+from tests.monitoring import PrometheusServer, Row, quickly, without_variables
 from tests.servers import wait_until
 
 

@@ -30,12 +30,14 @@ from celery_obs.generate.render import NotBuiltError
 from celery_obs.generate.rules import Record
 from celery_obs.vocabulary import CATALOGUE, syncs, tasks, tokens
 from celery_obs.vocabulary.queues import DEPTH
-from tests.promql import problems_of, without_variables
+from tests.queries import known_series, problems, result_labels
 
 
 KNOWN = {**CATALOGUE, **MET_OUTSIDE}
 GROUPS = (*recording.GROUPS, *slo.groups(read(DEFAULT)))
-RECORDED = {rule.name: frozenset(rule.by) for group in GROUPS for rule in group.rules if isinstance(rule, Record)}
+RECORDS = [rule for group in GROUPS for rule in group.rules if isinstance(rule, Record)]
+RECORDED = {record.name: {*record.by, *record.labels} for record in RECORDS}
+SERIES = known_series(RECORDS, MET_OUTSIDE.values())
 PANELS = [(page, panel) for page in DASHBOARDS for panel in page.panels()]
 QUERIES = [(page, panel, query) for page, panel in PANELS for query in panel.queries]
 ROOT = Path(__file__).parents[3]
@@ -61,9 +63,17 @@ def test_every_query_asks_for_what_there_is(page: Dashboard, panel: Panel) -> No
     """
     Each query is PromQL, asks for metrics and labels of the catalogue, and reads counters by their rate.
     """
-    problems = [problem for query in panel.queries for problem in problems_of(without_variables(query.expr), KNOWN, RECORDED)]
+    assert [] == [problem for query in panel.queries for problem in problems(query.expr, SERIES)]
 
-    assert [] == problems
+
+@of_panel
+def test_rows_have_the_labels_that_legends_and_tables_show(page: Dashboard, panel: Panel) -> None:
+    """
+    A legend names, and a table has columns for, just what tells the rows apart.
+    """
+    for query in panel.queries:
+        shown = {label for label, _ in panel.keys} or set(re.findall(r"{{(\w+)}}", query.legend))
+        assert shown == result_labels(query.expr, SERIES)
 
 
 @of_panel
