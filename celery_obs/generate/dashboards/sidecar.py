@@ -57,8 +57,13 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Not recorded (range)",
-            question="How much could not be recorded in the time shown?",
-            queries=(Query(expr=increase(ourselves.DROPPED, instance=_INSTANCE), legend="Dropped"),),
+            question="How much could not be recorded in the time shown? 0 as long as an exporter says so, and nothing without one.",
+            queries=(
+                Query(
+                    expr=f"{increase(ourselves.DROPPED, instance=_INSTANCE)} or 0 * {total(ourselves.BUILD_INFO, instance=_INSTANCE)}",
+                    legend="Dropped",
+                ),
+            ),
             unit="none",
             steps=(Step(None, "green"), Step(1, "yellow")),
             width=6,
