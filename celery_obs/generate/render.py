@@ -50,6 +50,8 @@ BUILDERS: tuple[str, ...] = (
     "recording",
     "alerts",
     "slo",
+    "aliases",
+    "reference",
     "dashboards",
 )
 """
