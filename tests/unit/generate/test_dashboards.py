@@ -33,18 +33,14 @@ from celery_obs.vocabulary.queues import DEPTH
 from tests.queries import known_series, problems, result_labels
 
 
-KNOWN = {**CATALOGUE, **MET_OUTSIDE}
 GROUPS = (*recording.GROUPS, *slo.groups(read(DEFAULT)))
 RECORDS = [rule for group in GROUPS for rule in group.rules if isinstance(rule, Record)]
 RECORDED = {record.name: {*record.by, *record.labels} for record in RECORDS}
 SERIES = known_series(RECORDS, MET_OUTSIDE.values())
 PANELS = [(page, panel) for page in DASHBOARDS for panel in page.panels()]
-QUERIES = [(page, panel, query) for page, panel in PANELS for query in panel.queries]
+QUERIES = [(f"{page.uid}: {panel.title}: {query.legend}", panel, query) for page, panel in PANELS for query in panel.queries]
 ROOT = Path(__file__).parents[3]
 
-of_panel = pytest.mark.parametrize(
-    ("page", "panel"), PANELS, ids=lambda value: getattr(value, "uid", None) or getattr(value, "title", None)
-)
 of_page = pytest.mark.parametrize("page", DASHBOARDS, ids=lambda page: page.uid)
 
 
@@ -58,54 +54,48 @@ def written(page: Dashboard) -> dict[str, Any]:
     return model
 
 
-@of_panel
-def test_every_query_asks_for_what_there_is(page: Dashboard, panel: Panel) -> None:
+def test_every_query_asks_for_what_there_is() -> None:
     """
     Each query is PromQL, asks for metrics and labels of the catalogue, and reads counters by their rate.
     """
-    assert [] == [problem for query in panel.queries for problem in problems(query.expr, SERIES)]
+    assert {} == {where: found for where, _, query in QUERIES if (found := problems(query.expr, SERIES))}
 
 
-@of_panel
-def test_rows_have_the_labels_that_legends_and_tables_show(page: Dashboard, panel: Panel) -> None:
+def test_rows_have_the_labels_that_legends_and_tables_show() -> None:
     """
     A legend names, and a table has columns for, just what tells the rows apart.
     """
-    for query in panel.queries:
-        shown = {label for label, _ in panel.keys} or set(re.findall(r"{{(\w+)}}", query.legend))
-        assert shown == result_labels(query.expr, SERIES)
+    shown = {where: {label for label, _ in panel.keys} or set(re.findall(r"{{(\w+)}}", query.legend)) for where, panel, query in QUERIES}
+
+    assert shown == {where: result_labels(query.expr, SERIES) for where, _, query in QUERIES}
 
 
-@of_panel
-def test_every_panel_says_what_it_is_for(page: Dashboard, panel: Panel) -> None:
+def test_every_panel_says_what_it_is_for() -> None:
     """
-    A panel has a title, a question as its description, and at least one query; each of them has a legend.
+    A panel has a title that no other of its page has, a question as its description, and at least one query; each of them has a legend.
     """
-    assert panel.title
-    assert panel.question.endswith((".", "?"))
-    assert panel.queries
-    assert all(query.legend for query in panel.queries)
+    assert len(PANELS) == len({(page.uid, panel.title) for page, panel in PANELS})
+    assert [] == [panel.title for _, panel in PANELS if not panel.title or not panel.queries or "?" not in panel.question]
+    assert [] == [where for where, _, query in QUERIES if not query.legend]
 
 
-@of_panel
-def test_rates_follow_the_zoom(page: Dashboard, panel: Panel) -> None:
+def test_rates_follow_the_zoom() -> None:
     """
-    The window of a rate in a course is Grafana's, so that weeks can be looked at; a fixed window is one that the panel's title, column or question names.
+    The window of a rate in a course is Grafana's, so that weeks can be looked at; a fixed one is a day, an hour or half of it.
     """
-    fixed = {window for query in panel.queries for window in re.findall(r"\[([^\]]+)\]", query.expr) if not window.startswith("$")}
+    assert {"24h", "1h", "30m", "$__rate_interval", "$__range"} == {
+        window for _, _, query in QUERIES for window in re.findall(r"\[([^\]]+)\]", query.expr)
+    }
 
-    assert fixed <= {"24h", "1h", "30m"}
 
-
-@of_panel
-def test_ours_stay_on_the_chosen_jobs(page: Dashboard, panel: Panel) -> None:
+def test_ours_stay_on_the_chosen_jobs() -> None:
     """
     Every series of ours is matched on the chosen scrape jobs: two systems on one Prometheus can be told apart.
     """
-    for query in panel.queries:
+    for where, _, query in QUERIES:
         for name, selector in re.findall(r"\b((?:celery|channel)_[a-z_]+)(\{[^}]*\})?", re.sub(r"by \([^)]*\)", "", query.expr)):
-            if name in KNOWN or name.rpartition("_")[0] in KNOWN:
-                assert 'job=~"$job"' in selector
+            if name in CATALOGUE or name.rpartition("_")[0] in CATALOGUE:
+                assert 'job=~"$job"' in selector, where
 
 
 @of_page
