@@ -175,6 +175,8 @@ class _Checker:
         if name in _OF_NOTHING or name.startswith("absent"):
             return frozenset()
         inner: frozenset[str] = frozenset().union(*(self.labels(argument) for argument in node.args))
+        if name == "label_replace":
+            return inner | {node.args[1].val}
         return inner - {"le"} if name == "histogram_quantile" else inner
 
     def _combined(self, node: Any) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """
 YAML, as little of it as rules need: written here, because the generator needs the standard library only and its files have to be the same everywhere.
 
-Numbers and words stand as they are, other texts in double quotes, which JSON and YAML read alike; texts of several lines as blocks.
+Numbers and words stand as they are, other texts in double quotes, nearly as in JSON; texts of several lines as blocks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ What can be written: texts, numbers, booleans, and mappings and lists of them.
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_:.-]*[A-Za-z0-9_]|[A-Za-z_]")
 _DURATION = re.compile(r"[0-9]+(ms|[smhdwy])")
 _MEANS_SOMETHING_ELSE = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"})
-_ODD = re.compile(r"[^\n\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_ODD = re.compile(r"[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
 def to_yaml(tree: Mapping[str, Tree]) -> str:
@@ -86,4 +86,4 @@ def _inline(value: Tree) -> str:
         return "[]" if isinstance(value, Sequence) else "{}"
     if _DURATION.fullmatch(value) or (_WORD.fullmatch(value) and value.lower() not in _MEANS_SOMETHING_ELSE):
         return value
-    return json.dumps(value, ensure_ascii=_ODD.search(value) is not None)
+    return _ODD.sub(lambda found: f"\\U{ord(found[0]):08x}", json.dumps(value, ensure_ascii=False))

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -75,12 +75,19 @@ def as_test(case: Case, alert: Alert) -> Mapping[str, Tree]:
     return {"interval": "1m", "input_series": _input(case.series), "alert_rule_test": expected}
 
 
-def run_tests(rule_files: Iterable[Path], tests: Iterable[Mapping[str, Tree]], where: Path) -> subprocess.CompletedProcess[str]:
+def run_tests(
+    rule_files: Iterable[Path], tests: Iterable[Mapping[str, Tree]], where: Path, *, every: str = "1m", order: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     """
-    Have promtool make the *tests*.
+    Have promtool make the *tests*, evaluating the rules *every* so often.
+
+    Args:
+        order: The groups whose rules read what those of others record, after these; without it promtool takes any order.
     """
     path = where / "tests.yml"
-    tree: dict[str, Any] = {"rule_files": [str(each.resolve()) for each in rule_files], "evaluation_interval": "1m", "tests": list(tests)}
+    tree: dict[str, Any] = {"rule_files": [str(each.resolve()) for each in rule_files], "evaluation_interval": every, "tests": list(tests)}
+    if order:
+        tree["group_eval_order"] = list(order)
     path.write_text(to_yaml(tree), encoding="utf-8")
     return subprocess.run([promtool(), "test", "rules", str(path)], capture_output=True, text=True, check=False, timeout=120)
 

@@ -6,18 +6,10 @@ from __future__ import annotations
 
 import pytest
 
-from celery_obs.generate import recording, slo
-from celery_obs.generate.alerts import ALERTS
-from celery_obs.generate.objectives import read
-from celery_obs.generate.rules import Alert, Record
-from tests.queries import known_series, problems, result_labels
-
-
-SLO_RULES = [rule for group in slo.groups(read()) for rule in group.rules]
-RECORDS = [rule for group in recording.GROUPS for rule in group.rules if isinstance(rule, Record)]
-RECORDS += [rule for rule in SLO_RULES if isinstance(rule, Record)]
-EVERY_ALERT = [alert for alerts in ALERTS.values() for alert in alerts] + [rule for rule in SLO_RULES if isinstance(rule, Alert)]
-KNOWN = known_series(RECORDS)
+from celery_obs.generate.aliases import ALIASES, Alias
+from celery_obs.generate.rules import Alert
+from tests.queries import TARGET, problems, result_labels
+from tests.unit.generate.shipped import EVERY_ALERT, KNOWN, RECORDS
 
 
 def test_every_recording_rule_asks_for_what_there_is() -> None:
@@ -80,3 +72,17 @@ def test_a_query_of_a_dashboard_is_understood() -> None:
     Grafana's intervals stand for durations.
     """
     assert [] == problems("sum(rate(channel_sync_total[$__rate_interval])) / ignoring (x) sum(rate(channel_sync_total[5m]))", KNOWN)
+
+
+@pytest.mark.parametrize("alias", [alias for aliases in ALIASES.values() for alias in aliases], ids=lambda alias: alias.name)
+def test_an_alias_has_the_labels_of_the_other_system(alias: Alias) -> None:
+    """
+    Who changes over to us finds the labels that the old dashboards ask for, and those of the target.
+
+    A counter may stand as it is here, for it stays one.
+    """
+    for record in alias.records():
+        assert [] == [
+            found for found in problems(record.expr, KNOWN) if "is read by label_replace" not in found and "read by nothing" not in found
+        ]
+        assert TARGET | set(record.by) == result_labels(record.expr, KNOWN)
