@@ -16,12 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
-from celery_obs.generate import slo
-from celery_obs.generate.alerts import ALERTS
-from celery_obs.generate.objectives import DEFAULT, read
-from celery_obs.generate.rules import SEVERITIES, Alert
+from celery_obs.generate.rules import SEVERITIES
 from tests.monitoring import AlertmanagerServer, Receiver
 from tests.servers import missing, wait_until
+from tests.unit.generate.shipped import EVERY_ALERT
 
 
 pytestmark = pytest.mark.integration
@@ -29,10 +27,7 @@ pytestmark = pytest.mark.integration
 DEPLOY = Path(__file__).parents[3] / "deploy"
 CONFIG = DEPLOY / "alertmanager/alertmanager.yml"
 SHIPPED: dict[str, Any] = yaml.safe_load(CONFIG.read_text())
-NAMES = {alert.name for alerts in ALERTS.values() for alert in alerts} | set(slo.ALERT_NAMES)
-LABELS = {alert.name: {*alert.by, *alert.labels} for alerts in ALERTS.values() for alert in alerts} | {
-    rule.name: {*rule.by, *rule.labels} for group in slo.groups(read(DEFAULT)) for rule in group.rules if isinstance(rule, Alert)
-}
+LABELS = {alert.name: {*alert.by, *alert.labels} for alert in EVERY_ALERT}
 
 
 def amtool(*arguments: str | Path) -> str:
@@ -89,11 +84,11 @@ def test_inhibitions_are_about_alerts_that_there_are(rule: dict[str, Any]) -> No
     Whoever holds an alert back, and what is held back, are alerts of ours, each with the labels that have to be equal; no alert holds itself back.
     """
     [source], [target] = (re.findall(r'^alertname=~?"(.*)"$', rule[side][0]) for side in ("source_matchers", "target_matchers"))
-    held = {name for name in NAMES if re.fullmatch(target, name)}
+    held = {name for name in LABELS if re.fullmatch(target, name)}
 
-    assert source in NAMES
+    assert source in LABELS
     assert held
-    assert all(any(re.fullmatch(part, name) for name in NAMES) for part in target.split("|"))
+    assert all(any(re.fullmatch(part, name) for name in LABELS) for part in target.split("|"))
     assert source not in held
     assert all(set(rule.get("equal", [])) <= LABELS[name] for name in {source, *held})
 

@@ -18,6 +18,7 @@ from celery_obs.generate.dashboards import DASHBOARDS
 from celery_obs.generate.dashboards.model import Panel, Query
 from celery_obs.generate.dashboards.outside import MET_OUTSIDE
 from celery_obs.vocabulary import CATALOGUE
+from celery_obs.vocabulary.circuit_breaker import STATE
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import LATENCY, STATES
 from tests.monitoring import PrometheusServer, Row, quickly, without_variables
@@ -61,7 +62,6 @@ NUMBERS: Mapping[str, float] = {
     "channel_connections_total": 3.0,
     "celery_worker_pool_size": 4.0,
     "celery_worker_pool_busy": 2.0,
-    "channel_circuit_breaker_state": 1.0,
     "celery_beat_entry_overdue_seconds": 120.0,
     "node_memory_MemTotal_bytes": 4.0,
 }
@@ -91,8 +91,17 @@ def _family(metric: Metric, now: float) -> Iterator[str]:
         elif metric.kind == "counter":
             yield from _series(metric.name, labels, 0.0, next((PER_MINUTE[value] for value in values if value in PER_MINUTE), 1.0), now)
         else:
-            is_time = "timestamp" in metric.name or metric.name.endswith("_at")
-            yield from _series(metric.name, labels, now - 100.0 if is_time else NUMBERS.get(metric.name, 1.0), 0.0, now)
+            yield from _series(metric.name, labels, _level(metric, labels["instance"], now), 0.0, now)
+
+
+def _level(metric: Metric, instance: str, now: float) -> float:
+    """
+    Say what a gauge shows; of a breaker, one exporter still says that it is open, and the other that it is half-open.
+    """
+    if metric is STATE:
+        return 1.0 if instance == INSTANCES[0] else 2.0
+    is_time = "timestamp" in metric.name or metric.name.endswith("_at")
+    return now - 100.0 if is_time else NUMBERS.get(metric.name, 1.0)
 
 
 def _series(name: str, labels: Mapping[str, str], start: float, per_minute: float, now: float) -> Iterator[str]:
@@ -189,6 +198,17 @@ def test_the_overview_tells_the_truth(prometheus: PrometheusServer) -> None:
     assert 6.0 == value(prometheus, page, "Active connections")
     assert 2.0 == value(prometheus, page, "Circuit breakers open")
     assert 2.0 == pytest.approx(value(prometheus, page, "Average sync latency"))
+
+
+def test_open_wins_where_two_exporters_differ(prometheus: PrometheusServer) -> None:
+    """
+    The numbers of the states are not in order of badness: half-open on one exporter does not hide open on the other.
+    """
+    timeline = panel_of("channel-manager-overview", "Circuit breakers")
+
+    assert [("airbnb", 1.0), ("booking", 1.0)] == sorted(
+        (row.labels["channel_type"], row.value) for row in asked(prometheus, timeline, timeline.queries[0])
+    )
 
 
 def test_workers_queues_and_beat_tell_the_truth(prometheus: PrometheusServer) -> None:

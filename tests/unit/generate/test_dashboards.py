@@ -18,23 +18,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.generate import recording, slo
 from celery_obs.generate.dashboards import DASHBOARDS, FOLDER, build
 from celery_obs.generate.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, placed
 from celery_obs.generate.dashboards.outside import MET_OUTSIDE
 from celery_obs.generate.dashboards.queries import age, highest, per_second, quantile, share, within
 from celery_obs.generate.links import DASHBOARDS as LINKED
 from celery_obs.generate.links import Links
-from celery_obs.generate.objectives import DEFAULT, read
 from celery_obs.generate.render import NotBuiltError
-from celery_obs.generate.rules import Record
 from celery_obs.vocabulary import CATALOGUE, syncs, tasks, tokens
 from celery_obs.vocabulary.queues import DEPTH
 from tests.queries import known_series, problems, result_labels
+from tests.unit.generate.shipped import RECORDS
 
 
-GROUPS = (*recording.GROUPS, *slo.groups(read(DEFAULT)))
-RECORDS = [rule for group in GROUPS for rule in group.rules if isinstance(rule, Record)]
 RECORDED = {record.name: {*record.by, *record.labels} for record in RECORDS}
 SERIES = known_series(RECORDS, MET_OUTSIDE.values())
 PANELS = [(page, panel) for page in DASHBOARDS for panel in page.panels()]
