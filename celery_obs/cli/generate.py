@@ -48,7 +48,7 @@ def generate(ctx: click.Context, out: Path, objectives: Path | None, runbooks_ur
     chosen = builders()
     if objectives is not None:
         chosen["slo"] = functools.partial(slo.build, path=objectives)
-    made = outputs(Links(runbooks=runbooks_url, grafana=grafana_url), chosen.values())
+    made = outputs(Links(runbooks=runbooks_url, grafana=grafana_url), chosen.values(), on_lack=lambda lack: click.echo(str(lack), err=True))
     if check:
         stale = list(differences(out, made))
         for difference in stale:

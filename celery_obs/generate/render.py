@@ -11,12 +11,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeAlias
 
-from celery_obs.exceptions import ConfigurationError
+from celery_obs.exceptions import CeleryObsError, ConfigurationError
 
 from .links import Links
 
 
-__all__ = ["BUILDERS", "Builder", "Difference", "Output", "builders", "differences", "marked", "outputs", "write"]
+__all__ = ["BUILDERS", "Builder", "Difference", "NotBuiltError", "Output", "builders", "differences", "marked", "outputs", "write"]
+
+
+class NotBuiltError(CeleryObsError):
+    """
+    A builder cannot work here; the message says what it lacks, and that its files stay as they are.
+    """
 
 
 class Output(NamedTuple):
@@ -46,6 +52,7 @@ BUILDERS: tuple[str, ...] = (
     "slo",
     "aliases",
     "reference",
+    "dashboards",
 )
 """
 The modules of this package whose ``build`` is a `Builder`, in the order in which their files are written.
@@ -80,20 +87,38 @@ def builders() -> dict[str, Builder]:
     return {name: importlib.import_module(f"{__package__}.{name}").build for name in BUILDERS}
 
 
-def outputs(links: Links | None = None, chosen: Iterable[Builder] | None = None) -> tuple[Output, ...]:
+def outputs(
+    links: Links | None = None, chosen: Iterable[Builder] | None = None, *, on_lack: Callable[[NotBuiltError], None] | None = None
+) -> tuple[Output, ...]:
     """
     Make everything.
 
+    Args:
+        links: Where runbooks and dashboards are served.
+
+        chosen: Those of `BUILDERS`, if nothing else is said.
+
+        on_lack: Hears of each builder that cannot work here, and is left out then.
+
     Raises:
         ConfigurationError: if two builders want the same place, or a place is not inside the project.
+
+        NotBuiltError: if a builder cannot work here and there is no *on_lack*.
     """
     where = links or Links()
-    made = tuple(output for builder in (builders().values() if chosen is None else chosen) for output in builder(where))
+    made: list[Output] = []
+    for builder in builders().values() if chosen is None else chosen:
+        try:
+            made.extend(builder(where))
+        except NotBuiltError as lack:
+            if on_lack is None:
+                raise
+            on_lack(lack)
     seen: set[str] = set()
     for output in made:
         _check(output, seen)
         seen.add(output.path)
-    return made
+    return tuple(made)
 
 
 def write(root: Path, made: Iterable[Output]) -> tuple[str, ...]:

@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from click.testing import CliRunner
 
 from celery_obs.cli.group import obs
+from celery_obs.generate import dashboards
+from celery_obs.generate.render import NotBuiltError
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +79,23 @@ def test_a_mistake_is_one_paragraph(tmp_path: Path) -> None:
 
     assert 2 == result.exit_code
     assert result.stderr.startswith("Error: The URL of Grafana is 'grafana'.")
+
+
+def test_what_cannot_be_written_here_is_said_and_the_rest_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Who lacks Grafana's SDK gets everything but the dashboards, and hears how to get these; a check passes over them likewise.
+    """
+    monkeypatch.setattr(dashboards, "_writer", _lacking)
+
+    written = CliRunner().invoke(obs, ["generate", "--out", str(tmp_path)])
+    checked = CliRunner().invoke(obs, ["generate", "--check", "--out", str(tmp_path)])
+
+    assert (0, 0) == (written.exit_code, checked.exit_code)
+    assert ("No SDK here.\n", "No SDK here.\n") == (written.stderr, checked.stderr)
+    assert (tmp_path / "deploy/prometheus/rules/recording.yml").exists()
+    assert not (tmp_path / dashboards.FOLDER).exists()
+
+
+def _lacking() -> NoReturn:
+    message = "No SDK here."
+    raise NotBuiltError(message)
