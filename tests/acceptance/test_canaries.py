@@ -31,7 +31,6 @@ pytestmark = pytest.mark.integration
 
 OPENMETRICS = "application/openmetrics-text"
 WORD = canary("said aloud")
-COMMANDS = (("report",), ("inspect", "conf"), ("inspect", "report"), ("obs", "doctor"))
 PATHS = ("/metrics", "/", "/health", "/api/v1/channels/status", "/openapi.json")
 
 
@@ -133,6 +132,7 @@ def harvest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, b
 def _harvest(stage: Stage, collector: Collector, sentry: SentryServer) -> Mapping[str, bytes]:
     environ = {
         "TEST_DSN": sentry.dsn.replace(PUBLIC_KEY, canary("DSN")),
+        "SENTRY_DSN": sentry.dsn.replace(PUBLIC_KEY, canary("DSN")),
         "TEST_HTTP": collector.url,
         "CELERY_OBS_LOGS": "1",
         **collector.environ,
@@ -143,12 +143,12 @@ def _harvest(stage: Stage, collector: Collector, sentry: SentryServer) -> Mappin
     page = stage.exporter(f"--broker-url={stage.redis.url}", f"--redis-url={stage.redis.url}")
     plant(stage)
     stage.client.send_task("canaries.control", args=[WORD])
-    celery = (sys.executable, "-m", "celery", "-A", "canaries")
-    asked = [stage.process(*celery, *words, name="-".join(words), **environ) for words in COMMANDS]
+    asked = [
+        stage.process(sys.executable, "-m", *words, name=f"asked-{number}", **environ) for number, words in enumerate(_questions(stage))
+    ]
     wait_until(lambda: _is_done(metrics, sentry), within=60, what="all tasks to end, and Sentry to hear of those that were lost")
     pages = [page.exporter.get(path, accept=accept).body for path in PATHS for accept in ("text/html", OPENMETRICS)]
-    for process in asked:
-        process.wait(60)
+    assert [0] * len(asked) == [process.wait(60) for process in asked]
     worker.stop()
     return {
         "logs": worker.log.read_bytes() + (stage.folder / "exporter.log").read_bytes(),
@@ -157,6 +157,17 @@ def _harvest(stage: Stage, collector: Collector, sentry: SentryServer) -> Mappin
         "pages": "\n".join(pages).encode(),
         "terminal": b"\n".join(process.log.read_bytes() for process in asked),
     }
+
+
+def _questions(stage: Stage) -> Iterator[tuple[str, ...]]:
+    """
+    What people ask a system whose settings they want to see.
+    """
+    celery = ("celery", "-A", "canaries")
+    yield *celery, "report"
+    for what in ("conf", "report", "stats"):
+        yield *celery, "inspect", what, "--destination=w1@test", "--timeout=30"
+    yield "celery_obs.cli", "doctor", f"--broker-url={stage.redis.url}", f"--redis-url={stage.redis.url}"
 
 
 def _addressee() -> bytes:
