@@ -82,13 +82,13 @@ def test_a_child_has_a_provider_of_its_own_and_nothing_of_its_parents() -> None:
     Pitfall 26: what the parent has gathered is the parent's to send.
     """
     made = tracing()
-    of_the_parent = made.maker()
+    parents = made.maker()
     pipelines = list(made._pipelines)
 
     made.after_fork()
-    of_the_child = made.maker()
+    own = made.maker()
 
-    assert of_the_parent is not of_the_child
+    assert parents is not own
     assert len(pipelines) == len(made._pipelines) == 1
     assert pipelines[0] is not made._pipelines[0]
 
