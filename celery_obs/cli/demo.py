@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import os
 import sys
 
 from pathlib import Path
@@ -12,6 +12,9 @@ from pathlib import Path
 import click
 
 from celery_obs.exceptions import MissingExtraError
+from celery_obs.settings import Settings
+
+from .switches import is_installed, reaches, switches
 
 
 __all__ = ["demo"]
@@ -39,9 +42,13 @@ def demo(ctx: click.Context, duration: float | None, port: int | None, directory
 
     Ends at Ctrl-C, and takes everything down.  Exit code 0 if everything came up and was scraped.
     """
-    if any(importlib.util.find_spec(name) is None for name in ("authlib", "cryptography", "httpx", "uvicorn")):
+    if not all(map(is_installed, ("authlib", "cryptography", "httpx", "uvicorn"))):
         feature = "The demo"
         raise MissingExtraError(feature, extra="demo")
     from celery_obs.demo.run import run  # noqa: PLC0415 -- not needed to show help.
 
+    settings = Settings(metrics_dir=Path())  # Those of the demo's worker, as far as it is about logs, traces and errors.
+    for finding in switches(settings, os.environ, installed=is_installed, unreachable=reaches):
+        if finding.name != "metrics":
+            click.echo(f"{finding.name.capitalize() + ':':<8} {finding.text}")
     ctx.exit(run(duration=duration, port=port, directory=directory, out=sys.stdout))

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 
@@ -20,6 +19,7 @@ from celery_obs.settings import load, mask
 from celery_obs.state.connection import of_broker
 
 from .probe import Unreadable, heartbeats
+from .switches import Finding, is_installed, reaches, switches
 
 
 __all__ = ["Finding", "Surroundings", "doctor", "examine"]
@@ -34,19 +34,6 @@ _EXTRAS = {
     "sentry": ("sentry_sdk",),
     "oauth": ("authlib", "cryptography", "httpx"),
 }
-
-
-class Finding(NamedTuple):
-    """
-    What a check found.
-
-    Attributes:
-        verdict: ``OK``; ``FAIL``, with what to do; ``--`` where there was nothing to check.
-    """
-
-    verdict: str
-    name: str
-    text: str
 
 
 class Surroundings(NamedTuple):
@@ -69,7 +56,7 @@ def examine(
     yield _broker(surroundings.broker_url)
     yield from _redis(surroundings.redis_url, clock)
     yield from _nodes(surroundings.metrics_dir, clock)
-    yield from _extras(installed or _is_installed)
+    yield from _extras(installed or is_installed)
 
 
 def _metrics_dir(path: Path) -> Finding:
@@ -165,13 +152,6 @@ def _extras(installed: Callable[[str], bool]) -> Iterator[Finding]:
             yield Finding("OK", f"extra {extra}", "installed.")
 
 
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
 @click.command()
 @click.option(
     "--metrics-dir", envvar="CELERY_OBS_METRICS_DIR", help="Directory of the metric files.  [default: the app's, or your user's own]"
@@ -185,13 +165,17 @@ def doctor(ctx: click.Context, metrics_dir: str | None, redis_url: str | None, b
 
     As "celery -A proj obs doctor" it takes the URLs from the app.
     """
+    from celery_obs.logs.configure import other_receivers  # noqa: PLC0415 -- loads structlog.
+
     app = getattr(ctx.obj, "app", None)
     given = {"metrics_dir": metrics_dir, "redis_url": redis_url}
     settings = load(app.conf if app is not None else {}, os.environ, {name: value for name, value in given.items() if value})
     broker = broker_url or (str(app.conf.broker_url or "") if app is not None else "") or None
     redis = settings.redis_url or of_broker(broker or "", app.conf.broker_transport_options if app is not None else None)
     healthy = True
-    for finding in examine(Surroundings(settings.metrics_dir, redis, broker)):
+    others = ", ".join(other_receivers()) if app is not None else ""
+    observers = switches(settings, os.environ, installed=is_installed, unreachable=reaches, others_logging=others)
+    for finding in (*examine(Surroundings(settings.metrics_dir, redis, broker)), *observers):
         click.echo(f"{finding.verdict:<4} {finding.name}: {finding.text}")
         healthy = healthy and finding.verdict != "FAIL"
     ctx.exit(0 if healthy else 1)

@@ -45,6 +45,8 @@ _SILENT_LOGGERS: Final = (
     *("celery.worker.job", "celery.app.trace", "celery.redirected", "celery.worker.request", "multiprocessing"),
     # ... and what we say of them.
     *("celery_obs", "celery_obs.*"),
+    # A collector that is unwell has a counter; a report for each batch of spans that it refuses would be one for each task.
+    "opentelemetry.*",
 )
 _CALLBACKS: Final = ("before_send", "before_send_transaction", "before_send_log")
 _SECRETS: Final = "celery_obs_secrets"

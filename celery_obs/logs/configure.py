@@ -12,7 +12,6 @@ import logging
 import sys
 import time
 
-from collections.abc import Callable
 from functools import partial
 from logging.handlers import WatchedFileHandler
 from typing import Any, Final
@@ -81,7 +80,7 @@ class LogSetup:
         """
         Set up logging, unless somebody else does.
         """
-        self._others = _other_receivers(self.receive)
+        self._others = other_receivers(self.receive)
         root = logging.getLogger()
         if not self._others and not self._app.conf.worker_hijack_root_logger and root.handlers:
             self._others = ["worker_hijack_root_logger=False, and a root logger that has handlers"]
@@ -169,7 +168,7 @@ class LogSetup:
         signals.after_setup_task_logger.send(logger=logging.getLogger("celery.task"), **told)
 
 
-def _other_receivers(ours: Callable[..., None]) -> list[str]:
+def other_receivers(ours: object = None) -> list[str]:
     """
     Return the names of those who set up logging, besides *ours*.
     """
@@ -224,7 +223,7 @@ def _formatter(style: str, redactor: Redactor) -> logging.Formatter:
 
     render: Any = partial(_to_json, redactor)
     if style == "console":
-        render = structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)
+        render = structlog.dev.ConsoleRenderer(colors=True)
 
     class Formatter(structlog.stdlib.ProcessorFormatter):
         """

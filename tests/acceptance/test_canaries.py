@@ -99,7 +99,7 @@ def plant(stage: Stage) -> None:
     send("write", kwargs={"password": canary("keyword in a request's repr")}, headers={"x-api-key": canary("header in a request's repr")})
     for how in ("url", "pair", "bearer", "json", "cause", "locals", "breadcrumbs"):
         send("fail", how, headers={"authorization": f"Bearer {canary('header')}", "cookie": f"session={canary('cookie')}"})
-    send("fail", "pair", kwargs={"password": canary("keyword of what fails"), "note": canary("note of what fails")})
+    send("fail", "pair", kwargs={"password": canary("keyword of what fails"), "note": canary("keyword of what fails")})
     send("fail_with", canary("positional argument of what fails"), kwargs={"options": {"token": canary("nested argument of what fails")}})
     send("refresh")
     send("hang", canary("argument of what hangs"), kwargs={"password": canary("keyword of what hangs")})
@@ -132,6 +132,7 @@ def harvest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, b
 def _harvest(stage: Stage, collector: Collector, sentry: SentryServer) -> Mapping[str, bytes]:
     environ = {
         "TEST_DSN": sentry.dsn.replace(PUBLIC_KEY, canary("DSN")),
+        "SENTRY_DSN": sentry.dsn.replace(PUBLIC_KEY, canary("DSN")),
         "TEST_HTTP": collector.url,
         "CELERY_OBS_LOGS": "1",
         **collector.environ,
@@ -142,21 +143,38 @@ def _harvest(stage: Stage, collector: Collector, sentry: SentryServer) -> Mappin
     page = stage.exporter(f"--broker-url={stage.redis.url}", f"--redis-url={stage.redis.url}")
     plant(stage)
     stage.client.send_task("canaries.control", args=[WORD])
+    asked = [
+        stage.process(sys.executable, "-m", *words, name=f"asked-{number}", **environ) for number, words in enumerate(_questions(stage))
+    ]
     wait_until(lambda: _is_done(metrics, sentry), within=60, what="all tasks to end, and Sentry to hear of those that were lost")
     pages = [page.exporter.get(path, accept=accept).body for path in PATHS for accept in ("text/html", OPENMETRICS)]
-    celery = (sys.executable, "-m", "celery", "-A", "canaries")
-    terminal = [
-        stage.run(*celery, *command, name=command[0], **environ)[1]
-        for command in (("report",), ("inspect", "conf"), ("inspect", "report"), ("inspect", "stats"), ("obs", "doctor"))
-    ]
+    assert [0] * len(asked) == [process.wait(60) for process in asked]
     worker.stop()
     return {
         "logs": worker.log.read_bytes() + (stage.folder / "exporter.log").read_bytes(),
         "spans": b"\n".join(collector.bodies),
-        "envelopes": b"\n".join(sentry.raw),
+        "envelopes": b"\n".join(sentry.raw).replace(_addressee(), b""),
         "pages": "\n".join(pages).encode(),
-        "terminal": "\n".join(terminal).encode(),
+        "terminal": b"\n".join(process.log.read_bytes() for process in asked),
     }
+
+
+def _questions(stage: Stage) -> Iterator[tuple[str, ...]]:
+    """
+    What people ask a system whose settings they want to see.
+    """
+    celery = ("celery", "-A", "canaries")
+    yield *celery, "report"
+    for what in ("conf", "report", "stats"):
+        yield *celery, "inspect", what, "--destination=w1@test", "--timeout=30"
+    yield "celery_obs.cli", "doctor", f"--broker-url={stage.redis.url}", f"--redis-url={stage.redis.url}"
+
+
+def _addressee() -> bytes:
+    """
+    Whom an envelope is for: the key of the project that it is sent to stands on it, as it does in its address.
+    """
+    return f'"public_key":"{canary("DSN")}"'.encode()
 
 
 def _is_done(metrics: Metrics, sentry: SentryServer) -> bool:

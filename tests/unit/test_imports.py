@@ -5,10 +5,13 @@ Imports do nothing: what a fresh interpreter loads.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+
+from tests.otlp import Collector
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -49,6 +52,15 @@ def test_the_lower_rooms_load_no_backend(module: str) -> None:
     assert set() == loaded_by(f"import {module}") & BACKENDS
 
 
+def test_the_generator_loads_no_backend_and_no_parser() -> None:
+    """
+    Rules come from values; what reads a file of objectives is loaded when one is read.
+    """
+    loaded = loaded_by("import celery_obs.generate.render as render; render.builders()")
+
+    assert set() == loaded & (BACKENDS | {"yaml", "celery_obs.settings", "celery_obs.metrics"})
+
+
 def test_setup_loads_celery_and_no_network_client() -> None:
     """
     One line in the app does not cost the app's start-up a Redis client or a web server.
@@ -66,4 +78,31 @@ def test_every_public_name_is_there() -> None:
     program = "import celery_obs; print(*[name for name in celery_obs.__all__ if getattr(celery_obs, name, None) is None])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
 
+    assert "" == done.stdout.strip()
+
+
+_SENDING = """
+import os, sys
+from celery_obs.traces.start import trace_observer
+from celery_obs.vocabulary.tasks import AttemptOpened, TaskFinished, TaskStarted
+observer = trace_observer(os.environ, print, broker_url="redis://localhost", service="shop", leave=print)
+before = set(sys.modules)
+started = TaskStarted("t", "q", "id", 0, 100.0, None, False, None)
+observer.attempt_opened(AttemptOpened(started, {}))
+observer.task_finished(TaskFinished(started, "success", 0.1, None, "", False, ""))
+observer.flush(10.0)
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_sending_spans_loads_no_module() -> None:
+    """
+    All that sending takes is loaded before the pool forks: a child that is forked while its parent's thread loads a module has half of it for good.
+    """
+    with Collector() as collector:
+        done = subprocess.run(
+            [sys.executable, "-c", _SENDING], env={**os.environ, **collector.environ}, capture_output=True, check=True, text=True
+        )
+
+        assert 1 == len(collector.spans("process t"))
     assert "" == done.stdout.strip()

@@ -353,6 +353,42 @@ def test_settings_need_no_celery() -> None:
     assert "[]\n" == done.stdout
 
 
+def test_log_settings_are_read_from_the_environment() -> None:
+    """
+    Levels, sampling and names of secrets can be written in one line each.
+    """
+    environ = {
+        "CELERY_OBS_LOG_FORMAT": "text",
+        "CELERY_OBS_LOG_LEVELS": "kombu=warning, proj.api=DEBUG",
+        "CELERY_OBS_LOG_SAMPLING": "proj.ping=0.01,reports.*=1",
+        "CELERY_OBS_REDACT_KEYS": "card_pin, passport",
+    }
+
+    settings = loaded(environ=environ)
+
+    assert "console" == settings.log_format  # What the sidecar calls it, which reads the same variable.
+    assert {"kombu": "WARNING", "proj.api": "DEBUG"} == settings.log_levels
+    assert {"proj.ping": 0.01, "reports.*": 1.0} == settings.log_sampling
+    assert ("card_pin", "passport") == settings.redact_keys
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "expected"),
+    [
+        ("LOG_FORMAT", "xml", "Expected json, console or auto."),
+        ("LOG_LEVELS", "kombu=LOUD", "Expected a dict from logger to DEBUG"),
+        ("LOG_LEVELS", "kombu", "Expected a dict from logger to DEBUG"),
+        ("LOG_SAMPLING", "proj.ping=2", "Expected a dict from task name pattern to a number from 0 to 1"),
+        ("LOG_SAMPLING", "proj.ping=often", "Expected a dict from task name pattern to a number from 0 to 1"),
+    ],
+)
+def test_wrong_log_settings_are_refused(variable: str, text: str, expected: str) -> None:
+    """
+    Each says what it expects.
+    """
+    assert expected in refusal(environ={f"CELERY_OBS_{variable}": text})
+
+
 SENTRY_DSN = "https://0c5ffee@sentry.example.com/42"
 REDIS_URL = "redis://:swordfish@localhost:6379/0"
 

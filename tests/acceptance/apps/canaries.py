@@ -20,7 +20,7 @@ import structlog
 from celery import Celery, Task
 from celery.exceptions import Ignore
 from celery.utils.log import get_task_logger
-from planting import canary, jwt
+from planting import canary, jwt  # type: ignore[import-not-found]  # Beside this file, where the worker looks for modules.
 
 import celery_obs
 
