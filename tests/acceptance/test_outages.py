@@ -92,7 +92,7 @@ def test_trouble_everywhere_costs_no_result(stage: Stage) -> None:
 @pytest.mark.parametrize("kind", TROUBLES)
 def test_trouble_everywhere_costs_neither_speed_nor_memory(stage: Stage, kind: str) -> None:
     """
-    Two thousand tasks and five hundred failures take about as long as when all is well, and no process grows.
+    A thousand tasks and 250 failures take about as long as when all is well, and no process grows by more.
     """
     took, busy, grew = {}, {}, {}
     for each in ("well", kind):
@@ -101,15 +101,15 @@ def test_trouble_everywhere_costs_neither_speed_nor_memory(stage: Stage, kind: s
             work(stage, worker, 400)
             (child,) = worker.children()
             memory, busy_before = resident(child), processor_time(child)
-            took[each] = work(stage, worker, 2000)
+            took[each] = work(stage, worker, 1000)
             grew[each], busy[each] = resident(child) - memory, processor_time(child) - busy_before
             worker.stop()
         if each != "well":
-            settle_at((3000.0, 600.0), lambda worker=worker: lost(worker))  # type: ignore[misc]  # a lambda with a default.
+            settle_at((1750.0, 350.0), lambda worker=worker: lost(worker))  # type: ignore[misc]  # a lambda with a default.
 
     assert busy[kind] < 1.3 * busy["well"] + 0.5, busy
     assert took[kind] < 1.5 * took["well"] + 5.0, took  # Other programs on the machine take their part of this.
-    assert grew[kind] < 20_000, grew
+    assert grew[kind] < grew["well"] + 20_000, grew  # A task that fails leaves Celery with garbage, 180 KiB, until that is collected.
 
 
 def processor_time(pid: int) -> float:
