@@ -114,11 +114,11 @@ class ScheduleWatch:
         if entries != self._entries:
             self._hub.emit(ScheduleChanged(entries))
             self._entries = entries
-        due = dict(self._due(now))
-        for entry, due_at in due.items():
+        self._said = {entry: said for entry, said in self._said.items() if entry in entries}
+        for entry, due_at in self._due(now):
             if abs(self._said.get(entry, 0.0) - due_at) > 1.0:
                 self._hub.emit(EntryScheduled(entry, due_at, now))
-        self._said = due
+                self._said[entry] = due_at
 
     def _due(self, now: float) -> Any:
         for name, entry in self._scheduler.schedule.items():

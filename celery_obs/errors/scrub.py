@@ -45,6 +45,55 @@ _NO_TEXT: Final = frozenset(
 Keys of a report that hold what Sentry needs and nobody wrote.
 """
 
+_KEYS: Final = frozenset(
+    [
+        "abs_path",
+        "breadcrumbs",
+        "category",
+        "context_line",
+        "contexts",
+        "cookies",
+        "data",
+        "environment",
+        "exception",
+        "extra",
+        "filename",
+        "fingerprint",
+        "formatted",
+        "frames",
+        "function",
+        "handled",
+        "headers",
+        "lineno",
+        "logentry",
+        "logger",
+        "mechanism",
+        "message",
+        "method",
+        "module",
+        "params",
+        "post_context",
+        "pre_context",
+        "query_string",
+        "release",
+        "request",
+        "server_name",
+        "session",
+        "span_id",
+        "stacktrace",
+        "threads",
+        "timestamp",
+        "trace_id",
+        "transaction",
+        "user",
+        "values",
+        "vars",
+    ]
+)
+"""
+Names that Sentry knows parts of a report by.
+"""
+
 _QUOTED: Final = re.compile(r"[brBR]{0,2}(['\"]).*\1", re.DOTALL)
 _LOGIN: Final = re.compile(r"://[^:/@\s]{0,100}:([^@\s/]{1,200})@")
 _OURS_AND_THEIRS: Final = ("celery", "kombu", "billiard", "amqp", "sentry_sdk", "celery_obs")
@@ -132,7 +181,7 @@ class Scrubber:
         if isinstance(value, dict):
             named = value.get("name") if "value" in value else None
             return {
-                self._text(str(key), pattern): self._hidden(
+                (key if key in _KEYS else self._text(str(key), pattern)): self._hidden(
                     named if key == "value" and isinstance(named, str) else str(key), inner, pattern, depth + 1
                 )
                 for key, inner in value.items()

@@ -223,7 +223,7 @@ def _formatter(style: str, redactor: Redactor) -> logging.Formatter:
 
     render: Any = partial(_to_json, redactor)
     if style == "console":
-        render = structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)
+        render = structlog.dev.ConsoleRenderer(colors=True)
 
     class Formatter(structlog.stdlib.ProcessorFormatter):
         """

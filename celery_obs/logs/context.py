@@ -90,8 +90,6 @@ class Attempt:
 
     def _restore(self, now: contextvars.Context) -> Mapping[str, Any]:
         found: dict[str, Any] = {}
-        if now.get(_running) is self:
-            _running.set(None)
         for variable, value in now.items():
             if variable.name.startswith(_PREFIX):
                 before = self._before.get(variable, ...)

@@ -22,7 +22,6 @@ TASK: Final = "celery_obs.task"
 SYNC: Final = "celery_obs.sync"
 
 _root: Final = logging.getLogger()
-_parent: Final = logging.getLogger("celery_obs")
 encode: Final = json.JSONEncoder(default=str, allow_nan=False).encode
 
 
@@ -125,7 +124,10 @@ def _is_alone(handler: Handler, log: logging.Logger) -> bool:
     Tell whether what *log* says would come to *handler* and to nobody else.
     """
     handlers = _root.handlers
-    return len(handlers) == 1 and handlers[0] is handler and not (log.handlers or log.filters or _parent.handlers) and log.propagate
+    if len(handlers) != 1 or handlers[0] is not handler or log.handlers or log.filters or not log.propagate:
+        return False
+    parent = log.parent
+    return parent is None or parent is _root or not parent.handlers
 
 
 _names: Final[dict[int, str]] = {}

@@ -66,7 +66,7 @@ FIELDS: Final = frozenset(
             "error_message",
             "expected",
         ),
-        *("exception", "reason"),
+        *("exception", "reason", "redelivered"),
     }
 )
 """
@@ -128,7 +128,10 @@ class TaskLogObserver:
         Bind what is known of the attempt.
         """
         started, carrier = event
-        self._open[id(started)] = Attempt(started, correlation=correlation_of(carrier), worker=str(carrier.get("hostname") or ""))
+        attempt = self._open[id(started)] = Attempt(started, correlation=correlation_of(carrier), worker=str(carrier.get("hostname") or ""))
+        delivery = carrier.get("delivery_info")
+        if delivery and delivery.get("redelivered"):  # Its wait counts from the first publish.
+            attempt.facts["redelivered"] = True
 
     def raised(self, event: AttemptRaised) -> None:
         """

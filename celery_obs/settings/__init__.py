@@ -337,9 +337,8 @@ def _hidden(name: str, value: Any) -> Any:
     setting = _BY_NAME.get(name)
     if value is None or isinstance(value, Hidden) or (setting is not None and not setting.secret):
         return value
-    if setting is None:
-        return Hidden(value, safe(name, value))
-    return Hidden(value, mask(repr(value)) if setting.kind is REDIS_URL else "***")
+    # What we do not know may be the misspelt name of a secret.
+    return Hidden(value, mask(repr(value)) if setting is not None and setting.kind is REDIS_URL else "***")
 
 
 def _from_environ(environ: Mapping[str, str]) -> Iterator[_Found]:
@@ -367,8 +366,9 @@ def _known_variable(variable: str, text: str) -> Setting:
 
 
 def _unknown(what: str, key: Any, value: Any, candidates: Mapping[str, Setting]) -> ConfigurationError:
-    message = f"{what} is none that celery_obs knows; its value is {safe(str(key), value)}."
     close = difflib.get_close_matches(str(key), candidates, n=1, cutoff=0.7)
+    shown = "***" if close and candidates[close[0]].secret else safe(str(key), value)
+    message = f"{what} is none that celery_obs knows; its value is {shown}."
     advice = f" Did you mean {close[0]}?" if close else f" Expected one of: {', '.join(candidates)}."
     return ConfigurationError(message + advice)
 

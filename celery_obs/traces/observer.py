@@ -327,7 +327,7 @@ class TraceObserver:
         """
         Begin a message's span, make it the current one and write it into the message.
         """
-        task, queue, headers, is_followed = event
+        task, queue, headers, is_followed, origin = event
         maker = self._tracing.maker()
         if maker is None or self._tracing.is_stock:
             return
@@ -338,6 +338,8 @@ class TraceObserver:
             _name_attempt(headers)
         else:  # As in a worker's main process, which publishes for attempts that are lost: the message may say itself what it belongs to.
             incoming = self._propagation.incoming(headers)
+            if origin is not None and not incoming.span.get_span_context().is_valid:
+                incoming = self._propagation.incoming(origin)
             context = incoming.context
         if not is_followed:
             self._propagation.write(headers, context)  # Nobody would end a span; what is around it goes on all the same.

@@ -37,6 +37,7 @@ from opentelemetry.trace import (
     TraceState,
 )
 
+from celery_obs.settings import mask
 from celery_obs.vocabulary.ourselves import TelemetryDropped
 
 from .configuration import Plan, say
@@ -56,6 +57,7 @@ __all__ = ["SCHEMA", "SCOPE", "LightMaker", "Maker", "SdkMaker", "Tracing"]
 SCOPE: Final = "celery_obs"
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.41.0"
 _FAREWELL: Final = 1.0
+_OTLP: Final = frozenset({"otlp", "otlp_proto_http"})
 _LOADED_AT_FIRST_USE: Final = ("celery_obs.traces.span", "netrc")
 
 
@@ -281,7 +283,7 @@ class Tracing:
                 f"OTEL_TRACES_EXPORTER names {name[:40]!r}. Expected otlp, console, none, or the name of an exporter that is installed; "
                 "no spans go there."
             )
-        self._plan = self._plan._replace(exporters=tuple(known))
+        self._plan = self._plan._replace(exporters=tuple(name for name in known if _is_usable(name)))
 
     def maker(self, *, runs_tasks: bool = False) -> Maker | None:
         """
@@ -403,10 +405,9 @@ def _of_process(resource: Resource) -> Resource:
 
 
 def _exporter_class(name: str) -> Callable[..., SpanExporter] | None:
-    if name in {"otlp", "otlp_proto_http"}:
+    if name in _OTLP:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 -- see prepare.
 
-        _load_what_sends(OTLPSpanExporter)
         return OTLPSpanExporter
     if name == "console":
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter  # noqa: PLC0415
@@ -418,16 +419,25 @@ def _exporter_class(name: str) -> Callable[..., SpanExporter] | None:
     return None
 
 
-def _load_what_sends(exporter: Callable[[], SpanExporter]) -> None:
+def _is_usable(name: str) -> bool:
     """
-    Load what an exporter loads no sooner than it sends, in a thread: a child that is forked meanwhile has half of a module for good.
+    Make an exporter of OTLP and let it go: that loads what it needs, which takes longer than all that a short-lived pool process does with it.
+    Loaded later, in the thread that sends, a child that is forked meanwhile would have half of a module for good.
+
+    It opens no socket.  Those of others may, and a gRPC channel would not survive the fork.
     """
-    if "requests" not in sys.modules:
-        with contextlib.suppress(Exception):  # What is wrong with the user's variables is said where spans are sent.
-            exporter().shutdown()
-    for name in _LOADED_AT_FIRST_USE:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    if name not in _OTLP:
+        return True
+    try:
+        _maker_of_exporters(name)(None).shutdown()
+        for module in _LOADED_AT_FIRST_USE:
+            importlib.import_module(module)
+    except Exception as exc:  # noqa: BLE001 -- what it makes of the environment is its own; the program goes on without spans.
+        say(
+            f"The OTLP exporter cannot be made, so there are no traces: {type(exc).__name__}: {mask(str(exc))}. Expected right OTEL_EXPORTER_OTLP_… variables."
+        )
+        return False
+    return True
 
 
 def _maker_of_exporters(name: str) -> Callable[[float | None], SpanExporter]:
@@ -436,6 +446,6 @@ def _maker_of_exporters(name: str) -> Callable[[float | None], SpanExporter]:
     def make(timeout: float | None) -> SpanExporter:
         if found is None:
             raise LookupError(name)
-        return found() if timeout is None or name not in {"otlp", "otlp_proto_http"} else found(timeout=timeout)
+        return found() if timeout is None or name not in _OTLP else found(timeout=timeout)
 
     return make

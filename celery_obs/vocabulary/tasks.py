@@ -114,12 +114,16 @@ class PublishStarted(NamedTuple):
         headers: The message's headers, which may still be added to.  Its identity is the key that `PublishEnded` repeats.
 
         is_followed: Whether a `PublishEnded` will follow, whatever happens; it does for the apps that `setup` was called with, and with traces.
+
+        origin: The headers of the attempt that the message is sent for by a worker's main process, such as a lost one's errback; else None.
+            Anybody's text.
     """
 
     task: str
     queue: str
     headers: MutableMapping[str, Any]
     is_followed: bool = False
+    origin: Mapping[str, Any] | None = None
 
 
 class PublishEnded(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import weakref
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Literal
 
 from billiard.exceptions import WorkerLostError
@@ -87,6 +87,13 @@ class LostAttempts:
         request = self._requests.get(task_id)
         if request is not None:
             self._tell(request, state, exception, message)
+
+    def carrier_of(self, task_id: object) -> Mapping[str, Any] | None:
+        """
+        Return the headers of the attempt of *task_id*, as long as Celery knows it here; None in all other processes.
+        """
+        request = self._requests.get(task_id) if isinstance(task_id, str) else None
+        return None if request is None else request.request_dict
 
     def look(self, active: Iterable[Any], pids: Collection[int]) -> None:
         """

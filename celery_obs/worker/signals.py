@@ -301,7 +301,8 @@ class Receivers:
                 headers[_DUE] = self._first_due(headers, now) if headers.get("eta") or headers.get("retries") else now
             if self._hub.wants(PublishStarted) and not (self._ignored and self._ignores(str(sender))):
                 name, queue = self._names.get(str(sender), str(sender)), self._queues.find(exchange, routing_key)
-                self._hub.emit(PublishStarted(name, queue, headers, self.publishing.follows(headers)))
+                origin = self.lost.carrier_of(headers.get("parent_id"))
+                self._hub.emit(PublishStarted(name, queue, headers, self.publishing.follows(headers), origin))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 

@@ -4,6 +4,7 @@ Refreshing tokens at a real OAuth2 endpoint, with the token kept in a real Redis
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import logging
 import re
@@ -34,6 +35,7 @@ from celery_obs.vocabulary.connections import ConnectionErrored
 from tests.certificates import Authority
 from tests.servers import RedisServer, free_port, wait_until
 from tests.tokens import CHANNEL, KEY, Rig, answering, dripping, rig_of, secrets_in, texts_of
+from tests.unit.traces.builders import observer, said
 
 
 pytestmark = pytest.mark.integration
@@ -81,6 +83,10 @@ def stored(connection_id: str = ONE) -> Token:
     return found
 
 
+def stored_without_refresh_token() -> None:
+    tokens.store(ONE, Token(access_token="at", refresh_token="", expires_at=None, lifetime=None))
+
+
 def refusal(connection_id: Any = ONE, **options: Any) -> CeleryObsError:
     """
     Refresh what cannot be, and return the error.
@@ -120,6 +126,32 @@ def test_a_refresh_is_told_once_with_the_call_that_it_made(rig: Rig) -> None:
     assert ApiCallFinished(CHANNEL, "/oauth/token", "POST", "200", call.duration, "", ONE) == call
     assert (CHANNEL, ONE, "success", "") == (refreshed.channel_type, refreshed.connection_id, refreshed.status, refreshed.error)
     assert 0 < call.duration <= refreshed.duration < 5
+
+
+@pytest.mark.parametrize(
+    ("before", "end"),
+    [
+        pytest.param(lambda _: None, ("success", ""), id="well"),
+        pytest.param(lambda provider: provider.accounts.revoke(ONE), ("refused", "TokenRefusedError"), id="refused"),
+        pytest.param(lambda _: tokens.refresh(ONE), ("fresh", ""), id="fresh"),
+        pytest.param(lambda _: stored_without_refresh_token(), ("abandoned", "NoTokenError"), id="none"),
+    ],
+)
+def test_what_begins_ends_whatever_comes_of_it(rig: Rig, provider: Provider, before: Any, end: tuple[str, str]) -> None:
+    """
+    A refresh is a span's beginning and its end, with the call between them.
+    """
+    before(provider)
+    traces, memory = observer()
+    for event_type, hear in traces.subscriptions():
+        rig.engine.hub.subscribe(event_type, hear)
+
+    with contextlib.suppress(CeleryObsError):
+        tokens.refresh(ONE)
+
+    *calls, span = memory.spans()
+    assert (f"refresh_token {CHANNEL}", end) == (span.name, (said(span)["channel.refresh_status"], said(span).get("error.type", "")))
+    assert all(call.parent == span.context for call in calls)
 
 
 def test_two_hundred_at_once_ask_the_channel_once(rig: Rig, provider: Provider) -> None:

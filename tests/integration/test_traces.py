@@ -232,6 +232,16 @@ def test_a_lost_attempt_has_a_span_with_an_error(prefork: Rig, task: str) -> Non
     lose(prefork, task, 2)
 
 
+def test_the_errback_of_a_lost_attempt_is_in_its_trace(prefork: Rig) -> None:
+    """
+    Pitfall 16: the main process sends it, in no context at all; it belongs to the message of the attempt.
+    """
+    spans = prefork.trace(prefork.send("observed.kill_own_process", link_error=prefork.client.signature("traced.look_after")), 3)
+
+    assert {"process observed.kill_own_process", "send traced.look_after", "process traced.look_after"} == set(spans)
+    assert spans["send traced.look_after"].id == spans["process traced.look_after"].parent
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("task", LOST[:3])
 def test_fifty_lost_attempts_have_fifty_spans(prefork: Rig, task: str) -> None:
@@ -276,13 +286,34 @@ def test_a_collector_that_refuses_costs_no_task_anything(prefork: Rig, collector
     prefork.trace(prefork.send("traced.add"), 1)
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("fault", ["down", "slow", "500"])
+def test_whatever_ails_the_collector_every_span_is_accounted_for(fault: str, other_redis: RedisServer, tmp_path: Path) -> None:
+    """
+    All tasks succeed, also with processes that are recycled, and what did not arrive is counted, each span once.
+    """
+    with Collector() as ill:
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"} if fault == "down" else {}
+        ill.status, ill.delay = 500, 60.0 if fault == "slow" else 0.0
+        rig = start("prefork", other_redis, ill, tmp_path, "--max-tasks-per-child=10", **environ)
+        try:
+            results = [rig.client.send_task("traced.add", (number, 1)) for number in range(200)]
+            assert [number + 1 for number in range(200)] == [result.get(timeout=120) for result in results]
+            rig.worker.stop(within=60)
+        finally:
+            rig.worker.kill()
+
+    dropped = Metrics(rig.worker.metrics_dir).by("reason", "celery_obs_dropped_total")
+    assert {"spans_not_exported": 200.0} == dropped
+
+
 # --- other pools -----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["threads", "gevent", "solo"])
+@pytest.fixture(scope="module", params=["threads", "gevent"])
 def other_pool(request: pytest.FixtureRequest, collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """
-    A worker of each pool that runs its tasks in one process.
+    A worker of each pool that runs several tasks in one process.
     """
     with RedisServer() as redis:
         rig = start(request.param, redis, collector, tmp_path_factory.mktemp(request.param))
@@ -294,7 +325,7 @@ def other_pool(request: pytest.FixtureRequest, collector: Collector, tmp_path_fa
 
 def test_pools_in_one_process_trace_as_well(other_pool: Rig) -> None:
     """
-    Pitfall 1: threads, greenlets and the solo pool send no signal of a process that starts, and need none.
+    Pitfall 1: threads and greenlets send no signal of a process that starts, and need none.
     """
     spans = other_pool.trace(other_pool.send("traced.synchronise"), 4)
     failed = other_pool.trace(other_pool.send("traced.raise_secretly"), 1)["process traced.raise_secretly"]
@@ -307,9 +338,6 @@ def test_overlapping_attempts_of_one_id_are_not_crossed(other_pool: Rig) -> None
     """
     Pitfall 12: four attempts of one task id at the same time have four spans, and each saw its own.
     """
-    if other_pool.pool == "solo":
-        pytest.skip("It runs one attempt at a time.")
-
     traces = [other_pool.send("traced.overlap", 4, task_id=f"same-{other_pool.pool}") for _ in range(4)]
 
     spans = [other_pool.trace(made, 1)["process traced.overlap"] for made in traces]
@@ -350,7 +378,7 @@ def test_processes_that_are_recycled_leave_no_span_behind(other_redis: RedisServ
     """
     Pitfall 3: with one task per process each sends its span before it goes, however long a batch would wait.
     """
-    recycle(other_redis, collector, tmp_path, 30)
+    recycle(other_redis, collector, tmp_path, 20)
 
 
 @pytest.mark.faults
@@ -364,7 +392,7 @@ def test_a_thousand_recycled_processes_leave_no_span_behind(other_redis: RedisSe
 @pytest.mark.parametrize(
     ("how", "number"),
     [
-        pytest.param(["--pool=prefork"], signal.SIGTERM, id="warm"),
+        pytest.param(["--pool=solo"], signal.SIGTERM, id="solo"),
         pytest.param(["--pool=prefork"], signal.SIGQUIT, id="cold"),
         pytest.param(
             ["--pool=prefork", "soft"],
@@ -373,7 +401,7 @@ def test_a_thousand_recycled_processes_leave_no_span_behind(other_redis: RedisSe
             marks=[pytest.mark.skipif(celery_version() < (5, 5), reason="Soft shutdown came with Celery 5.5."), pytest.mark.faults],
         ),
         pytest.param(["--pool=threads"], signal.SIGTERM, id="threads", marks=pytest.mark.faults),
-        pytest.param(["--pool=solo"], signal.SIGTERM, id="solo", marks=pytest.mark.faults),
+        pytest.param(["--pool=prefork"], signal.SIGTERM, id="warm", marks=pytest.mark.faults),
         pytest.param(["--pool=gevent"], signal.SIGTERM, id="gevent", marks=pytest.mark.faults),
     ],
 )
@@ -466,6 +494,20 @@ def test_opentelemetrys_own_instrumentation_gets_no_second_span(other_redis: Red
         spans["run/traced.add"].attributes["messaging.system"],
     )
     assert "ERROR" == lost["process observed.kill_own_process"].status
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(celery_version() < (5, 7), reason="Pools that spawn came with Celery 5.7.")
+def test_processes_that_are_spawned_trace_as_well(other_redis: RedisServer, collector: Collector, tmp_path: Path) -> None:
+    """
+    Pitfall 28: they see nothing of the main process but the configuration and the environment, which is enough.
+    """
+    rig = start("prefork", other_redis, collector, tmp_path, TEST_START_METHOD="spawn")
+    try:
+        spans = rig.trace(rig.send("traced.synchronise"), 4, within=60)
+    finally:
+        rig.worker.kill()
+    assert spans["process traced.synchronise"].id == spans["sync airbnb calendar"].parent
 
 
 def test_beat_inside_a_worker_begins_traces(other_redis: RedisServer, collector: Collector, tmp_path: Path) -> None:

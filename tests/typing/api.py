@@ -4,6 +4,8 @@ The public face as a user's type checker sees it: checked by mypy, never execute
 
 from __future__ import annotations
 
+import logging
+
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -105,6 +107,12 @@ celery_obs.conflict_resolved("availability_mismatch", "local_wins")
 celery_obs.requires_review("availability_mismatch")
 celery_obs.reviewed("availability_mismatch", 2)
 celery_obs.double_booking("airbnb")
+
+
+with celery_obs.correlate("req-1"):
+    correlation: str | None = celery_obs.correlation_id()
+logging.getLogger().addFilter(celery_obs.LogFilter(redact_keys=["card_pin"]))
+processors = [*celery_obs.log_processors(redact_keys=("card_pin",))]
 
 
 class Accounts:

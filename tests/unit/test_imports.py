@@ -52,6 +52,15 @@ def test_the_lower_rooms_load_no_backend(module: str) -> None:
     assert set() == loaded_by(f"import {module}") & BACKENDS
 
 
+def test_the_generator_loads_no_backend_and_no_parser() -> None:
+    """
+    Rules come from values; what reads a file of objectives is loaded when one is read.
+    """
+    loaded = loaded_by("import celery_obs.generate.render as render; render.builders()")
+
+    assert set() == loaded & (BACKENDS | {"yaml", "celery_obs.settings", "celery_obs.metrics"})
+
+
 def test_setup_loads_celery_and_no_network_client() -> None:
     """
     One line in the app does not cost the app's start-up a Redis client or a web server.

@@ -63,25 +63,27 @@ CARRIERS: list[Callable[[str], str]] = [
 NOISE = st.text(max_size=60).filter(lambda text: not any(character in text for character in "\"'\\"))
 
 
-@given(SECRETS, st.sampled_from(CARRIERS), NOISE, NOISE)
-def test_a_secret_is_hidden_wherever_it_stands_in_a_text(secret: str, carrier: Callable[[str], str], before: str, after: str) -> None:
+@given(SECRETS, NOISE, NOISE)
+def test_a_secret_is_hidden_wherever_it_stands_in_a_text(secret: str, before: str, after: str) -> None:
     """
     URLs, headers, forms, JSON, reprs and keys: what is in them does not come out, whatever stands around them.
     """
-    hidden = REDACTOR.text(f"{before} {carrier(secret)} {after}")
+    for carrier in CARRIERS:
+        hidden = REDACTOR.text(f"{before} {carrier(secret)} {after}")
 
-    assert secret not in hidden
-    assert HIDDEN in hidden
+        assert secret not in hidden
+        assert HIDDEN in hidden
 
 
-@given(SECRETS, st.sampled_from(CARRIERS))
-def test_hiding_twice_changes_nothing(secret: str, carrier: Callable[[str], str]) -> None:
+@given(SECRETS)
+def test_hiding_twice_changes_nothing(secret: str) -> None:
     """
     What went through one redaction may go through another.
     """
-    once = REDACTOR.text(carrier(secret))
+    for carrier in CARRIERS:
+        once = REDACTOR.text(carrier(secret))
 
-    assert once == REDACTOR.text(once)
+        assert once == REDACTOR.text(once)
 
 
 @given(st.text(), st.integers(0, 3))

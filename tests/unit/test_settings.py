@@ -4,22 +4,28 @@ Settings: where they come from, what wins, and what is said when one is wrong.
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import stat
 import subprocess
 import sys
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from celery import Celery
+from celery.utils.serialization import jsonify
 from hypothesis import given
 from hypothesis import strategies as st
+from kombu.utils.encoding import safe_repr
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.metrics_dir import default_metrics_dir, prepare_metrics_dir
-from celery_obs.settings import SETTINGS, Settings, load, mask
+from celery_obs.settings import SETTINGS, Settings, hidden, load, mask
 from celery_obs.settings.reference import reference
 
 
@@ -345,3 +351,102 @@ def test_settings_need_no_celery() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert "[]\n" == done.stdout
+
+
+def test_log_settings_are_read_from_the_environment() -> None:
+    """
+    Levels, sampling and names of secrets can be written in one line each.
+    """
+    environ = {
+        "CELERY_OBS_LOG_FORMAT": "text",
+        "CELERY_OBS_LOG_LEVELS": "kombu=warning, proj.api=DEBUG",
+        "CELERY_OBS_LOG_SAMPLING": "proj.ping=0.01,reports.*=1",
+        "CELERY_OBS_REDACT_KEYS": "card_pin, passport",
+    }
+
+    settings = loaded(environ=environ)
+
+    assert "console" == settings.log_format  # What the sidecar calls it, which reads the same variable.
+    assert {"kombu": "WARNING", "proj.api": "DEBUG"} == settings.log_levels
+    assert {"proj.ping": 0.01, "reports.*": 1.0} == settings.log_sampling
+    assert ("card_pin", "passport") == settings.redact_keys
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "expected"),
+    [
+        ("LOG_FORMAT", "xml", "Expected json, console or auto."),
+        ("LOG_LEVELS", "kombu=LOUD", "Expected a dict from logger to DEBUG"),
+        ("LOG_LEVELS", "kombu", "Expected a dict from logger to DEBUG"),
+        ("LOG_SAMPLING", "proj.ping=2", "Expected a dict from task name pattern to a number from 0 to 1"),
+        ("LOG_SAMPLING", "proj.ping=often", "Expected a dict from task name pattern to a number from 0 to 1"),
+    ],
+)
+def test_wrong_log_settings_are_refused(variable: str, text: str, expected: str) -> None:
+    """
+    Each says what it expects.
+    """
+    assert expected in refusal(environ={f"CELERY_OBS_{variable}": text})
+
+
+SENTRY_DSN = "https://0c5ffee@sentry.example.com/42"
+REDIS_URL = "redis://:swordfish@localhost:6379/0"
+
+
+def configured(namespace: str | None = None, **conf: Any) -> Celery:
+    """
+    Return an app with this configuration, as far as ours is concerned hidden.
+    """
+    app = Celery("shop", set_as_current=False)
+    app.config_from_object(conf, namespace=namespace)
+    for key, value in hidden(app.conf).items():
+        app.conf[key] = value
+    return app
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        pytest.param(lambda: configured(celery_obs={"sentry_dsn": SENTRY_DSN, "redis_url": REDIS_URL, "label_limit": 20}), id="dict"),
+        pytest.param(lambda: configured(obs_sentry_dsn=SENTRY_DSN, obs_redis_url=REDIS_URL, obs_label_limit=20), id="keys"),
+        pytest.param(
+            lambda: configured("CELERY", CELERY_OBS_SENTRY_DSN=SENTRY_DSN, CELERY_OBS_REDIS_URL=REDIS_URL, CELERY_OBS_LABEL_LIMIT=20),
+            id="keys in Django",
+        ),
+        pytest.param(
+            lambda: configured("CELERY", CELERY_OBS={"sentry_dsn": SENTRY_DSN, "redis_url": REDIS_URL, "label_limit": 20}),
+            id="dict in Django",
+        ),
+    ],
+)
+def test_who_shows_the_configuration_shows_no_secret_of_ours(app: Callable[[], Celery]) -> None:
+    """
+    Pitfall 23: ``celery report`` and ``inspect conf`` show that there is a DSN and a Redis; the settings still have them.
+    """
+    shown = app()
+
+    reported = shown.bugreport()
+    inspected = json.dumps(jsonify(shown.conf.table(), unknown_type_filter=safe_repr))
+    settings = load(shown.conf, {}, DIRECTORY)
+    for text in (reported, inspected):
+        assert (False, False, True, True) == tuple(word in text for word in ("0c5ffee", "swordfish", "redis://:***@localhost", "20"))
+    assert (SENTRY_DSN, REDIS_URL, 20) == (settings.sentry_dsn, settings.redis_url, settings.label_limit)
+    assert {} == hidden(shown.conf)
+
+
+def test_what_hides_a_secret_survives_the_way_to_another_process() -> None:
+    """
+    Spawned pool processes get the configuration pickled.
+    """
+    app = configured(celery_obs={"sentry_dsn": SENTRY_DSN})
+
+    assert SENTRY_DSN == load(pickle.loads(pickle.dumps(dict(app.conf))), {}, DIRECTORY).sentry_dsn  # noqa: S301 -- our own.
+
+
+def test_a_misspelt_secret_is_not_shown_either() -> None:
+    """
+    The message names what was probably meant, and not what it holds.
+    """
+    message = refusal({"celery_obs": {"sentry_dns": SENTRY_DSN}})
+
+    assert (True, False) == ("Did you mean sentry_dsn?" in message, SENTRY_DSN in message)

@@ -15,6 +15,9 @@ import celery_obs
 
 
 app.conf.worker_soft_shutdown_timeout = float(os.environ.get("TEST_SOFT_SHUTDOWN", "0"))
+if os.environ.get("TEST_START_METHOD"):
+    app.conf.worker_pool_start_method = os.environ["TEST_START_METHOD"]
+    app.conf.imports = ("traced",)
 if os.environ.get("TEST_INSTRUMENTED") == "1":
     from opentelemetry.instrumentation.celery import CeleryInstrumentor
 
@@ -86,6 +89,13 @@ def synchronise() -> None:
 def die_once(self: Task) -> None:
     if ledger().hincrby("died", self.request.id, 1) == 1:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def look_after(task_id: str) -> None:
+    """
+    Be the errback of a task that was lost.
+    """
 
 
 @app.task

@@ -4,6 +4,8 @@ Attempts that are killed: one report of each, with its task, however many there 
 
 from __future__ import annotations
 
+import signal
+
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from celery import Celery
 
 from tests.sentry import SentryServer
-from tests.servers import RedisServer
+from tests.servers import RedisServer, wait_until
 from tests.workers import Worker, settle_at
 
 
@@ -49,3 +51,20 @@ def test_each_killed_attempt_is_reported_once(number: int, redis_server: RedisSe
                 steady=2.0,
             )
         worker.redis.close()
+
+
+def test_a_cold_shutdown_sends_what_is_known_and_calls_nothing_lost(redis_server: RedisServer, client: Celery, tmp_path: Path) -> None:
+    """
+    Pitfalls 10 and 11: what was lost before is still sent, and tasks that the operator cut short, which Celery calls retries, are no errors.
+    """
+    with SentryServer(delay=0.5) as sentry:
+        worker = Worker("--concurrency=2", redis=redis_server.url, folder=tmp_path, app="reporting", SENTRY_DSN=sentry.dsn)
+        worker.redis.flushall()
+        with worker:
+            for task in ("wait_for_ever", "kill_own_process"):
+                client.send_task(f"observed.{task}")
+            wait_until(lambda: worker.ran("wait_for_ever") and "WorkerLostError" in worker.log.read_text(), what="one task to be lost")
+            worker.stop(signal.SIGQUIT)
+        worker.redis.close()
+
+        assert ["observed.kill_own_process"] == [event["transaction"] for event in sentry.events()]

@@ -33,6 +33,7 @@ from celery_obs.vocabulary.conflicts import ConflictDetected, ConflictResolved, 
 from celery_obs.vocabulary.connections import ConnectionErrored
 from celery_obs.vocabulary.reconciliation import ConnectionReconciled
 from tests.servers import RedisServer
+from tests.unit.traces.builders import observer, said
 
 
 pytestmark = pytest.mark.integration
@@ -297,6 +298,26 @@ def test_a_comparison_that_fails_leaves_what_was_known(world: World, problem: An
 
     assert {"one": Drift(7, 365, 5.0)} == world.facts.drifts()
     assert [ConnectionErrored("airbnb", "one")] == world.events
+
+
+def test_what_begins_ends_well_or_not(world: World) -> None:
+    """
+    A comparison is a span's beginning and its end.
+    """
+    celery_obs.register_connection("one", "airbnb")
+    traces, memory = observer()
+    for event_type, hear in traces.subscriptions():
+        world.engine.hub.subscribe(event_type, hear)
+    world.calendar.ours, world.calendar.theirs = days(1, 2, 3), days(1, 5, 3)
+
+    celery_obs.reconcile("one")
+    world.calendar.theirs = ApiError("down")
+    with pytest.raises(ApiError):
+        celery_obs.reconcile("one")
+
+    well, ill = memory.spans()
+    assert ("reconcile airbnb", 3, 1) == (well.name, said(well)["channel.days.checked"], said(well)["channel.days.drifted"])
+    assert "ApiError" == said(ill)["error.type"]
 
 
 def test_an_unknown_connection_is_said_to_be_so(world: World) -> None:

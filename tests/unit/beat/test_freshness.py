@@ -98,6 +98,21 @@ def test_when_an_entry_is_due_is_worked_out_from_its_schedule(due: Any, seconds:
     assert rig.clock.now - 5 < event.due_at <= rig.clock.now + seconds + 1
 
 
+def test_a_due_time_that_moves_in_small_steps_is_followed() -> None:
+    """
+    An entry of every half second is due half a second later at each look: what was said last is never more than a second behind.
+    """
+    rig = Rig(often=schedule(timedelta(hours=1)))
+    rig.watch.report()
+    (first,) = rig.of(EntryScheduled)
+
+    for _ in range(5):
+        rig.scheduler.schedule["often"].last_run_at += timedelta(seconds=0.6)
+        rig.watch.report()
+
+    assert 3.0 - 1.5 < rig.of(EntryScheduled)[-1].due_at - first.due_at < 3.0 + 0.5
+
+
 def test_beat_wakes_up_in_time_for_its_heartbeat() -> None:
     """
     A schedule with nothing to do for an hour does not keep beat silent for minutes.

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import sys
+import time
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_obs.logs.configure import LogSetup
-from celery_obs.logs.lines import TASK, direct, write
+from celery_obs.logs.lines import TASK, direct, write, write_text
 from celery_obs.settings import load
 
 
@@ -117,9 +118,10 @@ def test_our_line_is_the_same_by_the_short_way_and_the_long_one(stream: io.Strin
     A handler that a program adds gets our lines, too, and ours goes on.
     """
     other = logging.StreamHandler(extra := io.StringIO())
-    write(TASK, logging.INFO, "task_finished", {"task": "shop.sell"})
+    log = logging.getLogger(TASK)
+    write_text(log, logging.INFO, "task_finished", time.time(), '"task": "shop.sell"')
     logging.getLogger().addHandler(other)
-    write(TASK, logging.INFO, "task_finished", {"task": "shop.sell"})
+    write_text(log, logging.INFO, "task_finished", time.time(), '"task": "shop.sell"')
 
     first, second = lines(stream)
     assert {**first, "timestamp": ""} == {**second, "timestamp": ""}
@@ -214,7 +216,7 @@ def test_a_line_that_cannot_be_written_harms_nobody(capsys: pytest.CaptureFixtur
     monkeypatch.setattr(sys, "__stderr__", sys.stderr)
     setup = set_up(Broken())
     try:
-        write(TASK, logging.INFO, "task_finished", {"task": "swordfish"})
+        write_text(logging.getLogger(TASK), logging.INFO, "task_finished", time.time(), '"task": "swordfish"')
         logging.getLogger("shop").info("hello %s", "swordfish")
     finally:
         setup.disconnect()

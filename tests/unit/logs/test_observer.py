@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
+import types
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +19,11 @@ import structlog
 
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
 
 from celery_obs.logs.lines import TASK, Line
 from celery_obs.logs.observer import FIELDS, TaskLogObserver, traceback_of
+from celery_obs.logs.trace_ids import trace_ids
 from celery_obs.redaction import Redactor
 from celery_obs.vocabulary.tasks import HELD_BACK, AttemptInterrupted, TaskFinished, TaskState
 
@@ -154,6 +158,48 @@ def test_a_lost_attempt_has_a_line(written: Written, state: Any, level: str) -> 
     assert (level, state, "task_finished", 2, "req-1", "killed by password=***") == tuple(
         line[name] for name in ("level", "state", "event", "retries", "correlation_id", "error_message")
     )
+
+
+def test_a_message_that_came_before_says_so(written: Written) -> None:
+    """
+    Pitfall 25: a redelivered message waited since it was published first, which its line lets one know.
+    """
+    heard, event = observer(), started()
+    heard.opened(opened(event, delivery_info={"redelivered": True}))
+    heard.finished(finished(event))
+
+    assert [True] == [line["redelivered"] for line in written.lines]
+
+
+def test_a_wait_that_is_not_known_is_left_out(written: Written) -> None:
+    """
+    Pitfall 25: without a usable stamp there is no wait, and no guess.
+    """
+    assert "queue_wait_ms" not in line_of(written, finished(started(wait=None)))
+
+
+def test_the_line_says_which_span_is_current(written: Written) -> None:
+    """
+    Pitfall 19: the span of the attempt is still the current one when its line is written.
+    """
+    tracer = TracerProvider().get_tracer("shop")
+    with tracer.start_as_current_span("process orders") as span:
+        line = line_of(written, finished(started()))
+
+    context = span.get_span_context()
+    assert (f"{context.trace_id:032x}", f"{context.span_id:016x}") == (line["trace_id"], line["span_id"])
+
+
+def test_without_opentelemetry_nothing_is_loaded_for_it(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A program that has not loaded OpenTelemetry does not get it from us; one whose span cannot be had loses no line.
+    """
+    monkeypatch.delitem(sys.modules, "opentelemetry.trace")
+    assert {} == trace_ids()
+    assert "opentelemetry.trace" not in sys.modules
+
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", types.SimpleNamespace())
+    assert "trace_id" not in line_of(written, finished(started()))
 
 
 def test_an_interrupted_attempt_leaves_no_line_and_no_context(written: Written) -> None:

@@ -409,3 +409,18 @@ def test_anybodys_headers_make_a_span_and_never_an_error(carrier: dict[str, Any]
     traces.task_finished(finished(event))
 
     assert (1, before) == (len(memory.spans()), contexts.get_current())
+
+
+def test_what_is_sent_for_a_lost_attempt_is_in_its_trace() -> None:
+    """
+    Pitfall 16: an errback's message says nothing of a trace, but the lost attempt's did.
+    """
+    traces, memory = observer()
+    headers: dict[str, Any] = {"id": "id-2", "parent_id": "id-1"}
+
+    traces.publish_started(PublishStarted("shop.mend", "work", headers, is_followed=True, origin={"traceparent": SENT}))
+    traces.publish_ended(PublishEnded(headers, None))
+
+    parent = memory.one().parent
+    assert parent is not None
+    assert (int(TRACE, 16), int(SPAN, 16)) == (parent.trace_id, parent.span_id)

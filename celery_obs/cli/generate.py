@@ -1,0 +1,64 @@
+"""
+``celery-obs generate``: rules, alerts, SLOs, aliases, dashboards and reference pages, from the catalogue.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from pathlib import Path
+
+import click
+
+from celery_obs.generate import slo
+from celery_obs.generate.links import Links
+from celery_obs.generate.render import builders, differences, outputs, write
+
+
+__all__ = ["generate"]
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 and name the files that differ.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    show_default="here",
+    envvar="CELERY_OBS_OUT",
+    help="Directory under which deploy/ and docs/ are.",
+)
+@click.option(
+    "--runbooks-url", default=Links().runbooks, show_default=True, envvar="CELERY_OBS_RUNBOOKS_URL", help="Where you serve docs/runbooks."
+)
+@click.option("--grafana-url", default=Links().grafana, show_default=True, envvar="CELERY_OBS_GRAFANA_URL", help="Where your Grafana is.")
+@click.option(
+    "--slo",
+    "objectives",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="CELERY_OBS_SLO",
+    show_default="those that come with the package",
+    help="Your own file of objectives.",
+)
+@click.pass_context
+def generate(ctx: click.Context, out: Path, objectives: Path | None, runbooks_url: str, grafana_url: str, *, check: bool) -> None:
+    """
+    Write rules, alerts, SLOs, dashboards and reference pages.
+    """
+    chosen = builders()
+    if objectives is not None:
+        chosen["slo"] = functools.partial(slo.build, path=objectives)
+    made = outputs(Links(runbooks=runbooks_url, grafana=grafana_url), chosen.values(), on_lack=lambda lack: click.echo(str(lack), err=True))
+    if check:
+        stale = list(differences(out, made))
+        for difference in stale:
+            click.echo(f"{difference.path} {difference.problem}.", err=True)
+        if stale:
+            click.echo("Run celery-obs generate, and commit what it writes.", err=True)
+            ctx.exit(1)
+        click.echo(f"{len(made)} files are as they would be generated.")
+        return
+    written = write(out, made)
+    for path in written:
+        click.echo(f"wrote {path}")
+    click.echo(f"{len(written)} of {len(made)} files written; the others are as they should be.")

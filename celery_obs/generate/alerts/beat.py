@@ -1,0 +1,51 @@
+"""
+Alerts about the schedule: beat stands still, an entry is late, or its task does not succeed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celery_obs.generate.promql import gauge, most
+from celery_obs.generate.rules import Alert
+from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, ENTRY_OVERDUE, HEARTBEAT, SUCCEEDED_ENTRY
+
+
+__all__ = ["ALERTS"]
+
+
+_PERIOD = f"({most(gauge(ENTRY_DUE), 'entry')} - {most(gauge(ENTRY_LAST_FIRED), 'entry')})"
+_SINCE_SUCCESS = f"time() - {most(gauge(SUCCEEDED_ENTRY), 'entry')}"
+
+ALERTS: Final = (
+    Alert(
+        name="CeleryBeatStopped",
+        severity="critical",
+        # Beat may sleep for five minutes.  Its last beat of the last hours counts, so that a beat that is gone altogether is told, too.
+        expr=f"time() - max(last_over_time({gauge(HEARTBEAT)}[6h])) > 600",
+        lasts="2m",
+        summary="Beat does not go through its schedule",
+        description="Beat last went through its schedule {{ $value | humanizeDuration }} ago. Nothing periodic is started: no token is refreshed, no drift is found.",
+        shows="celery-beat",
+    ),
+    Alert(
+        name="CeleryBeatEntryOverdue",
+        severity="warning",
+        expr=f"{most(gauge(ENTRY_OVERDUE), 'entry')} > 300",
+        lasts="5m",
+        by=("entry",),
+        summary="Schedule entry {{ $labels.entry }} is overdue",
+        description="Beat should have fired {{ $labels.entry }} {{ $value | humanizeDuration }} ago.",
+        shows="celery-beat",
+    ),
+    Alert(
+        name="CeleryBeatEntryNotSucceeding",
+        severity="warning",
+        expr=f"{_SINCE_SUCCESS} > 3 * {_PERIOD}\nand\n{_SINCE_SUCCESS} > 900",
+        lasts="5m",
+        by=("entry",),
+        summary="Schedule entry {{ $labels.entry }} is fired and does not succeed",
+        description="The task of {{ $labels.entry }} last succeeded {{ $value | humanizeDuration }} ago, more than three of its periods.",
+        shows="celery-beat",
+    ),
+)

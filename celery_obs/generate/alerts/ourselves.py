@@ -1,0 +1,113 @@
+"""
+Alerts about ourselves: what watches the others cannot see, or is not seen.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celery_obs.generate.foreign import UP
+from celery_obs.generate.links import JOB
+from celery_obs.generate.promql import among, gauge, happened, least, most, total
+from celery_obs.generate.rules import Alert
+from celery_obs.vocabulary.ourselves import BUILD_INFO, COLLECTOR_SUCCESS, DROPPED, INTERNAL_ERRORS, LABELS_FOLDED, LEADER, METRIC_FILES
+
+
+__all__ = ["ALERTS"]
+
+
+_WHO = ("job", "instance")
+
+ALERTS: Final = (
+    Alert(
+        name="Watchdog",
+        severity="none",
+        expr="vector(1)",
+        summary="The chain of alerts works",
+        description="This alert always fires. When it stops to arrive, Prometheus or Alertmanager is broken, and no other alert will arrive either.",
+        shows="celery-obs-exporter",
+    ),
+    Alert(
+        name="CeleryObsExporterDown",
+        severity="critical",
+        expr=f"{most(gauge(UP, job=JOB), *_WHO)} == 0",
+        lasts="5m",
+        by=_WHO,
+        summary="The exporter at {{ $labels.instance }} does not answer",
+        description="Prometheus has not been able to scrape {{ $labels.instance }} for 5 minutes. What its workers do goes unseen.",
+        shows="celery-obs-exporter",
+        seeds=("001 APIUnavailable",),
+    ),
+    Alert(
+        name="CeleryObsAbsent",
+        severity="critical",
+        expr=f"absent({gauge(BUILD_INFO)})",
+        lasts="5m",
+        summary="No exporter is scraped",
+        description="For 5 minutes Prometheus has had no exporter at all: none runs, or service discovery lost them.",
+        shows="celery-obs-exporter",
+        seeds=("001 APIUnavailable",),
+    ),
+    Alert(
+        name="CeleryObsCollectorFailing",
+        severity="warning",
+        expr=f"{least(gauge(COLLECTOR_SUCCESS), *_WHO, 'collector')} == 0",
+        lasts="10m",
+        by=(*_WHO, "collector"),
+        summary="The exporter at {{ $labels.instance }} is blind in part",
+        description="Collector {{ $labels.collector }} of {{ $labels.instance }} has failed for 10 minutes. What it shows is old or absent.",
+        shows="celery-obs-exporter",
+    ),
+    Alert(
+        name="CeleryObsMetricFilesUnreadable",
+        severity="warning",
+        expr=f"{most(gauge(METRIC_FILES, state=among('corrupt', 'unsupported')), *_WHO, 'state')} > 0",
+        lasts="10m",
+        by=(*_WHO, "state"),
+        summary="The exporter at {{ $labels.instance }} cannot read metric files",
+        description="{{ $value }} metric files beside {{ $labels.instance }} are {{ $labels.state }}. What is in them is not counted.",
+        shows="celery-obs-exporter",
+    ),
+    Alert(
+        name="CeleryObsNoLeader",
+        severity="warning",
+        expr=f"{total(gauge(LEADER))} == 0",
+        lasts="5m",
+        summary="No exporter serves the state of the cluster",
+        description="No exporter has held the lease for 5 minutes. Breakers, tokens, connections and drift are not shown, and their alerts cannot fire.",
+        shows="celery-obs-exporter",
+    ),
+    Alert(
+        name="CeleryObsDropping",
+        severity="warning",
+        expr=f"{happened(DROPPED, '15m', 'reason')} > 0",
+        lasts="5m",
+        by=("reason",),
+        summary="Observations are dropped",
+        description="{{ $value | humanize }} observations could not be recorded in the last 15 minutes, because of {{ $labels.reason }}.",
+        shows="celery-obs-exporter",
+        keeps_firing="15m",
+    ),
+    Alert(
+        name="CeleryObsInternalErrors",
+        severity="warning",
+        expr=f"{happened(INTERNAL_ERRORS, '15m', 'component')} > 0",
+        lasts="5m",
+        by=("component",),
+        summary="The observer itself has errors",
+        description="{{ $value | humanize }} errors of component {{ $labels.component }} were kept from the observed program in the last 15 minutes.",
+        shows="celery-obs-exporter",
+        keeps_firing="15m",
+    ),
+    Alert(
+        name="CeleryObsLabelsFolded",
+        severity="info",
+        expr=f"{happened(LABELS_FOLDED, '1h', 'metric')} > 0",
+        lasts="5m",
+        by=("metric",),
+        summary="A metric has too many label values",
+        description="{{ $value | humanize }} observations of {{ $labels.metric }} went to _other in the last hour.",
+        shows="celery-obs-exporter",
+        keeps_firing="1h",
+    ),
+)

@@ -1,0 +1,120 @@
+"""
+Alerts about tasks: they fail, hang, get lost, or take too long.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celery_obs.generate.promql import among, count_of, gauge, happened, increase, most, none_of, quantile, share, total, within
+from celery_obs.generate.rules import Alert
+from celery_obs.vocabulary.tasks import CLOCK_SKEW, FAILURES, FINISHED, LATENCY, LONGEST_RUNNING, MALFORMED, UNREGISTERED
+
+
+__all__ = ["ALERTS"]
+
+
+_BY = ("task", "queue")
+_ENDED = none_of("retry", "ignored")
+_SLOW_AFTER = 30.0
+
+ALERTS: Final = (
+    Alert(
+        name="CeleryTaskFailureRateHigh",
+        severity="warning",
+        expr=(
+            f"{share(total(increase(FINISHED, '10m', state=among('failure', 'timeout', 'lost')), *_BY), total(increase(FINISHED, '10m', state=_ENDED), *_BY))}\n"
+            f"> 0.1\nand\n{total(increase(FINISHED, '10m', state=_ENDED), *_BY)} >= 10"
+        ),
+        lasts="5m",
+        by=_BY,
+        summary="Task {{ $labels.task }} fails often",
+        description="{{ $value | humanizePercentage }} of the attempts of {{ $labels.task }} in queue {{ $labels.queue }} failed in the last 10 minutes (threshold: 10%).",
+        shows="celery-tasks",
+        seeds=("004",),
+    ),
+    Alert(
+        name="CeleryTaskRetriesExhausted",
+        severity="warning",
+        expr=f"{happened(FAILURES, '15m', *_BY, exhausted='true')} > 0",
+        by=_BY,
+        summary="Task {{ $labels.task }} gave up after its last retry",
+        description="{{ $value | humanize }} tasks {{ $labels.task }} in queue {{ $labels.queue }} used up their retries in the last 15 minutes. Nobody will try them again.",
+        shows="celery-tasks",
+        keeps_firing="15m",
+    ),
+    Alert(
+        name="CeleryTaskHung",
+        severity="warning",
+        expr=f"{most(gauge(LONGEST_RUNNING), 'task')} > 3600",
+        lasts="5m",
+        by=("task",),
+        summary="Task {{ $labels.task }} does not come to an end",
+        description="An attempt of {{ $labels.task }} has been running for {{ $value | humanizeDuration }}.",
+        shows="celery-tasks",
+    ),
+    Alert(
+        name="CeleryTasksLost",
+        severity="warning",
+        expr=f"{happened(FINISHED, '15m', *_BY, state='lost')} > 0",
+        by=_BY,
+        summary="Processes die under task {{ $labels.task }}",
+        description="{{ $value | humanize }} attempts of {{ $labels.task }} in queue {{ $labels.queue }} were lost with their process in the last 15 minutes.",
+        shows="celery-tasks",
+        keeps_firing="15m",
+    ),
+    Alert(
+        name="CeleryTasksTimedOut",
+        severity="warning",
+        expr=f"{happened(FINISHED, '15m', *_BY, state='timeout')} > 0",
+        by=_BY,
+        summary="Task {{ $labels.task }} is killed by its time limit",
+        description="{{ $value | humanize }} attempts of {{ $labels.task }} in queue {{ $labels.queue }} hit the hard time limit in the last 15 minutes.",
+        shows="celery-tasks",
+        keeps_firing="15m",
+    ),
+    Alert(
+        name="CeleryMessagesRejected",
+        severity="warning",
+        expr=f"{happened(FINISHED, '15m', *_BY, task=among(UNREGISTERED, MALFORMED))} > 0",
+        by=_BY,
+        summary="Workers throw messages of queue {{ $labels.queue }} away",
+        description="{{ $value | humanize }} messages of queue {{ $labels.queue }} were {{ $labels.task }} in the last 15 minutes: no worker there can run them.",
+        shows="celery-tasks",
+        keeps_firing="15m",
+    ),
+    Alert(
+        name="CeleryTaskLatencyHigh",
+        severity="warning",
+        expr=f"{quantile(0.99, LATENCY, '10m', 'queue')} > 60\nand\n600 * {total(count_of(LATENCY, '10m'), 'queue')} >= 20",
+        lasts="10m",
+        by=("queue",),
+        summary="Work in queue {{ $labels.queue }} is done late",
+        description="One task in a hundred of queue {{ $labels.queue }} takes longer than {{ $value | humanizeDuration }} from being due to its outcome (threshold: 60s).",
+        shows="celery-tasks",
+        seeds=("002 HighSyncLatency",),
+    ),
+    Alert(
+        name="AlertDeliverySlow",
+        severity="warning",
+        expr=(
+            f"1 - {share(total(within(LATENCY, _SLOW_AFTER, '10m', queue='alerts'), 'queue'), total(count_of(LATENCY, '10m', queue='alerts'), 'queue'))}\n"
+            f"> 0.1\nand\n600 * {total(count_of(LATENCY, '10m', queue='alerts'), 'queue')} >= 10"
+        ),
+        lasts="5m",
+        by=("queue",),
+        summary="Alerts to subscribers are delivered late",
+        description="{{ $value | humanizePercentage }} of the tasks in queue {{ $labels.queue }} took longer than 30 seconds (threshold: 10%).",
+        shows="celery-tasks",
+        seeds=("004 Alert Delivery SLA Breach",),
+    ),
+    Alert(
+        name="CeleryClockSkew",
+        severity="info",
+        expr=f"{happened(CLOCK_SKEW, '1h', 'queue')} > 10",
+        by=("queue",),
+        summary="Clocks disagree, so waiting times of queue {{ $labels.queue }} are wrong",
+        description="{{ $value | humanize }} attempts of queue {{ $labels.queue }} started before they were published, in the last hour.",
+        shows="celery-tasks",
+    ),
+)

@@ -1,0 +1,206 @@
+"""
+Aliases: our series under the names of others, so that their dashboards and alerts go on working.
+
+Recording rules in a folder of their own, one file each, off until somebody loads it.  A counter goes on as a counter, and whoever reads it
+takes its rate as before.
+
+Where another system has a name of ours for series with other labels, such as celery-exporter's ``celery_task_started_total``, there is no alias:
+both together under one name would be added up twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from celery_obs.exceptions import ConfigurationError
+from celery_obs.vocabulary import api_calls, circuit_breaker, conflicts, queues, syncs, tasks, webhooks, workers
+from celery_obs.vocabulary.spec import Metric, valid_label, valid_name
+
+from .links import Links
+from .render import Output
+from .rules import Group, Record, rule_file
+
+
+__all__ = ["ALIASES", "Alias", "build"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alias:
+    """
+    One series under the name of another system.
+
+    Attributes:
+        name: Its name there, without ``_bucket`` and the like for a histogram.
+
+        metric: Ours.
+
+        labels: Our labels, each with its name there; what differs in others alone is added up.
+
+        where: What our labels have to be.
+
+        values: By the name of a label there, our values and what they are called there.
+    """
+
+    name: str
+    metric: Metric
+    labels: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """
+        Refuse what would record nothing.
+        """
+        for label in (*self.labels, *self.where):
+            if label not in self.metric.labels:
+                self._refuse(
+                    f"reads the label {label}, which {self.metric.name} does not have. It has {', '.join(self.metric.labels) or 'none'}."
+                )
+        if not valid_name(self.name) or not all(map(valid_label, self.labels.values())):
+            self._refuse("has a name or a label that Prometheus does not accept.")
+
+    def _refuse(self, problem: str) -> None:
+        message = f"The alias {self.name} {problem}"
+        raise ConfigurationError(message)
+
+    def records(self) -> Iterator[Record]:
+        """
+        Write the recording rules.
+
+        Each target keeps its own series.  A sum over all of them would fall when a target goes, and whoever takes its rate
+        would see a restart, and count all that the others ever counted a second time.
+        """
+        for suffix in ("_bucket", "_count", "_sum") if self.metric.kind == "histogram" else ("",):
+            kept = {**self.labels, "le": "le"} if suffix == "_bucket" else dict(self.labels)
+            expr = f"{self.metric.name}{suffix}{self._matchers()}"
+            # A label whose values change, and not its name, takes another name for a while: two values may become one, and only
+            # the sum over the old label makes one series of them.
+            detours = {label: f"alias_{label}" if label == new and new in self.values else new for label, new in kept.items()}
+            for label, new in detours.items():
+                if label != new:
+                    expr = _replaced(expr, new, "$1", label, "(.*)")
+                for old, value in self.values.get(kept[label], {}).items():
+                    expr = _replaced(expr, new, value, label, old)
+            gone = [label for label in self.metric.labels if label not in detours.values()]
+            expr = _without(expr, gone)
+            for label, new in detours.items():
+                if new != kept[label]:
+                    expr = _without(_replaced(expr, kept[label], "$1", new, "(.*)"), [new])
+            yield Record(name=self.name + suffix, help=self.metric.help, expr=expr, by=tuple(kept.values()))
+
+    def _matchers(self) -> str:
+        inside = ", ".join(f'{label}="{value}"' for label, value in self.where.items())
+        return f"{{{inside}}}" if inside else ""
+
+
+def _replaced(expr: str, label: str, value: str, source: str, pattern: str) -> str:
+    return f'label_replace(\n  {_inner(expr)},\n  "{label}", "{value}", "{source}", "{pattern}"\n)'
+
+
+def _without(expr: str, labels: Sequence[str]) -> str:
+    return f"sum without ({', '.join(labels)}) (\n  {_inner(expr)}\n)" if labels else expr
+
+
+def _inner(expr: str) -> str:
+    return expr.replace("\n", "\n  ")
+
+
+_TASK: Final = {"task": "name", "queue": "queue_name"}
+_CHANNEL: Final = {"channel_type": "platform"}
+_PROVIDER: Final = {"channel_type": "provider"}
+_ERROR_NAMES: Final = {
+    "error_type": {
+        "auth": "auth_error",
+        "rate_limit": "rate_limit_error",
+        "network": "network_error",
+        "timeout": "network_error",
+        "validation": "validation_error",
+        "server_error": "api_error",
+    }
+}
+
+ALIASES: Final[Mapping[str, tuple[Alias, ...]]] = {
+    "business-hub": (
+        Alias(
+            name="sync_operations_total",
+            metric=syncs.TOTAL,
+            labels={"channel_type": "source", "sync_type": "target", "status": "status"},
+            values={"status": {"failure": "error"}},
+        ),
+        Alias(name="sync_duration_seconds", metric=syncs.DURATION, labels={"channel_type": "source", "sync_type": "target"}),
+        Alias(name="active_syncs", metric=syncs.IN_PROGRESS, labels={"channel_type": "source"}),
+    ),
+    "pms": (
+        Alias(name="pms_sync_latency_seconds", metric=syncs.DURATION, labels=_CHANNEL),
+        Alias(name="pms_sync_errors_total", metric=api_calls.ERRORS, labels={**_CHANNEL, "error_type": "error_type"}),
+        Alias(
+            name="pms_channel_api_requests_total",
+            metric=api_calls.REQUESTS,
+            labels={**_CHANNEL, "endpoint": "endpoint", "status_code": "status_code"},
+        ),
+        Alias(name="pms_celery_queue_depth", metric=queues.DEPTH, labels={"queue": "queue_name"}),
+        Alias(name="pms_circuit_breaker_state", metric=circuit_breaker.STATE, labels=_CHANNEL),
+        Alias(name="pms_double_booking_detected_total", metric=conflicts.DOUBLE_BOOKINGS),
+    ),
+    "health-exchange": (
+        Alias(
+            name="ohe_sync_operations_total",
+            metric=syncs.TOTAL,
+            labels={**_PROVIDER, "sync_type": "type", "status": "status"},
+        ),
+        Alias(name="ohe_sync_duration_seconds", metric=syncs.DURATION, labels={**_PROVIDER, "sync_type": "type"}),
+        Alias(name="ohe_data_points_processed_total", metric=syncs.RECORDS, labels={**_PROVIDER, "sync_type": "type"}),
+        Alias(
+            name="ohe_provider_api_errors_total",
+            metric=api_calls.ERRORS,
+            labels={**_PROVIDER, "error_type": "error_type"},
+            values=_ERROR_NAMES,
+        ),
+        Alias(name="ohe_provider_api_rate_limits_total", metric=api_calls.ERRORS, labels=_PROVIDER, where={"error_type": "rate_limit"}),
+        Alias(name="ohe_webhook_requests_total", metric=webhooks.RECEIVED, labels=_PROVIDER),
+        Alias(name="ohe_webhook_processing_time_seconds", metric=webhooks.PROCESSING, labels=_PROVIDER),
+        Alias(name="ohe_huey_queue_size", metric=queues.DEPTH, labels={"queue": "queue"}),
+        Alias(
+            name="ohe_circuit_breaker_transitions_total",
+            metric=circuit_breaker.TRANSITIONS,
+            labels={"channel_type": "breaker", "from_state": "from", "to_state": "to"},
+        ),
+        Alias(name="ohe_circuit_breaker_open_duration_seconds", metric=circuit_breaker.OPEN_DURATION, labels={"channel_type": "breaker"}),
+    ),
+    "publishing": (Alias(name="publishing_queue_depth", metric=queues.DEPTH, labels={"queue": "queue"}),),
+    "celery-exporter": (
+        Alias(name="celery_task_sent_total", metric=tasks.PUBLISHED, labels=_TASK),
+        Alias(name="celery_task_succeeded_total", metric=tasks.FINISHED, labels=_TASK, where={"state": "success"}),
+        Alias(name="celery_task_failed_total", metric=tasks.FAILURES, labels={**_TASK, "exception": "exception"}),
+        Alias(name="celery_task_retried_total", metric=tasks.RETRIES, labels=_TASK),
+        Alias(name="celery_task_revoked_total", metric=tasks.FINISHED, labels=_TASK, where={"state": "revoked"}),
+        Alias(name="celery_task_rejected_total", metric=tasks.FINISHED, labels=_TASK, where={"state": "rejected"}),
+        Alias(name="celery_task_runtime", metric=tasks.RUNTIME, labels=_TASK),
+        Alias(name="celery_queue_length", metric=queues.DEPTH, labels={"queue": "queue_name"}),
+        Alias(name="celery_active_consumer_count", metric=queues.CONSUMERS, labels={"queue": "queue_name"}),
+        Alias(name="celery_worker_tasks_active", metric=workers.POOL_BUSY, labels={"worker": "hostname"}),
+    ),
+    "flower": (
+        Alias(name="flower_worker_online", metric=workers.UP, labels={"worker": "worker"}),
+        Alias(name="flower_worker_number_of_currently_executing_tasks", metric=workers.POOL_BUSY, labels={"worker": "worker"}),
+        Alias(name="flower_worker_prefetched_tasks", metric=workers.RESERVED, labels={"worker": "worker"}),
+        Alias(name="flower_task_runtime_seconds", metric=tasks.RUNTIME, labels={"task": "task"}),
+    ),
+}
+"""
+By the system whose names they are.
+"""
+
+
+def build(links: Links) -> Iterator[Output]:
+    """
+    Write one file of aliases a system.
+    """
+    for system, aliases in ALIASES.items():
+        rules = tuple(record for alias in aliases for record in alias.records())
+        group = Group(
+            name=f"celery_obs_aliases_{system.replace('-', '_')}", comment=f"our series under the names of {system}.", rules=rules
+        )
+        yield Output(f"deploy/prometheus/aliases/aliases-{system}.yml", rule_file("celery_obs/generate/aliases", [group], links))

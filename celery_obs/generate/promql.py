@@ -1,0 +1,237 @@
+"""
+PromQL from the catalogue: a few functions that write what the rules need, and refuse what the catalogue knows to be wrong.
+
+A misspelt label, a rate of a gauge, a counter read as it stands: each is a `ConfigurationError` here, where PromQL would answer with nothing, for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from celery_obs.exceptions import ConfigurationError
+from celery_obs.vocabulary.spec import Metric
+
+
+__all__ = [
+    "Match",
+    "among",
+    "average",
+    "count_of",
+    "divided",
+    "gauge",
+    "happened",
+    "increase",
+    "least",
+    "most",
+    "none_of",
+    "other_than",
+    "quantile",
+    "rate",
+    "share",
+    "total",
+    "within",
+]
+
+
+_TARGET: Final = ("job", "instance")
+_DURATION: Final = re.compile(r"([0-9]+(ms|[smhdwy]))+")
+
+
+class Match(NamedTuple):
+    """
+    What a label has to be.
+    """
+
+    operator: str
+    value: str
+
+
+def among(*values: str) -> Match:
+    """
+    One of *values*.
+    """
+    return Match("=~", "|".join(map(_literally, values)))
+
+
+def none_of(*values: str) -> Match:
+    """
+    None of *values*.
+    """
+    return Match("!~", "|".join(map(_literally, values)))
+
+
+def other_than(value: str) -> Match:
+    """
+    Anything but *value*.
+    """
+    return Match("!=", value)
+
+
+def gauge(metric: Metric, **where: str | Match) -> str:
+    """
+    Write a gauge's series as they stand.
+    """
+    if metric.kind != "gauge":
+        _refuse(metric, f"is a {metric.kind}, whose value says nothing by itself. Take its rate or its increase.")
+    return _selector(metric, metric.name, where)
+
+
+def rate(metric: Metric, window: str, **where: str | Match) -> str:
+    """
+    Write how often a counter counted, per second, over *window*.
+    """
+    return f"rate({_counter(metric, where)}[{_window(window)}])"
+
+
+def increase(metric: Metric, window: str, **where: str | Match) -> str:
+    """
+    Write how often a counter counted in *window*.
+    """
+    return f"increase({_counter(metric, where)}[{_window(window)}])"
+
+
+def happened(metric: Metric, window: str, *by: str, **where: str | Match) -> str:
+    """
+    Write how often a counter counted in *window*, for each of the labels *by*, its very first time included.
+
+    A series that is born with 1 has no increase.  Where labels are not known before they are needed, such as the class of an exception,
+    the first of its kind would go unseen, which for rare things is all there is.
+    """
+    series = _counter(metric, where)
+    return total(f"({series} unless {series} offset {_window(window)}) or increase({series}[{window}])", *by)
+
+
+def count_of(metric: Metric, window: str, **where: str | Match) -> str:
+    """
+    Write how many observations a histogram had, per second, over *window*.
+    """
+    _expect_histogram(metric)
+    return f"rate({_selector(metric, f'{metric.name}_count', where)}[{_window(window)}])"
+
+
+def within(metric: Metric, bound: float, window: str, **where: str | Match) -> str:
+    """
+    Write how many observations were at most *bound*, per second, over *window*.
+
+    Raises:
+        ConfigurationError: if *bound* is no edge of a bucket, so that nobody knows.
+    """
+    _expect_histogram(metric)
+    if bound not in metric.buckets:
+        edges = ", ".join(f"{edge:g}" for edge in metric.buckets)
+        _refuse(metric, f"has no bucket that ends at {bound:g}, so nobody knows how many were within that. Its buckets end at {edges}.")
+    text = f"{bound:g}"
+    # Prometheus 2 keeps what was exposed, 3 writes 10.0 for 10.
+    edge = text if "." in text else rf"{text}(\.0)?"
+    selector = _selector(metric, f"{metric.name}_bucket", where, extra=f"le=~{json.dumps(edge)}")
+    return f"rate({selector}[{_window(window)}])"
+
+
+def quantile(part: float, metric: Metric, window: str, *by: str, **where: str | Match) -> str:
+    """
+    Write below what value *part* of a histogram's observations were, for each of the labels *by*.
+    """
+    _expect_histogram(metric)
+    _check_labels(metric, by)
+    buckets = f"rate({_selector(metric, f'{metric.name}_bucket', where)}[{_window(window)}])"
+    return f"histogram_quantile({part:g}, sum by ({', '.join((*by, 'le'))}) ({buckets}))"
+
+
+def total(expression: str, *by: str) -> str:
+    """
+    Add up, for each of the labels *by*.
+    """
+    return _aggregated("sum", expression, by)
+
+
+def most(expression: str, *by: str) -> str:
+    """
+    Take the largest, for each of the labels *by*: several exporters may show one thing.
+    """
+    return _aggregated("max", expression, by)
+
+
+def least(expression: str, *by: str) -> str:
+    """
+    Take the smallest, for each of the labels *by*.
+    """
+    return _aggregated("min", expression, by)
+
+
+def average(expression: str, *by: str) -> str:
+    """
+    Take the mean, for each of the labels *by*.
+    """
+    return _aggregated("avg", expression, by)
+
+
+def share(part: str, whole: str) -> str:
+    """
+    Divide *part* by *whole*: 0 where *whole* has no part, nothing where *whole* is 0.
+    """
+    return f"(\n  {_inner(part)}\n  or\n  0 * {_inner(whole)}\n)\n/\n({_inner(whole)} > 0)"
+
+
+def divided(part: str, whole: str) -> str:
+    """
+    Divide *part* by *whole*, on the labels that both have.
+    """
+    return f"{_inner(part)}\n/\n{_inner(whole)}"
+
+
+def _inner(expression: str) -> str:
+    return expression.replace("\n", "\n  ")
+
+
+def _aggregated(operator: str, expression: str, by: Iterable[str]) -> str:
+    labels = ", ".join(by)
+    return f"{operator} by ({labels}) ({expression})" if labels else f"{operator}({expression})"
+
+
+def _counter(metric: Metric, where: dict[str, str | Match]) -> str:
+    if metric.kind != "counter":
+        _refuse(metric, f"is a {metric.kind}: rate and increase would take every fall for a restart.")
+    return _selector(metric, metric.name, where)
+
+
+def _expect_histogram(metric: Metric) -> None:
+    if metric.kind != "histogram":
+        _refuse(metric, f"is a {metric.kind}, so it has no buckets. Expected a histogram.")
+
+
+def _selector(metric: Metric, name: str, where: dict[str, str | Match], *, extra: str = "") -> str:
+    _check_labels(metric, where)
+    matchers = [_matcher(label, value) for label, value in where.items()] + ([extra] if extra else [])
+    return f"{name}{{{', '.join(matchers)}}}" if matchers else name
+
+
+def _matcher(label: str, value: str | Match) -> str:
+    match = value if isinstance(value, Match) else Match("=", value)
+    return f"{label}{match.operator}{json.dumps(match.value, ensure_ascii=False)}"
+
+
+def _check_labels(metric: Metric, labels: Iterable[str]) -> None:
+    for label in labels:
+        if label not in metric.labels and label not in _TARGET:
+            has = f"It has {', '.join(metric.labels)}." if metric.labels else "It has none."
+            _refuse(metric, f"has no label {label!r}. {has}")
+
+
+def _window(window: str) -> str:
+    if _DURATION.fullmatch(window) is None:
+        message = f"The window is {window!r}. Expected a duration such as 5m or 1h30m."
+        raise ConfigurationError(message)
+    return window
+
+
+def _literally(value: str) -> str:
+    return re.sub(r"([.+*?()\[\]{}|^$\\])", r"\\\1", value)
+
+
+def _refuse(metric: Metric, problem: str) -> None:
+    message = f"The metric {metric.name} {problem}"
+    raise ConfigurationError(message)

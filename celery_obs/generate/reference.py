@@ -1,0 +1,154 @@
+"""
+Reference pages: every metric, every alert, and what became of the alerts that the seeds asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import Final
+
+from celery_obs.vocabulary import AREAS, catalogue
+from celery_obs.vocabulary.spec import Metric
+
+from . import recording, slo
+from .alerts import ALERTS
+from .foreign import FOREIGN
+from .links import Links
+from .objectives import Objective, read
+from .render import Output, marked
+from .rules import Alert, Record
+
+
+__all__ = ["build"]
+
+
+_METRICS: Final = """\
+# Metrics
+
+Every metric, with the question that it answers.
+All names come from the catalogue in `celery_obs/vocabulary`.
+
+- A label's values are limited; what is beyond the limit is folded into `_other`, and counted in `celery_obs_labels_folded_total`.
+- Ids are no labels, but for `connection_id` on what the cluster knows of a connection.
+- What could not be read is absent, never 0.
+- Prometheus adds `job` and `instance`.
+"""
+
+_ALERTS: Final = """\
+# Alerts
+
+Every alert, the rules of which are in `deploy/prometheus/rules`.
+Each has a runbook, named like it, and links to it and to a dashboard; give your own addresses with `celery-obs generate --runbooks-url … --grafana-url …`.
+
+*critical* wakes somebody, *warning* waits for the morning, *info* is for those who look, and *none* is for machines.
+The rules add up over all exporters that one Prometheus scrapes: let each Prometheus, or each of its tenants, see one Celery application.
+"""
+
+_RECORDED: Final = """
+## Recorded series
+
+What dashboards build on; none of these is exposed, Prometheus works them out.
+"""
+
+_FOREIGN: Final = """
+## Metrics of others
+
+Some alerts, objectives and dashboards read what the application or other exporters expose.
+They are silent where nobody does.
+"""
+
+
+def build(links: Links) -> Iterator[Output]:
+    """
+    Write the pages.
+    """
+    yield _page("docs/reference/metrics.md", "celery_obs/vocabulary", "".join(_metrics()))
+    yield _page("docs/reference/alerts.md", "celery_obs/generate", "".join(_alerts()))
+
+
+def _page(path: str, source: str, text: str) -> Output:
+    return Output(path, marked(source, text, comment="<!--", end=" -->"))
+
+
+# -- metrics ------------------------------------------------------------------------------------------------------------
+
+
+def _metrics() -> Iterator[str]:
+    yield _METRICS
+    told: set[str] = set()
+    for area in AREAS:
+        metrics = [metric for metric in catalogue([area]).values() if metric.name not in told]
+        told.update(metric.name for metric in metrics)
+        yield f"\n## {_title(area)}\n\n{_sentence(area)}\n"
+        yield from map(_metric, metrics)
+    yield _FOREIGN
+    yield from map(_metric, FOREIGN.values())
+    yield _RECORDED
+    yield _table(("series", "question"), [(f"`{record.name}`", record.help) for record in _records()])
+
+
+def _title(area: ModuleType) -> str:
+    return area.__name__.rpartition(".")[2].replace("_", " ").capitalize()
+
+
+def _sentence(area: ModuleType) -> str:
+    return str(area.__doc__).strip().partition("\n")[0]
+
+
+def _metric(metric: Metric) -> str:
+    lines = ["", f"### `{metric.name}`", "", *metric.help.replace("? ", "?\n", 1).split("\n"), ""]
+    lines.append(f"- {metric.kind}" + (f", the {metric.aggregate} of several processes" if metric.kind == "gauge" else ""))
+    lines.append(f"- labels: {', '.join(f'`{label}`' for label in metric.labels) or 'none'}")
+    if metric.buckets:
+        lines.append(f"- buckets up to: {', '.join(f'{edge:g}' for edge in metric.buckets)}")
+    if metric.lint_exempt:
+        lines.append(f"- a linter does not like the name: {metric.lint_exempt}")
+    return "\n".join(lines) + "\n"
+
+
+def _records() -> Iterator[Record]:
+    for group in recording.GROUPS:
+        yield from (rule for rule in group.rules if isinstance(rule, Record))
+    objectives = {rule.name: rule for group in slo.groups(read()) for rule in group.rules if isinstance(rule, Record)}
+    yield from objectives.values()
+
+
+# -- alerts -------------------------------------------------------------------------------------------------------------
+
+
+def _alerts() -> Iterator[str]:
+    yield _ALERTS
+    for area, alerts in ALERTS.items():
+        yield f"\n## {area.replace('_', ' ').capitalize()}\n\n"
+        yield _table(("alert", "severity", "after", "what it tells"), [_row(alert) for alert in alerts])
+    objectives = read()
+    yield "\n## Objectives\n\nEach has the alerts below, told apart by the label `slo`.\n\n"
+    rules = {rule.name: rule for group in slo.groups(objectives) for rule in group.rules if isinstance(rule, Alert)}
+    yield _table(("alert", "severity", "after", "what it tells"), [_row(alert) for alert in rules.values()])
+    yield "\n"
+    yield _table(("objective", "promise", "period", "what is promised"), [_objective(each) for each in objectives])
+    yield "\n## Where the alerts come from\n\nWhat the seeds asked for, and the alert that does it.\n\n"
+    yield _table(("asked for in", "alert"), sorted(_origins()))
+
+
+def _row(alert: Alert) -> tuple[str, ...]:
+    summary = alert.summary
+    for label in (*alert.by, *alert.labels):
+        summary = summary.replace(f"{{{{ $labels.{label} }}}}", f"*{label}*")
+    return (f"[{alert.name}](../runbooks/{alert.name}.md)", alert.severity, alert.lasts if alert.lasts != "0m" else "at once", summary)
+
+
+def _objective(each: Objective) -> tuple[str, ...]:
+    return (f"`{each.name}`", f"{(each.objective * 100).normalize():f} %", f"{each.period_days} days", each.description)
+
+
+def _origins() -> Iterator[tuple[str, str]]:
+    for alerts in ALERTS.values():
+        for alert in alerts:
+            yield from ((seed, f"`{alert.name}`") for seed in alert.seeds)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)

@@ -1,0 +1,3 @@
+"""
+Rules and alerts, held against time series by Prometheus's own tool.
+"""

@@ -1,0 +1,192 @@
+"""
+Objectives, held against good and bad times: their alerts, and the budget of a period with quiet nights in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from celery_obs.generate.links import Links
+from celery_obs.generate.objectives import Objective, read
+from celery_obs.generate.rules import Alert, rule_file
+from celery_obs.generate.slo import groups
+from celery_obs.generate.yaml_text import Tree
+
+from .promtool import Case, as_test, run_tests
+
+
+OBJECTIVES = {each.name: each for each in read()}
+
+_GOOD = "0+10x800"
+_BAD = "0x60 0+90x90 8100x650"
+_ALL = "0+10x60 610+100x90 9620+10x650"
+
+
+class Story(NamedTuple):
+    """
+    Ten good events a minute; after an hour, for an hour and a half, ninety bad ones besides.
+    """
+
+    series: Mapping[str, str]
+
+
+def counter(name: str, good: str, bad: str) -> Story:
+    """
+    Tell it by a counter, whose good and bad events have these labels.
+    """
+    return Story({f"{name}{{{good}}}": _GOOD, f"{name}{{{bad}}}": _BAD})
+
+
+def histogram(name: str, edge: str, labels: str = "") -> Story:
+    """
+    Tell it by a histogram: good events are within *edge*.
+    """
+    inside = f", {labels}" if labels else ""
+    return Story({f'{name}_bucket{{le="{edge}"{inside}}}': _GOOD, f"{name}_count{{{labels}}}": _ALL})
+
+
+STORIES = {
+    "sync-availability": counter("channel_sync_total", 'status="success"', 'status="failure"'),
+    "sync-latency": histogram("channel_sync_duration_seconds", "10"),
+    "webhook-processing": counter("channel_webhook_processed_total", 'status="duplicate"', 'status="error"'),
+    "data-consistency": Story({"channel_reconciliation_days_checked_total": _ALL, "channel_reconciliation_days_drifted_total": _BAD}),
+    "task-success": counter("celery_task_finished_total", 'state="success"', 'state="lost"'),
+    "alert-delivery": histogram("celery_task_latency_seconds", "30.0", 'queue="alerts"'),
+    "newsletter-delivery": counter("publishing_newsletter_deliveries_total", 'status="success"', 'status="failure"'),
+    "api-availability": counter("http_requests_total", 'status_code="200"', 'status_code="503"'),
+    "api-latency": histogram("http_request_duration_seconds", "0.2"),
+}
+
+
+class Shipped(NamedTuple):
+    """
+    The rules of one objective.
+    """
+
+    path: Path
+    alerts: dict[str, Alert]
+    order: list[str]
+
+
+def rules_of(objective: Objective, tmp_path: Path) -> Shipped:
+    """
+    Write the rules of one objective.
+    """
+    made = list(groups((objective,)))
+    path = tmp_path / "rules.yml"
+    path.write_text(rule_file("celery_obs/generate/slo.yml", made, Links()), encoding="utf-8")
+    alerts = {rule.name: rule for group in made for rule in group.rules if isinstance(rule, Alert)}
+    return Shipped(path, alerts, [group.name for group in made])
+
+
+def told(objective: Objective, expr: str, value: float, *, at: int) -> Mapping[str, Tree]:
+    """
+    Expect a query to have one value.
+    """
+    samples: list[Tree] = [{"labels": f'{{slo="{objective.name}"}}', "value": value}]
+    return {"expr": f"sum by (slo) ({expr})", "eval_time": f"{at}m", "exp_samples": samples}
+
+
+def test_every_objective_has_a_story() -> None:
+    """
+    A promise whose alerts nobody has seen firing is none.
+    """
+    assert OBJECTIVES.keys() == STORIES.keys()
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_the_alerts_of_an_objective_fire_and_recover(name: str, tmp_path: Path) -> None:
+    """
+    Nine events of ten are bad for a while: somebody is woken, and both alerts end once their short windows are clean.
+    """
+    shipped = rules_of(OBJECTIVES[name], tmp_path)
+    labels = {"slo": name}
+    fast = Case("SLOErrorBudgetBurnFast", STORIES[name].series, (50,), 140, 200, labels, "90%")
+    slow = Case("SLOErrorBudgetBurnSlow", STORIES[name].series, (50,), 140, 700, labels, _part_of_a_day())
+
+    both: dict[str, Any] = {**as_test(fast, shipped.alerts[fast.alert])}
+    both["alert_rule_test"] += as_test(slow, shipped.alerts[slow.alert])["alert_rule_test"]
+
+    done = run_tests([shipped.path], [both], tmp_path, order=shipped.order, every="10m")
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+
+
+def _part_of_a_day() -> str:
+    # From the first minute on: ten good ones a minute for 140, ninety bad ones for the last 79 of them.
+    bad = 90 * 79
+    return f"{100 * bad / (bad + 10 * 140):.4g}%"
+
+
+def test_a_quiet_night_neither_poisons_the_period_nor_weighs_in_it(tmp_path: Path) -> None:
+    """
+    A hundred good events a minute, then nothing for hours, then ten bad ones a minute: the period knows how many there were of each.
+    """
+    objective = OBJECTIVES["sync-availability"]
+    shipped = rules_of(objective, tmp_path)
+    series = {
+        'channel_sync_total{status="success"}': "0+100x60 6000x400",
+        'channel_sync_total{status="failure"}': "0x300 0+10x60 600x100",
+    }
+    # 600 of 6600.  The mean of the ratios of the hours in which anything happened would say a half.
+    asked: list[Any] = [
+        told(objective, "round(slo:period_error:ratio, 0.01)", 0.09, at=400),
+        told(objective, "slo:events:rate5m", 0, at=200),
+        {"expr": "slo:sli_error:ratio_rate5m", "eval_time": "200m", "exp_samples": []},
+        told(objective, "round(slo:period_burn_rate:ratio, 10)", 90, at=400),
+        told(objective, "round(slo:error_budget_remaining:ratio, 10)", -90, at=400),
+    ]
+
+    done = run_tests(
+        [shipped.path],
+        [{"interval": "1m", "input_series": _input(series), "promql_expr_test": asked}],
+        tmp_path,
+        order=shipped.order,
+        every="5m",
+    )
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+
+
+def test_the_budget_is_told_when_it_is_used_up(tmp_path: Path) -> None:
+    """
+    Whoever plans risky changes learns that there is nothing left, until the period has forgotten it.
+    """
+    objective = OBJECTIVES["sync-availability"]
+    shipped = rules_of(objective, tmp_path)
+    series = {'channel_sync_total{status="success"}': "0+499x120", 'channel_sync_total{status="failure"}': "0+1x120"}
+
+    # One of five hundred events is bad; one of a thousand might have been.
+    case = Case("SLOErrorBudgetExhausted", series, (10,), 60, None, {"slo": objective.name}, "-100%")
+    done = run_tests([shipped.path], [as_test(case, shipped.alerts[case.alert])], tmp_path, order=shipped.order)
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+
+
+def test_one_failure_at_night_wakes_nobody(tmp_path: Path) -> None:
+    """
+    Below its least number of events an objective is silent, whatever the ratio.
+    """
+    objective = OBJECTIVES["sync-availability"]
+    shipped = rules_of(objective, tmp_path)
+    series = {'channel_sync_total{status="success"}': "0x60 1x120", 'channel_sync_total{status="failure"}': "0x60 1x120"}
+    quiet: list[Any] = [
+        {"eval_time": f"{minute}m", "alertname": name, "exp_alerts": []}
+        for minute in (65, 90, 120)
+        for name in shipped.alerts
+        if "Burn" in name
+    ]
+    asked = [told(objective, "slo:sli_error:ratio_rate1h", 0.5, at=90)]
+
+    tests = [{"interval": "1m", "input_series": _input(series), "alert_rule_test": quiet, "promql_expr_test": asked}]
+    done = run_tests([shipped.path], tests, tmp_path, order=shipped.order, every="5m")
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+
+
+def _input(series: Mapping[str, str]) -> list[Tree]:
+    return [{"series": name, "values": values} for name, values in series.items()]

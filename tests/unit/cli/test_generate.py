@@ -1,0 +1,101 @@
+"""
+``celery-obs generate``: write, or check.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from click.testing import CliRunner
+
+from celery_obs.cli.group import obs
+from celery_obs.generate import dashboards
+from celery_obs.generate.render import NotBuiltError
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    Everything, written once.
+    """
+    out = tmp_path_factory.mktemp("out")
+    result = CliRunner().invoke(obs, ["generate", "--out", str(out)])
+    assert 0 == result.exit_code, result.output
+    return out
+
+
+def test_what_was_written_passes_the_check(generated: Path) -> None:
+    """
+    Writing and checking agree.
+    """
+    result = CliRunner().invoke(obs, ["generate", "--check", "--out", str(generated)])
+
+    assert 0 == result.exit_code
+    assert "files are as they would be generated." in result.stdout
+
+
+def test_a_second_run_writes_nothing(generated: Path) -> None:
+    """
+    Files that are right are left alone.
+    """
+    assert CliRunner().invoke(obs, ["generate", "--out", str(generated)]).stdout.startswith("0 of ")
+
+
+def test_the_check_names_what_differs(tmp_path: Path) -> None:
+    """
+    It writes nothing, says which file and what to do, and exits with 1.
+    """
+    result = CliRunner().invoke(obs, ["generate", "--check", "--out", str(tmp_path)])
+
+    assert 1 == result.exit_code
+    assert "deploy/prometheus/rules/recording.yml is missing." in result.stderr
+    assert "Run celery-obs generate, and commit what it writes." in result.stderr
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_links_and_objectives_can_be_ones_own(tmp_path: Path) -> None:
+    """
+    Alerts lead to where this team keeps its pages.
+    """
+    (tmp_path / "mine.yml").write_text("slos: []\n", encoding="utf-8")
+    arguments = ["--runbooks-url", "https://r.example.org", "--grafana-url", "https://g.example.org", "--slo", str(tmp_path / "mine.yml")]
+
+    result = CliRunner().invoke(obs, ["generate", "--out", str(tmp_path), *arguments])
+
+    rules = tmp_path / "deploy" / "prometheus" / "rules"
+    assert 0 == result.exit_code, result.output
+    assert "https://r.example.org/Watchdog.md" in (rules / "alerts-ourselves.yml").read_text(encoding="utf-8")
+    assert "groups: []" in (rules / "slo.yml").read_text(encoding="utf-8")
+
+
+def test_a_mistake_is_one_paragraph(tmp_path: Path) -> None:
+    """
+    No traceback for who mistyped.
+    """
+    result = CliRunner().invoke(obs, ["generate", "--out", str(tmp_path), "--grafana-url", "grafana"])
+
+    assert 2 == result.exit_code
+    assert result.stderr.startswith("Error: The URL of Grafana is 'grafana'.")
+
+
+def test_what_cannot_be_written_here_is_said_and_the_rest_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Who lacks Grafana's SDK gets everything but the dashboards, and hears how to get these; a check passes over them likewise.
+    """
+    monkeypatch.setattr(dashboards, "_writer", _lacking)
+
+    written = CliRunner().invoke(obs, ["generate", "--out", str(tmp_path)])
+    checked = CliRunner().invoke(obs, ["generate", "--check", "--out", str(tmp_path)])
+
+    assert (0, 0) == (written.exit_code, checked.exit_code)
+    assert ("No SDK here.\n", "No SDK here.\n") == (written.stderr, checked.stderr)
+    assert (tmp_path / "deploy/prometheus/rules/recording.yml").exists()
+    assert not (tmp_path / dashboards.FOLDER).exists()
+
+
+def _lacking() -> NoReturn:
+    message = "No SDK here."
+    raise NotBuiltError(message)

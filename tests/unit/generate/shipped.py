@@ -1,0 +1,27 @@
+"""
+All rules that we ship, and the series that a query may ask for.
+"""
+
+from __future__ import annotations
+
+from celery_obs.generate import recording, slo
+from celery_obs.generate.alerts import ALERTS
+from celery_obs.generate.objectives import read
+from celery_obs.generate.rules import Alert, Record
+from tests.queries import known_series
+
+
+__all__ = ["EVERY_ALERT", "KNOWN", "RECORDS"]
+
+
+_SLO_RULES = [rule for group in slo.groups(read()) for rule in group.rules]
+
+RECORDS = [rule for group in recording.GROUPS for rule in group.rules if isinstance(rule, Record)]
+RECORDS += [rule for rule in _SLO_RULES if isinstance(rule, Record)]
+
+EVERY_ALERT = [alert for alerts in ALERTS.values() for alert in alerts] + [rule for rule in _SLO_RULES if isinstance(rule, Alert)]
+
+KNOWN = known_series(RECORDS)
+"""
+By name.
+"""
