@@ -4,6 +4,8 @@ Reference pages: every metric, every alert, and what became of the alerts that t
 
 from __future__ import annotations
 
+import re
+
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Final
@@ -97,7 +99,7 @@ def _title(area: ModuleType) -> str:
 
 
 def _sentence(area: ModuleType) -> str:
-    sentence = str(area.__doc__).strip().partition("\n")[0].partition(": ")[2]
+    sentence = re.split("[:,] ", str(area.__doc__).strip().partition("\n")[0], maxsplit=1)[-1]
     return sentence[:1].upper() + sentence[1:]
 
 
