@@ -10,7 +10,7 @@ both together under one name would be added up twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -75,20 +75,32 @@ class Alias:
         for suffix in ("_bucket", "_count", "_sum") if self.metric.kind == "histogram" else ("",):
             kept = {**self.labels, "le": "le"} if suffix == "_bucket" else dict(self.labels)
             expr = f"{self.metric.name}{suffix}{self._matchers()}"
-            for label, new in kept.items():
+            # A label whose values change, and not its name, takes another name for a while: two values may become one, and only
+            # the sum over the old label makes one series of them.
+            detours = {label: f"alias_{label}" if label == new and new in self.values else new for label, new in kept.items()}
+            for label, new in detours.items():
                 if label != new:
-                    expr = f'label_replace(\n  {_inner(expr)},\n  "{new}", "$1", "{label}", "(.*)"\n)'
-            for label, renamed in self.values.items():
-                for old, new in renamed.items():
-                    expr = f'label_replace(\n  {_inner(expr)},\n  "{label}", "{new}", "{label}", "{old}"\n)'
-            gone = [label for label in self.metric.labels if label not in kept.values()]
-            if gone:
-                expr = f"sum without ({', '.join(gone)}) (\n  {_inner(expr)}\n)"
+                    expr = _replaced(expr, new, "$1", label, "(.*)")
+                for old, value in self.values.get(kept[label], {}).items():
+                    expr = _replaced(expr, new, value, label, old)
+            gone = [label for label in self.metric.labels if label not in detours.values()]
+            expr = _without(expr, gone)
+            for label, new in detours.items():
+                if new != kept[label]:
+                    expr = _without(_replaced(expr, kept[label], "$1", new, "(.*)"), [new])
             yield Record(name=self.name + suffix, help=self.metric.help, expr=expr, by=tuple(kept.values()))
 
     def _matchers(self) -> str:
         inside = ", ".join(f'{label}="{value}"' for label, value in self.where.items())
         return f"{{{inside}}}" if inside else ""
+
+
+def _replaced(expr: str, label: str, value: str, source: str, pattern: str) -> str:
+    return f'label_replace(\n  {_inner(expr)},\n  "{label}", "{value}", "{source}", "{pattern}"\n)'
+
+
+def _without(expr: str, labels: Sequence[str]) -> str:
+    return f"sum without ({', '.join(labels)}) (\n  {_inner(expr)}\n)" if labels else expr
 
 
 def _inner(expr: str) -> str:

@@ -29,6 +29,7 @@ _KNOWN_VALUES = {
     "status": ("success", "failure"),
     "state": ("success", "failure"),
     "queue": ("alerts", "q"),
+    "error_type": ("network", "timeout"),
     "status_code": ("200", "503"),
     "result": ("allowed", "denied"),
 }
