@@ -136,7 +136,7 @@ def answers(prometheus: PrometheusServer) -> list[Answer]:
     """
     Ask every query of every panel once.
     """
-    wait_until(lambda: prometheus.rows("slo:current_burn_rate:ratio"), what="the objectives' rules")
+    wait_until(lambda: prometheus.rows("slo:current_burn_rate:ratio"), within=60, what="the objectives' rules")
     return [
         Answer(f"{page.uid}: {panel.title}: {query.legend}", panel, query, asked(prometheus, panel, query))
         for page in DASHBOARDS
