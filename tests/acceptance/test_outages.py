@@ -5,6 +5,7 @@ Everything that we send to is in trouble at once, for a whole run: the work goes
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 
 from collections.abc import Iterator, Mapping
@@ -91,23 +92,32 @@ def test_trouble_everywhere_costs_no_result(stage: Stage) -> None:
 @pytest.mark.parametrize("kind", TROUBLES)
 def test_trouble_everywhere_costs_neither_speed_nor_memory(stage: Stage, kind: str) -> None:
     """
-    Two thousand tasks and five hundred failures take about as long as when all is well, and no process grows.
+    A thousand tasks and 250 failures take about as long as when all is well, and no process grows by more.
     """
-    took, grew = {}, {}
+    took, busy, grew = {}, {}, {}
     for each in ("well", kind):
         with trouble(each) as environ:
             worker = stage.worker("--concurrency=1", name=f"{each}@test", **environ)
             work(stage, worker, 400)
             (child,) = worker.children()
-            before = resident(child)
-            took[each] = work(stage, worker, 2000)
-            grew[each] = resident(child) - before
+            memory, busy_before = resident(child), processor_time(child)
+            took[each] = work(stage, worker, 1000)
+            grew[each], busy[each] = resident(child) - memory, processor_time(child) - busy_before
             worker.stop()
         if each != "well":
-            assert (3000.0, 600.0) == lost(worker)
+            settle_at((1750.0, 350.0), lambda worker=worker: lost(worker))  # type: ignore[misc]  # a lambda with a default.
 
-    assert took[kind] < 1.3 * took["well"] + 1.0
-    assert grew[kind] < 20_000
+    assert busy[kind] < 1.3 * busy["well"] + 0.5, busy
+    assert took[kind] < 1.5 * took["well"] + 5.0, took  # Other programs on the machine take their part of this.
+    assert grew[kind] < grew["well"] + 20_000, grew  # A task that fails leaves Celery with garbage, 180 KiB, until that is collected.
+
+
+def processor_time(pid: int) -> float:
+    """
+    Return the seconds that a process has computed.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(pid: int) -> int:
