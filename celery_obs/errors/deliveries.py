@@ -38,6 +38,7 @@ class Deliveries:
     def __init__(self, transport: Any, dropped: Callable[[int], object]) -> None:
         self._dropped = dropped
         self._lock = threading.Lock()
+        self._counting = threading.Lock()
         self._under_way = 0
         self._is_over = False
         self._record = transport.record_lost_event
@@ -103,8 +104,10 @@ class Deliveries:
             self._under_way -= number
 
     def _count(self, number: int) -> None:
-        if not self._is_over:
-            self._dropped(number)
+        # A task's thread and the transport's own add to the same number, which is no one step.
+        with self._counting:
+            if not self._is_over:
+                self._dropped(number)
 
 
 def _reports_in(envelope: Any) -> int:
