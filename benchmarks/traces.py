@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import celery
@@ -28,6 +28,7 @@ from celery_obs.traces.configuration import Batching, Plan
 from celery_obs.traces.observer import TraceObserver
 from celery_obs.traces.pipeline import Health, Pipeline
 from celery_obs.traces.provider import LightMaker, Maker, Tracing
+from celery_obs.vocabulary.tasks import AttemptOpened, TaskFinished
 from celery_obs.worker.signals import Receivers, connect, disconnect
 from celery_obs.worker.translate import QueueNames
 
@@ -74,11 +75,21 @@ def _observed(sampler: Sampler) -> Callable[[], Any]:
     """
     Return a context manager factory: our receivers, with traces and nothing else.
     """
-    hub = Hub(on_error=stack.raise_error)
     redact = Redactor().text
-    for event_type, hear in TraceObserver(
-        _Traced(sampler), broker=broker("redis://localhost:6379/0"), redact=redact, leave=lambda *_: None
-    ).subscriptions():
+    traces = TraceObserver(_Traced(sampler), broker=broker("redis://localhost:6379/0"), redact=redact, leave=lambda *_: None)
+    return _receiving(traces.subscriptions())
+
+
+def _deaf() -> Callable[[], Any]:
+    """
+    Return a context manager factory: our receivers and the events that traces need, which nobody makes anything of.
+    """
+    return _receiving([(AttemptOpened, lambda _: None), (TaskFinished, lambda _: None)])
+
+
+def _receiving(subscriptions: Iterable[tuple[type, Callable[[Any], object]]]) -> Callable[[], Any]:
+    hub = Hub(on_error=stack.raise_error)
+    for event_type, hear in subscriptions:
         hub.subscribe(event_type, hear)
     receivers = Receivers(hub, queues=QueueNames(list), lifecycle=stack.NoLifecycle())
 
@@ -126,6 +137,7 @@ def measure(*, quick: bool) -> Report:
     variants: dict[str, Callable[[], float]] = {
         "no receivers": _timed(run, unchanged, batch, f"{_SENT}-01"),
         "two empty receivers": _timed(run, lambda: stack.empty_pair(signals.task_prerun, signals.task_postrun), batch, f"{_SENT}-01"),
+        "our receivers and events alone": _timed(run, _deaf(), batch, f"{_SENT}-01"),
         "celery_obs, all recorded": _timed(run, _observed(on), batch, f"{_SENT}-01"),
         "stock, all recorded": _timed(run, _instrumented(on), batch, f"{_SENT}-01"),
         "celery_obs, sampled out by its publisher": _timed(run, _observed(on), batch, f"{_SENT}-00"),

@@ -8,25 +8,19 @@ while the span is still the current one.
 
 from __future__ import annotations
 
-import os
 import time
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from celery_obs.hub import Hub
-from celery_obs.settings import Settings
 from celery_obs.vocabulary.reconciliation import ReconciliationEnded
 from celery_obs.vocabulary.syncs import SyncFinished
 from celery_obs.vocabulary.tasks import AttemptInterrupted, PublishEnded, TaskFinished
 from celery_obs.vocabulary.tokens import TokenRefreshEnded
 
 
-if TYPE_CHECKING:
-    from celery_obs.errors.sentry import Sentry
-
-
-__all__ = ["Observer", "Observers", "chosen"]
+__all__ = ["Observer", "Observers"]
 
 
 ENDINGS: Final = frozenset({TaskFinished, AttemptInterrupted, PublishEnded, SyncFinished, TokenRefreshEnded, ReconciliationEnded})
@@ -107,56 +101,3 @@ class Observers:
                 method(*arguments)
             except Exception as exc:  # noqa: BLE001 -- never fail the observed.
                 self._hub.on_error(exc, component=type(observer).__module__.removeprefix("celery_obs."))
-
-
-def chosen(
-    settings: Settings, hub: Hub, app: Any = None, *, sentry: Sentry | None = None, channel_of: Callable[[str], str] = lambda _: ""
-) -> list[Observer]:
-    """
-    Make the observers that *settings* switch on, metrics apart, in the order in which they hear of beginnings.
-
-    Args:
-        settings: The settings.
-
-        hub: Hears of what an observer has to drop.
-
-        app: The `celery.Celery` app, for what it is called and what its messages go through.
-
-        sentry: Where errors are reported; None where they are not.
-
-        channel_of: Returns the channel that a task is about by its name alone, or nothing.
-    """
-    found: list[Observer] = []
-    if settings.logs or settings.traces or settings.errors:
-        from celery_obs.correlation import CorrelationObserver  # noqa: PLC0415 -- only what is switched on is loaded.
-
-        found.append(CorrelationObserver())
-    if settings.traces:
-        found.extend(_traces(settings, hub, app))
-    if sentry is not None:
-        from celery_obs.errors.observer import ErrorObserver  # noqa: PLC0415 -- as above.
-
-        found.append(ErrorObserver(sentry, crons=settings.sentry_crons, channel_of=channel_of))
-    if settings.logs:
-        from celery_obs.logs.observer import TaskLogObserver  # noqa: PLC0415 -- as above.
-        from celery_obs.logs.sync_observer import SyncLogObserver  # noqa: PLC0415 -- as above.
-        from celery_obs.redaction import Redactor  # noqa: PLC0415 -- as above.
-
-        redactor = Redactor(settings.redact_keys)
-        found += [TaskLogObserver(redactor, settings.log_sampling), SyncLogObserver(redactor)]
-    return found
-
-
-def _traces(settings: Settings, hub: Hub, app: Any) -> Iterable[Observer]:
-    from celery_obs.traces.start import trace_observer  # noqa: PLC0415 -- only what is switched on is loaded.
-
-    conf = getattr(app, "conf", None)
-    observer = trace_observer(
-        os.environ,
-        hub.emit,
-        broker_url=getattr(conf, "broker_url", None),
-        service=getattr(app, "main", None) or "celery",
-        leave=hub.unsubscribe,
-        keys=settings.redact_keys,
-    )
-    return () if observer is None else (observer,)

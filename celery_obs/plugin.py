@@ -18,7 +18,7 @@ import threading
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from celery_obs.beat import entries, routes, tasks
 from celery_obs.beat.ours import OurTasks, is_ours
@@ -32,11 +32,11 @@ from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
 from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.metrics_dir import prepare_metrics_dir
-from celery_obs.observers import Observer, Observers, chosen
+from celery_obs.observers import Observer, Observers
 from celery_obs.settings import Settings, hidden, load
 from celery_obs.state.connection import of_broker
 from celery_obs.sync import engine as sync_engine
-from celery_obs.vocabulary.ourselves import TelemetryDropped
+from celery_obs.telemetry import Telemetry
 from celery_obs.vocabulary.policies import ANY_CHANNEL
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME, PublishEnded
@@ -49,11 +49,6 @@ from celery_obs.worker.processes import exit_word, restart_reason
 from celery_obs.worker.state import attempts_at_once
 from celery_obs.worker.sync_task import SyncTask
 from celery_obs.worker.translate import Binding, QueueNames
-
-
-if TYPE_CHECKING:
-    from celery_obs.errors.sentry import Sentry
-    from celery_obs.logs.configure import LogSetup
 
 
 __all__ = ["Plugin", "plugin", "setup", "teardown"]
@@ -151,7 +146,7 @@ class Plugin:
         self.errors = ErrorLog()
         self.hub = Hub(on_error=self.errors)
         self._observers = Observers(self.hub)
-        self._sentry: Sentry | None = None
+        self._telemetry = Telemetry(self.hub, channel_of=self._channel_of)
         self.apps: list[Any] = []
         self.settings: Settings | None = None
         self.recorder: Recorder | None = None
@@ -166,7 +161,6 @@ class Plugin:
         self._attempts_at_once = 0
         self._forked_from_worker = False
         self._main: MainProcess | None = None
-        self._log_setup: LogSetup | None = None
 
     def add(self, app: Any) -> None:
         """
@@ -211,8 +205,7 @@ class Plugin:
             entries.entries(settings)  # Refuses what the settings alone cannot know to be wrong.
             self.receivers.ignore(settings.ignore_tasks)
             metrics = self._connect_metrics(settings) if settings.metrics else []
-            sentry = self._report_errors(settings) if self._role in {"worker", "beat"} or self._sentry is not None else None
-            self._observers.connect(metrics, chosen(settings, self.hub, app, sentry=sentry, channel_of=self._channel_of))
+            self._observers.connect(metrics, self._telemetry.observers(app, settings, reports=self._role in {"worker", "beat"}))
             self._engine = sync_engine.Engine(hub=self.hub, settings=settings)
             self.settings = settings
             if self.recorder is not None:
@@ -246,42 +239,8 @@ class Plugin:
         if not any(known is sender for known in self.apps):
             return
         _hide_secrets(sender)
-        self._set_up_logging(sender)
         with contextlib.suppress(CeleryObsError):  # As above.
-            self._report_errors(self.settings or self._load(sender))
-
-    def _set_up_logging(self, app: Any) -> None:
-        with contextlib.suppress(ConfigurationError):  # As above.
-            settings = self.settings or self._load(app)
-            if settings.logs and self._log_setup is None and any(known is app for known in self.apps):
-                from celery_obs.logs.configure import LogSetup  # noqa: PLC0415 -- only what is switched on is loaded.
-
-                self._log_setup = LogSetup(app, settings)
-                self._log_setup.connect()
-
-    def _tell_of_logging(self) -> None:
-        if self._log_setup is not None:
-            self._log_setup.tell()
-
-    def _report_errors(self, settings: Settings) -> Sentry | None:
-        """
-        Have a client of Sentry where errors are to be reported; a web server that only publishes has its own, or wants none.
-
-        Raises:
-            CeleryObsError: if it cannot work.
-        """
-        if not settings.errors:
-            return None
-        from celery_obs.errors.sentry import Sentry, is_traced  # noqa: PLC0415 -- only what is switched on is loaded.
-
-        sentry = self._sentry or Sentry(
-            settings,
-            dropped=lambda number: self.hub.emit(TelemetryDropped("errors_not_sent", number)),
-            failed=lambda error: self.hub.on_error(error, component="errors"),
-            traced=settings.traces and is_traced(os.environ),
-        )
-        self._sentry = sentry if sentry.start() else None
-        return self._sentry
+            self._telemetry.prepare(sender, self.settings or self._load(sender))
 
     def _channel_of(self, task: str) -> str:
         """
@@ -385,14 +344,10 @@ class Plugin:
         declared.disconnect()
         self.receivers.publishing.uninstall()
         self.hub.unsubscribe_all()
-        if self._log_setup is not None:
-            self._log_setup.disconnect()
         if self._main is not None:
             self._main.silence()
         self._flush()
-        if self._sentry is not None:
-            self._sentry.stop()
-            self._sentry = None
+        self._telemetry.close()
         if self.recorder is not None:
             self.recorder.close()
 
@@ -419,7 +374,7 @@ class Plugin:
             self._node = (self.settings and self.settings.node_name) or str(worker.hostname)
             os.environ[_NODE_VARIABLE] = self._node
             self._open()
-        self._tell_of_logging()
+        self._telemetry.tell()
         if self.settings is None:
             return
         self._main = MainProcess(
@@ -523,7 +478,7 @@ class Plugin:
             self.activate(service.app)
             if self.recorder is not None and self.recorder.slot is None:
                 self._open()
-        self._tell_of_logging()
+        self._telemetry.tell()
         if self.settings is None or self.recorder is None or self.recorder.node is None:
             return
         watch = ScheduleWatch(service.scheduler, self.hub, pulse=self.settings.heartbeat_interval)

@@ -167,43 +167,44 @@ class Scrubber:
         """
         _without_celery_records(event)
         _without_library_variables(event)
-        secrets = self._known | learned
-        pattern = re.compile("|".join(re.escape(secret) for secret in sorted(secrets, key=len, reverse=True))) if secrets else None
-        return {key: value if key in _NO_TEXT else self._hidden(key, value, pattern, 0) for key, value in event.items()}
+        # No pattern of them: the module of patterns would keep the last hundreds, and the secrets with them.
+        secrets = tuple(sorted(self._known | learned, key=len, reverse=True))
+        return {key: value if key in _NO_TEXT else self._hidden(key, value, secrets, 0) for key, value in event.items()}
 
-    def _hidden(self, name: str, value: Any, pattern: re.Pattern[str] | None, depth: int) -> Any:
+    def _hidden(self, name: str, value: Any, secrets: tuple[str, ...], depth: int) -> Any:
         if name and value not in _PLAIN and self._redactor.is_secret(name) and not (isinstance(value, str) and value in _NOTHING):
             return self._redactor.under(name, value)
         if isinstance(value, str):
-            return self._text(value, pattern)
+            return self._text(value, secrets)
         if depth >= _DEEPEST:
             return HIDDEN if isinstance(value, dict | list) else value
         if isinstance(value, dict):
             named = value.get("name") if "value" in value else None
             return {
-                (key if key in _KEYS else self._text(str(key), pattern)): self._hidden(
-                    named if key == "value" and isinstance(named, str) else str(key), inner, pattern, depth + 1
+                (key if key in _KEYS else self._text(str(key), secrets)): self._hidden(
+                    named if key == "value" and isinstance(named, str) else str(key), inner, secrets, depth + 1
                 )
                 for key, inner in value.items()
             }
         if isinstance(value, list):
-            return self._list(value, pattern, depth)
+            return self._list(value, secrets, depth)
         return value
 
-    def _list(self, value: list[Any], pattern: re.Pattern[str] | None, depth: int) -> list[Any]:
+    def _list(self, value: list[Any], secrets: tuple[str, ...], depth: int) -> list[Any]:
         if len(value) == 2 and self._is_secret_name(value[0]):  # noqa: PLR2004 -- a header and its value.
-            return [value[0], self._hidden(_bare(str(value[0])), value[1], pattern, depth + 1)]
+            return [value[0], self._hidden(_bare(str(value[0])), value[1], secrets, depth + 1)]
         copy: list[Any] = []
         name = ""
         for inner in value:
-            copy.append(self._hidden(name, inner, pattern, depth + 1))
+            copy.append(self._hidden(name, inner, secrets, depth + 1))
             # The argument of an option of a command line stands beside it.
             name = inner[2:] if isinstance(inner, str) and inner.startswith("--") and "=" not in inner else ""
         return copy
 
-    def _text(self, text: str, pattern: re.Pattern[str] | None) -> str:
-        if pattern is not None:
-            text = pattern.sub(HIDDEN, text)
+    def _text(self, text: str, secrets: tuple[str, ...]) -> str:
+        for secret in secrets:
+            if secret in text:
+                text = text.replace(secret, HIDDEN)
         return self._redactor.text(text)
 
 

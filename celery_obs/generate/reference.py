@@ -4,6 +4,8 @@ Reference pages: every metric, every alert, and what became of the alerts that t
 
 from __future__ import annotations
 
+import re
+
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Final
@@ -44,6 +46,10 @@ Each has a runbook, named like it, and links to it and to a dashboard; give your
 *critical* wakes somebody, *warning* waits for the morning, *info* is for those who look, and *none* is for machines.
 The rules add up over all exporters that one Prometheus scrapes: let each Prometheus, or each of its tenants, see one Celery application.
 """
+
+_SEEDS: Final = """\
+What the monitoring plans of five systems asked for, the seeds of this project, and the alert that does it.
+They are the channel manager (000), the business hub (001), property management (002), the health exchange (003) and publishing (004)."""
 
 _RECORDED: Final = """
 ## Recorded series
@@ -93,7 +99,8 @@ def _title(area: ModuleType) -> str:
 
 
 def _sentence(area: ModuleType) -> str:
-    return str(area.__doc__).strip().partition("\n")[0]
+    sentence = re.split("[:,] ", str(area.__doc__).strip().partition("\n")[0], maxsplit=1)[-1]
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _metric(metric: Metric) -> str:
@@ -128,7 +135,7 @@ def _alerts() -> Iterator[str]:
     yield _table(("alert", "severity", "after", "what it tells"), [_row(alert) for alert in rules.values()])
     yield "\n"
     yield _table(("objective", "promise", "period", "what is promised"), [_objective(each) for each in objectives])
-    yield "\n## Where the alerts come from\n\nWhat the seeds asked for, and the alert that does it.\n\n"
+    yield f"\n## Where the alerts come from\n\n{_SEEDS}\n\n"
     yield _table(("asked for in", "alert"), sorted(_origins()))
 
 

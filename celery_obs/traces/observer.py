@@ -37,7 +37,7 @@ from celery_obs.vocabulary.tasks import (
 from celery_obs.vocabulary.tokens import TokenRefreshEnded, TokenRefreshStarted
 
 from .broker import Broker
-from .propagation import PREVIOUS, Incoming, Propagation, previous, with_span, written
+from .propagation import PREVIOUS, UNKNOWN, Incoming, Propagation, previous, with_span, written
 from .provider import Tracing
 from .raised import exception_attributes
 
@@ -175,6 +175,9 @@ class TraceObserver:
         incoming = self._propagation.incoming(carrier)
         if incoming[2] and maker.drops_unsampled:
             self._open[id(started)] = _new(_Open, (started, None, contexts.attach(incoming[0])))
+            return
+        if incoming is UNKNOWN and maker.nobody is not None:
+            self._open[id(started)] = _new(_Open, (started, None, contexts.attach(with_span(maker.nobody(), incoming[0]))))
             return
         link = previous(carrier) if started.retries else None
         span = maker.start(

@@ -28,7 +28,7 @@ from opentelemetry.trace import (
 )
 
 
-__all__ = ["PREVIOUS", "Incoming", "Propagation", "previous", "with_span", "written"]
+__all__ = ["PREVIOUS", "UNKNOWN", "Incoming", "Propagation", "previous", "with_span", "written"]
 
 
 PREVIOUS: Final = "celery_obs_previous"
@@ -96,7 +96,10 @@ class _Headers(Getter[Mapping[str, Any]]):
 
 
 _HEADERS: Final = _Headers()
-_UNKNOWN: Final = Incoming(_NOWHERE, INVALID_SPAN, is_unsampled=False)
+UNKNOWN: Final = Incoming(_NOWHERE, INVALID_SPAN, is_unsampled=False)
+"""
+Where a message comes from that says nothing of it: this one object, always.
+"""
 
 
 class Propagation:
@@ -118,7 +121,7 @@ class Propagation:
         if not self._is_usual or "baggage" in carrier or "tracestate" in carrier:
             return self._read(carrier)
         if header is None:
-            return self._read(carrier) if carrier.get("headers") else _UNKNOWN
+            return self._read(carrier) if carrier.get("headers") else UNKNOWN
         found = _PARENT.fullmatch(header) if type(header) is str else None
         if found is None:
             return self._read(carrier)
@@ -153,7 +156,7 @@ def with_span(span: Span, context: Context) -> Context:
     """
     Return *context* with *span* as the current one.
     """
-    return Context({**context, _KEY: span})
+    return Context({**context, _KEY: span}) if context else Context({_KEY: span})
 
 
 def written(context: SpanContext) -> str:

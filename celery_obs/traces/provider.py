@@ -18,6 +18,7 @@ import threading
 import uuid
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
@@ -34,7 +35,6 @@ from opentelemetry.trace import (
     TraceFlags,
     Tracer,
     TracerProvider,
-    TraceState,
 )
 
 from celery_obs.settings import mask
@@ -77,6 +77,11 @@ class Maker(Protocol):
     Whether what follows a span that nobody records is recorded by nobody.
     """
 
+    nobody: Callable[[], Span] | None
+    """
+    Makes what stands for a trace that begins here, where no such trace is recorded; None where some may be.
+    """
+
     def start(
         self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
     ) -> Span:
@@ -102,6 +107,7 @@ class SdkMaker:
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
         self.drops_unsampled = _Rules(tracer).drops_unsampled
+        self.nobody: Callable[[], Span] | None = None
 
     def start(
         self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
@@ -143,6 +149,7 @@ class LightMaker:
         self._new_span = tracer.id_generator.generate_span_id
         self._rules = _Rules(tracer)
         self.drops_unsampled = self._rules.drops_unsampled
+        self.nobody: Callable[[], Span] | None = partial(_Nobody, self._new_trace, self._new_span) if self._rules.drops_roots else None
 
     def start(
         self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
@@ -155,9 +162,9 @@ class LightMaker:
             return incoming.span
         parent: SpanContext | None = incoming.span.get_span_context()
         if parent is None or not parent.is_valid:
+            if self.nobody is not None:
+                return self.nobody()
             parent, trace_id = None, self._new_trace()
-            if rules.drops_roots:
-                return _Nobody(trace_id, self._new_span)
         else:
             trace_id = parent.trace_id
         if parent is not None and rules.records_sampled and parent.trace_flags & TraceFlags.SAMPLED:
@@ -166,7 +173,7 @@ class LightMaker:
             attributes = {} if rules.need_no_attributes else said()
             result = self._should_sample(incoming.context, trace_id, name, kind, attributes, links)
             if not result.decision.is_recording():
-                return _Nobody(trace_id, self._new_span, result.trace_state)
+                return NonRecordingSpan(SpanContext(trace_id, self._new_span(), False, _UNSAMPLED, result.trace_state))  # noqa: FBT003 -- see below.
             flags, state = _SAMPLED if result.decision.is_sampled() else _UNSAMPLED, result.trace_state
             attributes = said() if rules.need_no_attributes else dict(result.attributes)
         made = self._span(
@@ -192,16 +199,16 @@ class _Nobody(NonRecordingSpan):
     A span that nobody records, whose identity is made when somebody asks for it.
     """
 
-    def __init__(self, trace_id: int, new_span: Callable[[], int], state: TraceState | None = None) -> None:
-        self._made: SpanContext | None = None
-        self._trace_id = trace_id
+    _made: SpanContext | None = None
+
+    def __init__(self, new_trace: Callable[[], int], new_span: Callable[[], int]) -> None:
+        self._new_trace = new_trace
         self._new_span = new_span
-        self._state = state
 
     def get_span_context(self) -> SpanContext:
         made = self._made
         if made is None:
-            made = self._made = SpanContext(self._trace_id, self._new_span(), False, _UNSAMPLED, self._state)  # noqa: FBT003 -- see above.
+            made = self._made = SpanContext(self._new_trace(), self._new_span(), False, _UNSAMPLED)  # noqa: FBT003 -- see above.
         return made
 
     def __repr__(self) -> str:

@@ -16,7 +16,7 @@ from celery import Celery
 from tests.integration.conftest import client_of
 from tests.integration.test_logs import QUIET, lines_in
 from tests.servers import RedisServer, wait_until
-from tests.workers import Worker
+from tests.workers import Worker, celery_version
 
 
 pytestmark = pytest.mark.integration
@@ -40,7 +40,7 @@ def run(
     )
     worker.log = log or worker.log
     with worker, client_of(redis.url) as client:
-        client.send_task("logged.say", args=(5,)).get(timeout=20)
+        client.send_task("logged.say", args=(5,), ignore_result=True)
         wait_until(lambda: any("task_finished" in path.read_text() for path in folder.iterdir() if path.is_file()), what="the line")
         if then is not None:
             wait_until(lambda: then(client), what="what was asked for then")
@@ -84,7 +84,7 @@ def test_level_file_processes_and_receivers_count_as_before(redis_server: RedisS
     def is_rotated(client: Celery) -> bool:
         if not rotated.exists():
             log.rename(rotated)
-        client.send_task("logged.say", args=(6,)).get(timeout=20)
+        client.send_task("logged.say", args=(6,), ignore_result=True)
         return log.exists() and "task_finished" in log.read_text()
 
     text = run(
@@ -108,3 +108,17 @@ def test_level_file_processes_and_receivers_count_as_before(redis_server: RedisS
     assert {"task_finished"} == {line["event"] for line in of_child if line["logger"] == "celery_obs.task"}
     assert not {"logged", "logged.plain", "celery.worker.strategy"} & {line["logger"] for line in [*main, *of_child]}
     assert {"info", "warning"} >= {line["level"] for line in main}
+
+
+@pytest.mark.skipif(celery_version() < (5, 7), reason="worker_pool_start_method came with Celery 5.7.")
+def test_one_line_of_configuration_is_enough_also_where_processes_are_spawned(redis_server: RedisServer, tmp_path: Path) -> None:
+    """
+    Pitfall 28: with imports alone, main process and spawned children write the same lines.
+    """
+    environ = {"TEST_SETUP": "imports", "TEST_START_METHOD": "spawn"}
+
+    lines = lines_in(run(redis_server, tmp_path, "-c", "1", *QUIET, "-l", "INFO", environ=environ))
+
+    said = {line["event"]: line for line in lines}
+    assert "w1@test ready." in said
+    assert ("logged.say", 5, "logged.say") == (said["task_finished"]["task"], said["task_finished"]["number"], said["before"]["task"])

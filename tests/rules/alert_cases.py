@@ -203,7 +203,7 @@ CASES: dict[str, tuple[Case, ...]] = {
             fires=30,
             recovers=50,
             labels={"queue": "q"},
-            value="2k",
+            value="2000",
         ),
         Case(
             alert="CeleryQueueBackedUp",
@@ -212,7 +212,7 @@ CASES: dict[str, tuple[Case, ...]] = {
             fires=30,
             recovers=50,
             labels={"queue": "q"},
-            value="20k",
+            value="20000",
         ),
         Case(
             alert="CeleryQueueMessagesOld",
@@ -284,6 +284,20 @@ CASES: dict[str, tuple[Case, ...]] = {
             recovers=58,
             labels={"entry": "e"},
             value="25m 0s",
+        ),
+        Case(
+            alert="CeleryBeatEntryNeverSucceeded",
+            series={
+                'celery_beat_entry_last_fired_timestamp_seconds{entry="e"}': "0+60x90",
+                'celery_beat_entry_last_success_timestamp_seconds{entry="e"}': "_x50 3000+60x40",
+                'celery_beat_entry_last_fired_timestamp_seconds{entry="daily"}': "0x20 1200x70",
+                'celery_beat_entry_last_fired_timestamp_seconds{entry="fine"}': "0+60x90",
+                'celery_beat_entry_last_success_timestamp_seconds{entry="fine"}': "0+60x90",
+            },
+            quiet=(2, 30),
+            fires=45,
+            recovers=55,
+            labels={"entry": "e"},
         ),
     ),
     "syncs": (
@@ -473,7 +487,7 @@ CASES: dict[str, tuple[Case, ...]] = {
             fires=20,
             recovers=30,
             labels=C1,
-            value="-10m 0s",
+            value="10m 0s",
         ),
         Case(
             alert="ChannelTokenExpiringCritical",
@@ -542,7 +556,11 @@ CASES: dict[str, tuple[Case, ...]] = {
         ),
         Case(
             alert="ChannelConnectionStale",
-            series={_series("channel_connection_last_sync_timestamp", **C1): "0x1470 88260+60x30"},
+            series={
+                _series("channel_connection_last_sync_timestamp", **C1): "0x1470 88260+60x30",
+                # One that left a month ago.
+                'channel_connection_last_sync_timestamp{channel_type="airbnb", connection_id="left"}': "-2592000x1500",
+            },
             quiet=(1430, 1445),
             fires=1460,
             recovers=1490,
@@ -553,6 +571,7 @@ CASES: dict[str, tuple[Case, ...]] = {
             alert="ChannelNewConnectionInactive",
             series={
                 _series("channel_connection_created_at", **C1): "0x1500",
+                'channel_connection_created_at{channel_type="airbnb", connection_id="old"}': "-2592000x1500",
                 _series("channel_connection_last_sync_timestamp", **C1): "_x1470 88200x30",
             },
             quiet=(1430, 1445),

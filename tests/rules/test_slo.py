@@ -105,13 +105,13 @@ def test_the_alerts_of_an_objective_fire_and_recover(name: str, tmp_path: Path) 
     """
     shipped = rules_of(OBJECTIVES[name], tmp_path)
     labels = {"slo": name}
-    fast = Case("SLOErrorBudgetBurnFast", STORIES[name].series, (50,), 140, 200, labels, "90%")
-    slow = Case("SLOErrorBudgetBurnSlow", STORIES[name].series, (50,), 140, 700, labels, _part_of_a_day())
+    fast = Case("SLOErrorBudgetBurnFast", STORIES[name].series, (40,), 140, 200, labels, "90%")
+    slow = Case("SLOErrorBudgetBurnSlow", STORIES[name].series, (40,), 140, 700, labels, _part_of_a_day())
 
     both: dict[str, Any] = {**as_test(fast, shipped.alerts[fast.alert])}
     both["alert_rule_test"] += as_test(slow, shipped.alerts[slow.alert])["alert_rule_test"]
 
-    done = run_tests([shipped.path], [both], tmp_path, order=shipped.order, every="10m")
+    done = run_tests([shipped.path], [both], tmp_path, order=shipped.order, every="20m")
 
     assert 0 == done.returncode, done.stdout + done.stderr
 

@@ -37,7 +37,7 @@ ALERTS: Final = (
         lasts="5m",
         by=_BY,
         summary="{{ $labels.channel_type }} does not accept our keys",
-        description="{{ $value | humanize }} calls to {{ $labels.channel_type }} were refused as unauthorised in the last 15 minutes.",
+        description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} were refused as unauthorised in the last 15 minutes.',
         shows="channel-manager-platform",
         seeds=("003 Auth failure rate",),
     ),

@@ -48,4 +48,14 @@ ALERTS: Final = (
         description="The task of {{ $labels.entry }} last succeeded {{ $value | humanizeDuration }} ago, more than three of its periods.",
         shows="celery-beat",
     ),
+    Alert(
+        name="CeleryBeatEntryNeverSucceeded",
+        severity="warning",
+        expr=f"max by (entry) (changes({gauge(ENTRY_LAST_FIRED)}[1d])) >= 3\nunless\n{most(gauge(SUCCEEDED_ENTRY), 'entry')}",
+        lasts="30m",
+        by=("entry",),
+        summary="Schedule entry {{ $labels.entry }} is fired and has never succeeded",
+        description="Beat fires {{ $labels.entry }} again and again, and no worker has seen its task succeed.",
+        shows="celery-beat",
+    ),
 )

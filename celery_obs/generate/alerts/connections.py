@@ -15,6 +15,7 @@ __all__ = ["ALERTS"]
 
 
 _BY = ("channel_type", "connection_id")
+_DAY = 86_400
 _PAUSED = f"{most(gauge(PAUSED), 'channel_type')} == 1"
 
 ALERTS: Final = (
@@ -33,7 +34,8 @@ ALERTS: Final = (
     Alert(
         name="ChannelConnectionStale",
         severity="warning",
-        expr=f"time() - {most(gauge(LAST_SYNC), *_BY)} > 86400\nunless on (channel_type)\n{_PAUSED}",
+        # After a week it is taken for one that left: nothing says so of a single connection.
+        expr=f"time() - {most(gauge(LAST_SYNC), *_BY)} > {_DAY} < {7 * _DAY}\nunless on (channel_type)\n{_PAUSED}",
         lasts="15m",
         by=_BY,
         summary="Data of connection {{ $labels.connection_id }} is old",
@@ -44,7 +46,8 @@ ALERTS: Final = (
         name="ChannelNewConnectionInactive",
         severity="info",
         # A connection that was never synchronised has no time of its last sync, not 0.
-        expr=f"time() - {most(gauge(CREATED_AT), *_BY)} > 86400\nunless\n{most(gauge(LAST_SYNC), *_BY)} > 0",
+        # It is new for two weeks.
+        expr=f"time() - {most(gauge(CREATED_AT), *_BY)} > {_DAY} < {14 * _DAY}\nunless\n{most(gauge(LAST_SYNC), *_BY)} > 0",
         lasts="15m",
         by=_BY,
         summary="New connection inactive for 24h",

@@ -37,7 +37,7 @@ ALERTS: Final = (
         lasts="5m",
         by=("channel_type",),
         summary="{{ $labels.channel_type }} tells us that we ask too often",
-        description="{{ $value | humanize }} calls to {{ $labels.channel_type }} ran into its rate limit in the last hour (threshold: 10).",
+        description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} ran into its rate limit in the last hour (threshold: 10).',
         shows="channel-manager-platform",
         seeds=("003 RateLimitApproaching",),
     ),

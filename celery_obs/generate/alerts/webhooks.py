@@ -37,7 +37,7 @@ ALERTS: Final = (
         lasts="10m",
         by=_BY,
         summary="Webhooks of {{ $labels.channel_type }} are received and not processed",
-        description="{{ $value | humanize }} more webhooks of {{ $labels.channel_type }} came in than were dealt with in the last 30 minutes.",
+        description='{{ $value | printf "%.0f" }} more webhooks of {{ $labels.channel_type }} came in than were dealt with in the last 30 minutes.',
         shows="channel-manager-platform",
     ),
     Alert(
@@ -46,7 +46,7 @@ ALERTS: Final = (
         expr=f"{happened(PROCESSED, '15m', *_BY, status='invalid_signature')} > 20",
         by=_BY,
         summary="Webhooks with wrong signatures for {{ $labels.channel_type }}",
-        description="{{ $value | humanize }} webhooks in the name of {{ $labels.channel_type }} had a wrong signature in the last 15 minutes.",
+        description='{{ $value | printf "%.0f" }} webhooks in the name of {{ $labels.channel_type }} had a wrong signature in the last 15 minutes.',
         shows="channel-manager-platform",
     ),
     Alert(

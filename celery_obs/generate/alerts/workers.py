@@ -51,7 +51,7 @@ ALERTS: Final = (
         expr=f"{total(increase(PROCESS_RESTARTS, '15m', reason=among('killed', 'lost')), 'worker')} > 3",
         by=("worker",),
         summary="Worker {{ $labels.worker }} loses its children",
-        description="{{ $value | humanize }} pool processes of worker {{ $labels.worker }} were killed or died in the last 15 minutes.",
+        description='{{ $value | printf "%.0f" }} pool processes of worker {{ $labels.worker }} were killed or died in the last 15 minutes.',
         shows="celery-tasks",
         keeps_firing="10m",
     ),

@@ -22,7 +22,13 @@ BROKER = os.environ["TEST_BROKER"]
 app = Celery("logged", broker=BROKER, backend=BROKER)
 app.conf.update(task_default_queue="work", broker_connection_retry_on_startup=True, task_send_sent_event=False)
 app.conf.worker_hijack_root_logger = os.environ.get("TEST_HIJACK") != "0"
-celery_obs.setup(app)
+if os.environ.get("TEST_SETUP") == "imports":
+    app.conf.imports = ("logged", "celery_obs.autoload")
+else:
+    app.conf.imports = ("logged",)
+    celery_obs.setup(app)
+if "TEST_START_METHOD" in os.environ:
+    app.conf.worker_pool_start_method = os.environ["TEST_START_METHOD"]
 
 log = structlog.get_logger("logged")
 plain = logging.getLogger("logged.plain")

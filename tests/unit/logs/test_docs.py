@@ -94,7 +94,7 @@ def test_the_programs_run(capsys: pytest.CaptureFixture[str]) -> None:
         exec(compile(block, "read-the-logs.md", "exec"), names)  # noqa: S102 -- our own page.
 
     assert {"proj.ping": 0.01} == load(app.conf, {}, {}).log_sampling
-    logging.basicConfig(stream=(stream := io.StringIO()), format="%(message)s", force=True)
+    logging.basicConfig(stream=(stream := io.StringIO()), format="%(message)s", level="INFO", force=True)
     structlog.get_logger("proj").warning("said", card_pin=1234)
     assert "***" == json.loads(stream.getvalue())["card_pin"]
     logging.config.dictConfig(names["LOGGING"])

@@ -86,9 +86,9 @@ def test_a_child_has_a_provider_of_its_own_and_nothing_of_its_parents() -> None:
     pipelines = list(made._pipelines)
 
     made.after_fork()
-    childs = made.maker()
+    own = made.maker()
 
-    assert parents is not childs
+    assert parents is not own
     assert len(pipelines) == len(made._pipelines) == 1
     assert pipelines[0] is not made._pipelines[0]
 
