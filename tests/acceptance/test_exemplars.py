@@ -106,15 +106,3 @@ def test_a_bucket_leads_to_the_span_of_a_task(stage: Stage) -> None:
     assert {trace for _, trace in shown} <= known
     assert {RUNTIME.name, QUEUE_WAIT.name, LATENCY.name} == {family for family, _ in shown}
     assert "trace_id" not in page.exporter.log.read_text()
-
-
-def test_without_traces_there_are_no_exemplars(stage: Stage) -> None:
-    """
-    Where nothing traces, no file has room for exemplars and no page shows one.
-    """
-    stage.worker()
-    page = stage.exporter()
-    stage.client.send_task("observed.succeed")
-    wait_until(lambda: page.states("succeed"), what="the task to end")
-
-    assert [] == list(examples(page))
