@@ -20,7 +20,9 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["circuit_breaker", "errors", "hooks", "logs", "publish", "scrape", "traces", "fork", "sync_run", "reconciliation"])
+@pytest.mark.parametrize(
+    "name", ["circuit_breaker", "errors", "hooks", "logs", "publish", "scrape", "traces", "fork", "sync_run", "reconciliation"]
+)
 def test_a_quick_run_prints_a_table_and_writes_its_numbers(name: str, tmp_path: Path) -> None:
     """
     Each benchmark that needs no server can be tried in a second.
