@@ -42,6 +42,7 @@ from celery_obs.vocabulary.ourselves import TelemetryDropped
 
 from .configuration import Plan, say
 from .propagation import Incoming
+from .seldom import Seldom
 
 
 if TYPE_CHECKING:
@@ -415,6 +416,7 @@ def _exporter_class(name: str) -> Callable[..., SpanExporter] | None:
     if name in _OTLP:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 -- see prepare.
 
+        Seldom().install(OTLPSpanExporter.__module__)
         return OTLPSpanExporter
     if name == "console":
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter  # noqa: PLC0415
