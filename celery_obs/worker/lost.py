@@ -60,6 +60,8 @@ class LostAttempts:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             known = reference()
+            if known is None:  # It cannot be: the pool keeps it for its other callbacks.
+                return None
             try:
                 hear(known, *args)
             except Exception as exc:  # noqa: BLE001 -- never fail the observed.
