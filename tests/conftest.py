@@ -4,15 +4,17 @@ What every test gets: an environment without our settings, and a header that tel
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import shutil
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 import hypothesis
 import pytest
+import structlog
 
 
 # Machines that run this are shared: how long one example takes says nothing about our code.
@@ -49,6 +51,20 @@ def _no_settings_leak(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("CELERY_OBS_") or name in {"CELERY_BROKER_URL", "PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"}:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _logging_stays() -> Iterator[None]:
+    """
+    Leave logging as it was: a worker that runs inside a test sets it up for the whole process.
+    """
+    root = logging.getLogger()
+    level, handlers, disabled = root.level, list(root.handlers), logging.root.manager.disable
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    logging.disable(disabled)
+    structlog.contextvars.clear_contextvars()
 
 
 NeedServer = Callable[[str], str]

@@ -276,6 +276,13 @@ def test_an_endless_body_goes_on_until_the_client_has_had_enough(provider: Provi
     assert 401 == client.get(CALENDAR).status_code
 
 
+def _answer(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(100)
+    except ConnectionResetError:  # The server may end before it has read the question.
+        return b""
+
+
 def test_a_slow_answer_does_not_delay_the_end(provider: Provider) -> None:
     """
     Whoever waits gets nothing when the server stops.
@@ -283,7 +290,7 @@ def test_a_slow_answer_does_not_delay_the_end(provider: Provider) -> None:
     provider.faults.switch_on(Fault("slow", value=600))
     with ThreadPoolExecutor(1) as pool, socket.create_connection(("127.0.0.1", int(provider.url.rpartition(":")[2]))) as waiting:
         waiting.sendall(b"GET /listings/x/calendar HTTP/1.1\r\nHost: x\r\n\r\n")
-        answer = pool.submit(waiting.recv, 100)
+        answer = pool.submit(_answer, waiting)
         provider.stop()
         assert b"" == answer.result(10)
 

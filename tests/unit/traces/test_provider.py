@@ -143,14 +143,14 @@ def test_celerys_test_worker_traces_as_well(worked: tuple[Celery, Collector]) ->
     """
     app, collector = worked
 
-    @app.task(name="proj.add")  # type: ignore[untyped-decorator]  # Celery's have no types.
+    @app.task(name="proj.add_up")  # type: ignore[untyped-decorator]  # Celery's have no types.
     def add(left: int, right: int) -> int:
         return left + right
 
     with start_worker(app, perform_ping_check=False):
         assert 3 == add.delay(1, 2).get(timeout=20)
 
-    sent, processed = collector.one("send proj.add"), collector.one("process proj.add")
+    sent, processed = collector.one("send proj.add_up"), collector.one("process proj.add_up")
     assert (sent.trace, sent.id) == (processed.trace, processed.parent)
     assert ("tested", "memory") == (sent.resource["service.name"], sent.attributes["messaging.system"])
 
