@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Literal
 
 from billiard.exceptions import WorkerLostError
+from celery.worker import state as worker_state
 
 from celery_obs.hub import Hub
 from celery_obs.vocabulary.tasks import AttemptLost
@@ -116,6 +117,8 @@ class LostAttempts:
     def _tell(self, request: Any, state: Literal["timeout", "terminated", "lost"], exception: str, message: str) -> None:
         if request.__dict__.get(_TOLD):
             return
+        if state == "lost" and worker_state.should_terminate not in {None, False}:
+            return  # A cold shutdown takes all attempts with it, by order.
         request.__dict__[_TOLD] = True
         carrier = request.request_dict
         retries = carrier.get("retries")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from billiard.exceptions import WorkerLostError
+from celery.worker import state as worker_state
 
 from celery_obs.hub import Hub
 from celery_obs.testing import RaisingErrors
@@ -158,3 +159,18 @@ def test_nothing_is_watched_where_nobody_listens() -> None:
     LostAttempts(Hub(on_error=RaisingErrors())).watch(request, queue="q")
 
     assert "celery_obs_queue" not in vars(request)
+
+
+def test_a_cold_shutdown_loses_nothing(lost: LostAttempts, told: list[AttemptLost], monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Pitfall 11: it takes all attempts with it by order; what it was told to kill for another reason is told of all the same.
+    """
+    requests = [Request("cut off"), Request("too long")]
+    for request in requests:
+        lost.watch(request, queue="q")
+    monkeypatch.setattr(worker_state, "should_terminate", 1)
+
+    lost.found("cut off", "lost", "WorkerLostError", "gone")
+    lost.found("too long", "timeout", "TimeLimitExceeded", "too long")
+
+    assert ["too long"] == [event.task_id for event in told]
