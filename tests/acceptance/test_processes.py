@@ -89,8 +89,11 @@ def test_a_worker_with_beat_inside_has_one_slot_more(stage: Stage) -> None:
 
     ran = worker.ran("count")
     settle_at(ran, lambda: page.find("celery_task_finished_total", task="census.count", state="success"))
+    # Beat goes on for a moment after the worker has stopped to consume; it says so before it publishes, and may be killed in between.
+    sent = worker.log.read_text().count("Sending due task")
     published = page.find("celery_task_published_total", task="census.count") or 0
-    assert ran <= published <= ran + 3
+    assert ran <= published
+    assert sent - 1 <= published <= sent
     folders = {slot.partition("/")[0] for slot in stage.slots()}
     assert "w1@test.v1" in folders
     assert [] == [slot for slot in stage.slots() if int(slot.rpartition("-")[2]) >= 100_000]
