@@ -462,7 +462,7 @@ def test_a_provider_of_the_programs_own_is_used(other_redis: RedisServer, collec
         other_redis,
         collector,
         tmp_path,
-        "--max-tasks-per-child=2",
+        "--max-tasks-per-child=1",
         TEST_PROVIDER="1",
         TEST_COLLECTOR=collector.url,
         OTEL_EXPORTER_OTLP_ENDPOINT="",
