@@ -63,6 +63,7 @@ def pids(lines: list[str]) -> list[str]:
     return [line.partition("in process ")[2].partition(":")[0] for line in lines]
 
 
+@pytest.mark.faults
 def test_the_page_keeps_its_totals_when_the_metrics_directory_goes(stage: Stage) -> None:
     """
     A sidecar that looks on shows what it had seen, says that its look failed, and answers.
@@ -144,6 +145,7 @@ def test_a_worker_does_not_start_on_a_full_disk_without_saying_why(stage: Stage)
         assert "Traceback" not in worker.tail()
 
 
+@pytest.mark.faults
 def test_beat_goes_on_when_the_metrics_directory_goes(stage: Stage) -> None:
     """
     Beat sends on what is due, and says once that its metrics are off.

@@ -64,7 +64,7 @@ def test_each_process_has_one_set_of_receivers_and_one_slot(stage: Stage, how: s
 
 
 @pytest.mark.skipif(celery_version() < (5, 7), reason="worker_pool_start_method came with Celery 5.7.")
-@pytest.mark.parametrize("how", ["once", "imports"])
+@pytest.mark.parametrize("how", [pytest.param("once", marks=pytest.mark.faults), "imports"])
 def test_spawned_pool_processes_are_observed_like_forked_ones(stage: Stage, how: str) -> None:
     """
     Processes that are spawned see only the app's configuration, and count all the same.
