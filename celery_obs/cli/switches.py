@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from celery_obs.settings import Settings, mask
 from celery_obs.settings.checks import sentry_dsn
-from celery_obs.traces.configuration import plan
+from celery_obs.traces.configuration import ENDPOINTS, NEEDED, plan
 
 
 __all__ = ["Finding", "is_installed", "reaches", "switches"]
@@ -21,9 +21,7 @@ __all__ = ["Finding", "is_installed", "reaches", "switches"]
 
 _PATIENCE = 3.0
 _PORTS = {"http": 80, "https": 443}
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _USUAL_ENDPOINT = "http://localhost:4318"
-_OF_TRACING = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
 class Finding(NamedTuple):
@@ -111,10 +109,10 @@ def _traces(settings: Settings, environ: Mapping[str, str], installed: Callable[
         return _off(name)
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return Finding("--", name, "off, by OTEL_SDK_DISABLED.")
-    variable = next((each for each in ("OTEL_TRACES_EXPORTER", *_ENDPOINTS) if environ.get(each, "").strip()), "")
+    variable = next((each for each in ("OTEL_TRACES_EXPORTER", *ENDPOINTS) if environ.get(each, "").strip()), "")
     if not variable:
         return Finding("--", name, f"off. To have them, say where spans go: OTEL_EXPORTER_OTLP_ENDPOINT={_USUAL_ENDPOINT}")
-    missing = [module for module in _OF_TRACING if not installed(module)]
+    missing = [module for module in NEEDED if not installed(module)]
     if missing:
         return Finding(
             "FAIL", name, f"off, for {variable} is set and {', '.join(missing)} not installed: pip install 'celery_obs[tracing]'"
@@ -126,7 +124,7 @@ def _traces(settings: Settings, environ: Mapping[str, str], installed: Callable[
         return Finding("FAIL", name, f"on, but {' '.join(found.advice)}")
     if "otlp" not in found.exporters:
         return Finding("OK", name, f"on, to {', '.join(found.exporters)}.")
-    url = next((environ[each].strip() for each in _ENDPOINTS if environ.get(each, "").strip()), _USUAL_ENDPOINT)
+    url = next((environ[each].strip() for each in ENDPOINTS if environ.get(each, "").strip()), _USUAL_ENDPOINT)
     return _reached(name, url, mask(url), unreachable, "Is the collector running, with OTLP over HTTP?")
 
 

@@ -14,14 +14,14 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 
-__all__ = ["Batching", "Plan", "plan", "say"]
+__all__ = ["ENDPOINTS", "NEEDED", "Batching", "Plan", "plan", "say"]
 
 
 _OTLP: Final = frozenset({"otlp", "otlp_proto_http"})
-_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _GRPC_PORT: Final = 4317
-_NEEDED: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+NEEDED: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
 class Batching(NamedTuple):
@@ -68,14 +68,14 @@ def plan(environ: Mapping[str, str]) -> Plan | None:
     exporters = tuple(dict.fromkeys(word.strip() for word in named.split(",") if word.strip()))
     if "none" in exporters:
         exporters = ()
-    elif not exporters and _first(environ, _ENDPOINTS)[1]:
+    elif not exporters and _first(environ, ENDPOINTS)[1]:
         exporters = ("otlp",)
     if not exporters:
         # Somebody else's provider may be made later than now, in the processes of the pool.
         return None if _lacking(()) else Plan((), Batching(), ())
     lacking = _lacking(exporters)
     if lacking:
-        variable = "OTEL_TRACES_EXPORTER" if named else _first(environ, _ENDPOINTS)[0]
+        variable = "OTEL_TRACES_EXPORTER" if named else _first(environ, ENDPOINTS)[0]
         say(
             f"{variable} asks for traces, and the package {lacking} is not installed, so there are none. "
             "Expected the extra for tracing: pip install 'celery_obs[tracing]'."
@@ -100,14 +100,14 @@ def _first(environ: Mapping[str, str], variables: tuple[str, ...]) -> tuple[str,
 
 
 def _lacking(exporters: tuple[str, ...]) -> str:
-    needed = _NEEDED if _OTLP & set(exporters) else _NEEDED[:1]
+    needed = NEEDED if _OTLP & set(exporters) else NEEDED[:1]
     for module in needed:
         try:
             found = importlib.util.find_spec(module)
         except ImportError:  # One of the packages that it lies in is missing.
             found = None
         if found is None:
-            return "opentelemetry-sdk" if module == _NEEDED[0] else "opentelemetry-exporter-otlp-proto-http"
+            return "opentelemetry-sdk" if module == NEEDED[0] else "opentelemetry-exporter-otlp-proto-http"
     return ""
 
 
@@ -115,7 +115,7 @@ def _advice(environ: Mapping[str, str], exporters: tuple[str, ...]) -> list[str]
     variable, protocol = _first(environ, _PROTOCOLS)
     if not _OTLP & set(exporters) or protocol in {"", "http/protobuf"}:
         return []
-    where, endpoint = _first(environ, _ENDPOINTS)
+    where, endpoint = _first(environ, ENDPOINTS)
     message = (
         f"{variable} is {protocol[:40]!r}. Expected http/protobuf, which is what celery_obs sends with: "
         "a gRPC channel does not survive the forks of a pool. "

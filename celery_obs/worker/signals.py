@@ -191,8 +191,9 @@ class Receivers:
         """
         try:
             if not (self._ignored and self._ignores(request.name)):
-                self._hub.emit(TaskReceived(request.name, self._queues.of(request.delivery_info)))
-                self.lost.watch(request, queue=self._queues.of(request.delivery_info))
+                queue = self._queues.of(request.delivery_info)
+                self._hub.emit(TaskReceived(request.name, queue))
+                self.lost.watch(request, queue=queue)
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
