@@ -26,6 +26,10 @@ PACE: Mapping[str, float] = {
     "demo.failing": 1.0,
     "demo.retrying": 1.5,
     "demo.crashing": 4.0,
+    "demo.too_long": 12.0,
+    "demo.rejecting": 5.0,
+    "demo.ignoring": 5.0,
+    "demo.deliver_alert": 0.5,
     "demo.export_availability": 0.8,
     "demo.import_reservations": 0.8,
     "demo.look_for_drift": 1.2,
@@ -52,8 +56,8 @@ def main() -> None:
     """
     from celery_obs.demo.app import app  # noqa: PLC0415 -- making an app is no business of an import.
 
-    def send(task: str, args: tuple[Any, ...] = ()) -> None:
-        app.send_task(task, args=args)
+    def send(task: str, args: tuple[Any, ...] = (), **options: Any) -> Any:
+        return app.send_task(task, args=args, **options)
 
     prepare()
     _receive(send)

@@ -91,7 +91,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
     return Plan(
         first=(
             "redis",
-            [server, "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(directory)],
+            [*_redis(server, redis_port), "--dir", str(directory)],
         ),
         others={
             "provider": [*_provider(provider_port), "--webhook-url", f"http://127.0.0.1:{receiver_port}/webhooks"],
@@ -105,7 +105,20 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
                 redis_url,
                 "--enable-operations",
             ],
-            "worker": [*celery, "worker", "--pool", "prefork", "--concurrency", "4", "--hostname", "demo@%h", "--loglevel", "INFO"],
+            "worker": [
+                *celery,
+                "worker",
+                "--queues",
+                "celery,alerts",
+                "--pool",
+                "prefork",
+                "--concurrency",
+                "4",
+                "--hostname",
+                "demo@%h",
+                "--loglevel",
+                "INFO",
+            ],
             "beat": [*celery, "beat", "--schedule", str(directory / "beat-schedule"), "--pidfile", "", "--loglevel", "INFO"],
             "load": [sys.executable, "-m", "celery_obs.demo.load"],
         },
@@ -113,6 +126,12 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
         url=f"http://127.0.0.1:{listen}",
         environ={**inherited, **ours},
     )
+
+
+def _redis(server: str, port: int) -> list[str]:
+    # With a limit, as every Redis should have one, and without throwing messages away when it is reached.
+    limits = ["--maxmemory", "256mb", "--maxmemory-policy", "noeviction"]
+    return [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *limits]
 
 
 def _provider(port: int) -> list[str]:
@@ -237,7 +256,7 @@ def _bring_up(what: Plan, household: Household, *, stop: threading.Event, out: T
     for name, command in what.others.items():
         household.start(name, command)
     started = ", ".join((what.first[0], *what.others))
-    out.write(f"Started {started}.\nMetrics: {what.url}/metrics\nStatus:  {what.url}/\n{_try_this(what)}Stop with Ctrl-C.\n\n")
+    out.write(f"Started {started}.\nMetrics:  {what.url}/metrics\nStatus:   {what.url}/\n{_try_this(what)}Stop with Ctrl-C.\n\n")
     out.flush()
     if not wait_until(_while_all_live(household, lambda: bool(_scrape(what.url))), seconds=_PATIENCE, pause=stop.wait):
         return _gave_up("exporter", stop)
@@ -248,9 +267,11 @@ def _try_this(what: Plan) -> str:
     token, redis_url = what.environ.get(_TOKEN), what.environ.get("CELERY_OBS_REDIS_URL")
     if not token:
         return ""
+    outage = json.dumps({"kind": "outage", "path": "/airbnb/listings", "seconds": 60})
     return (
-        f"Health:  celery-obs health --redis-url {redis_url}\n"
-        f"Pause:   curl -X POST -H 'Authorization: Bearer {token}' {what.url}/api/v1/channels/airbnb/pause-all\n"
+        f"Health:   celery-obs health --redis-url {redis_url}\n"
+        f"Pause:    curl -X POST -H 'Authorization: Bearer {token}' {what.url}/api/v1/channels/airbnb/pause-all\n"
+        f"Break it: curl -X POST -d '{outage}' {what.environ.get(PROVIDER)}/admin/faults\n"
     )
 
 

@@ -96,8 +96,14 @@ _DELIVERY = Row(
         Panel(
             kind="timeseries",
             title="Newsletters by outcome",
-            question="Do newsletters arrive? Counted by the application, if it has any.",
-            queries=(Query(expr=increase(NEWSLETTERS, "status", over="$__rate_interval"), legend="{{status}}"),),
+            question="Do newsletters arrive? Counted by the application.",
+            queries=(
+                Query(
+                    expr=increase(NEWSLETTERS, "status", over="$__rate_interval"),
+                    legend="{{status}}",
+                    absent_where=f"the application does not declare {NEWSLETTERS.name}",
+                ),
+            ),
             unit="none",
             stacked=True,
             width=WIDTH,

@@ -132,7 +132,7 @@ def _grid(item: Placed) -> models.GridPos:
 def _panel(item: Placed, panel: Panel) -> _Picture:
     source = f" Asked for in {panel.source}." if panel.source else ""
     picture = _picture(panel)
-    picture.id(item.number).grid_pos(_grid(item)).title(panel.title).description(panel.question + source).datasource(DATASOURCE)
+    picture.id(item.number).grid_pos(_grid(item)).title(panel.title).description(panel.description() + source).datasource(DATASOURCE)
     picture.unit(panel.unit).no_value("no data").targets(list(_targets(panel)))
     if panel.steps:
         picture.thresholds(_thresholds(panel.steps))

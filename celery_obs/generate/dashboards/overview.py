@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.vocabulary import api_calls, circuit_breaker, connections, queues, syncs
+from celery_obs.vocabulary import api_calls, circuit_breaker, connections, syncs
 
 from . import outside
 from .model import WIDTH, Dashboard, Panel, Query, Row, Step
@@ -20,6 +20,7 @@ from .parts import (
     breaker_timeline,
     higher_is_better,
     higher_is_worse,
+    oldest_message,
 )
 from .queries import Match, age, highest, mean, per_minute, quantile, selector, share, total
 
@@ -96,8 +97,8 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Oldest message",
-            question="How long has the front of the slowest queue waited?",
-            queries=(Query(expr=highest(queues.OLDEST_MESSAGE_AGE), legend="Oldest"),),
+            question="How long has the front of the slowest queue waited? 0 where all queues are empty.",
+            queries=(Query(expr=oldest_message(), legend="Oldest"),),
             unit="dtdurations",
             steps=higher_is_worse(60, 600),
             width=4,

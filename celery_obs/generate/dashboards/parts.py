@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.vocabulary import circuit_breaker, ourselves, syncs
+from celery_obs.vocabulary import circuit_breaker, ourselves, queues, syncs
 
 from .model import WIDTH, Colour, Link, Mapping, Panel, Query, Step, Variable
 from .queries import Where, any_of, highest, selector
@@ -26,6 +26,7 @@ __all__ = [
     "breaker_timeline",
     "higher_is_better",
     "higher_is_worse",
+    "oldest_message",
 ]
 
 
@@ -91,3 +92,12 @@ def breaker_timeline(*, source: str, **where: Where) -> Panel:
         links=(TO_PLATFORM,),
         source=source,
     )
+
+
+def oldest_message(*by: str, **where: Where) -> str:
+    """
+    Tell how long the front of a queue has waited.
+
+    An empty queue has no front: it is shown as 0, lest nobody can tell it from a queue of which nothing is known.
+    """
+    return f"{highest(queues.OLDEST_MESSAGE_AGE, *by, **where)} or 0 * ({highest(queues.DEPTH, *by, **where)} == 0)"

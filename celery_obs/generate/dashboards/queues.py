@@ -9,7 +9,7 @@ from typing import Final
 from celery_obs.vocabulary import queues, tasks
 
 from .model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
-from .parts import JOB, TO_QUEUES, higher_is_worse
+from .parts import JOB, TO_QUEUES, higher_is_worse, oldest_message
 from .queries import chosen, highest, increase, per_minute, quantile, selector
 
 
@@ -33,8 +33,8 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Oldest message",
-            question="How long has the front of the slowest queue waited?",
-            queries=(Query(expr=highest(queues.OLDEST_MESSAGE_AGE, queue=_QUEUE), legend="Oldest"),),
+            question="How long has the front of the slowest queue waited? 0 where all queues are empty.",
+            queries=(Query(expr=oldest_message(queue=_QUEUE), legend="Oldest"),),
             unit="dtdurations",
             steps=higher_is_worse(60, 600),
             width=6,
@@ -76,8 +76,8 @@ _WAITING = Row(
         Panel(
             kind="timeseries",
             title="Age of the oldest message",
-            question="How long has the front of the queue waited? A long queue that moves is no trouble; an old front is.",
-            queries=(Query(expr=highest(queues.OLDEST_MESSAGE_AGE, "queue", queue=_QUEUE), legend="{{queue}}"),),
+            question="How long has the front of the queue waited? A long queue that moves is no trouble; an old front is. 0 where the queue is empty.",
+            queries=(Query(expr=oldest_message("queue", queue=_QUEUE), legend="{{queue}}"),),
             unit="dtdurations",
             links=(TO_QUEUES,),
         ),
@@ -94,10 +94,14 @@ _WAITING = Row(
         Panel(
             kind="timeseries",
             title="Not acknowledged, and consumers",
-            question="How much did workers take without finishing, and does anybody listen? Absent where the broker cannot tell.",
+            question="How much did workers take without finishing, and does anybody listen?",
             queries=(
                 Query(expr=highest(queues.UNACKED, "queue", queue=_QUEUE), legend="{{queue}} not acknowledged"),
-                Query(expr=highest(queues.CONSUMERS, "queue", queue=_QUEUE), legend="{{queue}} consumers"),
+                Query(
+                    expr=highest(queues.CONSUMERS, "queue", queue=_QUEUE),
+                    legend="{{queue}} consumers",
+                    absent_where="the broker does not know its consumers, as Redis",
+                ),
             ),
             links=(TO_QUEUES,),
         ),
@@ -141,7 +145,7 @@ _FLOW = Row(
                     expr=highest(queues.DEPTH, "queue", queue=_QUEUE), legend="Waiting", unit="short", steps=higher_is_worse(1000, 10000)
                 ),
                 Query(
-                    expr=highest(queues.OLDEST_MESSAGE_AGE, "queue", queue=_QUEUE),
+                    expr=oldest_message("queue", queue=_QUEUE),
                     legend="Oldest",
                     unit="dtdurations",
                     steps=higher_is_worse(60, 600),

@@ -8,6 +8,7 @@ from typing import Final
 
 from celery_obs.generate.foreign import UP as UP_OF_TARGETS
 from celery_obs.vocabulary import ourselves
+from celery_obs.vocabulary.spec import Metric
 
 from . import outside
 from .model import WIDTH, Dashboard, Mapping, Panel, Query, Row, Step, Variable
@@ -20,6 +21,16 @@ __all__ = ["EXPORTER"]
 
 _JOB = chosen("job")
 _INSTANCE = chosen("instance")
+
+
+def _happened(metric: Metric, label: str) -> Query:
+    """
+    Ask how often each kind of trouble came up; where none did, one line says ``none``, as long as an exporter is there to know.
+    """
+    quiet = f'label_replace(0 * {total(ourselves.BUILD_INFO, instance=_INSTANCE)}, "{label}", "none", "", "")'
+    trouble = increase(metric, label, over="$__rate_interval", instance=_INSTANCE)
+    return Query(expr=f"{trouble} or on () {quiet}", legend=f"{{{{{label}}}}}")
+
 
 _SUMMARY = Row(
     "Summary",
@@ -122,12 +133,7 @@ _HONESTY = Row(
             kind="timeseries",
             title="Errors of ours",
             question="Is the observer itself broken? Each of these was kept from the program that we observe.",
-            queries=(
-                Query(
-                    expr=increase(ourselves.INTERNAL_ERRORS, "component", over="$__rate_interval", instance=_INSTANCE),
-                    legend="{{component}}",
-                ),
-            ),
+            queries=(_happened(ourselves.INTERNAL_ERRORS, "component"),),
             unit="none",
             width=8,
         ),
@@ -135,7 +141,7 @@ _HONESTY = Row(
             kind="timeseries",
             title="Not recorded, by reason",
             question="What could not be recorded, and why?",
-            queries=(Query(expr=increase(ourselves.DROPPED, "reason", over="$__rate_interval", instance=_INSTANCE), legend="{{reason}}"),),
+            queries=(_happened(ourselves.DROPPED, "reason"),),
             unit="none",
             width=8,
         ),
@@ -143,9 +149,7 @@ _HONESTY = Row(
             kind="timeseries",
             title="Folded into _other, by metric",
             question="Which metric has too many label values?",
-            queries=(
-                Query(expr=increase(ourselves.LABELS_FOLDED, "metric", over="$__rate_interval", instance=_INSTANCE), legend="{{metric}}"),
-            ),
+            queries=(_happened(ourselves.LABELS_FOLDED, "metric"),),
             unit="none",
             width=8,
         ),
