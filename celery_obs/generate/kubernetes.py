@@ -73,12 +73,12 @@ def _wrapped(name: str, text: str) -> str:
     """
     Put the groups of a file of rules into a resource, below the file's own first lines.
     """
-    comments, mark, groups = text.partition("groups:\n")
+    comments, _, groups = text.partition("\ngroups:")
     # The label stands here: one that a component gives, everything else in the user's overlay would get, too.
     metadata: dict[str, Tree] = {"name": f"celery-obs-{name}", "labels": _LABELS}
     head = to_yaml({"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": metadata})
-    indented = "".join(f"  {line}" if line.strip() else line for line in f"{mark}{groups}".splitlines(keepends=True))
-    return f"{comments}{head}spec:\n{indented}"
+    indented = "\n".join(f"  {line}" if line else line for line in f"groups:{groups}".split("\n"))
+    return f"{comments}\n{head}spec:\n{indented}"
 
 
 def _config_maps(files: Iterable[Output]) -> Output:
@@ -88,8 +88,6 @@ def _config_maps(files: Iterable[Output]) -> Output:
         "kind": "Kustomization",
         "labels": [{"pairs": _LABELS}],
         "generatorOptions": {"disableNameSuffixHash": True, "labels": {"grafana_dashboard": "1"}},
-        "configMapGenerator": [
-            {"name": f"dashboard-{PurePosixPath(name).stem}", "files": [f"dashboards/{name}"]} for name in names
-        ],
+        "configMapGenerator": [{"name": f"dashboard-{PurePosixPath(name).stem}", "files": [f"dashboards/{name}"]} for name in names],
     }
     return Output(str(DASHBOARDS / "kustomization.yaml"), marked(_SOURCE, f"{_ABOUT_DASHBOARDS}{to_yaml(kustomization)}"))
