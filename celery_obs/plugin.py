@@ -42,7 +42,7 @@ from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME, PublishEnded
 from celery_obs.vocabulary.workers import PROCESS_RESTARTS
 from celery_obs.worker import signals
-from celery_obs.worker.bootstep import ObservabilityStep
+from celery_obs.worker.bootstep import BrokerStep, ObservabilityStep
 from celery_obs.worker.heartbeat import Heartbeat
 from celery_obs.worker.main_process import MainProcess
 from celery_obs.worker.processes import exit_word, restart_reason
@@ -171,6 +171,7 @@ class Plugin:
         self.apps.append(app)
         step = type("ObservabilityStep", (ObservabilityStep,), {"life": self, "__doc__": ObservabilityStep.__doc__})
         app.steps["worker"].add(step)
+        app.steps["consumer"].add(type("BrokerStep", (BrokerStep,), {"life": self, "__doc__": BrokerStep.__doc__}))
         app.steps["consumer"].add(type("AliasStep", (tasks.AliasStep,), {"known": self._ours.aliases, "__doc__": tasks.AliasStep.__doc__}))
         app.on_after_configure.connect(_amend, weak=False, dispatch_uid="celery_obs.amend")
         app.on_after_finalize.connect(self.modules_imported, weak=False, dispatch_uid="celery_obs.schedule")
@@ -409,6 +410,20 @@ class Plugin:
         """
         if _plugin is self and self._main is not None:
             self._main.start()
+
+    def broker_found(self) -> None:
+        """
+        Say that the worker is ready.
+        """
+        if _plugin is self and self._main is not None:
+            self._main.broker_found()
+
+    def broker_lost(self) -> None:
+        """
+        Say that it is not.
+        """
+        if _plugin is self and self._main is not None:
+            self._main.broker_lost()
 
     def _leave(self, pid: int) -> None:
         """

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 
 from pathlib import Path
 
 
-__all__ = ["Heartbeat"]
+__all__ = ["Heartbeat", "Substitute"]
 
 
 class Heartbeat:
@@ -67,3 +68,49 @@ class Heartbeat:
             self.remove()
         except (OSError, ValueError, KeyError, TypeError):  # There is none, it is none, or its process is another user's.
             return
+
+
+class Substitute:
+    """
+    Beats in the place of the event loop, which stands still for as long as Celery tries to connect to its broker.
+
+    Without it every worker would look dead while the broker is away, and be restarted, which mends nothing.  Who hangs elsewhere is still found out.
+
+    Args:
+        heartbeat: The file.
+
+        interval: Seconds between two beats.
+
+    Threads: start and stop from one of them.
+    Forks: a child has none.
+    """
+
+    def __init__(self, heartbeat: Heartbeat, *, interval: float) -> None:
+        self._heartbeat = heartbeat
+        self._interval = interval
+        self._end: threading.Event | None = None
+
+    def start(self) -> None:
+        """
+        Beat until `stop`; twice is once.
+
+        Raises:
+            RuntimeError: if the process can have no more threads.
+        """
+        if self._end is None:
+            end = threading.Event()
+            threading.Thread(target=self._run, args=(end,), name="celery_obs.heartbeat", daemon=True).start()
+            self._end = end
+
+    def stop(self) -> None:
+        """
+        Leave it to the event loop.
+        """
+        if self._end is not None:
+            self._end.set()
+            self._end = None
+
+    def _run(self, end: threading.Event) -> None:
+        while not end.wait(self._interval):
+            with contextlib.suppress(OSError):  # The event loop's own beat finds it out, and says so.
+                self._heartbeat.beat()
