@@ -1,5 +1,6 @@
 """
-Real servers of the monitoring: a private Prometheus, filled with what happened before it began, a private Alertmanager, and whom it tells.
+Real servers of the monitoring: a private Prometheus, filled with what happened before it began, exporters beside ours, a private Alertmanager, and
+whom it tells.
 """
 
 from __future__ import annotations
@@ -28,7 +29,18 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-__all__ = ["AlertmanagerServer", "PrometheusServer", "Receiver", "Row", "Told", "quickly", "without_variables"]
+__all__ = [
+    "AlertmanagerServer",
+    "NodeExporter",
+    "PrometheusServer",
+    "Receiver",
+    "RedisExporter",
+    "Row",
+    "Rule",
+    "Told",
+    "quickly",
+    "without_variables",
+]
 
 
 class Row(NamedTuple):
@@ -40,7 +52,36 @@ class Row(NamedTuple):
     value: float
 
 
-def quickly(rules: Iterable[Path], folder: Path, *, instead: Mapping[str, str] | None = None) -> list[Path]:
+class Rule(NamedTuple):
+    """
+    What Prometheus thinks of one of its rules.
+
+    Attributes:
+        group: The group that it stands in.
+
+        name: Of the alert, or of what is recorded.
+
+        labels: What it adds.
+
+        is_alert: Whether it is one.
+
+        health: ``ok``, ``err``, or ``unknown`` before it was evaluated.
+
+        error: What went wrong the last time; empty if nothing did.
+
+        seconds: What the last evaluation took.
+    """
+
+    group: str
+    name: str
+    labels: Mapping[str, str]
+    is_alert: bool
+    health: str
+    error: str
+    seconds: float
+
+
+def quickly(rules: Iterable[Path], folder: Path, *, every: str = "1s", instead: Mapping[str, str] | None = None) -> list[Path]:
     """
     Copy rule files to *folder*, with groups that are evaluated every second: a test does not wait for a minute to pass.
 
@@ -48,6 +89,8 @@ def quickly(rules: Iterable[Path], folder: Path, *, instead: Mapping[str, str] |
         rules: Their paths.
 
         folder: Where to; it is made.
+
+        every: How often, where a second is too much for what they are.
 
         instead: What to put in the place of other texts, such as of longer windows.
     """
@@ -59,7 +102,7 @@ def quickly(rules: Iterable[Path], folder: Path, *, instead: Mapping[str, str] |
             text = text.replace(old, new)
         tree = yaml.safe_load(text)
         for group in tree["groups"]:
-            group["interval"] = "1s"
+            group["interval"] = every
         copy = folder / path.name
         copy.write_text(yaml.safe_dump(tree))
         copies.append(copy)
@@ -86,10 +129,10 @@ class _Server:
     program = ""
     ready = "/-/ready"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, port: int = 0) -> None:
         self._folder = folder
         self._child: subprocess.Popen[bytes] | None = None
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._web = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
@@ -166,12 +209,16 @@ class PrometheusServer(_Server):
         rules: Files of rules that it evaluates.
 
         config: More of its configuration.
+
+        port: Where it listens, where that is said in its configuration; else any free one.
     """
 
     program = "prometheus"
 
-    def __init__(self, folder: Path, *, past: str = "", rules: Iterable[Path] = (), config: Mapping[str, Any] | None = None) -> None:
-        super().__init__(folder)
+    def __init__(
+        self, folder: Path, *, past: str = "", rules: Iterable[Path] = (), config: Mapping[str, Any] | None = None, port: int = 0
+    ) -> None:
+        super().__init__(folder, port=port)
         self._past = past
         self._config = {**(config or {}), "rule_files": [str(path) for path in rules]}
 
@@ -207,6 +254,32 @@ class PrometheusServer(_Server):
         now = time.time()
         found = self._ask("query_range", query=expr, start=str(now - back), end=str(now), step=str(step))
         return [Row(row["metric"], float(row["values"][-1][1])) for row in found]
+
+    def all_rules(self) -> list[Rule]:
+        """
+        Return every rule that it has loaded, with what became of its last evaluation.
+        """
+        groups = json.loads(self.get("/api/v1/rules"))["data"]["groups"]
+        return [
+            Rule(
+                group=group["name"],
+                name=rule["name"],
+                labels=rule.get("labels", {}),
+                is_alert=rule["type"] == "alerting",
+                health=rule["health"],
+                error=rule.get("lastError", ""),
+                seconds=rule["evaluationTime"],
+            )
+            for group in groups
+            for rule in group["rules"]
+        ]
+
+    def targets(self) -> dict[str, str]:
+        """
+        Return how each target is, by its job: ``up``, ``down`` or ``unknown``.
+        """
+        active = json.loads(self.get("/api/v1/targets", state="active"))["data"]["activeTargets"]
+        return {target["labels"]["job"]: target["health"] for target in active}
 
     def _ask(self, what: str, **parameters: str) -> list[dict[str, Any]]:
         answer = json.loads(self.get(f"/api/v1/{what}", **parameters))
@@ -251,6 +324,46 @@ class AlertmanagerServer(_Server):
         """
         known: list[dict[str, Any]] = json.loads(self.get("/api/v2/alerts"))
         return known
+
+
+class NodeExporter(_Server):
+    """
+    The exporter of this machine.
+    """
+
+    program = "prometheus-node-exporter"
+    ready = "/metrics"
+
+    def command(self) -> list[str]:
+        """
+        Say where it listens; it reads nothing.
+        """
+        return [self.program, f"--web.listen-address=127.0.0.1:{self.port}"]
+
+
+class RedisExporter(_Server):
+    """
+    The exporter of a Redis.
+
+    Args:
+        folder: For its log.
+
+        redis_url: Of whom it tells.
+    """
+
+    program = "prometheus-redis-exporter"
+    ready = "/metrics"
+
+    def __init__(self, folder: Path, *, redis_url: str) -> None:
+        super().__init__(folder)
+        self._redis_url = redis_url
+
+    def command(self) -> list[str]:
+        """
+        Say where it listens, and where its Redis does.
+        """
+        # It knows a database by its number only in the queries for keys, of which we ask none.
+        return [self.program, f"-web.listen-address=127.0.0.1:{self.port}", f"-redis.addr={self._redis_url.removesuffix('/0')}"]
 
 
 class Told(NamedTuple):

@@ -237,7 +237,7 @@ def _bring_up(what: Plan, household: Household, *, stop: threading.Event, out: T
     for name, command in what.others.items():
         household.start(name, command)
     started = ", ".join((what.first[0], *what.others))
-    out.write(f"Started {started}.\nMetrics: {what.url}/metrics\nStatus:  {what.url}/\n{_try_this(what)}Stop with Ctrl-C.\n\n")
+    out.write(f"Started {started}.\nMetrics:  {what.url}/metrics\nStatus:   {what.url}/\n{_try_this(what)}Stop with Ctrl-C.\n\n")
     out.flush()
     if not wait_until(_while_all_live(household, lambda: bool(_scrape(what.url))), seconds=_PATIENCE, pause=stop.wait):
         return _gave_up("exporter", stop)
@@ -248,9 +248,11 @@ def _try_this(what: Plan) -> str:
     token, redis_url = what.environ.get(_TOKEN), what.environ.get("CELERY_OBS_REDIS_URL")
     if not token:
         return ""
+    outage = json.dumps({"kind": "outage", "path": "/airbnb/listings", "seconds": 60})
     return (
-        f"Health:  celery-obs health --redis-url {redis_url}\n"
-        f"Pause:   curl -X POST -H 'Authorization: Bearer {token}' {what.url}/api/v1/channels/airbnb/pause-all\n"
+        f"Health:   celery-obs health --redis-url {redis_url}\n"
+        f"Pause:    curl -X POST -H 'Authorization: Bearer {token}' {what.url}/api/v1/channels/airbnb/pause-all\n"
+        f"Break it: curl -X POST -d '{outage}' {what.environ.get(PROVIDER)}/admin/faults\n"
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -29,6 +28,7 @@ from celery_obs.demo.accounts import CHANNELS
 from celery_obs.state.breakers import Breakers
 from celery_obs.vocabulary import CATALOGUE
 from tests.conftest import find_server
+from tests.demo import Demo
 from tests.servers import free_port, wait_until
 from tests.workers import Process
 
@@ -130,65 +130,31 @@ Every metric of the document, with its labels, and what has to be above zero at 
 """
 
 
-class Demo:
+class WatchedDemo(Demo):
     """
     A running demo, and everything that was ever above zero on its page.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__(folder)
         self.sightings: dict[str, set[frozenset[tuple[str, str]]]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look)
-        self.process = Process(
-            [sys.executable, "-m", "celery_obs.cli", "demo", f"--port={self.port}", f"--dir={folder}"],
-            log=folder / "demo.log",
-            environ={"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)},
-        )
 
     def start(self) -> None:
         """
         Start, and begin to look.
         """
-        self.process.start()
+        super().start()
         self._thread.start()
 
     def stop(self) -> int:
         """
-        End it as Ctrl-C does; return its exit code.
+        Look no longer, and end it as Ctrl-C does; return its exit code.
         """
         self._stop.set()
         self._thread.join(10)
-        return self.process.stop(signal.SIGINT, within=60) if self.process.is_alive() else self.process.wait()
-
-    def redis_url(self) -> str:
-        """
-        Return where its Redis is, as it tells.
-        """
-        found = re.search(r"--redis-url (\S+)", self.process.log.read_text())
-        assert found is not None
-        return found[1]
-
-    def scrape(self, *, accept: str = "text/plain") -> str:
-        """
-        Return the page.
-        """
-        request = urllib.request.Request(f"{self.url}/metrics", headers={"Accept": accept})  # noqa: S310 -- our own.
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 -- our own.
-            return str(answer.read().decode())
-
-    def values(self, name: str, **labels: str) -> list[float]:
-        """
-        Return the samples of *name* that have *labels*, now.
-        """
-        return [
-            sample.value
-            for family in text_string_to_metric_families(self.scrape())
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        ]
+        return super().stop()
 
     def missing(self) -> list[str]:
         """
@@ -220,12 +186,12 @@ class Demo:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedDemo]:
     """
     One demo for all tests of this file.
     """
     find_server("redis-server")
-    made = Demo(tmp_path_factory.mktemp("demo"))
+    made = WatchedDemo(tmp_path_factory.mktemp("demo"))
     made.start()
     try:
         yield made
@@ -234,7 +200,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         made.process.kill()
 
 
-def test_every_metric_and_label_of_the_contract_shows_something(demo: Demo) -> None:
+def test_every_metric_and_label_of_the_contract_shows_something(demo: WatchedDemo) -> None:
     """
     Within ninety seconds of the demo, with numbers above zero.
     """
