@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.vocabulary import api_calls, circuit_breaker, connections, queues, syncs
+from celery_obs.vocabulary import api_calls, circuit_breaker, connections, syncs
 
 from . import outside
 from .model import WIDTH, Dashboard, Panel, Query, Row, Step
@@ -18,8 +18,10 @@ from .parts import (
     TO_PLATFORM,
     breaker_state,
     breaker_timeline,
+    coloured,
     higher_is_better,
     higher_is_worse,
+    oldest_message,
 )
 from .queries import Match, age, highest, mean, per_minute, quantile, selector, share, total
 
@@ -96,9 +98,9 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Oldest message",
-            question="How long has the front of the slowest queue waited?",
-            queries=(Query(expr=highest(queues.OLDEST_MESSAGE_AGE), legend="Oldest"),),
-            unit="dtdurations",
+            question="How long has the front of the slowest queue waited? 0 where nothing waits.",
+            queries=(Query(expr=oldest_message(), legend="Oldest"),),
+            unit="s",
             steps=higher_is_worse(60, 600),
             width=4,
             height=4,
@@ -125,6 +127,7 @@ _ACTIVITY = Row(
             queries=(Query(expr=per_minute(syncs.TOTAL, "status"), legend="{{status}}"),),
             unit="opm",
             stacked=True,
+            colours=coloured(syncs.STATUSES),
             source="000 §3.1",
         ),
         Panel(
@@ -143,6 +146,7 @@ _ACTIVITY = Row(
             queries=(Query(expr=per_minute(syncs.RECORDS, "result"), legend="{{result}}"),),
             unit="opm",
             stacked=True,
+            colours=coloured(syncs.RECORD_RESULTS),
             source="000 §3.1",
         ),
         Panel(

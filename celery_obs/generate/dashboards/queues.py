@@ -9,7 +9,7 @@ from typing import Final
 from celery_obs.vocabulary import queues, tasks
 
 from .model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
-from .parts import JOB, TO_QUEUES, higher_is_worse
+from .parts import JOB, TO_QUEUES, higher_is_worse, oldest_message
 from .queries import chosen, highest, increase, per_minute, quantile, selector
 
 
@@ -33,9 +33,9 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Oldest message",
-            question="How long has the front of the slowest queue waited?",
-            queries=(Query(expr=highest(queues.OLDEST_MESSAGE_AGE, queue=_QUEUE), legend="Oldest"),),
-            unit="dtdurations",
+            question="How long has the front of the slowest queue waited? 0 where nothing waits.",
+            queries=(Query(expr=oldest_message(queue=_QUEUE), legend="Oldest"),),
+            unit="s",
             steps=higher_is_worse(60, 600),
             width=6,
             height=4,
@@ -54,6 +54,7 @@ _SUMMARY = Row(
             question="Can I trust the waiting times? Attempts in the time shown that started before they were published.",
             queries=(Query(expr=increase(tasks.CLOCK_SKEW, queue=_QUEUE), legend="Skewed"),),
             unit="none",
+            decimals=0,
             steps=(Step(None, "green"), Step(1, "yellow")),
             width=6,
             height=4,
@@ -77,8 +78,8 @@ _WAITING = Row(
             kind="timeseries",
             title="Age of the oldest message",
             question="How long has the front of the queue waited? A long queue that moves is no trouble; an old front is.",
-            queries=(Query(expr=highest(queues.OLDEST_MESSAGE_AGE, "queue", queue=_QUEUE), legend="{{queue}}"),),
-            unit="dtdurations",
+            queries=(Query(expr=oldest_message("queue", queue=_QUEUE), legend="{{queue}}"),),
+            unit="s",
             links=(TO_QUEUES,),
         ),
         Panel(
@@ -141,9 +142,9 @@ _FLOW = Row(
                     expr=highest(queues.DEPTH, "queue", queue=_QUEUE), legend="Waiting", unit="short", steps=higher_is_worse(1000, 10000)
                 ),
                 Query(
-                    expr=highest(queues.OLDEST_MESSAGE_AGE, "queue", queue=_QUEUE),
+                    expr=oldest_message("queue", queue=_QUEUE),
                     legend="Oldest",
-                    unit="dtdurations",
+                    unit="s",
                     steps=higher_is_worse(60, 600),
                 ),
                 Query(expr=highest(queues.UNACKED, "queue", queue=_QUEUE), legend="Not acknowledged", unit="short"),

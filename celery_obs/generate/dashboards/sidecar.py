@@ -11,8 +11,8 @@ from celery_obs.vocabulary import ourselves
 
 from . import outside
 from .model import WIDTH, Dashboard, Mapping, Panel, Query, Row, Step, Variable
-from .parts import JOB, UP, higher_is_worse
-from .queries import chosen, highest, increase, per_second, selector, total
+from .parts import JOB, UP, coloured, higher_is_worse
+from .queries import chosen, highest, increase, per_minute, per_second, selector, total
 
 
 __all__ = ["EXPORTER"]
@@ -49,7 +49,7 @@ _SUMMARY = Row(
             title="Oldest collector",
             question="How old is the oldest thing that I look at?",
             queries=(Query(expr=highest(ourselves.COLLECTOR_AGE, instance=_INSTANCE), legend="Oldest"),),
-            unit="dtdurations",
+            unit="s",
             steps=higher_is_worse(60, 300),
             width=6,
             height=4,
@@ -65,6 +65,7 @@ _SUMMARY = Row(
                 ),
             ),
             unit="none",
+            decimals=0,
             steps=(Step(None, "green"), Step(1, "yellow")),
             width=6,
             height=4,
@@ -120,33 +121,34 @@ _HONESTY = Row(
     (
         Panel(
             kind="timeseries",
-            title="Errors of ours",
+            title="Errors of ours per minute",
             question="Is the observer itself broken? Each of these was kept from the program that we observe.",
             queries=(
                 Query(
-                    expr=increase(ourselves.INTERNAL_ERRORS, "component", over="$__rate_interval", instance=_INSTANCE),
+                    expr=per_minute(ourselves.INTERNAL_ERRORS, "component", instance=_INSTANCE),
                     legend="{{component}}",
                 ),
             ),
-            unit="none",
+            unit="opm",
+            nothing="none counted",
             width=8,
         ),
         Panel(
             kind="timeseries",
-            title="Not recorded, by reason",
+            title="Not recorded per minute, by reason",
             question="What could not be recorded, and why?",
-            queries=(Query(expr=increase(ourselves.DROPPED, "reason", over="$__rate_interval", instance=_INSTANCE), legend="{{reason}}"),),
-            unit="none",
+            queries=(Query(expr=per_minute(ourselves.DROPPED, "reason", instance=_INSTANCE), legend="{{reason}}"),),
+            unit="opm",
+            nothing="none counted",
             width=8,
         ),
         Panel(
             kind="timeseries",
-            title="Folded into _other, by metric",
+            title="Folded into _other per minute, by metric",
             question="Which metric has too many label values?",
-            queries=(
-                Query(expr=increase(ourselves.LABELS_FOLDED, "metric", over="$__rate_interval", instance=_INSTANCE), legend="{{metric}}"),
-            ),
-            unit="none",
+            queries=(Query(expr=per_minute(ourselves.LABELS_FOLDED, "metric", instance=_INSTANCE), legend="{{metric}}"),),
+            unit="opm",
+            nothing="none counted",
             width=8,
         ),
         Panel(
@@ -156,6 +158,7 @@ _HONESTY = Row(
             queries=(Query(expr=total(ourselves.METRIC_FILES, "state", instance=_INSTANCE), legend="{{state}}"),),
             unit="none",
             stacked=True,
+            colours=coloured(ourselves.FILE_STATES),
         ),
         Panel(
             kind="state-timeline",
