@@ -9,8 +9,8 @@ from typing import Final
 from celery_obs.vocabulary import conflicts, connections, reconciliation, tokens
 
 from .model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
-from .parts import JOB, TO_PLATFORM, higher_is_better, higher_is_worse
-from .queries import age, chosen, highest, increase, share
+from .parts import JOB, TO_PLATFORM, coloured, higher_is_better, higher_is_worse
+from .queries import age, chosen, highest, increase, per_minute, share
 
 
 __all__ = ["CONNECTIONS"]
@@ -18,7 +18,7 @@ __all__ = ["CONNECTIONS"]
 
 _CHANNEL = chosen("channel_type")
 _EXPIRES_IN = f"{highest(tokens.EXPIRES_AT, 'channel_type', 'connection_id', channel_type=_CHANNEL)} - time()"
-_FOUND = increase(conflicts.DETECTED, "conflict_type", over="$__rate_interval", channel_type=_CHANNEL)
+_FOUND = per_minute(conflicts.DETECTED, "conflict_type", channel_type=_CHANNEL)
 _ACCOUNT = (("channel_type", "Channel"), ("connection_id", "Connection"))
 
 _TOKENS = Row(
@@ -32,7 +32,6 @@ _TOKENS = Row(
             unit="none",
             steps=(Step(None, "green"), Step(1, "red")),
             width=4,
-            height=4,
         ),
         Panel(
             kind="stat",
@@ -50,7 +49,6 @@ _TOKENS = Row(
             unit="none",
             steps=(Step(None, "green"), Step(1, "yellow")),
             width=4,
-            height=4,
         ),
         Panel(
             kind="stat",
@@ -62,19 +60,18 @@ _TOKENS = Row(
             unit="percentunit",
             steps=higher_is_better(0.9, 0.99),
             width=4,
-            height=4,
         ),
         Panel(
             kind="timeseries",
-            title="Refreshes by outcome",
+            title="Refreshes per minute by outcome",
             question="Do we still get new tokens? Refused: the customer has to grant access again.",
             queries=(
                 Query(
-                    expr=increase(tokens.REFRESH_TOTAL, "channel_type", "status", over="$__rate_interval", channel_type=_CHANNEL),
+                    expr=per_minute(tokens.REFRESH_TOTAL, "channel_type", "status", channel_type=_CHANNEL),
                     legend="{{channel_type}}: {{status}}",
                 ),
             ),
-            unit="none",
+            unit="opm",
             stacked=True,
             links=(TO_PLATFORM,),
         ),
@@ -120,18 +117,19 @@ _CONNECTIONS = Row(
             ),
             unit="none",
             stacked=True,
+            colours=coloured(connections.STATUSES),
         ),
         Panel(
             kind="timeseries",
-            title="Failures of connections",
+            title="Failures of connections per minute",
             question="Do accounts fail more often than before?",
             queries=(
                 Query(
-                    expr=increase(connections.ERRORS, "channel_type", over="$__rate_interval", channel_type=_CHANNEL),
+                    expr=per_minute(connections.ERRORS, "channel_type", channel_type=_CHANNEL),
                     legend="{{channel_type}}",
                 ),
             ),
-            unit="none",
+            unit="opm",
             stacked=True,
             links=(TO_PLATFORM,),
         ),
@@ -211,10 +209,10 @@ _DRIFT = Row(
             title="Conflicts",
             question="Do the two sides disagree, and what waits for a person?",
             queries=(
-                Query(expr=_FOUND, legend="{{conflict_type}} found"),
+                Query(expr=_FOUND, legend="{{conflict_type}} found per minute"),
                 Query(expr=f"{highest(conflicts.REVIEW, 'conflict_type')} or 0 * {_FOUND}", legend="{{conflict_type}} waiting"),
             ),
-            unit="none",
+            unit="short",
             width=8,
             source="001",
         ),

@@ -37,7 +37,6 @@ _SUMMARY = Row(
             unit="none",
             steps=(Step(None, "green"), Step(1, "red")),
             width=6,
-            height=4,
             source="004",
         ),
         Panel(
@@ -48,7 +47,6 @@ _SUMMARY = Row(
             unit="none",
             steps=(Step(None, "green"), Step(1, "yellow")),
             width=6,
-            height=4,
         ),
         Panel(
             kind="bargauge",
@@ -70,8 +68,8 @@ _SUMMARY = Row(
             question="What did we promise, what did we keep, and how long will the budget last?",
             keys=(("slo", "Objective"),),
             queries=(
-                Query(expr=_recorded("slo:objective:ratio"), legend="Promised", unit="percentunit"),
-                Query(expr=f"1 - {_recorded('slo:period_error:ratio')}", legend="Kept", unit="percentunit"),
+                Query(expr=_recorded("slo:objective:ratio"), legend="Promised", unit="percentunit", decimals=2),
+                Query(expr=f"1 - {_recorded('slo:period_error:ratio')}", legend="Kept", unit="percentunit", decimals=2),
                 Query(
                     expr=_recorded("slo:error_budget_remaining:ratio"),
                     legend="Budget left",
@@ -84,6 +82,7 @@ _SUMMARY = Row(
             sort_by="Budget left",
             ascending=True,
             width=WIDTH,
+            height=10,
             links=(_TO_OBJECTIVE,),
             source="000 §6, 001, 004",
         ),
@@ -125,10 +124,12 @@ _BURN = Row(
         Panel(
             kind="timeseries",
             title="Budget remaining over time",
-            question="When was the budget spent?",
+            question="When was the budget spent? What is overdrawn by more than a whole budget is below the picture.",
             queries=(Query(expr=_recorded("slo:error_budget_remaining:ratio"), legend="{{slo}}"),),
             unit="percentunit",
             negative=True,
+            minimum=-1,
+            maximum=1,
             links=(_TO_OBJECTIVE,),
             source="004",
         ),

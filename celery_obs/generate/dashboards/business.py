@@ -11,7 +11,7 @@ from celery_obs.vocabulary import conflicts, connections, syncs, tasks, webhooks
 
 from .model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
 from .parts import JOB, TO_PLATFORM, TO_TASKS, higher_is_better
-from .queries import any_of, chosen, highest, increase, none_of, share, within
+from .queries import any_of, chosen, highest, increase, none_of, per_minute, share, within
 
 
 __all__ = ["BUSINESS"]
@@ -62,6 +62,7 @@ _SUMMARY = Row(
             question="Whom do we have to call? Rooms that were sold twice in the last 24 hours.",
             queries=(Query(expr=increase(conflicts.DOUBLE_BOOKINGS, over="24h"), legend="Double bookings"),),
             unit="none",
+            decimals=0,
             steps=(Step(None, "green"), Step(1, "red")),
             width=6,
             height=4,
@@ -95,16 +96,16 @@ _DELIVERY = Row(
         ),
         Panel(
             kind="timeseries",
-            title="Newsletters by outcome",
+            title="Newsletters per minute by outcome",
             question="Do newsletters arrive? Counted by the application.",
             queries=(
                 Query(
-                    expr=increase(NEWSLETTERS, "status", over="$__rate_interval"),
+                    expr=per_minute(NEWSLETTERS, "status"),
                     legend="{{status}}",
                     absent_where=f"the application does not declare {NEWSLETTERS.name}",
                 ),
             ),
-            unit="none",
+            unit="opm",
             stacked=True,
             width=WIDTH,
             height=6,
@@ -140,6 +141,9 @@ _CUSTOMERS = Row(
             title="Events from channels (range)",
             question="What do channels tell us: bookings, cancellations, changes?",
             queries=(Query(expr=increase(webhooks.RECEIVED, "event_type"), legend="{{event_type}}"),),
+            unit="none",
+            decimals=0,
+            minimum=0,
             width=8,
             source="002",
         ),
@@ -148,6 +152,9 @@ _CUSTOMERS = Row(
             title="Records moved (range)",
             question="What do we do for which channel?",
             queries=(Query(expr=increase(syncs.RECORDS, "channel_type", result=any_of("created", "updated")), legend="{{channel_type}}"),),
+            unit="none",
+            decimals=0,
+            minimum=0,
             width=8,
             links=(TO_PLATFORM,),
             source="003",
@@ -157,14 +164,17 @@ _CUSTOMERS = Row(
             title="Conflicts resolved (range)",
             question="Who was right?",
             queries=(Query(expr=increase(conflicts.RESOLVED, "conflict_type", "resolution"), legend="{{conflict_type}}: {{resolution}}"),),
+            unit="none",
+            decimals=0,
+            minimum=0,
             width=8,
             source="001",
         ),
         Panel(
             kind="timeseries",
-            title="Double bookings by channel",
+            title="Double bookings in the last hour, by channel",
             question="Which channel sells rooms twice?",
-            queries=(Query(expr=increase(conflicts.DOUBLE_BOOKINGS, "channel_type", over="$__rate_interval"), legend="{{channel_type}}"),),
+            queries=(Query(expr=increase(conflicts.DOUBLE_BOOKINGS, "channel_type", over="1h"), legend="{{channel_type}}"),),
             unit="none",
             width=WIDTH,
             height=6,

@@ -38,6 +38,11 @@ DATASOURCE: Final = common_models.DataSourceRef(type_val="prometheus", uid="${da
 The Prometheus that the reader has chosen.
 """
 
+NEUTRAL: Final = (Step(None, "blue"),)
+"""
+The colour of a number that is neither good nor bad.  Where a file says nothing, Grafana takes red for all numbers from 80 on.
+"""
+
 _Picture: TypeAlias = timeseries.Panel | stat.Panel | table.Panel | statetimeline.Panel | bargauge.Panel
 
 
@@ -133,9 +138,12 @@ def _panel(item: Placed, panel: Panel) -> _Picture:
     source = f" Asked for in {panel.source}." if panel.source else ""
     picture = _picture(panel)
     picture.id(item.number).grid_pos(_grid(item)).title(panel.title).description(panel.description() + source).datasource(DATASOURCE)
-    picture.unit(panel.unit).no_value("no data").targets(list(_targets(panel)))
-    if panel.steps:
-        picture.thresholds(_thresholds(panel.steps))
+    picture.unit(panel.unit).no_value(panel.nothing).targets(list(_targets(panel)))
+    picture.thresholds(_thresholds(panel.steps or NEUTRAL))
+    if panel.decimals is not None:
+        picture.decimals(panel.decimals)
+    for name, colour in panel.colours:
+        picture.override_by_name(name, [models.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": colour})])
     if panel.mappings:
         picture.mappings([_words(panel.mappings)])
     if panel.minimum is not None:
@@ -179,7 +187,8 @@ def _timeseries(panel: Panel) -> timeseries.Panel:
     picture = (
         timeseries.Panel()
         .line_width(1)
-        .fill_opacity(25 if panel.stacked else 5)
+        # Many areas above each other hide all of them.
+        .fill_opacity(25 if panel.stacked else 0)
         .show_points(common_models.VisibilityMode.AUTO)
         # A gap is a gap: what could not be read is not drawn.
         .span_nulls(False)
@@ -189,6 +198,9 @@ def _timeseries(panel: Panel) -> timeseries.Panel:
             .display_mode(common_models.LegendDisplayMode.TABLE)
             .placement(common_models.LegendPlacement.BOTTOM)
             .calcs(["lastNotNull", "max"])
+            # Only a few lines of a legend are seen without scrolling.
+            .sort_by("Max")
+            .sort_desc(True)
         )
         .tooltip(common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI).sort(common_models.SortOrder.DESCENDING))
     )
@@ -242,6 +254,8 @@ def _value_names(panel: Panel, number: int) -> tuple[str, ...]:
 def _column(query: Query) -> Iterator[models.DynamicConfigValue]:
     if query.unit:
         yield models.DynamicConfigValue(id_val="unit", value=query.unit)
+    if query.decimals is not None:
+        yield models.DynamicConfigValue(id_val="decimals", value=query.decimals)
     if query.mappings:
         yield models.DynamicConfigValue(id_val="mappings", value=[_words(query.mappings)])
     if query.steps:

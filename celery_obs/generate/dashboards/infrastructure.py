@@ -124,11 +124,11 @@ _POOLS = Row(
         ),
         Panel(
             kind="timeseries",
-            title="Children that died",
+            title="Children that died in the last hour",
             question="Do processes die that nobody ended?",
             queries=(
                 Query(
-                    expr=increase(workers.PROCESS_RESTARTS, "worker", "reason", over="$__rate_interval", reason=Match("!=", "recycled")),
+                    expr=increase(workers.PROCESS_RESTARTS, "worker", "reason", over="1h", reason=Match("!=", "recycled")),
                     legend="{{worker}}: {{reason}}",
                 ),
             ),
@@ -173,6 +173,7 @@ _REDIS = Row(
             question="Did Redis throw something away? A broker must never: set maxmemory-policy to noeviction.",
             queries=(Query(expr=increase(REDIS_EVICTED, "instance"), legend="{{instance}}"),),
             unit="none",
+            decimals=0,
             steps=(Step(None, "green"), Step(1, "red")),
             width=6,
             height=4,

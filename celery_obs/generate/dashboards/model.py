@@ -46,7 +46,7 @@ Unit: TypeAlias = Literal[
 Grafana's names of the units that we use.
 """
 
-Colour: TypeAlias = Literal["green", "yellow", "orange", "red", "blue", "purple", "text"]
+Colour: TypeAlias = Literal["green", "yellow", "orange", "red", "dark-red", "blue", "light-blue", "purple", "text"]
 
 
 class Step(NamedTuple):
@@ -97,6 +97,8 @@ class Query:
 
         unit: In a table, the column's unit; the panel's where empty.
 
+        decimals: In a table, the column's; as many as Grafana finds right where None.
+
         steps, mappings: In a table, the column's.
 
         exemplars: Whether to ask for exemplars, the way from a bucket to its trace.
@@ -108,6 +110,7 @@ class Query:
     expr: str
     legend: str
     unit: Unit | None = None
+    decimals: int | None = None
     steps: tuple[Step, ...] = ()
     mappings: tuple[Mapping, ...] = ()
     exemplars: bool = False
@@ -125,6 +128,12 @@ class Panel:
         question: What somebody asks who looks at it; the panel's description begins with it.
 
         source: Which of the papers asked for it, such as ``000 §3.1``; empty for our own.
+
+        decimals: How many; as many as Grafana finds right where None.
+
+        colours: Of series that mean something, by their legends; Grafana's own go by the alphabet, so that failures were green.
+
+        nothing: What is said where there is no answer.
 
         keys: In a table, the labels that make a line, as (label, title of the column).
 
@@ -146,8 +155,11 @@ class Panel:
     unit: Unit = "short"
     width: int = 12
     height: int = 8
+    decimals: int | None = None
     steps: tuple[Step, ...] = ()
     mappings: tuple[Mapping, ...] = ()
+    colours: tuple[tuple[str, Colour], ...] = ()
+    nothing: str = "no data"
     keys: tuple[tuple[str, str], ...] = ()
     sort_by: str = ""
     ascending: bool = False

@@ -18,6 +18,7 @@ from .parts import (
     TO_PLATFORM,
     breaker_state,
     breaker_timeline,
+    coloured,
     higher_is_better,
     higher_is_worse,
     oldest_message,
@@ -99,7 +100,7 @@ _SUMMARY = Row(
             title="Oldest message",
             question="How long has the front of the slowest queue waited? 0 where all queues are empty.",
             queries=(Query(expr=oldest_message(), legend="Oldest"),),
-            unit="dtdurations",
+            unit="s",
             steps=higher_is_worse(60, 600),
             width=4,
             height=4,
@@ -126,6 +127,7 @@ _ACTIVITY = Row(
             queries=(Query(expr=per_minute(syncs.TOTAL, "status"), legend="{{status}}"),),
             unit="opm",
             stacked=True,
+            colours=coloured(syncs.STATUSES),
             source="000 §3.1",
         ),
         Panel(
@@ -144,6 +146,7 @@ _ACTIVITY = Row(
             queries=(Query(expr=per_minute(syncs.RECORDS, "result"), legend="{{result}}"),),
             unit="opm",
             stacked=True,
+            colours=coloured(syncs.RECORD_RESULTS),
             source="000 §3.1",
         ),
         Panel(

@@ -4,6 +4,8 @@ What several dashboards share: colours of thresholds, words for numbers, ways to
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from types import MappingProxyType
 from typing import Final
 
 from celery_obs.vocabulary import circuit_breaker, ourselves, queues, syncs
@@ -18,12 +20,14 @@ __all__ = [
     "ENDED",
     "JOB",
     "NO",
+    "OUTCOMES",
     "TO_PLATFORM",
     "TO_QUEUES",
     "TO_TASKS",
     "UP",
     "breaker_state",
     "breaker_timeline",
+    "coloured",
     "higher_is_better",
     "higher_is_worse",
     "oldest_message",
@@ -52,6 +56,38 @@ UP: Final = (Mapping(0, "down", "red"), Mapping(1, "up", "green"))
 NO: Final = (Mapping(0, "no", "green"), Mapping(1, "yes", "orange"))
 
 
+OUTCOMES: Final[MappingProxyType[str, Colour]] = MappingProxyType(
+    {
+        **dict.fromkeys(("success", "created", "active", "live"), "green"),
+        **dict.fromkeys(("failure", "failed", "error", "corrupt"), "red"),
+        **dict.fromkeys(("partial", "timeout", "invalid_signature", "unsupported"), "orange"),
+        **dict.fromkeys(("retry", "paused", "vanished"), "yellow"),
+        **dict.fromkeys(("skipped", "ignored", "duplicate", "disconnected", "dead"), "text"),
+        **dict.fromkeys(("lost", "refused"), "dark-red"),
+        **dict.fromkeys(("updated", "revoked"), "blue"),
+        "rejected": "purple",
+        "terminated": "light-blue",
+    }
+)
+"""
+The colour that an outcome has on every page: what is good is green, what failed is red, and what is neither stays pale.
+"""
+
+
+def coloured(outcomes: Iterable[str]) -> tuple[tuple[str, Colour], ...]:
+    """
+    Give each of a label's values its colour.
+    """
+    return tuple((outcome, OUTCOMES[outcome]) for outcome in outcomes)
+
+
+def oldest_message(*by: str, **where: Where) -> str:
+    """
+    Tell how long the front of the queues has waited: 0 where nothing waits, absent where something does and the broker cannot tell since when.
+    """
+    return f"{highest(queues.OLDEST_MESSAGE_AGE, *by, **where)} or {highest(queues.DEPTH, *by, **where)} == 0"
+
+
 def higher_is_worse(yellow: float, red: float) -> tuple[Step, ...]:
     """
     Green below *yellow*, red from *red*.
@@ -76,7 +112,7 @@ def breaker_state(**where: Where) -> str:
     return f"{is_open} or {highest(circuit_breaker.STATE, 'channel_type', **where)}"
 
 
-def breaker_timeline(*, source: str, **where: Where) -> Panel:
+def breaker_timeline(*, source: str, height: int = 7, **where: Where) -> Panel:
     """
     Show the breakers' states over time.
     """
@@ -88,16 +124,7 @@ def breaker_timeline(*, source: str, **where: Where) -> Panel:
         mappings=BREAKER_STATES,
         unit="none",
         width=WIDTH,
-        height=7,
+        height=height,
         links=(TO_PLATFORM,),
         source=source,
     )
-
-
-def oldest_message(*by: str, **where: Where) -> str:
-    """
-    Tell how long the front of a queue has waited.
-
-    An empty queue has no front: it is shown as 0, lest nobody can tell it from a queue of which nothing is known.
-    """
-    return f"{highest(queues.OLDEST_MESSAGE_AGE, *by, **where)} or 0 * ({highest(queues.DEPTH, *by, **where)} == 0)"

@@ -18,7 +18,7 @@ from celery_obs.vocabulary import (
 )
 
 from .model import WIDTH, Dashboard, Panel, Query, Row, Step
-from .parts import BREAKER_STATES, CHANNEL, ENDED, JOB, NO, breaker_state, breaker_timeline, higher_is_worse
+from .parts import BREAKER_STATES, CHANNEL, ENDED, JOB, NO, breaker_state, breaker_timeline, coloured, higher_is_worse
 from .queries import age, chosen, highest, increase, per_minute, per_second, quantile, share, total
 
 
@@ -35,6 +35,8 @@ _CONNECTIONS = Row(
             title="Connections by status",
             question="How many accounts do we serve here, and how many are broken?",
             queries=(Query(expr=highest(connections.TOTAL, "status", channel_type=_HERE), legend="{{status}}"),),
+            minimum=0,
+            colours=coloured(connections.STATUSES),
             width=6,
             source="000 §3.3",
         ),
@@ -46,7 +48,6 @@ _CONNECTIONS = Row(
             mappings=BREAKER_STATES,
             unit="none",
             width=3,
-            height=4,
         ),
         Panel(
             kind="stat",
@@ -56,7 +57,6 @@ _CONNECTIONS = Row(
             mappings=NO,
             unit="none",
             width=3,
-            height=4,
         ),
         Panel(
             kind="table",
@@ -88,7 +88,7 @@ _CONNECTIONS = Row(
             width=12,
             source="000 §3.3",
         ),
-        breaker_timeline(source="000 §3.1", channel_type=_HERE),
+        breaker_timeline(source="000 §3.1", height=4, channel_type=_HERE),
     ),
 )
 
@@ -141,6 +141,7 @@ _SYNCS = Row(
             queries=(Query(expr=per_minute(syncs.RECORDS, "result", channel_type=_HERE), legend="{{result}}"),),
             unit="opm",
             stacked=True,
+            colours=coloured(syncs.RECORD_RESULTS),
         ),
         Panel(
             kind="timeseries",
@@ -191,7 +192,7 @@ _CALLS = Row(
             question="What do we ask the channel most, and how long does it take?",
             keys=(("endpoint", "Endpoint"),),
             queries=(
-                Query(expr=increase(api_calls.REQUESTS, "endpoint", channel_type=_HERE), legend="Calls", unit="short"),
+                Query(expr=increase(api_calls.REQUESTS, "endpoint", channel_type=_HERE), legend="Calls", unit="none", decimals=0),
                 Query(
                     expr=quantile(0.95, api_calls.LATENCY, "endpoint", over="$__range", channel_type=_HERE),
                     legend="p95",
@@ -269,12 +270,12 @@ _TOKENS = Row(
         ),
         Panel(
             kind="timeseries",
-            title="Token refreshes by outcome",
+            title="Token refreshes per minute by outcome",
             question="Do we still get new tokens? Refused ones need the customer.",
-            queries=(
-                Query(expr=increase(tokens.REFRESH_TOTAL, "status", over="$__rate_interval", channel_type=_HERE), legend="{{status}}"),
-            ),
+            queries=(Query(expr=per_minute(tokens.REFRESH_TOTAL, "status", channel_type=_HERE), legend="{{status}}"),),
+            unit="opm",
             stacked=True,
+            colours=coloured(tokens.REFRESH_STATUSES),
         ),
     ),
 )
@@ -297,6 +298,7 @@ _WEBHOOKS = Row(
             queries=(Query(expr=per_minute(webhooks.PROCESSED, "status", channel_type=_HERE), legend="{{status}}"),),
             unit="opm",
             stacked=True,
+            colours=coloured(webhooks.STATUSES),
             width=8,
         ),
         Panel(
@@ -336,7 +338,8 @@ _WEBHOOKS = Row(
                     legend="{{channel_type}}",
                 ),
             ),
-            unit="dtdurations",
+            unit="s",
+            nothing="no outage ended in the time shown",
         ),
     ),
 )

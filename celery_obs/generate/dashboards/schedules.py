@@ -9,8 +9,8 @@ from typing import Final
 from celery_obs.vocabulary import beat, reconciliation, tokens
 
 from .model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
-from .parts import JOB, higher_is_worse
-from .queries import age, chosen, highest, increase
+from .parts import JOB, coloured, higher_is_worse
+from .queries import age, chosen, highest, per_minute
 
 
 __all__ = ["BEAT"]
@@ -70,7 +70,11 @@ _ENTRIES = Row(
                 ),
                 Query(expr=age(beat.ENTRY_LAST_FIRED, "entry", entry=_ENTRY), legend="Last fired", unit="dtdurations"),
                 Query(expr=age(beat.SUCCEEDED_ENTRY, "entry", entry=_ENTRY), legend="Last success", unit="dtdurations"),
-                Query(expr=f"{highest(beat.ENTRY_DUE, 'entry', entry=_ENTRY)} - time()", legend="Next due in", unit="dtdurations"),
+                Query(
+                    expr=f"clamp_min({highest(beat.ENTRY_DUE, 'entry', entry=_ENTRY)} - time(), 0)",
+                    legend="Next due in",
+                    unit="dtdurations",
+                ),
             ),
             sort_by="Overdue by",
             width=WIDTH,
@@ -80,14 +84,14 @@ _ENTRIES = Row(
             title="Overdue by",
             question="Since when is an entry late, and do all of them wait for beat?",
             queries=(Query(expr=highest(beat.ENTRY_OVERDUE, "entry", entry=_ENTRY), legend="{{entry}}"),),
-            unit="dtdurations",
+            unit="s",
         ),
         Panel(
             kind="timeseries",
             title="Since the last success",
             question="Which entry's work is not done? A line that climbs beyond the entry's period.",
             queries=(Query(expr=age(beat.SUCCEEDED_ENTRY, "entry", entry=_ENTRY), legend="{{entry}}"),),
-            unit="dtdurations",
+            unit="s",
         ),
     ),
 )
@@ -97,18 +101,19 @@ _DUTIES = Row(
     (
         Panel(
             kind="timeseries",
-            title="Token refreshes",
+            title="Token refreshes per minute",
             question="Does the schedule keep the tokens fresh?",
-            queries=(Query(expr=increase(tokens.REFRESH_TOTAL, "status", over="$__rate_interval"), legend="{{status}}"),),
-            unit="none",
+            queries=(Query(expr=per_minute(tokens.REFRESH_TOTAL, "status"), legend="{{status}}"),),
+            unit="opm",
             stacked=True,
+            colours=coloured(tokens.REFRESH_STATUSES),
         ),
         Panel(
             kind="timeseries",
             title="Since the last reconciliation",
             question="How old is what I know of the drift?",
             queries=(Query(expr=age(reconciliation.LAST_RUN, "channel_type"), legend="{{channel_type}}"),),
-            unit="dtdurations",
+            unit="s",
         ),
     ),
 )

@@ -12,8 +12,8 @@ from celery_obs.vocabulary.spec import Metric
 
 from . import outside
 from .model import WIDTH, Dashboard, Mapping, Panel, Query, Row, Step, Variable
-from .parts import JOB, UP, higher_is_worse
-from .queries import chosen, highest, increase, per_second, selector, total
+from .parts import JOB, UP, coloured, higher_is_worse
+from .queries import chosen, highest, increase, per_minute, per_second, selector, total
 
 
 __all__ = ["EXPORTER"]
@@ -25,10 +25,10 @@ _INSTANCE = chosen("instance")
 
 def _happened(metric: Metric, label: str) -> Query:
     """
-    Ask how often each kind of trouble came up; where none did, one line says ``none``, as long as an exporter is there to know.
+    Ask how often a minute each kind of trouble came up; where none did, one line says ``none``, as long as an exporter is there to know.
     """
     quiet = f'label_replace(0 * {total(ourselves.BUILD_INFO, instance=_INSTANCE)}, "{label}", "none", "", "")'
-    trouble = increase(metric, label, over="$__rate_interval", instance=_INSTANCE)
+    trouble = per_minute(metric, label, instance=_INSTANCE)
     return Query(expr=f"{trouble} or on () {quiet}", legend=f"{{{{{label}}}}}")
 
 
@@ -60,7 +60,7 @@ _SUMMARY = Row(
             title="Oldest collector",
             question="How old is the oldest thing that I look at?",
             queries=(Query(expr=highest(ourselves.COLLECTOR_AGE, instance=_INSTANCE), legend="Oldest"),),
-            unit="dtdurations",
+            unit="s",
             steps=higher_is_worse(60, 300),
             width=6,
             height=4,
@@ -76,6 +76,7 @@ _SUMMARY = Row(
                 ),
             ),
             unit="none",
+            decimals=0,
             steps=(Step(None, "green"), Step(1, "yellow")),
             width=6,
             height=4,
@@ -131,26 +132,26 @@ _HONESTY = Row(
     (
         Panel(
             kind="timeseries",
-            title="Errors of ours",
+            title="Errors of ours per minute",
             question="Is the observer itself broken? Each of these was kept from the program that we observe.",
             queries=(_happened(ourselves.INTERNAL_ERRORS, "component"),),
-            unit="none",
+            unit="opm",
             width=8,
         ),
         Panel(
             kind="timeseries",
-            title="Not recorded, by reason",
+            title="Not recorded per minute, by reason",
             question="What could not be recorded, and why?",
             queries=(_happened(ourselves.DROPPED, "reason"),),
-            unit="none",
+            unit="opm",
             width=8,
         ),
         Panel(
             kind="timeseries",
-            title="Folded into _other, by metric",
+            title="Folded into _other per minute, by metric",
             question="Which metric has too many label values?",
             queries=(_happened(ourselves.LABELS_FOLDED, "metric"),),
-            unit="none",
+            unit="opm",
             width=8,
         ),
         Panel(
@@ -160,6 +161,7 @@ _HONESTY = Row(
             queries=(Query(expr=total(ourselves.METRIC_FILES, "state", instance=_INSTANCE), legend="{{state}}"),),
             unit="none",
             stacked=True,
+            colours=coloured(ourselves.FILE_STATES),
         ),
         Panel(
             kind="state-timeline",

@@ -9,7 +9,7 @@ from typing import Final
 from celery_obs.vocabulary import tasks, workers
 
 from .model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
-from .parts import JOB, TO_TASKS, UP, higher_is_worse
+from .parts import JOB, TO_TASKS, UP, coloured, higher_is_worse
 from .queries import age, any_of, chosen, highest, increase, mean, none_of, per_minute, per_second, quantile, share, total
 
 
@@ -66,9 +66,13 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Longest running",
-            question="What hangs, and since when? Right even when its process does not answer.",
-            queries=(Query(expr=highest(tasks.LONGEST_RUNNING, task=_TASK), legend="Longest"),),
-            unit="dtdurations",
+            question="What hangs, and since when? Right even when its process does not answer; 0 where nothing runs.",
+            queries=(
+                Query(
+                    expr=f"{highest(tasks.LONGEST_RUNNING, task=_TASK)} or {total(tasks.IN_PROGRESS, task=_TASK)} == 0", legend="Longest"
+                ),
+            ),
+            unit="s",
             steps=higher_is_worse(600, 3600),
             width=4,
             height=4,
@@ -79,6 +83,7 @@ _SUMMARY = Row(
             question="How many tasks failed with no retries left, in the time shown?",
             queries=(Query(expr=increase(tasks.FAILURES, exhausted="true", task=_TASK, queue=_QUEUE), legend="Given up"),),
             unit="none",
+            decimals=0,
             steps=(Step(None, "green"), Step(1, "red")),
             width=4,
             height=4,
@@ -96,6 +101,7 @@ _TASKS = Row(
             queries=(Query(expr=per_minute(tasks.FINISHED, "state", task=_TASK, queue=_QUEUE), legend="{{state}}"),),
             unit="opm",
             stacked=True,
+            colours=coloured(tasks.STATES),
             source="001",
         ),
         Panel(
@@ -131,13 +137,23 @@ _TASKS = Row(
         Panel(
             kind="timeseries",
             title="Runtime of an attempt",
-            question="How long does an attempt take, the failed and killed ones too?",
+            question="How long does an attempt of the chosen tasks take, the failed and killed ones too?",
             queries=(
-                Query(expr=quantile(0.5, tasks.RUNTIME, "task", task=_TASK, queue=_QUEUE), legend="{{task}} p50"),
-                Query(expr=quantile(0.95, tasks.RUNTIME, "task", task=_TASK, queue=_QUEUE), legend="{{task}} p95", exemplars=True),
-                Query(expr=quantile(0.99, tasks.RUNTIME, "task", task=_TASK, queue=_QUEUE), legend="{{task}} p99"),
+                Query(expr=quantile(0.5, tasks.RUNTIME, task=_TASK, queue=_QUEUE), legend="p50"),
+                Query(expr=quantile(0.95, tasks.RUNTIME, task=_TASK, queue=_QUEUE), legend="p95", exemplars=True),
+                Query(expr=quantile(0.99, tasks.RUNTIME, task=_TASK, queue=_QUEUE), legend="p99"),
             ),
             unit="s",
+            width=8,
+            source="004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Runtime of an attempt, by task (p95)",
+            question="Which task is slow?",
+            queries=(Query(expr=quantile(0.95, tasks.RUNTIME, "task", task=_TASK, queue=_QUEUE), legend="{{task}}", exemplars=True),),
+            unit="s",
+            width=8,
             links=(TO_TASKS,),
             source="004",
         ),
@@ -147,6 +163,7 @@ _TASKS = Row(
             question="How long after it was due is a task settled, retries included?",
             queries=(Query(expr=quantile(0.95, tasks.LATENCY, "task", task=_TASK, queue=_QUEUE), legend="{{task}}", exemplars=True),),
             unit="s",
+            width=8,
             links=(TO_TASKS,),
         ),
         Panel(
@@ -163,7 +180,7 @@ _TASKS = Row(
             title="Age of the longest running attempt",
             question="What hangs, and since when?",
             queries=(Query(expr=highest(tasks.LONGEST_RUNNING, "task", task=_TASK), legend="{{task}}"),),
-            unit="dtdurations",
+            unit="s",
             links=(TO_TASKS,),
         ),
         Panel(
@@ -172,7 +189,7 @@ _TASKS = Row(
             question="Which task is much, slow or broken?",
             keys=(("task", "Task"),),
             queries=(
-                Query(expr=increase(tasks.FINISHED, "task", task=_TASK, queue=_QUEUE), legend="Attempts", unit="short"),
+                Query(expr=increase(tasks.FINISHED, "task", task=_TASK, queue=_QUEUE), legend="Attempts", unit="none", decimals=0),
                 Query(
                     expr=share(tasks.FINISHED, "task", of={"state": _UNHAPPY}, over="$__range", state=_ENDED, task=_TASK, queue=_QUEUE),
                     legend="Failed",
@@ -193,6 +210,7 @@ _TASKS = Row(
             ),
             sort_by="Attempts",
             width=WIDTH,
+            height=10,
             links=(TO_TASKS,),
         ),
     ),
@@ -237,14 +255,10 @@ _WORKERS = Row(
         ),
         Panel(
             kind="timeseries",
-            title="Children replaced, by reason",
+            title="Children replaced per minute, by reason",
             question="Why are pool processes replaced? Recycled is routine; killed, lost and memory are not.",
-            queries=(
-                Query(
-                    expr=increase(workers.PROCESS_RESTARTS, "worker", "reason", over="$__rate_interval"), legend="{{worker}}: {{reason}}"
-                ),
-            ),
-            unit="none",
+            queries=(Query(expr=per_minute(workers.PROCESS_RESTARTS, "worker", "reason"), legend="{{worker}}: {{reason}}"),),
+            unit="opm",
             stacked=True,
             width=8,
         ),
