@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+from .changes import NOTHING, Changes
 from .links import Links
 from .objectives import DEFAULT, WINDOWS, BurnWindow, Objective, read
 from .render import Output
@@ -30,11 +31,12 @@ _LONG: Final = ("1d", "3d")
 _BY: Final = ("slo",)
 
 
-def build(links: Links, path: Path = DEFAULT) -> Iterator[Output]:
+def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Iterator[Output]:
     """
-    Write the rules of the objectives in the file at *path*.
+    Write the rules of the objectives in the file at *path*, with their alerts as a team has them.
     """
-    yield Output(PATH, rule_file("celery_obs/generate/slo.yml" if path == DEFAULT else path.name, groups(read(path)), links))
+    source = "celery_obs/generate/slo.yml" if path == DEFAULT else path.name
+    yield Output(PATH, rule_file(changes.told(source), map(changes.in_group, groups(read(path))), links))
 
 
 def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:
@@ -101,7 +103,7 @@ def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
     yield Alert(
         name="SLOErrorBudgetExhausted",
         severity="warning",
-        expr="slo:error_budget_remaining:ratio < 0",
+        when="slo:error_budget_remaining:ratio < 0",
         lasts="15m",
         by=_BY,
         summary="The error budget of {{ $labels.slo }} is used up",
@@ -116,7 +118,7 @@ def _burning(each: Objective, severity: Severity, name: str, description: str) -
     return Alert(
         name=name,
         severity=severity,
-        expr="\nor\n".join(parts),
+        when="\nor\n".join(parts),
         by=_BY,
         labels={"slo": each.name},
         summary="The error budget of {{ $labels.slo }} burns too fast",
