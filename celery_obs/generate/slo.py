@@ -24,7 +24,7 @@ __all__ = ["ALERT_NAMES", "PATH", "build", "groups"]
 
 PATH: Final = "deploy/prometheus/rules/slo.yml"
 
-ALERT_NAMES: Final = ("SLOErrorBudgetBurnFast", "SLOErrorBudgetBurnSlow", "SLOErrorBudgetExhausted")
+ALERT_NAMES: Final = ("SLOErrorBudgetBurnFast", "SLOErrorBudgetBurnSlow", "SLOErrorBudgetExhausted", "SLOEventsAbsent")
 
 _SHORT: Final = ("5m", "30m", "1h", "2h", "6h")
 _LONG: Final = ("1d", "3d")
@@ -53,7 +53,11 @@ def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:
             interval="2m",
         )
     if objectives:
-        yield Group(name="celery_obs_slo_alerts", comment="budgets that burn too fast, or are used up.", rules=tuple(_alerts(objectives)))
+        yield Group(
+            name="celery_obs_slo_alerts",
+            comment="budgets that burn too fast, are used up, or are not measured.",
+            rules=tuple(_alerts(objectives)),
+        )
 
 
 def _recent(each: Objective) -> Iterator[Record]:
@@ -66,7 +70,7 @@ def _period(each: Objective) -> Iterator[Record]:
         yield from _of_window(each, window)
     yield _record(each, "slo:objective:ratio", "What is promised?", f"vector({_text(each.objective)})")
     yield _record(each, "slo:error_budget:ratio", "How much may go wrong?", f"vector({_text(each.budget)})")
-    yield _record(each, "slo:period:days", "Over how many days?", f"vector({each.period_days})")
+    yield _record(each, "slo:time_period:days", "Over how many days?", f"vector({each.period_days})")
     bad, events = (f"sum_over_time({_series(each, name)}[{each.period_days}d])" for name in ("slo:bad_events:rate5m", "slo:events:rate5m"))
     yield _record(each, "slo:period_error:ratio", "How much went wrong, by events?", f"{bad}\n/\n({events} > 0)")
     burnt = f"{_series(each, 'slo:period_error:ratio')} / {_text(each.budget)}"
@@ -110,6 +114,17 @@ def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
         description="{{ $value | humanizePercentage }} of the error budget of {{ $labels.slo }} is left.",
         shows="celery-obs-slo",
         seeds=("004 Alerting when error budget depleted",),
+    )
+    yield Alert(
+        name="SLOEventsAbsent",
+        severity="warning",
+        # Not absent(), which would tell of every objective on a metric that an application has not got.
+        when="slo:period_error:ratio\nunless on (slo)\nslo:events:rate5m",
+        lasts="15m",
+        by=_BY,
+        summary="Nobody measures {{ $labels.slo }} any more",
+        description="What {{ $labels.slo }} counts was there within its period, and for $for there has been no series of it. Its budget stands still, whatever happens.",
+        shows="celery-obs-slo",
     )
 
 
