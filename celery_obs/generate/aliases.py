@@ -23,7 +23,7 @@ from .render import Output
 from .rules import Group, Record, rule_file
 
 
-__all__ = ["ALIASES", "Alias", "build"]
+__all__ = ["ALIASES", "Alias", "build", "groups"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,13 +194,18 @@ By the system whose names they are.
 """
 
 
+def groups() -> Iterator[Group]:
+    """
+    Make one group of aliases a system.
+    """
+    for system, aliases in ALIASES.items():
+        rules = tuple(record for alias in aliases for record in alias.records())
+        yield Group(name=f"celery_obs_aliases_{system.replace('-', '_')}", comment=f"our series under the names of {system}.", rules=rules)
+
+
 def build(links: Links) -> Iterator[Output]:
     """
     Write one file of aliases a system.
     """
-    for system, aliases in ALIASES.items():
-        rules = tuple(record for alias in aliases for record in alias.records())
-        group = Group(
-            name=f"celery_obs_aliases_{system.replace('-', '_')}", comment=f"our series under the names of {system}.", rules=rules
-        )
+    for system, group in zip(ALIASES, groups(), strict=True):
         yield Output(f"deploy/prometheus/aliases/aliases-{system}.yml", rule_file("celery_obs/generate/aliases", [group], links))

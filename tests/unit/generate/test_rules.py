@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.generate.alerts import gathered
 from celery_obs.generate.aliases import Alias
 from celery_obs.generate.links import Links
-from celery_obs.generate.rules import SEVERITIES, Alert, Group, Record, rule_file
+from celery_obs.generate.rules import SEVERITIES, Group, Record, rule_file
 from celery_obs.vocabulary.queues import DEPTH
+from tests.unit.generate.builders import alert
 from tests.unit.generate.shipped import EVERY_ALERT, RECORDS
 
 
@@ -57,22 +57,6 @@ ASKED_FOR = [
 ]
 
 
-def alert(**changes: Any) -> Alert:
-    """
-    Make an alert.
-    """
-    facts: dict[str, Any] = {
-        "name": "QueueLong",
-        "severity": "warning",
-        "expr": "celery_queue_depth > 1",
-        "by": ("queue",),
-        "summary": "Queue {{ $labels.queue }} is long",
-        "description": "{{ $value }} wait.",
-        "shows": "celery-queues",
-    }
-    return Alert(**{**facts, **changes})
-
-
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -87,14 +71,6 @@ def test_an_alert_that_would_mislead_is_refused(changes: dict[str, Any], problem
     """
     with pytest.raises(ConfigurationError, match=problem):
         alert(**changes)
-
-
-def test_two_alerts_of_one_name_are_refused() -> None:
-    """
-    They would have one runbook, and one silence.
-    """
-    with pytest.raises(ConfigurationError, match="Two alerts are called QueueLong, in here and in there"):
-        gathered(iter([("here", (alert(),)), ("there", (alert(),))]))
 
 
 def test_a_group_that_leaves_gaps_is_refused() -> None:
