@@ -93,6 +93,16 @@ CASES: dict[str, tuple[Case, ...]] = {
             value="2",
         ),
         Case(
+            alert="CeleryTasksLost",
+            # An exporter that was away for three quarters of an hour comes back with what it had counted before.
+            series={'celery_task_finished_total{task="t", queue="q", state="lost"}': "3x20 _x45 3x20 5x80"},
+            quiet=(60, 70),
+            fires=95,
+            recovers=150,
+            labels=TASK,
+            value="2",
+        ),
+        Case(
             alert="CeleryTasksTimedOut",
             series={'celery_task_finished_total{task="t", queue="q", state="timeout"}': "_x20 2x60"},
             quiet=(10,),
