@@ -71,7 +71,7 @@ def main() -> None:
     story = Story(ACTS, length=LENGTH, began=time.monotonic())
     now = time.monotonic()
     # There has to be something to mend and to review first.
-    last = {"demo.mend": now, "demo.review": now - PACE["demo.review"] * 2 / 3}
+    last = {"demo.mend": now, "demo.review": now - PACE["demo.review"] / 2}
     while True:
         for task in due(last, time.monotonic()):
             account = next(accounts[task])

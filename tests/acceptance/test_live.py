@@ -24,6 +24,11 @@ BROKEN = "booking_com"
 The channel that is broken here.  The demo's story gives expedia an outage and airbnb slow answers of its own.
 """
 
+BREAKER = next(each for each in of_panels({"channel_type": BROKEN}) if each.where.startswith("channel-manager-platform: Circuit breaker:"))
+"""
+What the dashboard to which the alert leads shows of its breaker.
+"""
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
@@ -76,9 +81,11 @@ def test_a_channels_outage_reaches_slack_and_pagerduty_and_so_does_its_end(stack
     """
     stack.break_channel(BROKEN)
     wait_until(lambda: incident(stack.receiver, BROKEN).is_open(), within=90, what="the alert")
+    [shown] = stack.prometheus.rows(BREAKER.expr)
     stack.mend_channel(BROKEN)
     wait_until(lambda: incident(stack.receiver, BROKEN).is_resolved(), within=90, what="its end")
 
+    assert shown.value in {1.0, 2.0}
     paged, slack = incident(stack.receiver, BROKEN)
     begun, ended = paged[0], paged[-1]
     assert "trigger" == begun["event_action"]
