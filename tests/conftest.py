@@ -22,7 +22,15 @@ hypothesis.settings.register_profile("shared", deadline=None, suppress_health_ch
 hypothesis.settings.load_profile("shared")
 
 _SHOWN = ("celery", "kombu", "billiard", "redis", "prometheus-client", "starlette", "uvicorn", "click")
-_SHOWN_SERVERS = ("redis-server", "rabbitmq-server", "prometheus", "promtool")
+_SHOWN_SERVERS = (
+    "redis-server",
+    "rabbitmq-server",
+    "prometheus",
+    "promtool",
+    "prometheus-alertmanager",
+    "prometheus-node-exporter",
+    "prometheus-redis-exporter",
+)
 
 
 def pytest_report_header() -> list[str]:

@@ -25,6 +25,7 @@ __all__ = ["app"]
 app = Celery("celery_obs_demo")
 app.conf.task_ignore_result = True
 app.conf.broker_connection_retry_on_startup = True
+app.conf.worker_prefetch_multiplier = 1  # What is taken ahead has no priority any more.
 app.conf.task_routes = {"demo.deliver_alert": {"queue": "alerts"}}
 app.conf.beat_schedule = {
     "every-two-seconds": {"task": "demo.scheduled", "schedule": 2.0},

@@ -78,6 +78,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
     metrics_dir.mkdir(exist_ok=True)
     provider_port, receiver_port = free_port(), free_port()
     celery = [sys.executable, "-m", "celery", "-A", "celery_obs.demo.app"]
+    worker = [*celery, "worker", "--pool", "prefork"]
     exporter = [sys.executable, "-m", "celery_obs.cli", "exporter", "--web.listen-address", f"127.0.0.1:{listen}"]
     ours = {
         "CELERY_BROKER_URL": redis_url,
@@ -105,20 +106,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
                 redis_url,
                 "--enable-operations",
             ],
-            "worker": [
-                *celery,
-                "worker",
-                "--queues",
-                "celery,alerts",
-                "--pool",
-                "prefork",
-                "--concurrency",
-                "4",
-                "--hostname",
-                "demo@%h",
-                "--loglevel",
-                "INFO",
-            ],
+            "worker": [*worker, "--queues", "celery,alerts", "--concurrency", "6", "--hostname", "demo@%h", "--loglevel", "INFO"],
             "beat": [*celery, "beat", "--schedule", str(directory / "beat-schedule"), "--pidfile", "", "--loglevel", "INFO"],
             "load": [sys.executable, "-m", "celery_obs.demo.load"],
         },
