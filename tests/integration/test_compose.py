@@ -64,6 +64,7 @@ def loaded(path: Path, variables: Mapping[str, str] = {}) -> Any:
 
 COMPOSE: dict[str, Any] = loaded(FOLDER / "compose.yml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+APP_IMAGE: str = SERVICES["worker"]["image"]
 every_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES.keys())
 
 
@@ -184,12 +185,12 @@ def test_services_may_do_little(service: dict[str, Any]) -> None:
 @every_service
 def test_images_are_pinned(service: dict[str, Any]) -> None:
     """
-    An image is named by a version; only that of the app, which is built here, has a name of its own.
+    An image is named by a version; only that of the demo's app, which is built here, has a name of its own.
     """
     name, _, tag = service["image"].rpartition(":")
 
     assert name
-    assert re.fullmatch(r"v?\d+\.\d+\.\d+(-[a-z0-9.]+)?", tag) or ("build" in service and tag == "local")
+    assert re.fullmatch(r"v?\d+\.\d+\.\d+(-[a-z0-9.]+)?", tag) or service["image"] == APP_IMAGE
 
 
 @every_service
@@ -377,9 +378,6 @@ def test_alertmanager_finds_its_secrets() -> None:
     assert asked == {secret["target"] for secret in SERVICES["alertmanager"]["secrets"]}
 
 
-APP = [name for name, service in SERVICES.items() if "build" in service]
-
-
 def test_those_who_share_folders_share_a_user() -> None:
     """
     Worker, beat, exporter and the collector of lines are one user, to whom the folders belong.
@@ -396,7 +394,7 @@ def test_those_who_share_folders_share_a_user() -> None:
     for name in ("metrics", "logs"):
         assert f"uid={uid},gid={gid}," in COMPOSE["volumes"][name]["driver_opts"]["o"]
     assert f"USER {user}" in (FOLDER / "Dockerfile").read_text()
-    assert all(SERVICES[name]["user"] == user for name in APP)
+    assert {user} == {service["user"] for service in SERVICES.values() if service["image"] == APP_IMAGE}
 
 
 def test_the_sidecar_reads_where_the_worker_writes() -> None:
@@ -422,6 +420,17 @@ def test_the_image_is_made_of_what_its_context_has() -> None:
     assert all((ROOT / name).exists() for name in copied)
     assert re.search(r"^ARG PYTHON=3\.\d+\.\d+-slim-\w+$", dockerfile, re.MULTILINE)
     assert ["python:${PYTHON} AS build", "python:${PYTHON}"] == re.findall(r"^FROM (.*)$", dockerfile, re.MULTILINE)
+
+
+def test_the_image_is_built_for_the_demo_only() -> None:
+    """
+    One service builds it, in the profile demo; an app of one's own is never overwritten by what this folder builds.
+    """
+    [built] = [service for service in SERVICES.values() if "build" in service]
+
+    assert ["demo"] == built["profiles"]
+    assert built["image"] == APP_IMAGE
+    assert (FOLDER / built["build"]["context"] / built["build"]["dockerfile"]).samefile(FOLDER / "Dockerfile")
 
 
 # --- the scripts --------------------------------------------------------------------------------------------------------------------
