@@ -43,7 +43,7 @@ from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RECEIVE
 from celery_obs.vocabulary.workers import PROCESS_RESTARTS
 from celery_obs.worker import signals
 from celery_obs.worker.bootstep import BrokerStep, ObservabilityStep
-from celery_obs.worker.heartbeat import Heartbeat
+from celery_obs.worker.heartbeat import BeatHeart
 from celery_obs.worker.main_process import MainProcess
 from celery_obs.worker.processes import exit_word, restart_reason
 from celery_obs.worker.state import attempts_at_once
@@ -496,30 +496,13 @@ class Plugin:
         self._telemetry.tell()
         if self.settings is None or self.recorder is None or self.recorder.node is None:
             return
-        watch = ScheduleWatch(service.scheduler, self.hub, pulse=self.settings.heartbeat_interval)
-        watch.install()
-        if self._role == "beat":
-            self._beat_heart(watch)
-
-    def _beat_heart(self, watch: Any) -> None:
-        from celery_obs.vocabulary.beat import BeatTicked  # noqa: PLC0415 -- only beat needs it.
-
-        recorder = self.recorder
-        if recorder is None or recorder.node is None:
+        every = self.settings.heartbeat_interval
+        if self._role != "beat":
+            ScheduleWatch(service.scheduler, self.hub, pulse=every).install()
             return
-        heartbeat = Heartbeat(recorder.node.folder, role="beat")
-        heartbeat.write(ready=True)
-
-        def beat(_: BeatTicked) -> None:
-            if recorder.is_off:
-                return
-            try:
-                heartbeat.beat()
-            except OSError as exc:
-                recorder.switch_off(exc)
-
-        self.hub.subscribe(BeatTicked, beat)
-        atexit.register(heartbeat.remove)
+        heart = BeatHeart(self.recorder, self.recorder.node.folder, interval=every)
+        ScheduleWatch(service.scheduler, self.hub, pulse=every, connecting=heart.connecting).install()
+        heart.start(self.hub)
 
 
 class _fatal:  # noqa: N801 -- reads like the context manager that it is.

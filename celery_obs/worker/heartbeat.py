@@ -6,15 +6,21 @@ The heartbeat file: one line for probes, its modification time the last beat.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
 import threading
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from celery_obs.hub import Hub
+from celery_obs.metrics.recorder import Recorder
+from celery_obs.vocabulary.beat import BeatTicked
 
-__all__ = ["Heartbeat", "Substitute"]
+
+__all__ = ["BeatHeart", "Heartbeat", "Substitute"]
 
 
 class Heartbeat:
@@ -72,7 +78,7 @@ class Heartbeat:
 
 class Substitute:
     """
-    Beats in the place of the event loop, which stands still for as long as Celery tries to connect to its broker.
+    Beats in the place of the worker's event loop, or of beat, which stand still for as long as Celery tries to connect to its broker.
 
     Without it every worker would look dead while the broker is away, and be restarted, which mends nothing.  Who hangs elsewhere is still found out.
 
@@ -104,7 +110,7 @@ class Substitute:
 
     def stop(self) -> None:
         """
-        Leave it to the event loop.
+        Leave it to those whose place it took.
         """
         if self._end is not None:
             self._end.set()
@@ -112,5 +118,57 @@ class Substitute:
 
     def _run(self, end: threading.Event) -> None:
         while not end.wait(self._interval):
-            with contextlib.suppress(OSError):  # The event loop's own beat finds it out, and says so.
+            with contextlib.suppress(OSError):  # Their own beat finds it out, and says so.
                 self._heartbeat.beat()
+
+
+class BeatHeart:
+    """
+    Beats for beat, where that has a process of its own, each time it has gone through its schedule.
+
+    Args:
+        recorder: Beat's.
+
+        folder: Its node's.
+
+        interval: Seconds between two beats while beat itself stands still.
+    """
+
+    def __init__(self, recorder: Recorder, folder: Path, *, interval: float) -> None:
+        self._recorder = recorder
+        self._heartbeat = Heartbeat(folder, role="beat")
+        self._substitute = Substitute(self._heartbeat, interval=interval)
+
+    def start(self, hub: Hub) -> None:
+        """
+        Begin, ready; an orderly end of the process takes the file away.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        self._heartbeat.write(ready=True)
+        hub.subscribe(BeatTicked, self._beat)
+        atexit.register(self._heartbeat.remove)
+
+    def _beat(self, _: BeatTicked) -> None:
+        if self._recorder.is_off:
+            return
+        try:
+            self._heartbeat.beat()
+        except OSError as exc:
+            self._recorder.switch_off(exc)
+
+    @contextlib.contextmanager
+    def connecting(self) -> Iterator[None]:
+        """
+        Beat on, not ready, while beat tries to connect to its broker.
+        """
+        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError is for no more threads.
+            self._heartbeat.write(ready=False)
+            self._substitute.start()
+        try:
+            yield
+        finally:
+            self._substitute.stop()
+            with contextlib.suppress(OSError):
+                self._heartbeat.write(ready=True)

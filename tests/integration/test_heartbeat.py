@@ -1,9 +1,11 @@
 """
-What probes say of a worker whose broker is away: it lives, and it is not ready.
+What probes say of a worker, and of beat, whose broker is away: it lives, and it is not ready.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 
 from pathlib import Path
@@ -14,7 +16,7 @@ from celery import Celery
 
 from celery_obs.cli.probe import heartbeats, verdict
 from tests.servers import RedisServer, wait_until
-from tests.workers import Worker
+from tests.workers import APPS, Process, Worker
 
 
 pytestmark = pytest.mark.integration
@@ -23,6 +25,26 @@ EVERY = 0.5
 """
 Seconds between two beats.
 """
+
+
+class Beat(Process):
+    """
+    Beat of the observed app.
+    """
+
+    def __init__(self, *, redis: str, folder: Path) -> None:
+        self.metrics_dir = folder / "metrics"
+        super().__init__(
+            [sys.executable, "-m", "celery", "-A", "observed", "beat", f"--schedule={folder / 'schedule'}", "--pidfile="],
+            log=folder / "beat.log",
+            environ={
+                "TEST_BROKER": redis,
+                "TEST_LEDGER": redis,
+                "CELERY_OBS_METRICS_DIR": str(self.metrics_dir),
+                "CELERY_OBS_HEARTBEAT_INTERVAL": str(EVERY),
+                "PYTHONPATH": os.pathsep.join([str(APPS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+            },
+        )
 
 
 def says(question: str, folder: Path) -> bool:
@@ -67,6 +89,24 @@ def test_a_worker_that_starts_without_a_broker_lives_and_is_not_ready(tmp_path: 
         assert not says("readiness", nobody.metrics_dir)
     finally:
         nobody.kill()
+
+
+def test_beat_that_starts_without_a_broker_lives_and_is_not_ready(tmp_path: Path) -> None:
+    """
+    As a worker does; it is ready once it has gone through its schedule.
+    """
+    with RedisServer() as broker:
+        broker.stop()
+        with Beat(redis=broker.url, folder=tmp_path) as beat:
+            wait_until(lambda: list(beat.metrics_dir.glob("*/heartbeat")), what="a heartbeat")
+            begun = time.time()
+            wait_until(
+                lambda: heartbeats(str(beat.metrics_dir))[0].touched_at > begun + 4 * EVERY, within=20, what="beats without a broker"
+            )
+            assert not says("readiness", beat.metrics_dir)
+
+            broker.start()
+            wait_until(lambda: says("readiness", beat.metrics_dir), what="beat to be ready")
 
 
 def test_an_event_loop_that_stands_still_beside_its_broker_is_told(tmp_path: Path) -> None:

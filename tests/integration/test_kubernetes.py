@@ -34,6 +34,7 @@ pytestmark = pytest.mark.integration
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 FOLDER = DEPLOY / "kubernetes"
+PAGE = DEPLOY.parent / "docs/how-to/run-on-kubernetes.md"
 CUSTOM = {"PodMonitor", "PrometheusRule", "ScaledObject", "TriggerAuthentication"}
 """
 Kinds that Kubernetes itself does not know.
@@ -92,14 +93,11 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Composed:
     """
     Return what makes overlays, each once.
     """
-    command = kustomize()
     folder = tmp_path_factory.mktemp("overlays")
     shutil.copytree(DEPLOY, folder / "deploy")
 
     @functools.cache
     def compose(*components: str) -> list[dict[str, Any]]:
-        overlay = folder / "deploy/kubernetes" / "-".join(["overlay", *components])
-        overlay.mkdir()
         tree = {
             "resources": ["../base"],
             "components": [f"../components/{name}" for name in components],
@@ -107,12 +105,20 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Composed:
             "configMapGenerator": [{"name": "celery", "behavior": "merge", "literals": ["CELERY_APP=shop"]}],
             "labels": [{"pairs": {"release": "kube-prometheus-stack"}}],
         }
-        (overlay / "kustomization.yaml").write_text(yaml.safe_dump(tree))
-        done = subprocess.run([*command, overlay], capture_output=True, text=True, check=False)
-        assert (0, "") == (done.returncode, done.stderr)
-        return list(yaml.safe_load_all(done.stdout))
+        return built(folder / "deploy/kubernetes" / "-".join(["overlay", *components]), yaml.safe_dump(tree))
 
     return compose
+
+
+def built(overlay: Path, text: str) -> list[dict[str, Any]]:
+    """
+    Return what comes of an overlay that says *text*; it may cause no word of warning.
+    """
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(text)
+    done = subprocess.run([*kustomize(), overlay], capture_output=True, text=True, check=False)
+    assert (0, "") == (done.returncode, done.stderr)
+    return list(yaml.safe_load_all(done.stdout))
 
 
 def is_valid(resource: Mapping[str, Any], version: str) -> None:
@@ -258,6 +264,36 @@ def test_every_rule_and_dashboard_gets_there(composed: Composed) -> None:
     assert set(DASHBOARDS) == {json.loads(text)["uid"] for resource in maps for text in resource["data"].values()}
     # kubectl apply keeps a copy in an annotation, for which there are 256 KiB.
     assert all(len(json.dumps(resource)) < 200 * 1024 for resource in [*rules, *maps])
+
+
+def test_the_overlay_of_the_documentation_works(tmp_path: Path) -> None:
+    """
+    Whoever copies it gets all that it speaks of, in one namespace and with the label by which the operator chooses.
+    """
+    [text] = re.findall(
+        r"^```yaml\n# deploy/kubernetes/shop/kustomization.yaml\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+
+    resources = built(tmp_path / "deploy/kubernetes/shop", text)
+
+    assert {"Deployment", "PodMonitor", "PrometheusRule", "ScaledObject"} <= {resource["kind"] for resource in resources}
+    assert {("shop", "kube-prometheus-stack")} == {
+        (resource["metadata"]["namespace"], resource["metadata"]["labels"]["release"]) for resource in resources
+    }
+    [config] = [resource for resource in resources if "CELERY_APP" in resource.get("data", {})]
+    assert ("shop", "4", "celery,mail", "/run/celery_obs") == tuple(
+        config["data"][name] for name in ("CELERY_APP", "CELERY_CONCURRENCY", "CELERY_QUEUES", "CELERY_OBS_METRICS_DIR")
+    )
+
+
+def test_the_documentation_names_every_component() -> None:
+    """
+    Each is in the page's table, and no other.
+    """
+    table = re.findall(r"^\| `([a-z-]+)` \|", PAGE.read_text("utf-8"), re.MULTILINE)
+
+    assert sorted(path.name for path in (FOLDER / "components").iterdir()) == sorted(table)
 
 
 def containers_of(resource: Mapping[str, Any]) -> list[dict[str, Any]]:
