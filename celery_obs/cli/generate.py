@@ -12,11 +12,12 @@ import click
 
 from celery_obs.generate import alerts, reference, slo
 from celery_obs.generate.changes import NOTHING, read_changes
+from celery_obs.generate.dashboards import DASHBOARDS
 from celery_obs.generate.links import Links
-from celery_obs.generate.objectives import DEFAULT
+from celery_obs.generate.objectives import DEFAULT, read
 from celery_obs.generate.render import builders, differences, outputs, write
 from celery_obs.generate.rules import Alert
-from celery_obs.generate.whole import RUNBOOKS, everything, refuse_missing_runbooks, refuse_the_same_twice
+from celery_obs.generate.whole import RUNBOOKS, everything, known_to, refuse_missing_runbooks, refuse_the_same_twice, refuse_unknown_names
 
 
 __all__ = ["generate"]
@@ -65,7 +66,9 @@ def generate(
     refuse_the_same_twice(groups)
     shipped = [rule for group in groups for rule in group.rules if isinstance(rule, Alert)]
     changes = read_changes(changed, shipped) if changed else NOTHING
-    refuse_missing_runbooks((alert.name for alert in changes.within(shipped)), out / RUNBOOKS)
+    runbooks = out / RUNBOOKS
+    refuse_missing_runbooks((alert.name for alert in changes.within(shipped)), runbooks)
+    refuse_unknown_names(groups, known_to(groups, read(objectives)), pages=DASHBOARDS, runbooks=runbooks)
     chosen["alerts"] = functools.partial(alerts.build, changes=changes)
     chosen["slo"] = functools.partial(slo.build, path=objectives, changes=changes)
     chosen["reference"] = functools.partial(reference.build, path=objectives, changes=changes)

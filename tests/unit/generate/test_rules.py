@@ -17,46 +17,6 @@ from tests.unit.generate.builders import alert
 from tests.unit.generate.shipped import EVERY_ALERT, RECORDS
 
 
-CHANNEL_MANAGER = {
-    "ChannelSyncHighFailureRate",
-    "ChannelCircuitBreakerOpen",
-    "ChannelTokenExpiringCritical",
-    "ChannelWebhookProcessingFailing",
-    "ChannelRateLimitApproaching",
-    "ChannelSyncLatencyHigh",
-    "ChannelConnectionErrorsIncreasing",
-    "ChannelTokenExpiringSoon",
-    "ChannelAvailabilityDriftDetected",
-    "ChannelNewConnectionInactive",
-}
-
-ASKED_FOR = [
-    "001 HighErrorRate",
-    "001 SyncLatencyHigh",
-    "001 DatabaseConnectionPoolExhausted",
-    "001 APIUnavailable",
-    "002 DoubleBookingDetected",
-    "002 AllChannelsSyncFailing",
-    "002 HighApiErrorRate",
-    "002 ChannelSyncDegraded",
-    "002 HighSyncLatency",
-    "002 QueueBacklog",
-    "003 HighErrorRate",
-    "003 CircuitBreakerOpen",
-    "003 QueueBacklog",
-    "003 SlowSyncOperations",
-    "003 RateLimitApproaching",
-    "004 API Availability",
-    "004 Database Down",
-    "004 Worker Queue Backed Up",
-    "004 Alert Delivery SLA Breach",
-    "004 High Latency",
-    "004 Cache Hit Ratio Low",
-    "004 Channel Delivery Failures",
-    "004 High Memory Usage",
-]
-
-
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -103,21 +63,6 @@ def test_an_alias_whose_name_is_none_is_refused() -> None:
     """
     with pytest.raises(ConfigurationError, match="has a name or a label that Prometheus does not accept"):
         Alias(name="queue-depth", metric=DEPTH, labels={"queue": "queue"})
-
-
-@pytest.mark.parametrize("asked", [*(f"000 {section}" for section in ("§4.1", "§4.2", "§4.3")), *ASKED_FOR])
-def test_every_alert_that_was_asked_for_is_there(asked: str) -> None:
-    """
-    No alert of the plans that we build after got lost, whatever its name is now.
-    """
-    assert [each.name for each in EVERY_ALERT if asked in each.seeds]
-
-
-def test_the_alerts_of_the_channel_manager_keep_their_names() -> None:
-    """
-    Routes and silences know them.
-    """
-    assert set() == CHANNEL_MANAGER - {each.name for each in EVERY_ALERT}
 
 
 def test_an_alert_on_a_ratio_has_a_floor_of_traffic() -> None:

@@ -4,6 +4,7 @@ What clashes with something else is refused, with the places to go to.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 from pathlib import Path
@@ -12,9 +13,19 @@ import pytest
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.generate.dashboards import DASHBOARDS
+from celery_obs.generate.dashboards.model import Row
+from celery_obs.generate.objectives import read
 from celery_obs.generate.render import Output, outputs
-from celery_obs.generate.rules import Group, Record
-from celery_obs.generate.whole import RUNBOOKS, defined, everything, refuse_missing_runbooks, refuse_the_same_twice
+from celery_obs.generate.rules import Alert, Group, Record
+from celery_obs.generate.whole import (
+    RUNBOOKS,
+    defined,
+    everything,
+    known_to,
+    refuse_missing_runbooks,
+    refuse_the_same_twice,
+    refuse_unknown_names,
+)
 from tests.unit.generate.builders import alert, group
 from tests.unit.generate.shipped import EVERY_ALERT
 
@@ -103,3 +114,74 @@ def test_two_dashboards_at_one_address_are_refused() -> None:
 
     with pytest.raises(ConfigurationError, match=f"Two builders write .+{DASHBOARDS[0].uid}.json"):
         outputs(None, [lambda links: [page, page]])
+
+
+def test_all_that_we_ship_asks_for_what_there_is() -> None:
+    """
+    Rules, aliases, panels and runbooks.
+    """
+    groups = everything()
+
+    refuse_unknown_names(groups, known_to(groups, read()), pages=DASHBOARDS, runbooks=ROOT / RUNBOOKS)
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        (
+            alert(when="celery_queue_dept > 1"),
+            "The alert QueueLong asks for celery_queue_dept, which is no metric of the catalogue and not recorded.",
+        ),
+        (
+            Record(name="a:b:rate5m", help="?", expr='celery_queue_depth{task="t"}'),
+            "The recording rule a:b:rate5m asks for the label task of celery_queue_depth, which it does not have. It has queue.",
+        ),
+        (alert(name="Watchdog", when="celery_task_sent_total"), "line "),
+    ],
+)
+def test_a_rule_that_asks_for_what_nobody_makes_is_refused(rule: Alert | Record, problem: str) -> None:
+    """
+    Prometheus would answer with nothing, for ever; and aliases may not be there.
+    """
+    groups = everything()
+
+    with pytest.raises(ConfigurationError, match=re.escape(problem)):
+        refuse_unknown_names([group("g", rule)], known_to(groups, ()))
+
+
+def test_a_panel_that_asks_for_what_nobody_makes_is_refused_with_its_place() -> None:
+    """
+    The panel's title leads to its line.
+    """
+    page = DASHBOARDS[0]
+    panel = next(page.panels())
+    wrong = dataclasses.replace(panel, queries=(dataclasses.replace(panel.queries[0], expr="channel_conections"),))
+    problem = rf"The panel '{re.escape(panel.title)}' of {page.uid} \(celery_obs/generate/dashboards/\w+\.py, line \d+.*\) asks for channel_conections,"
+
+    with pytest.raises(ConfigurationError, match=problem):
+        refuse_unknown_names([], known_to((), ()), pages=[dataclasses.replace(page, rows=(Row("", (wrong,)),))])
+
+
+def test_a_runbook_that_asks_for_what_nobody_makes_is_refused_with_its_line(tmp_path: Path) -> None:
+    """
+    What is pasted at night has to answer.
+    """
+    page = tmp_path / "QueueLong.md"
+    page.write_text("# Long\n\n```sh\nno_query\n```\n\n```promql\ncelery_queue_depth\n\nmax(celery_queue_lenght)\n```\n", encoding="utf-8")
+
+    with pytest.raises(ConfigurationError, match=re.escape(f"{page}, line 10, asks for celery_queue_lenght, which is no metric")):
+        refuse_unknown_names([], known_to((), ()), runbooks=tmp_path)
+
+
+def test_metrics_that_objectives_declare_are_known(tmp_path: Path) -> None:
+    """
+    A team's own objectives are on its own metrics.
+    """
+    (tmp_path / "slo.yml").write_text(
+        "metrics:\n  - {name: paid_total, kind: counter, labels: [ok]}\n  - {name: unpaid_total, kind: counter}\n"
+        "slos:\n  - name: paid\n    description: Paid.\n    objective: 99\n    events: {metric: paid_total, bad_metric: unpaid_total}\n",
+        encoding="utf-8",
+    )
+    groups = everything(tmp_path / "slo.yml")
+
+    refuse_unknown_names(groups, known_to(groups, read(tmp_path / "slo.yml")))
