@@ -20,12 +20,12 @@ from .sheet import BORDER, FAINT, PANEL, TEXT, Sheet
 __all__ = ["Answers", "Drawn", "Picture", "draw"]
 
 
-_PAGE: Final = 1400.0
+_PAGE: Final = 1120.0
 _MARGIN: Final = 12.0
 _GAP: Final = 8.0
-_CELL: Final = 38.0
+_CELL: Final = 34.0
 _TOP: Final = 46.0
-_TITLE: Final = 30.0
+_TITLE: Final = 28.0
 
 
 class Answers(NamedTuple):
@@ -69,7 +69,7 @@ def draw(page: Page, answers: Sequence[Answers], moment: Moment, chosen: Mapping
 
 
 def _head(sheet: Sheet, page: Page, moment: Moment, chosen: Mapping[str, str]) -> None:
-    choices = [f"{each.title}: {'All' if chosen[each.name] == each.everything else chosen[each.name]}" for each in page.variables]
+    choices = [f"{each.title}: {'All' if each.many else chosen[each.name]}" for each in page.variables]
     minutes = (moment.end - moment.start) / 60
     ends = [datetime.fromtimestamp(time, tz=timezone.utc).strftime("%H:%M") for time in (moment.start, moment.end)]
     sheet.text(_MARGIN, _TOP / 2, page.title, size=18, weight="bold")

@@ -147,7 +147,7 @@ _CONNECTIONS = Row(
                 Query(
                     expr=age(connections.LAST_SYNC, "channel_type", "connection_id", channel_type=_CHANNEL),
                     legend="Last sync",
-                    unit="dtdurations",
+                    unit="s",
                     steps=higher_is_worse(3600, 86400),
                 ),
                 Query(

@@ -26,7 +26,7 @@ _SUMMARY = Row(
             title="Last pass of beat",
             question="Does beat still go through its schedule?",
             queries=(Query(expr=age(beat.HEARTBEAT), legend="Ago"),),
-            unit="dtdurations",
+            unit="s",
             steps=higher_is_worse(60, 300),
             width=8,
             height=4,
@@ -65,11 +65,11 @@ _ENTRIES = Row(
                 Query(
                     expr=highest(beat.ENTRY_OVERDUE, "entry", entry=_ENTRY),
                     legend="Overdue by",
-                    unit="dtdurations",
+                    unit="s",
                     steps=higher_is_worse(60, 300),
                 ),
-                Query(expr=age(beat.ENTRY_LAST_FIRED, "entry", entry=_ENTRY), legend="Last fired", unit="dtdurations"),
-                Query(expr=age(beat.SUCCEEDED_ENTRY, "entry", entry=_ENTRY), legend="Last success", unit="dtdurations"),
+                Query(expr=age(beat.ENTRY_LAST_FIRED, "entry", entry=_ENTRY), legend="Last fired", unit="s"),
+                Query(expr=age(beat.SUCCEEDED_ENTRY, "entry", entry=_ENTRY), legend="Last success", unit="s"),
                 Query(
                     expr=f"clamp_min({highest(beat.ENTRY_DUE, 'entry', entry=_ENTRY)} - time(), 0)",
                     legend="Next due in",
