@@ -58,16 +58,18 @@ def render(page: Page, prometheus: Prometheus, moment: Moment, out: Path, *, cho
     Ask for *page* and write its picture to the folder *out*.
 
     Args:
-        chosen: Values of variables; the others have what Grafana chooses at first.
+        chosen: Values of variables of which one has to be chosen; the others have what Grafana chooses at first.
 
     Returns:
         The panels that were drawn.
     """
     from .drawing import Answers, draw
 
-    values = {**prometheus.chosen(page), **(chosen or {})}
+    single = {variable.name for variable in page.variables if not variable.many}
+    values = {**prometheus.chosen(page), **{name: value for name, value in (chosen or {}).items() if name in single}}
     answers = [Answers(panel, {target: prometheus.ask(target, moment, values) for target in panel.targets}) for panel in page.panels]
-    picture = draw(page, answers, moment, values)
+    seen = {each.name: "All" if each.many else values[each.name] for each in page.variables}
+    picture = draw(page, answers, moment, seen)
     out.mkdir(parents=True, exist_ok=True)
     picture.sheet.save(out / f"{page.uid}.png")
     return picture.panels
@@ -121,7 +123,11 @@ def _parser() -> argparse.ArgumentParser:
         "--every", type=float, default=15.0, metavar="SECONDS", help="time between scrapes, as Grafana's data source has it; 15 by default"
     )
     parser.add_argument(
-        "--choose", action="append", default=[], metavar="NAME=VALUE", help="what to choose for a variable, such as channel_type=airbnb"
+        "--choose",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what to choose where only one can be, such as channel_type=airbnb",
     )
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where the PNGs go; docs/dashboards by default")
     return parser

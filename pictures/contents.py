@@ -78,7 +78,11 @@ def _highest(values: Iterable[float]) -> float:
     return max((value for value in values if not math.isnan(value)), default=math.nan)
 
 
-CALCS: Final = {"lastNotNull": ("Last *", last), "max": ("Max", _highest)}
+def _lowest(values: Iterable[float]) -> float:
+    return min((value for value in values if not math.isnan(value)), default=math.nan)
+
+
+CALCS: Final = {"lastNotNull": ("Last *", last), "max": ("Max", _highest), "min": ("Min", _lowest)}
 """
 What a legend may tell of a series: the title of its column, and the number.
 """

@@ -200,10 +200,10 @@ def _timeseries(panel: Panel) -> timeseries.Panel:
             .show_legend(True)
             .display_mode(common_models.LegendDisplayMode.TABLE)
             .placement(common_models.LegendPlacement.BOTTOM)
-            .calcs(["lastNotNull", "max"])
-            # Only a few lines of a legend are seen without scrolling.
-            .sort_by("Max")
-            .sort_desc(True)
+            .calcs(["lastNotNull", "min" if panel.ascending else "max"])
+            # The worst first: only a few lines of a legend are seen without scrolling.
+            .sort_by("Min" if panel.ascending else "Max")
+            .sort_desc(not panel.ascending)
         )
         .tooltip(common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI).sort(common_models.SortOrder.DESCENDING))
     )

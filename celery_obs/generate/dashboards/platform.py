@@ -120,6 +120,7 @@ _SYNCS = Row(
                 ),
             ),
             unit="percentunit",
+            ascending=True,
             maximum=1,
             source="000 §3.3",
         ),
