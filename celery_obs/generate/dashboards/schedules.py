@@ -73,7 +73,7 @@ _ENTRIES = Row(
                 Query(
                     expr=f"clamp_min({highest(beat.ENTRY_DUE, 'entry', entry=_ENTRY)} - time(), 0)",
                     legend="Next due in",
-                    unit="dtdurations",
+                    unit="s",
                 ),
             ),
             sort_by="Overdue by",
