@@ -41,6 +41,11 @@ _TEN_SECONDS: Final = 10.0
 Up to here lines are round in tens, and from here on in minutes.
 """
 
+_ROOM: Final = 9
+"""
+Decimals beyond which a number is as good as 0.
+"""
+
 _MANY: Final = ("", " K", " Mil", " Bil", " Tri")
 _COUNTS: Final = ("", "K", "M", "B", "T")
 
@@ -102,10 +107,10 @@ def _tens(about: float) -> list[float]:
 
 def _fixed(value: float, decimals: int | None = None) -> str:
     """
-    Write three digits that count, and no decimals for what has none, if nothing else is said.
+    Write three digits that count, and no decimals for what has none, if nothing else is said; at most as many as there is room for.
     """
     if decimals is None:
-        decimals = 0 if float(value).is_integer() else max(0, 2 - math.floor(math.log10(abs(value))))
+        decimals = 0 if float(value).is_integer() else min(max(0, 2 - math.floor(math.log10(abs(value)))), _ROOM)
     return f"{value + 0.0:.{decimals}f}"  # No minus before a zero.
 
 
