@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 
-from .pages import Page, Target
+from .pages import Page, Target, Variable
 
 
 __all__ = ["Moment", "Prometheus", "Series", "filled"]
@@ -106,7 +106,7 @@ class Prometheus:
         """
         Choose for each variable of *page* what Grafana does at first: everything where that can be chosen, else the first.
         """
-        return {variable.name: variable.everything or self._first(variable.series, variable.label) for variable in page.variables}
+        return {variable.name: self._choice(variable) for variable in page.variables}
 
     def ask(self, target: Target, moment: Moment, chosen: Mapping[str, str]) -> tuple[Series, ...]:
         """
@@ -119,10 +119,12 @@ class Prometheus:
         rows = self._get("query_range", query=expr, start=str(moment.start), end=str(moment.end), step=str(moment.step))
         return tuple(Series(row["metric"], _course(row["values"], moment)) for row in rows)
 
-    def _first(self, series: str, label: str) -> str:
-        # Only Grafana knows $job, and at first it stands for all.
-        found: list[str] = self._json(f"label/{label}/values", **{"match[]": re.sub(r"\$\w+", ".*", series)})
-        return min(found, default="")
+    def _choice(self, variable: Variable) -> str:
+        if variable.everything:
+            return variable.everything
+        # Only Grafana knows $job; what its All stands for are the jobs of these very series.
+        found: list[str] = self._json(f"label/{variable.label}/values", **{"match[]": re.sub(r"\$\w+", ".*", variable.series)})
+        return "|".join(map(re.escape, sorted(found))).replace("\\", "\\\\") if variable.many else min(found, default="")
 
     def _get(self, what: str, **parameters: str) -> list[dict[str, Any]]:
         answer = self._json(what, **parameters)

@@ -60,11 +60,11 @@ def courses(answers: Mapping[Target, Sequence[Series]]) -> tuple[Course, ...]:
     """
     Name each series by its legend, with the values of its labels in the place of their names.
     """
-    return tuple(
-        Course(re.sub(r"{{\s*(\w+)\s*}}", lambda match, series=series: series.labels.get(match[1], ""), target.legend), series.values)
-        for target, found in answers.items()
-        for series in found
-    )
+    return tuple(Course(_named(target.legend, series.labels), series.values) for target, found in answers.items() for series in found)
+
+
+def _named(legend: str, labels: Mapping[str, str]) -> str:
+    return re.sub(r"{{\s*(\w+)\s*}}", lambda match: labels.get(match[1], ""), legend)
 
 
 def last(values: Iterable[float]) -> float:
@@ -78,7 +78,11 @@ def _highest(values: Iterable[float]) -> float:
     return max((value for value in values if not math.isnan(value)), default=math.nan)
 
 
-CALCS: Final = {"lastNotNull": ("Last *", last), "max": ("Max", _highest)}
+def _lowest(values: Iterable[float]) -> float:
+    return min((value for value in values if not math.isnan(value)), default=math.nan)
+
+
+CALCS: Final = {"lastNotNull": ("Last *", last), "max": ("Max", _highest), "min": ("Min", _lowest)}
 """
 What a legend may tell of a series: the title of its column, and the number.
 """
@@ -88,7 +92,7 @@ def listed(found: Sequence[Course], panel: Panel) -> tuple[Course, ...]:
     """
     Return the series in the order of the panel's legend.
     """
-    by = {title: calculate for title, calculate in CALCS.values()}.get(panel.legend.sort_by)
+    by = dict(CALCS.values()).get(panel.legend.sort_by)
     if by is None:
         return tuple(found)
     return tuple(sorted(found, key=lambda course: _sortable(by(course.values)), reverse=panel.legend.descending))
@@ -96,13 +100,13 @@ def listed(found: Sequence[Course], panel: Panel) -> tuple[Course, ...]:
 
 def cell(value: float, look: Look) -> Cell:
     """
-    Write a number with its word, if it stands for one, and its colour.
+    Write a number with its word, if it stands for one, and its colour: the series' own, or that of the threshold it has reached.
     """
     word = look.words.get(f"{value:.0f}") if float(value).is_integer() else None
     if word:
         return Cell(word.text, word.colour)
     reached = [step.colour for step in look.steps if value >= step.value]
-    return Cell(written(value, look.unit), reached[-1] if reached else "text")
+    return Cell(written(value, look.unit, look.decimals), look.colour or (reached[-1] if reached else "text"))
 
 
 def periods(values: Sequence[float]) -> tuple[Period, ...]:

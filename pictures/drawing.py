@@ -14,18 +14,18 @@ from .asking import Moment, Series
 from .contents import courses, table
 from .kinds import DRAWN, Area, draw_table
 from .pages import Page, Panel, Target
-from .sheet import BORDER, FAINT, PANEL, TEXT, Sheet
+from .sheet import BORDER, FAINT, PANEL, TEXT, Sheet, width_of
 
 
 __all__ = ["Answers", "Drawn", "Picture", "draw"]
 
 
-_PAGE: Final = 1400.0
+_PAGE: Final = 1120.0
 _MARGIN: Final = 12.0
 _GAP: Final = 8.0
-_CELL: Final = 38.0
+_CELL: Final = 34.0
 _TOP: Final = 46.0
-_TITLE: Final = 30.0
+_TITLE: Final = 28.0
 
 
 class Answers(NamedTuple):
@@ -59,6 +59,9 @@ class Picture(NamedTuple):
 def draw(page: Page, answers: Sequence[Answers], moment: Moment, chosen: Mapping[str, str]) -> Picture:
     """
     Draw *page* with what was answered.
+
+    Args:
+        chosen: What the reader sees as chosen for each variable.
     """
     sheet = Sheet(_PAGE, _TOP + page.height * _CELL + _MARGIN)
     _head(sheet, page, moment, chosen)
@@ -69,7 +72,7 @@ def draw(page: Page, answers: Sequence[Answers], moment: Moment, chosen: Mapping
 
 
 def _head(sheet: Sheet, page: Page, moment: Moment, chosen: Mapping[str, str]) -> None:
-    choices = [f"{each.title}: {'All' if chosen[each.name] == each.everything else chosen[each.name]}" for each in page.variables]
+    choices = [f"{each.title}: {chosen[each.name]}" for each in page.variables]
     minutes = (moment.end - moment.start) / 60
     ends = [datetime.fromtimestamp(time, tz=timezone.utc).strftime("%H:%M") for time in (moment.start, moment.end)]
     sheet.text(_MARGIN, _TOP / 2, page.title, size=18, weight="bold")
@@ -81,7 +84,9 @@ def _head(sheet: Sheet, page: Page, moment: Moment, chosen: Mapping[str, str]) -
 def _panel(sheet: Sheet, answer: Answers, moment: Moment) -> Drawn:
     panel, area = answer.panel, _area(answer.panel.place)
     sheet.box(area.x, area.y, area.width, area.height, PANEL, edge=BORDER)
-    sheet.text(area.x + 10, area.y + _TITLE / 2 + 1, panel.title, size=13, colour=TEXT, weight="bold", most=area.width - 20)
+    # A screen is wider than this sheet, and has room for titles that are a little too long here.
+    size = min(13.0, 13.0 * (area.width - 20) / width_of(panel.title, 13.0, "bold"))
+    sheet.text(area.x + 10, area.y + _TITLE / 2 + 1, panel.title, size=size, colour=TEXT, weight="bold")
     inside = Area(area.x + 8, area.y + _TITLE, area.width - 16, area.height - _TITLE - 8)
     if panel.kind == "table":
         columns = table(answer.found, panel)

@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
-from celery_obs.generate.dashboards.model import Place
+from celery_obs.generate.dashboards.model import Kind, Place
 
 
 __all__ = ["Heading", "Legend", "Look", "Page", "Panel", "Step", "Table", "Target", "Variable", "Word", "read"]
@@ -35,6 +35,8 @@ class Word(NamedTuple):
     colour: str
 
 
+_KINDS: Final = get_args(Kind)
+
 _ASSUMED: Final = (Step(float("-inf"), "green"), Step(80.0, "red"))
 """
 Grafana's thresholds where a panel has none: whatever it counts, from 80 on it is red.
@@ -53,6 +55,7 @@ class Look:
     """
 
     unit: str = "short"
+    decimals: int | None = None
     minimum: float | None = None
     maximum: float | None = None
     steps: tuple[Step, ...] = _ASSUMED
@@ -103,6 +106,8 @@ class Panel:
     Attributes:
         looks: Of series or columns that look different, by their names.
 
+        line: How wide a course's line is.
+
         fill: How much of a course's area is coloured, from 0 to 1.
     """
 
@@ -115,6 +120,7 @@ class Panel:
     legend: Legend
     table: Table
     stacked: bool
+    line: float
     fill: float
     no_value: str
 
@@ -136,13 +142,14 @@ class Heading(NamedTuple):
 
 class Variable(NamedTuple):
     """
-    What the reader chooses: a value of *label* of *series*, or *everything* where that is not empty.
+    What the reader chooses: a value of *label* of *series*, or where there are *many*, all of them, for which *everything* may be short.
     """
 
     name: str
     title: str
     series: str
     label: str
+    many: bool
     everything: str
 
 
@@ -162,7 +169,8 @@ class Page(NamedTuple):
         """
         Tell how many of the grid's cells it is high.
         """
-        return max(item.place.y + item.place.height for item in (*self.headings, *self.panels))
+        places = [item.place for item in self.headings] + [item.place for item in self.panels]
+        return max(place.y + place.height for place in places)
 
 
 def read(path: Path) -> Page:
@@ -174,8 +182,13 @@ def read(path: Path) -> Page:
     """
     try:
         return _page(json.loads(path.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError) as error:
-        message = f"{path} is no dashboard that can be drawn: {error!r}. Expected what celery-obs generate writes to deploy/grafana/dashboards."
+    except KeyError as error:
+        message = f"{path} is no dashboard that can be drawn: it has no {error}. Expected what celery-obs generate writes to deploy/grafana/dashboards."
+        raise ValueError(message) from error
+    except (AttributeError, TypeError, ValueError) as error:
+        message = (
+            f"{path} is no dashboard that can be drawn: {error}. Expected what celery-obs generate writes to deploy/grafana/dashboards."
+        )
         raise ValueError(message) from error
 
 
@@ -190,11 +203,14 @@ def _variables(model: Mapping[str, Any]) -> Iterator[Variable]:
         if variable["type"] != "query":
             continue
         series, _, label = variable["definition"].removeprefix("label_values(").removesuffix(")").rpartition(",")
-        everything = variable.get("allValue", "") if variable.get("includeAll") else ""
-        yield Variable(variable["name"], variable["label"], series.strip(), label.strip(), everything)
+        many = bool(variable.get("includeAll"))
+        yield Variable(variable["name"], variable["label"], series.strip(), label.strip(), many, variable.get("allValue") or "")
 
 
 def _panel(model: Mapping[str, Any]) -> Panel:
+    if model["type"] not in _KINDS:
+        message = f"its panel {model['title']!r} is a {model['type']}, and only {', '.join(_KINDS)} can be drawn"
+        raise ValueError(message)
     defaults, options = model["fieldConfig"]["defaults"], model.get("options", {})
     custom, look = defaults.get("custom", {}), _look(defaults, Look())
     return Panel(
@@ -207,6 +223,7 @@ def _panel(model: Mapping[str, Any]) -> Panel:
         legend=_legend(options.get("legend", {})),
         table=_table(model),
         stacked=custom.get("stacking", {}).get("mode") == "normal",
+        line=custom.get("lineWidth", 1),
         fill=custom.get("fillOpacity", 0) / 100,
         no_value=defaults.get("noValue", "No data"),
     )
@@ -221,6 +238,7 @@ def _look(changes: Mapping[str, Any], base: Look) -> Look:
     colour = changes.get("color", {})
     return Look(
         unit=changes.get("unit", base.unit),
+        decimals=changes.get("decimals", base.decimals),
         minimum=changes.get("min", base.minimum),
         maximum=changes.get("max", base.maximum),
         steps=tuple(_steps(changes["thresholds"])) if "thresholds" in changes else base.steps,
@@ -248,14 +266,12 @@ def _overrides(model: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def _legend(model: Mapping[str, Any]) -> Legend:
-    return Legend(
-        bool(model.get("showLegend")), tuple(model.get("calcs", ())), model.get("sortBy") or "", bool(model.get("sortDesc"))
-    )  # fmt: skip
+    return Legend(bool(model.get("showLegend")), tuple(model.get("calcs", ())), model.get("sortBy") or "", bool(model.get("sortDesc")))
 
 
 def _table(model: Mapping[str, Any]) -> Table:
-    organised = next((each["options"] for each in model.get("transformations", ()) if each["id"] == "organize"), {})
-    sorting = next(iter(model.get("options", {}).get("sortBy") or ()), {})
+    organised: Mapping[str, Any] = next((each["options"] for each in model.get("transformations", ()) if each["id"] == "organize"), {})
+    sorting: Mapping[str, Any] = next(iter(model.get("options", {}).get("sortBy") or ()), {})
     hidden = frozenset(name for name, is_hidden in organised.get("excludeByName", {}).items() if is_hidden)
     return Table(
         organised.get("indexByName", {}),

@@ -21,7 +21,22 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 
-__all__ = ["BACKGROUND", "BORDER", "COLOURS", "FAINT", "GRID", "PANEL", "SERIES", "TEXT", "Sheet"]
+__all__ = [
+    "BACKGROUND",
+    "BORDER",
+    "COLOURS",
+    "FAINT",
+    "GRID",
+    "LEFT",
+    "PANEL",
+    "RIGHT",
+    "SERIES",
+    "TEXT",
+    "Align",
+    "Sheet",
+    "shortened",
+    "width_of",
+]
 
 
 BACKGROUND: Final = "#111217"
@@ -36,7 +51,9 @@ COLOURS: Final = {
     "yellow": "#fade2a",
     "orange": "#ff9830",
     "red": "#f2495c",
+    "dark-red": "#c4162a",
     "blue": "#5794f2",
+    "light-blue": "#8ab8ff",
     "purple": "#b877d9",
     "text": TEXT,
 }
@@ -53,6 +70,10 @@ The colours that Grafana gives to series, one after the other.
 """
 
 _Rgb: TypeAlias = tuple[float, float, float]
+
+Align: TypeAlias = Literal["left", "center", "right"]
+LEFT: Final = "left"
+RIGHT: Final = "right"
 
 _DPI: Final = 100
 _POINT: Final = 72 / _DPI
@@ -102,7 +123,7 @@ class Sheet:
         *,
         size: float = 11,
         colour: str = TEXT,
-        align: Literal["left", "center", "right"] = "left",
+        align: Align = LEFT,
         weight: Literal["normal", "bold"] = "normal",
         most: float | None = None,
     ) -> None:
@@ -159,7 +180,8 @@ def _palette() -> Image.Image:
     Mix what we draw with from what lies below it: a palette that is made for each picture takes rare colours for frequent ones.
     """
     colours = list(dict.fromkeys([*SERIES, *COLOURS.values(), FAINT, GRID, BORDER]))
-    mixed = [_mix(to_rgb(colour), to_rgb(PANEL), part) for colour in colours for part in (1.0, 0.8, 0.6, 0.4, 0.25, 0.12, 0.05)]
+    mixed = [_mix(to_rgb(colour), to_rgb(PANEL), part) for colour in colours for part in (1.0, 0.8, 0.6, 0.4, 0.2)]
+    mixed += [_mix(to_rgb(colour), to_rgb(GRID), 0.6) for colour in colours]  # The lines behind areas.
     flat = [round(255 * channel) for colour in (to_rgb(BACKGROUND), to_rgb(PANEL), *mixed) for channel in colour]
     palette = Image.new("P", (1, 1))
     palette.putpalette(flat[: 3 * 256])

@@ -7,11 +7,13 @@ from __future__ import annotations
 import math
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 
 __all__ = ["UNITS", "lines", "written"]
 
+
+_Writer: TypeAlias = Callable[[float, "int | None"], str]
 
 _SECONDS: Final = (
     ("year", 31536000.0),
@@ -34,13 +36,23 @@ _SHORT_SECONDS: Final = (
     ("µs", 1e-6),
     ("ns", 1e-9),
 )
+_TEN_SECONDS: Final = 10.0
+"""
+Up to here lines are round in tens, and from here on in minutes.
+"""
+
+_ROOM: Final = 9
+"""
+Decimals beyond which a number is as good as 0.
+"""
+
 _MANY: Final = ("", " K", " Mil", " Bil", " Tri")
 _COUNTS: Final = ("", "K", "M", "B", "T")
 
 
-def written(value: float, unit: str) -> str:
+def written(value: float, unit: str, decimals: int | None = None) -> str:
     """
-    Write *value* in *unit*, as Grafana does where nobody says how many decimals.
+    Write *value* in *unit*, with as many *decimals* as Grafana finds right where nobody says how many.
 
     Raises:
         ValueError: for a unit that is not of `UNITS`.
@@ -52,7 +64,7 @@ def written(value: float, unit: str) -> str:
         return "NaN"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    return UNITS[unit](value)
+    return UNITS[unit](value, decimals)
 
 
 def lines(low: float, high: float, unit: str, *, most: int = 5) -> list[float]:
@@ -64,7 +76,7 @@ def lines(low: float, high: float, unit: str, *, most: int = 5) -> list[float]:
         return [low]
     step = next(step for step in _steps(span / most, unit) if step >= span / most * 0.999)
     first = math.floor(low / step + 1e-9)
-    found = []
+    found: list[float] = []
     while not found or found[-1] < high - step * 1e-9:
         found.append((first + len(found)) * step)
     return found
@@ -74,7 +86,7 @@ def _steps(about: float, unit: str) -> list[float]:
     """
     Return the widths near *about* that are round in *unit*, in order.
     """
-    if unit in {"s", "dtdurations"} and about > 10:
+    if unit in {"s", "dtdurations"} and about > _TEN_SECONDS:
         return [15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, *(86400 * steps for steps in _tens(about / 86400))]
     if unit == "bytes" and about >= 1:
         scale = 1024.0 ** math.floor(math.log(about, 1024))
@@ -93,51 +105,50 @@ def _tens(about: float) -> list[float]:
 # -- one function a unit ------------------------------------------------------------------------------------------------
 
 
-def _fixed(value: float) -> str:
+def _fixed(value: float, decimals: int | None = None) -> str:
     """
-    Write three digits that count, and no decimals for what has none.
+    Write three digits that count, and no decimals for what has none, if nothing else is said; at most as many as there is room for.
     """
-    if value == 0 or float(value).is_integer():
-        return f"{value:.0f}".replace("-0", "0") if value == 0 else f"{value:.0f}"
-    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:.{decimals}f}"
+    if decimals is None:
+        decimals = 0 if float(value).is_integer() else min(max(0, 2 - math.floor(math.log10(abs(value)))), _ROOM)
+    return f"{value + 0.0:.{decimals}f}"  # No minus before a zero.
 
 
-def _scaled(factor: float, names: tuple[str, ...], after: str = "") -> Callable[[float], str]:
-    def write(value: float) -> str:
+def _scaled(factor: float, names: tuple[str, ...], after: str = "") -> _Writer:
+    def write(value: float, decimals: int | None) -> str:
         place = 0
         while abs(value) >= factor and place + 1 < len(names):
             value, place = value / factor, place + 1
-        return f"{_fixed(value)}{names[place]}{after}"
+        return f"{_fixed(value, decimals)}{names[place]}{after}"
 
     return write
 
 
-def _ratio(value: float) -> str:
-    return f"{_fixed(round(100 * value, 12))}%"
+def _ratio(value: float, decimals: int | None) -> str:
+    return f"{_fixed(round(100 * value, 12), decimals)}%"
 
 
-def _seconds(value: float) -> str:
+def _seconds(value: float, decimals: int | None) -> str:
     if value == 0:
         return "0 s"
     name, length = next(((name, length) for name, length in _SHORT_SECONDS if abs(value) >= length), _SHORT_SECONDS[-1])
-    number = _fixed(value / length)
+    number = _fixed(value / length, decimals)
     many = "s" if name in {"year", "week", "day", "hour", "min"} and number != "1" else ""
     return f"{number} {name}{many}"
 
 
-def _duration(value: float) -> str:
+def _duration(value: float, decimals: int | None) -> str:
     """
     Write the largest unit of a duration only; what is below 0 was.
     """
     if value < 0:
-        return f"{_duration(-value)} ago"
+        return f"{_duration(-value, decimals)} ago"
     name, length = next(((name, length) for name, length in _SECONDS if value >= length), ("second", 1.0))
     whole = math.floor(value / length)
     return f"{whole} {name}{'' if whole == 1 else 's'}"
 
 
-UNITS: Final[Mapping[str, Callable[[float], str]]] = {
+UNITS: Final[Mapping[str, _Writer]] = {
     "none": _fixed,
     "short": _scaled(1000, _MANY),
     "percentunit": _ratio,

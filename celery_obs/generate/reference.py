@@ -1,5 +1,5 @@
 """
-Reference pages: every metric, every alert, and what became of the alerts that the seeds asked for.
+Reference pages: every metric, every alert, what became of the alerts that the seeds asked for, and every panel of every dashboard.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from celery_obs.vocabulary.spec import Metric
 from . import recording, slo
 from .alerts import ALERTS
 from .changes import NOTHING, Changes
+from .dashboards import DASHBOARDS
+from .dashboards.model import Dashboard, Kind, Panel
 from .foreign import FOREIGN
 from .links import Links
 from .objectives import DEFAULT, Objective, read
@@ -69,6 +71,28 @@ Some alerts, objectives and dashboards read what the application or other export
 They are silent where nobody does.
 """
 
+_DASHBOARDS: Final = """\
+# Dashboards
+
+Every dashboard, with every panel and the question that it answers.
+The JSON is in `deploy/grafana/dashboards`; [watch it](../how-to/watch-it.md) says how to load it.
+
+The pictures show the demo, which has an outage, a revoked account and a burst in each minute; `tox -e pictures` draws them from a live Prometheus.
+They are laid out as Grafana does it, with its units, colours and legends, and they are not screenshots: what a click or a hover shows is not in them.
+
+- Colours mean the same everywhere: green is good, red has failed, pale is neither; a blue number is not judged.
+- A gap in a line is time of which nothing is known, and *no data* is not 0.
+- Numbers that count are told per minute, or of a time that the title names; *(range)* is the time that you look at.
+"""
+
+_PICTURES: Final[dict[Kind, str]] = {
+    "stat": "number",
+    "timeseries": "course",
+    "table": "table",
+    "state-timeline": "states",
+    "bargauge": "bars",
+}
+
 
 def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Iterator[Output]:
     """
@@ -82,6 +106,7 @@ def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Ite
     objectives = read(path)
     yield _page("docs/reference/metrics.md", "celery_obs/vocabulary", "".join(_metrics(objectives)))
     yield _page("docs/reference/alerts.md", changes.told("celery_obs/generate"), "".join(_alerts(objectives, changes)))
+    yield _page("docs/reference/dashboards.md", "celery_obs/generate/dashboards", "".join(_dashboards()))
 
 
 def _page(path: str, source: str, text: str) -> Output:
@@ -177,6 +202,36 @@ def _origins() -> Iterator[tuple[str, str]]:
     for alerts in ALERTS.values():
         for alert in alerts:
             yield from ((seed, f"`{alert.name}`") for seed in alert.seeds)
+
+
+# -- dashboards ---------------------------------------------------------------------------------------------------------
+
+
+def _dashboards() -> Iterator[str]:
+    yield _DASHBOARDS
+    for page in DASHBOARDS:
+        yield f"\n## {page.title}\n\n{page.question}\n\n![{page.title}](../dashboards/{page.uid}.png)\n\n"
+        yield from _facts(page)
+        for row in page.rows:
+            yield f"\n### {row.title}\n\n"
+            yield _table(("panel", "shows", "what it answers"), [_panel(panel) for panel in row.panels])
+        yield f"\n<details><summary>Its queries</summary>\n\n```promql\n{_queries(page)}\n```\n\n</details>\n"
+
+
+def _facts(page: Dashboard) -> Iterator[str]:
+    yield f"- address: `/d/{page.uid}`\n"
+    yield f"- to choose: {', '.join(variable.title for variable in page.variables)}\n"
+    yield f"- looks back: {page.since.removeprefix('now-')}\n"
+    if page.source:
+        yield f"- asked for in: {page.source}\n"
+
+
+def _panel(panel: Panel) -> tuple[str, ...]:
+    return (panel.title, _PICTURES[panel.kind], panel.question)
+
+
+def _queries(page: Dashboard) -> str:
+    return "\n\n".join(f"# {panel.title}\n" + "\n".join(query.expr for query in panel.queries) for panel in page.panels())
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

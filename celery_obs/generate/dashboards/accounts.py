@@ -67,13 +67,13 @@ _TOKENS = Row(
             question="Do we still get new tokens? Refused: the customer has to grant access again.",
             queries=(
                 Query(
-                    expr=per_minute(tokens.REFRESH_TOTAL, "channel_type", "status", channel_type=_CHANNEL),
-                    legend="{{channel_type}}: {{status}}",
+                    expr=per_minute(tokens.REFRESH_TOTAL, "status", channel_type=_CHANNEL),
+                    legend="{{status}}",
                 ),
             ),
             unit="opm",
             stacked=True,
-            links=(TO_PLATFORM,),
+            colours=coloured(tokens.REFRESH_STATUSES),
         ),
         Panel(
             kind="table",
@@ -148,7 +148,7 @@ _CONNECTIONS = Row(
                 Query(
                     expr=age(connections.LAST_SYNC, "channel_type", "connection_id", channel_type=_CHANNEL),
                     legend="Last sync",
-                    unit="dtdurations",
+                    unit="s",
                     steps=higher_is_worse(3600, 86400),
                 ),
                 Query(

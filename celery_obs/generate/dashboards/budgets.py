@@ -128,6 +128,7 @@ _BURN = Row(
             queries=(Query(expr=_recorded("slo:error_budget_remaining:ratio"), legend="{{slo}}"),),
             unit="percentunit",
             negative=True,
+            ascending=True,
             minimum=-1,
             maximum=1,
             links=(_TO_OBJECTIVE,),

@@ -122,7 +122,9 @@ def _variable(variable: Variable) -> dashboard.QueryVariable:
     )
     if variable.many:
         everything = models.VariableOption(selected=True, text="All", value="$__all")
-        builder.multi(True).include_all(True).all_value(".*").current(everything)
+        builder.multi(True).include_all(True).current(everything)
+        if label != "job":
+            builder.all_value(".*")  # Shorter than all their names.  Of jobs all would be too many: not only our exporters are scraped.
     return builder
 
 
@@ -186,9 +188,10 @@ def _picture(panel: Panel) -> _Picture:
 def _timeseries(panel: Panel) -> timeseries.Panel:
     picture = (
         timeseries.Panel()
-        .line_width(1)
+        # Areas that add up need no lines: that of a series which is 0 would lie on the one below it and hide its colour.
+        .line_width(0 if panel.stacked else 1)
         # Many areas above each other hide all of them.
-        .fill_opacity(25 if panel.stacked else 0)
+        .fill_opacity(60 if panel.stacked else 0)
         .show_points(common_models.VisibilityMode.AUTO)
         # A gap is a gap: what could not be read is not drawn.
         .span_nulls(False)
@@ -197,10 +200,10 @@ def _timeseries(panel: Panel) -> timeseries.Panel:
             .show_legend(True)
             .display_mode(common_models.LegendDisplayMode.TABLE)
             .placement(common_models.LegendPlacement.BOTTOM)
-            .calcs(["lastNotNull", "max"])
-            # Only a few lines of a legend are seen without scrolling.
-            .sort_by("Max")
-            .sort_desc(True)
+            .calcs(["lastNotNull", "min" if panel.ascending else "max"])
+            # The worst first: only a few lines of a legend are seen without scrolling.
+            .sort_by("Min" if panel.ascending else "Max")
+            .sort_desc(not panel.ascending)
         )
         .tooltip(common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI).sort(common_models.SortOrder.DESCENDING))
     )

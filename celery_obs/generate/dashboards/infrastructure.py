@@ -133,6 +133,7 @@ _POOLS = Row(
                 ),
             ),
             unit="none",
+            decimals=0,
             stacked=True,
             width=8,
             source="004",

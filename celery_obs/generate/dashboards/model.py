@@ -139,7 +139,7 @@ class Panel:
 
         sort_by: In a table, the column with the worst at the top.
 
-        ascending: Whether the worst is the smallest.
+        ascending: Whether the worst is the smallest, in a table or a course.
 
         stacked: Whether the series add up to something.
 

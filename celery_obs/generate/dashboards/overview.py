@@ -185,7 +185,7 @@ _HEALTH = Row(
                 Query(
                     expr=age(connections.LAST_SYNC, "channel_type"),
                     legend="Last sync",
-                    unit="dtdurations",
+                    unit="s",
                     steps=higher_is_worse(3600, 86400),
                 ),
                 Query(

@@ -73,7 +73,7 @@ _CONNECTIONS = Row(
                 Query(
                     expr=age(connections.LAST_SYNC, "connection_id", channel_type=_HERE),
                     legend="Last sync",
-                    unit="dtdurations",
+                    unit="s",
                     steps=higher_is_worse(3600, 86400),
                 ),
                 Query(
@@ -120,6 +120,7 @@ _SYNCS = Row(
                 ),
             ),
             unit="percentunit",
+            ascending=True,
             maximum=1,
             source="000 §3.3",
         ),
@@ -293,7 +294,7 @@ _WEBHOOKS = Row(
         ),
         Panel(
             kind="timeseries",
-            title="Webhooks per minute by what became of them",
+            title="Webhooks per minute by outcome",
             question="Do we understand what it says?",
             queries=(Query(expr=per_minute(webhooks.PROCESSED, "status", channel_type=_HERE), legend="{{status}}"),),
             unit="opm",

@@ -162,9 +162,9 @@ def within(metric: Metric, seconds: float, *by: str, over: str = RATE, **where: 
 
 def quantile(of: float, metric: Metric, *by: str, over: str = RATE, **where: Where) -> str:
     """
-    Tell under which value the part *of* of a histogram's observations lies.
+    Tell under which value the part *of* of a histogram's observations lies; absent where there were none, which Prometheus has as NaN.
     """
-    return f"histogram_quantile({of}, {per_second(metric, 'le', *by, over=over, part='_bucket', **where)})"
+    return f"histogram_quantile({of}, {per_second(metric, 'le', *by, over=over, part='_bucket', **where)}) >= 0"
 
 
 def mean(metric: Metric, *by: str, over: str = RATE, **where: Where) -> str:

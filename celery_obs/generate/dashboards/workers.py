@@ -226,7 +226,7 @@ _WORKERS = Row(
             keys=(("worker", "Worker"),),
             queries=(
                 Query(expr=highest(workers.UP, "worker"), legend="State", unit="none", mappings=UP),
-                Query(expr=age(workers.HEARTBEAT, "worker"), legend="Last heartbeat", unit="dtdurations", steps=higher_is_worse(15, 60)),
+                Query(expr=age(workers.HEARTBEAT, "worker"), legend="Last heartbeat", unit="s", steps=higher_is_worse(15, 60)),
                 Query(expr=highest(workers.POOL_SIZE, "worker"), legend="Pool", unit="none"),
                 Query(expr=highest(workers.POOL_BUSY, "worker"), legend="Busy", unit="none"),
                 Query(expr=highest(workers.RESERVED, "worker"), legend="Reserved", unit="none"),

@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from celery_obs.generate.dashboards import DASHBOARDS, FOLDER, build
 from celery_obs.generate.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, placed
 from celery_obs.generate.dashboards.outside import MET_OUTSIDE
+from celery_obs.generate.dashboards.parts import coloured
 from celery_obs.generate.dashboards.queries import age, highest, per_second, quantile, share, within
 from celery_obs.generate.links import DASHBOARDS as LINKED
 from celery_obs.generate.links import Links
 from celery_obs.generate.render import NotBuiltError
-from celery_obs.vocabulary import CATALOGUE, syncs, tasks, tokens
+from celery_obs.vocabulary import CATALOGUE, connections, ourselves, syncs, tasks, tokens, webhooks
 from celery_obs.vocabulary.queues import DEPTH
 from tests.queries import known_series, problems, result_labels
 from tests.unit.generate.shipped import RECORDS
@@ -161,6 +162,75 @@ def test_every_breaker_is_a_state_timeline() -> None:
     assert {"channel-manager-overview", "channel-manager-platform"} <= timelines
 
 
+def test_what_lies_beside_each_other_is_equally_high() -> None:
+    """
+    No page has holes.
+    """
+    heights: dict[tuple[str, int], set[int]] = {}
+    for page in DASHBOARDS:
+        for item in placed(page):
+            heights.setdefault((page.uid, item.place.y), set()).add(item.place.height)
+
+    assert [] == [where for where, found in heights.items() if len(found) > 1]
+
+
+def test_every_outcome_has_a_colour_of_its_own() -> None:
+    """
+    Of what can become of one thing, no two look the same, success is green, and what failed is red.
+    """
+    for outcomes in (
+        tasks.STATES,
+        syncs.STATUSES,
+        syncs.RECORD_RESULTS,
+        webhooks.STATUSES,
+        connections.STATUSES,
+        tokens.REFRESH_STATUSES,
+        ourselves.FILE_STATES,
+    ):
+        colours = dict(coloured(outcomes))
+        assert len(set(colours.values())) == len(outcomes), outcomes
+        assert colours.get("success", "green") == "green"
+        assert colours.get("failure", "red") == "red"
+
+
+@of_page
+def test_no_number_is_red_because_nobody_said_otherwise(page: Dashboard) -> None:
+    """
+    Every panel has thresholds, for Grafana's own make any number red from 80 on; what is not judged has one colour.
+    """
+    judged = {panel.title: [step.colour for step in panel.steps] or ["blue"] for panel in page.panels()}
+
+    panels = [panel for panel in written(page)["panels"] if panel["type"] != "row"]
+
+    assert judged == {
+        panel["title"]: [step["color"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]] for panel in panels
+    }
+
+
+@of_page
+def test_all_jobs_are_those_that_have_our_series(page: Dashboard) -> None:
+    """
+    Grafana fills in the names of our jobs: any job would be that of every other exporter, too.
+    """
+    jobs = [variable for variable in written(page)["templating"]["list"] if variable["name"] == "job"]
+
+    assert [] == [variable for variable in jobs if "allValue" in variable]
+
+
+@of_page
+def test_the_worst_is_at_the_top_of_a_legend(page: Dashboard) -> None:
+    """
+    Legends are sorted by what they show, the lowest first where that is the worst.
+    """
+    legends = {panel["title"]: panel["options"]["legend"] for panel in written(page)["panels"] if panel["type"] == "timeseries"}
+    worst = {panel.title: panel.ascending for panel in page.panels() if panel.kind == "timeseries"}
+
+    assert {title: ("Min" if is_low else "Max", not is_low) for title, is_low in worst.items()} == {
+        title: (legend["sortBy"], legend["sortDesc"]) for title, legend in legends.items()
+    }
+    assert all(legend["calcs"] == ["lastNotNull", legend["sortBy"].lower()] for legend in legends.values())
+
+
 def test_every_latency_leads_to_its_traces() -> None:
     """
     A course that shows a quantile of ours asks for exemplars in one of its queries; those that look at the whole range or at rare things need none.
@@ -227,10 +297,10 @@ def test_shapes_refuse_what_cannot_work() -> None:
 
 def test_shapes_are_the_ones_that_are_right() -> None:
     """
-    A quantile aggregates by le first; a share is 0 where nothing failed and absent where nothing ran; an edge is found as either Prometheus writes it.
+    A quantile aggregates by le first, and is absent where nothing was observed; a share is 0 where nothing failed and absent where nothing ran; an edge is found as either Prometheus writes it.
     """
     assert (
-        'histogram_quantile(0.95, sum by (le, task) (rate(celery_task_latency_seconds_bucket{job=~"$job"}[$__rate_interval])))'
+        'histogram_quantile(0.95, sum by (le, task) (rate(celery_task_latency_seconds_bucket{job=~"$job"}[$__rate_interval]))) >= 0'
         == quantile(0.95, tasks.LATENCY, "task")
     )  # fmt: skip
     whole = 'sum (rate(channel_sync_total{job=~"$job"}[1h]))'
