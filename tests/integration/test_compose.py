@@ -21,6 +21,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
 from tests.composed import APP_IMAGE, COMPOSE, DEPLOY, FOLDER, ROOT, SERVICES, collector, loaded
 from tests.conftest import find_server
 from tests.servers import wait_until
@@ -44,9 +47,18 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     The folder compose, beside what it mounts, after ``prepare``.
     """
-    root = tmp_path_factory.mktemp("checkout")
+    folder = checked_out(tmp_path_factory.mktemp("checkout"))
+    prepare(folder)
+    return folder
+
+
+def checked_out(root: Path) -> Path:
+    """
+    Copy deploy/ to *root*, readable for all, whatever rights this checkout has, and return its folder compose.
+    """
     shutil.copytree(DEPLOY, root / "deploy", ignore=shutil.ignore_patterns("secrets", ".env"))
-    prepare(root / "deploy/compose")
+    for path in [root / "deploy", *(root / "deploy").rglob("*")]:
+        path.chmod(0o755)
     return root / "deploy/compose"
 
 
@@ -453,8 +465,7 @@ def test_rabbitmq_may_be_the_broker(tmp_path: Path) -> None:
     """
     ``prepare rabbitmq`` names the other profile and the other URL; a broker is not changed by the way.
     """
-    folder = tmp_path / "compose"
-    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("secrets", ".env"))
+    folder = checked_out(tmp_path)
 
     first, other, wrong = prepare(folder, "rabbitmq"), prepare(folder, "redis"), prepare(folder, "kafka")
 
@@ -468,6 +479,21 @@ def test_rabbitmq_may_be_the_broker(tmp_path: Path) -> None:
     assert "expected redis or rabbitmq as the broker, got 'kafka'" in wrong.stderr
 
 
+def test_a_checkout_that_containers_cannot_read_is_refused(tmp_path: Path) -> None:
+    """
+    Prometheus would say "permission denied" at its start; this says so before, and what to do, and makes nothing.
+    """
+    folder = checked_out(tmp_path)
+    (tmp_path / "deploy/prometheus/rules").chmod(0o750)
+
+    done = prepare(folder)
+
+    assert 2 == done.returncode
+    assert "got ../prometheus/rules, which" in done.stderr
+    assert "chmod -R o+rX" in done.stderr
+    assert not (folder / ".env").exists()
+
+
 def with_secrets(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """
     Run *command* with the secrets in *folder*.
@@ -475,24 +501,33 @@ def with_secrets(folder: Path, *command: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         ["sh", FOLDER / "with-secrets", *command],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         env={"PATH": os.environ["PATH"], "SECRETS_DIR": str(folder)},
     )
 
 
-def test_a_secret_becomes_the_variable_that_it_is_named_after(tmp_path: Path) -> None:
+VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).map(lambda text: text.rstrip("\n")).filter(bool)
+
+
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(VALUES, max_size=10))
+@example(["redis://:a b$c'd\"`e`\\@redis/0", "$(exit 9)", "-n"])
+def test_a_secret_becomes_the_variable_that_it_is_named_after(tmp_path: Path, values: list[str]) -> None:
     """
-    Whatever stands in the file is the value, to the letter; other files are other people's.
+    Whatever stands in the file is the value, to the letter, but for the end of its last line; other files are other people's.
     """
-    (tmp_path / "CELERY_BROKER_URL").write_text("redis://:a b$c'd\"`e`\\@redis/0\n")
+    expected = {f"SECRET_{number}": value for number, value in enumerate(values)}
+    for path in tmp_path.iterdir():
+        path.unlink()
+    for name, value in expected.items():
+        (tmp_path / name).write_bytes(f"{value}\n".encode())
     (tmp_path / "redis.conf").write_text("requirepass x")
 
-    done = with_secrets(tmp_path, "env")
+    done = with_secrets(tmp_path, "env", "--null")
 
-    variables = dict(line.split("=", 1) for line in done.stdout.splitlines())
-    assert "redis://:a b$c'd\"`e`\\@redis/0" == variables["CELERY_BROKER_URL"]
-    assert {"CELERY_BROKER_URL"} == {name for name in variables if "CELERY" in name or "redis" in name}
+    variables = dict(each.split("=", 1) for each in done.stdout.rstrip("\0").split("\0"))
+    assert expected == {name: value for name, value in variables.items() if re.match(r"SECRET_\d|redis", name)}
 
 
 def test_a_command_without_secrets_runs(tmp_path: Path) -> None:
