@@ -498,13 +498,10 @@ def with_secrets(folder: Path, *command: str) -> subprocess.CompletedProcess[str
     """
     Run *command* with the secrets in *folder*.
     """
-    return subprocess.run(
-        ["sh", FOLDER / "with-secrets", *command],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        env={"PATH": os.environ["PATH"], "SECRETS_DIR": str(folder)},
-    )
+    environ = {"PATH": os.environ["PATH"], "SECRETS_DIR": str(folder)}
+    done = subprocess.run(["sh", FOLDER / "with-secrets", *command], capture_output=True, check=False, env=environ)
+    # Not as text: every kind of end of a line would become the same.
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).map(lambda text: text.rstrip("\n")).filter(bool)
