@@ -96,6 +96,25 @@ def test_docker_compose_accepts_it(prepared: Path, profiles: str) -> None:
     assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
 
 
+def test_docker_compose_accepts_what_the_page_lays_over_it(prepared: Path) -> None:
+    """
+    The overrides of docs/how-to/run-it-all-with-compose.md can be written as they stand there; a second worker is one with another name.
+    """
+    compose = find_tool("docker-compose")
+    page = (ROOT / "docs/how-to/run-it-all-with-compose.md").read_text()
+    files = ["--file", "compose.yml"]
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)):
+        (prepared / f"override-{number}.yml").write_text(block)
+        files += ["--file", f"override-{number}.yml"]
+    done = subprocess.run([compose, *files, "config", "--format", "json"], capture_output=True, text=True, check=False, cwd=prepared)
+
+    assert (0, "") == (done.returncode, done.stderr)
+    services = json.loads(done.stdout)["services"]
+    assert "DATABASE_URL" in {secret["target"] for secret in services["worker"]["secrets"]}
+    assert "worker-2" == services["worker-2"]["hostname"]
+    assert services["worker"]["command"] == services["worker-2"]["command"]
+
+
 def find_tool(name: str) -> str:
     """
     Return the path of a program that few machines have; skip the test where this one has not, in CI, too.
@@ -380,6 +399,19 @@ def test_those_who_share_folders_share_a_user() -> None:
     assert {user} == {service["user"] for service in SERVICES.values() if service["image"] == APP_IMAGE}
 
 
+@pytest.mark.parametrize(("name", "node"), [("worker", "celery@worker"), ("beat", "beat@beat")])
+def test_a_node_keeps_its_name(name: str, node: str) -> None:
+    """
+    A container that is replaced is the node that it was, so that nobody misses the one before, and it is asked for its own health.
+    """
+    service = SERVICES[name]
+    host = service["hostname"]
+    named = [word.removeprefix("--hostname=") for word in service["command"] if word.startswith("--hostname=")] or ["beat@%h"]
+
+    assert [node] == [word.replace("%h", host) for word in named]
+    assert f'--node "{node}"' in service["healthcheck"]["test"][1].replace("$(hostname)", host)
+
+
 def test_the_sidecar_reads_where_the_worker_writes() -> None:
     """
     Worker, beat and exporter have one metrics directory, and it is mounted.
@@ -588,9 +620,11 @@ def test_the_page_says_what_is_so(prepared: Path) -> None:
     published = {port.split(":")[1] for service in SERVICES.values() for port in service.get("ports", ())}
     [table] = re.findall(r"\| file \| what to do with it \|\n(.*?)\n\n", page, re.DOTALL)
     variables = set(re.findall(r"^([A-Z_]+)=", page, re.MULTILINE))
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
 
     assert published == set(re.findall(r"\| `http://localhost:(\d+)` \|", page))
     assert set(re.findall(r"`([a-z.-]+)`", table)) <= {path.name for path in (prepared / "secrets").iterdir()}
     assert variables <= set(re.findall(r"^([A-Z_]+)=", (FOLDER / "env.example").read_text(), re.MULTILINE))
-    assert all(yaml.safe_load(block)["services"] for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    for name, service in ((name, each) for block in blocks for name, each in yaml.safe_load(block)["services"].items()):
+        assert name in SERVICES or "image" in service or service["extends"]["service"] in SERVICES
     assert all(f"docker compose {word}" in page for word in ("up", "down", "exec", "pull"))
