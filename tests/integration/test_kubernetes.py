@@ -40,6 +40,11 @@ CUSTOM = {"PodMonitor", "PrometheusRule", "ScaledObject", "TriggerAuthentication
 Kinds that Kubernetes itself does not know.
 """
 
+LIMITS = {"sampleLimit": "sample_limit", "labelLimit": "label_limit", "bodySizeLimit": "body_size_limit"}
+"""
+The operator's names of what Prometheus calls otherwise.
+"""
+
 OVERLAYS = [
     (),
     ("pod-monitor", "prometheus-rule", "grafana-dashboards", "keda"),
@@ -427,8 +432,28 @@ def test_the_pod_monitor_scrapes_as_prometheus_is_told_to() -> None:
 
     assert [("job", JOB)] == [(rule["targetLabel"], rule["replacement"]) for rule in endpoint["relabelings"]]
     assert endpoint["honorLabels"] is False
-    limits = {"sampleLimit": "sample_limit", "labelLimit": "label_limit", "bodySizeLimit": "body_size_limit"}
-    assert {key: job[other] for key, other in limits.items()} == {key: POD_MONITOR["spec"][key] for key in limits}
+    assert {key: job[other] for key, other in LIMITS.items()} == {key: POD_MONITOR["spec"][key] for key in LIMITS}
+
+
+def test_a_prometheus_without_an_operator_scrapes_the_same(tmp_path: Path) -> None:
+    """
+    Its job has the name, the limits and the choice of pods that the pod monitor has, and promtool accepts it.
+    """
+    path = FOLDER / "prometheus/scrape-pods.yml"
+    [job] = loaded(path)["scrape_configs"]
+    [endpoint] = POD_MONITOR["spec"]["podMetricsEndpoints"]
+    assert (JOB, endpoint["interval"], endpoint["scrapeTimeout"]) == (job["job_name"], job["scrape_interval"], job["scrape_timeout"])
+    assert {key: job[other] for key, other in LIMITS.items()} == {key: POD_MONITOR["spec"][key] for key in LIMITS}
+    [label] = POD_MONITOR["spec"]["selector"]["matchLabels"].items()
+    assert "=".join(label) == job["kubernetes_sd_configs"][0]["selectors"][0]["label"]
+    assert endpoint["port"] == job["relabel_configs"][0]["regex"]
+
+    (tmp_path / "prometheus.yml").write_text(f"scrape_config_files: [{path}]\n")
+    command = [find_server("promtool"), "check", "config", tmp_path / "prometheus.yml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "field scrape_config_files not found" in done.stderr:
+        return  # Debian 12 has 2.42, built without Kubernetes besides; `tox -e newer` has one that knows both.
+    assert 0 == done.returncode, done.stdout + done.stderr
 
 
 def test_keda_asks_for_what_there_is_and_takes_no_data_for_no_answer() -> None:
