@@ -449,7 +449,7 @@ def test_a_prometheus_without_an_operator_scrapes_the_same(tmp_path: Path) -> No
     assert endpoint["port"] == job["relabel_configs"][0]["regex"]
 
     (tmp_path / "prometheus.yml").write_text(f"scrape_config_files: [{path}]\n")
-    command = [find_server("promtool"), "check", "config", tmp_path / "prometheus.yml"]
+    command: list[str | Path] = [find_server("promtool"), "check", "config", tmp_path / "prometheus.yml"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "field scrape_config_files not found" in done.stderr:
         return  # Debian 12 has 2.42, built without Kubernetes besides; `tox -e newer` has one that knows both.
