@@ -72,6 +72,7 @@ def test_a_column_has_its_own_look() -> None:
         table.look_of("Status").tinted,
     )
     assert ("short", False) == (table.look_of("Channel").unit, table.look_of("Channel").tinted)
+    assert ("none", table.look.steps) == (table.look_of("Running").unit, table.look_of("Running").steps)
 
 
 def test_what_a_file_does_not_say_grafana_assumes(tmp_path: Path) -> None:
