@@ -42,8 +42,8 @@ from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME, PublishEnded
 from celery_obs.vocabulary.workers import PROCESS_RESTARTS
 from celery_obs.worker import signals
-from celery_obs.worker.bootstep import ObservabilityStep
-from celery_obs.worker.heartbeat import Heartbeat
+from celery_obs.worker.bootstep import BrokerStep, ObservabilityStep
+from celery_obs.worker.heartbeat import BeatHeart
 from celery_obs.worker.main_process import MainProcess
 from celery_obs.worker.processes import exit_word, restart_reason
 from celery_obs.worker.state import attempts_at_once
@@ -171,6 +171,7 @@ class Plugin:
         self.apps.append(app)
         step = type("ObservabilityStep", (ObservabilityStep,), {"life": self, "__doc__": ObservabilityStep.__doc__})
         app.steps["worker"].add(step)
+        app.steps["consumer"].add(type("BrokerStep", (BrokerStep,), {"life": self, "__doc__": BrokerStep.__doc__}))
         app.steps["consumer"].add(type("AliasStep", (tasks.AliasStep,), {"known": self._ours.aliases, "__doc__": tasks.AliasStep.__doc__}))
         app.on_after_configure.connect(_amend, weak=False, dispatch_uid="celery_obs.amend")
         app.on_after_finalize.connect(self.modules_imported, weak=False, dispatch_uid="celery_obs.schedule")
@@ -410,6 +411,20 @@ class Plugin:
         if _plugin is self and self._main is not None:
             self._main.start()
 
+    def broker_found(self) -> None:
+        """
+        Say that the worker is ready.
+        """
+        if _plugin is self and self._main is not None:
+            self._main.broker_found()
+
+    def broker_lost(self) -> None:
+        """
+        Say that it is not.
+        """
+        if _plugin is self and self._main is not None:
+            self._main.broker_lost()
+
     def _leave(self, pid: int) -> None:
         """
         Write what is still to be written, at the end of a main process: a cold shutdown gives no other notice.
@@ -481,30 +496,13 @@ class Plugin:
         self._telemetry.tell()
         if self.settings is None or self.recorder is None or self.recorder.node is None:
             return
-        watch = ScheduleWatch(service.scheduler, self.hub, pulse=self.settings.heartbeat_interval)
-        watch.install()
-        if self._role == "beat":
-            self._beat_heart(watch)
-
-    def _beat_heart(self, watch: Any) -> None:
-        from celery_obs.vocabulary.beat import BeatTicked  # noqa: PLC0415 -- only beat needs it.
-
-        recorder = self.recorder
-        if recorder is None or recorder.node is None:
+        every = self.settings.heartbeat_interval
+        if self._role != "beat":
+            ScheduleWatch(service.scheduler, self.hub, pulse=every).install()
             return
-        heartbeat = Heartbeat(recorder.node.folder, role="beat")
-        heartbeat.write(ready=True)
-
-        def beat(_: BeatTicked) -> None:
-            if recorder.is_off:
-                return
-            try:
-                heartbeat.beat()
-            except OSError as exc:
-                recorder.switch_off(exc)
-
-        self.hub.subscribe(BeatTicked, beat)
-        atexit.register(heartbeat.remove)
+        heart = BeatHeart(self.recorder, self.recorder.node.folder, interval=every)
+        ScheduleWatch(service.scheduler, self.hub, pulse=every, connecting=heart.connecting).install()
+        heart.start(self.hub)
 
 
 class _fatal:  # noqa: N801 -- reads like the context manager that it is.

@@ -11,6 +11,7 @@ import shutil
 
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -22,7 +23,29 @@ hypothesis.settings.register_profile("shared", deadline=None, suppress_health_ch
 hypothesis.settings.load_profile("shared")
 
 _SHOWN = ("celery", "kombu", "billiard", "redis", "prometheus-client", "starlette", "uvicorn", "click")
-_SHOWN_SERVERS = ("redis-server", "rabbitmq-server", "prometheus", "promtool")
+_SHOWN_SERVERS = (
+    "redis-server",
+    "rabbitmq-server",
+    "prometheus",
+    "promtool",
+    "prometheus-alertmanager",
+    "amtool",
+    "prometheus-node-exporter",
+    "prometheus-redis-exporter",
+)
+
+
+def pytest_configure() -> None:
+    """
+    Let programs of ``CELERY_OBS_TESTS_SERVERS`` come before the machine's own, such as another Prometheus (see ``tests/newer-servers``).
+    """
+    folder = os.environ.get("CELERY_OBS_TESTS_SERVERS")
+    if not folder:
+        return
+    if not Path(folder).is_dir():
+        message = f"CELERY_OBS_TESTS_SERVERS is {folder}, which is no folder. Fetch programs with ./tests/newer-servers, and name the folder with bin at its end."
+        raise pytest.UsageError(message)
+    os.environ["PATH"] = os.pathsep.join([str(Path(folder).resolve()), os.environ["PATH"]])
 
 
 def pytest_report_header() -> list[str]:
@@ -32,7 +55,7 @@ def pytest_report_header() -> list[str]:
     return [
         f"python: {platform.python_version()} on {platform.system()}",
         "libraries: " + ", ".join(f"{name} {_version(name)}" for name in _SHOWN),
-        "servers: " + ", ".join(name if shutil.which(name) else f"no {name}" for name in _SHOWN_SERVERS),
+        "servers: " + ", ".join(shutil.which(name) or f"no {name}" for name in _SHOWN_SERVERS),
     ]
 
 

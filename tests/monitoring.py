@@ -388,10 +388,11 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 told.append(Told(self.path, json.loads(body)))
-                # PagerDuty answers 202 with a body, Slack with 200.
-                self.send_response(202 if "enqueue" in self.path else 200)
+                # PagerDuty answers 202 with JSON, Slack 200 with a word; newer Alertmanagers read what Slack says.
+                is_pagerduty = "enqueue" in self.path
+                self.send_response(202 if is_pagerduty else 200)
                 self.end_headers()
-                self.wfile.write(b'{"status": "success"}')
+                self.wfile.write(b'{"status": "success"}' if is_pagerduty else b"ok")
 
             def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 -- the name it has in the base class.
                 pass

@@ -9,7 +9,10 @@ beat wakes up at least every *pulse* seconds, where it would sleep for up to fiv
 from __future__ import annotations
 
 import copy
+import functools
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from celery_obs.clock import Clock, wall
@@ -33,13 +36,24 @@ class ScheduleWatch:
         pulse: Longest sleep between two ticks, in seconds.
 
         clock: Tells the time.
+
+        connecting: Makes what is entered while the scheduler tries to connect to its broker, however long that takes.
     """
 
-    def __init__(self, scheduler: Any, hub: Hub, *, pulse: float = 5.0, clock: Clock = wall) -> None:
+    def __init__(
+        self,
+        scheduler: Any,
+        hub: Hub,
+        *,
+        pulse: float = 5.0,
+        clock: Clock = wall,
+        connecting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._scheduler = scheduler
         self._hub = hub
         self._pulse = pulse
         self._clock = clock
+        self._connecting = connecting
         self._tick = scheduler.tick
         self._apply_async = scheduler.apply_async
         self._said: dict[str, float] = {}
@@ -51,13 +65,22 @@ class ScheduleWatch:
         """
         self._scheduler.tick = self.tick
         self._scheduler.apply_async = self.apply_async
+        connect = getattr(
+            self._scheduler, "_ensure_connected", None
+        )  # The same from Celery 5.4 to 5.7; one without it is not seen to connect.
+        if connect is not None:
+            self._scheduler._ensure_connected = functools.partial(self._connect, connect)  # noqa: SLF001 -- there is no other place.
 
     def uninstall(self) -> None:
         """
         Leave the scheduler as it was.
         """
-        for name in ("tick", "apply_async"):
+        for name in ("tick", "apply_async", "_ensure_connected"):
             vars(self._scheduler).pop(name, None)
+
+    def _connect(self, connect: Callable[[], Any]) -> Any:
+        with self._connecting():
+            return connect()
 
     def tick(self, *args: Any, **kwargs: Any) -> Any:
         """

@@ -10,9 +10,14 @@ from pathlib import Path
 
 import click
 
-from celery_obs.generate import slo
+from celery_obs.generate import alerts, reference, slo
+from celery_obs.generate.changes import NOTHING, read_changes
+from celery_obs.generate.dashboards import DASHBOARDS
 from celery_obs.generate.links import Links
+from celery_obs.generate.objectives import DEFAULT, read
 from celery_obs.generate.render import builders, differences, outputs, write
+from celery_obs.generate.rules import Alert
+from celery_obs.generate.whole import RUNBOOKS, everything, known_to, refuse_missing_runbooks, refuse_the_same_twice, refuse_unknown_names
 
 
 __all__ = ["generate"]
@@ -37,17 +42,36 @@ __all__ = ["generate"]
     "objectives",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="CELERY_OBS_SLO",
+    default=DEFAULT,
     show_default="those that come with the package",
     help="Your own file of objectives.",
 )
+@click.option(
+    "--alerts",
+    "changed",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="CELERY_OBS_ALERTS",
+    show_default="as they come",
+    help="Your own thresholds and severities.",
+)
 @click.pass_context
-def generate(ctx: click.Context, out: Path, objectives: Path | None, runbooks_url: str, grafana_url: str, *, check: bool) -> None:
+def generate(
+    ctx: click.Context, *, out: Path, objectives: Path, changed: Path | None, runbooks_url: str, grafana_url: str, check: bool
+) -> None:
     """
     Write rules, alerts, SLOs, dashboards and reference pages.
     """
     chosen = builders()
-    if objectives is not None:
-        chosen["slo"] = functools.partial(slo.build, path=objectives)
+    groups = everything(objectives)
+    refuse_the_same_twice(groups)
+    shipped = [rule for group in groups for rule in group.rules if isinstance(rule, Alert)]
+    changes = read_changes(changed, shipped) if changed else NOTHING
+    runbooks = out / RUNBOOKS
+    refuse_missing_runbooks((alert.name for alert in changes.within(shipped)), runbooks)
+    refuse_unknown_names(groups, known_to(groups, read(objectives)), pages=DASHBOARDS, runbooks=runbooks)
+    chosen["alerts"] = functools.partial(alerts.build, changes=changes)
+    chosen["slo"] = functools.partial(slo.build, path=objectives, changes=changes)
+    chosen["reference"] = functools.partial(reference.build, path=objectives, changes=changes)
     made = outputs(Links(runbooks=runbooks_url, grafana=grafana_url), chosen.values(), on_lack=lambda lack: click.echo(str(lack), err=True))
     if check:
         stale = list(differences(out, made))

@@ -12,6 +12,7 @@ import signal
 import time
 
 from celery import Celery, Task
+from celery.exceptions import Ignore, Reject
 
 import celery_obs
 
@@ -24,6 +25,8 @@ __all__ = ["app"]
 app = Celery("celery_obs_demo")
 app.conf.task_ignore_result = True
 app.conf.broker_connection_retry_on_startup = True
+app.conf.worker_prefetch_multiplier = 1  # What is taken ahead has no priority any more.
+app.conf.task_routes = {"demo.deliver_alert": {"queue": "alerts"}}
 app.conf.beat_schedule = {
     "every-two-seconds": {"task": "demo.scheduled", "schedule": 2.0},
     "every-five-seconds": {"task": "demo.scheduled", "schedule": 5.0},
@@ -77,6 +80,39 @@ def crashing() -> None:
     Kill its own process, as the kernel's OOM killer would.
     """
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="demo.too_long", time_limit=1)  # type: ignore[untyped-decorator]
+def too_long() -> None:
+    """
+    Be killed by the time limit.
+    """
+    time.sleep(30)
+
+
+@app.task(name="demo.rejecting")  # type: ignore[untyped-decorator]
+def rejecting() -> None:
+    """
+    Refuse the message.
+    """
+    message = "Nobody can work on this."
+    raise Reject(message, requeue=False)
+
+
+@app.task(name="demo.ignoring")  # type: ignore[untyped-decorator]
+def ignoring() -> None:
+    """
+    Find that there is nothing to do.
+    """
+    raise Ignore
+
+
+@app.task(name="demo.deliver_alert")  # type: ignore[untyped-decorator]
+def deliver_alert() -> None:
+    """
+    Tell a subscriber, over a queue of its own.
+    """
+    time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 -- as above.
 
 
 @app.task(name="demo.scheduled")  # type: ignore[untyped-decorator]

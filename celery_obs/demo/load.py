@@ -17,7 +17,7 @@ from .receiver import Receiver
 from .story import ACTS, LENGTH, Story, prepare
 
 
-__all__ = ["PACE", "due", "main"]
+__all__ = ["PACE", "PRIORITY", "due", "main"]
 
 
 PACE: Mapping[str, float] = {
@@ -26,6 +26,10 @@ PACE: Mapping[str, float] = {
     "demo.failing": 1.0,
     "demo.retrying": 1.5,
     "demo.crashing": 4.0,
+    "demo.too_long": 12.0,
+    "demo.rejecting": 5.0,
+    "demo.ignoring": 5.0,
+    "demo.deliver_alert": 0.5,
     "demo.export_availability": 0.8,
     "demo.import_reservations": 0.8,
     "demo.look_for_drift": 1.2,
@@ -34,6 +38,12 @@ PACE: Mapping[str, float] = {
 }
 """
 Seconds between two messages of a task.
+"""
+
+
+PRIORITY = 3
+"""
+Of the daily work.  What beat publishes has none, which is the highest on Redis: token and breaker are seen to first where the machine is slow.
 """
 
 
@@ -52,8 +62,8 @@ def main() -> None:
     """
     from celery_obs.demo.app import app  # noqa: PLC0415 -- making an app is no business of an import.
 
-    def send(task: str, args: tuple[Any, ...] = ()) -> None:
-        app.send_task(task, args=args)
+    def send(task: str, args: tuple[Any, ...] = (), **options: Any) -> Any:
+        return app.send_task(task, args=args, **{"priority": PRIORITY, **options})
 
     prepare()
     _receive(send)
@@ -61,7 +71,7 @@ def main() -> None:
     story = Story(ACTS, length=LENGTH, began=time.monotonic())
     now = time.monotonic()
     # There has to be something to mend and to review first.
-    last = {"demo.mend": now, "demo.review": now - PACE["demo.review"] * 2 / 3}
+    last = {"demo.mend": now, "demo.review": now - PACE["demo.review"] / 2}
     while True:
         for task in due(last, time.monotonic()):
             account = next(accounts[task])

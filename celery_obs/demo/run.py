@@ -78,6 +78,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
     metrics_dir.mkdir(exist_ok=True)
     provider_port, receiver_port = free_port(), free_port()
     celery = [sys.executable, "-m", "celery", "-A", "celery_obs.demo.app"]
+    worker = [*celery, "worker", "--pool", "prefork"]
     exporter = [sys.executable, "-m", "celery_obs.cli", "exporter", "--web.listen-address", f"127.0.0.1:{listen}"]
     ours = {
         "CELERY_BROKER_URL": redis_url,
@@ -91,7 +92,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
     return Plan(
         first=(
             "redis",
-            [server, "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(directory)],
+            [*_redis(server, redis_port), "--dir", str(directory)],
         ),
         others={
             "provider": [*_provider(provider_port), "--webhook-url", f"http://127.0.0.1:{receiver_port}/webhooks"],
@@ -105,7 +106,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
                 redis_url,
                 "--enable-operations",
             ],
-            "worker": [*celery, "worker", "--pool", "prefork", "--concurrency", "4", "--hostname", "demo@%h", "--loglevel", "INFO"],
+            "worker": [*worker, "--queues", "celery,alerts", "--concurrency", "6", "--hostname", "demo@%h", "--loglevel", "INFO"],
             "beat": [*celery, "beat", "--schedule", str(directory / "beat-schedule"), "--pidfile", "", "--loglevel", "INFO"],
             "load": [sys.executable, "-m", "celery_obs.demo.load"],
         },
@@ -113,6 +114,12 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
         url=f"http://127.0.0.1:{listen}",
         environ={**inherited, **ours},
     )
+
+
+def _redis(server: str, port: int) -> list[str]:
+    # With a limit, as every Redis should have one, and without throwing messages away when it is reached.
+    limits = ["--maxmemory", "256mb", "--maxmemory-policy", "noeviction"]
+    return [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *limits]
 
 
 def _provider(port: int) -> list[str]:

@@ -31,6 +31,8 @@ Seconds until the story begins anew.
 _REVOKED: Final = "airbnb-3"
 _BURST: Final = ("booking_com", "booking_com-2")
 _PAUSE: Final = 6.0
+_PILE: Final = 25
+_LOW_PRIORITY: Final = 6
 _SOON: Final = 3
 _LATER: Final = 20
 """
@@ -45,11 +47,11 @@ class Act(NamedTuple):
     Attributes:
         at: Seconds after the beginning.
 
-        does: What; it is given what sends a task.
+        does: What; it is given what sends a task, and returns its result.
     """
 
     at: float
-    does: Callable[[Callable[..., object]], object]
+    does: Callable[[Callable[..., Any]], object]
 
 
 class Story:
@@ -125,15 +127,15 @@ def _ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
 # --- the acts ---------------------------------------------------------------------------------------------------------------------
 
 
-def _fault(path: str, kind: str, **more: Any) -> Callable[..., object]:
-    def switch_on(send: Callable[..., object]) -> None:
+def _fault(path: str, kind: str, **more: Any) -> Callable[..., Any]:
+    def switch_on(send: Callable[..., Any]) -> None:
         _ask("POST", "/admin/faults", {"path": path, "kind": kind, **more})
 
     return switch_on
 
 
-def _drift(connection_id: str, days: int, *, ahead: int) -> Callable[..., object]:
-    def sell(send: Callable[..., object]) -> None:
+def _drift(connection_id: str, days: int, *, ahead: int) -> Callable[..., Any]:
+    def sell(send: Callable[..., Any]) -> None:
         account, today = account_of(connection_id), date.today()  # noqa: DTZ011 -- a calendar's days have no zone.
         start = date.fromordinal(today.toordinal() + ahead)
         _ask("POST", "/admin/drift", {"channel": account.channel, "listing": account.listing, "start": start.isoformat(), "days": days})
@@ -141,26 +143,36 @@ def _drift(connection_id: str, days: int, *, ahead: int) -> Callable[..., object
     return sell
 
 
-def _hurry(send: Callable[..., object]) -> None:
+def _hurry(send: Callable[..., Any]) -> None:
     for _ in range(15):
         send("demo.export_availability", _BURST)
 
 
-def _sell_twice(send: Callable[..., object]) -> None:
+def _pile_up(send: Callable[..., Any]) -> None:
+    # Of a low priority, which is a high number on Redis: the daily work goes past it.
+    for _ in range(_PILE):
+        send("demo.slow", priority=_LOW_PRIORITY)
+
+
+def _change_mind(send: Callable[..., Any]) -> None:
+    send("demo.slow", countdown=2).revoke()
+
+
+def _sell_twice(send: Callable[..., Any]) -> None:
     send("demo.sell_twice", ("booking_com",))
 
 
-def _pause(send: Callable[..., object]) -> None:
+def _pause(send: Callable[..., Any]) -> None:
     redis = engine.current().redis
     if redis is not None:
         Pauses(redis).pause("booking_com", actor="demo", reason="to show what that looks like", seconds=_PAUSE)
 
 
-def _revoke(send: Callable[..., object]) -> None:
+def _revoke(send: Callable[..., Any]) -> None:
     _ask("DELETE", f"/admin/accounts/{_REVOKED}")
 
 
-def _consent_again(send: Callable[..., object]) -> None:
+def _consent_again(send: Callable[..., Any]) -> None:
     _consent(account_of(_REVOKED))
     celery_obs.set_connection_status(_REVOKED, "active")
 
@@ -177,6 +189,8 @@ ACTS: Final = (
     Act(22, _fault("/booking_com/listings", "rate_limit", value=1, times=3)),
     Act(25, _fault("/airbnb/listings", "html", times=1)),
     Act(27, _fault("/expedia/listings", "drop", times=2)),
+    Act(28, _pile_up),
+    Act(29, _change_mind),
     Act(30, _drift("expedia-2", 2, ahead=_LATER)),
     Act(45, _consent_again),
 )

@@ -4,8 +4,8 @@ Aliases: our series under the names of others, so that their dashboards and aler
 Recording rules in a folder of their own, one file each, off until somebody loads it.  A counter goes on as a counter, and whoever reads it
 takes its rate as before.
 
-Where another system has a name of ours for series with other labels, such as celery-exporter's ``celery_task_started_total``, there is no alias:
-both together under one name would be added up twice.
+Where another system has a name of ours for series with other labels, such as celery-exporter's ``celery_task_received_total``, there is no alias:
+both together under one name would be added up twice.  There the series that we have gets its labels in addition, when it is scraped.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from celery_obs.vocabulary import api_calls, circuit_breaker, conflicts, queues,
 from celery_obs.vocabulary.spec import Metric, valid_label, valid_name
 
 from .links import Links
-from .render import Output
+from .promql import gauge
+from .render import Output, marked
 from .rules import Group, Record, rule_file
+from .yaml_text import Tree, to_yaml
 
 
-__all__ = ["ALIASES", "Alias", "build"]
+__all__ = ["ALIASES", "RELABELLED", "Alias", "Derived", "Relabelled", "build", "groups"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +43,13 @@ class Alias:
         where: What our labels have to be.
 
         values: By the name of a label there, our values and what they are called there.
+
+        host: The label there that says on which host it happened; empty for none.
     """
 
     name: str
     metric: Metric
+    host: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     where: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -88,11 +93,73 @@ class Alias:
             for label, new in detours.items():
                 if new != kept[label]:
                     expr = _without(_replaced(expr, kept[label], "$1", new, "(.*)"), [new])
-            yield Record(name=self.name + suffix, help=self.metric.help, expr=expr, by=tuple(kept.values()))
+            by = tuple(kept.values())
+            if self.host:
+                expr, by = _replaced(expr, self.host, "$1", "instance", _HOST), (*by, self.host)
+            yield Record(name=self.name + suffix, help=self.metric.help, expr=expr, by=by)
 
     def _matchers(self) -> str:
         inside = ", ".join(f'{label}="{value}"' for label, value in self.where.items())
         return f"{{{inside}}}" if inside else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """
+    One series of another system that is worked out from ours, and is none of them.
+
+    Attributes:
+        name: Its name there.
+
+        help: The question that it answers.
+
+        expr: PromQL.
+
+        by: The labels of its result.
+
+        labels: Labels that it adds.
+    """
+
+    name: str
+    help: str
+    expr: str
+    by: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def records(self) -> Iterator[Record]:
+        """
+        Write the recording rule.
+        """
+        yield Record(name=self.name, help=self.help, expr=self.expr, by=self.by, labels=self.labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relabelled:
+    """
+    A series that has the same name there: it gets the labels that it has there, beside its own, when it is scraped.
+
+    Attributes:
+        metric: Ours, and theirs.
+
+        labels: Our labels, or those of the target, each with its name there.
+    """
+
+    metric: Metric
+    labels: Mapping[str, str]
+
+    def configs(self) -> Iterator[Mapping[str, Tree]]:
+        """
+        Write what Prometheus does to each sample.
+        """
+        for label, new in self.labels.items():
+            value = _HOST if label == "instance" else "(.+)"
+            yield {"source_labels": ["__name__", label], "regex": f"{self.metric.name};{value}", "target_label": new, "replacement": "$1"}
+
+
+_HOST: Final = "(.+?)(?::[0-9]+)?"
+"""
+The host in an address, without its port.
+"""
 
 
 def _replaced(expr: str, label: str, value: str, source: str, pattern: str) -> str:
@@ -107,6 +174,7 @@ def _inner(expr: str) -> str:
     return expr.replace("\n", "\n  ")
 
 
+_HOSTNAME: Final = "hostname"
 _TASK: Final = {"task": "name", "queue": "queue_name"}
 _CHANNEL: Final = {"channel_type": "platform"}
 _PROVIDER: Final = {"channel_type": "provider"}
@@ -121,7 +189,38 @@ _ERROR_NAMES: Final = {
     }
 }
 
-ALIASES: Final[Mapping[str, tuple[Alias, ...]]] = {
+
+def _one_for_each_state(name: str, label: str) -> Iterator[Derived]:
+    """
+    Write a breaker's state as one series for each state, of which one is 1.
+    """
+    for value, state in enumerate(("closed", "open", "half_open")):
+        yield Derived(
+            name=name,
+            help=circuit_breaker.STATE.help,
+            expr=_without(
+                _replaced(f"{gauge(circuit_breaker.STATE)} == bool {value}", label, "$1", "channel_type", "(.*)"), ["channel_type"]
+            ),
+            by=(label,),
+            labels={"state": state},
+        )
+
+
+def _of_consumers(name: str, question: str, each: str) -> Derived:
+    """
+    Add *each* up over the workers of a target, for each queue whose tasks they can run.
+
+    A target whose workers listen to different queues counts for all of these: which of them listens to which is nowhere to be seen.
+    """
+    # With and without the labels that are there beside ours.
+    listens = f"count without (task, name, queue_name, hostname) ({tasks.RECEIVED.name}) > bool 0"
+    expr = f"({listens})\n* on (job, instance) group_left ()\nsum by (job, instance) ({each})"
+    return Derived(
+        name=name, help=question, expr=_without(_replaced(expr, "queue_name", "$1", "queue", "(.*)"), ["queue"]), by=("queue_name",)
+    )
+
+
+ALIASES: Final[Mapping[str, tuple[Alias | Derived, ...]]] = {
     "business-hub": (
         Alias(
             name="sync_operations_total",
@@ -167,20 +266,28 @@ ALIASES: Final[Mapping[str, tuple[Alias, ...]]] = {
             metric=circuit_breaker.TRANSITIONS,
             labels={"channel_type": "breaker", "from_state": "from", "to_state": "to"},
         ),
+        *_one_for_each_state("ohe_circuit_breaker_state", "breaker"),
         Alias(name="ohe_circuit_breaker_open_duration_seconds", metric=circuit_breaker.OPEN_DURATION, labels={"channel_type": "breaker"}),
     ),
     "publishing": (Alias(name="publishing_queue_depth", metric=queues.DEPTH, labels={"queue": "queue"}),),
     "celery-exporter": (
-        Alias(name="celery_task_sent_total", metric=tasks.PUBLISHED, labels=_TASK),
-        Alias(name="celery_task_succeeded_total", metric=tasks.FINISHED, labels=_TASK, where={"state": "success"}),
-        Alias(name="celery_task_failed_total", metric=tasks.FAILURES, labels={**_TASK, "exception": "exception"}),
-        Alias(name="celery_task_retried_total", metric=tasks.RETRIES, labels=_TASK),
-        Alias(name="celery_task_revoked_total", metric=tasks.FINISHED, labels=_TASK, where={"state": "revoked"}),
-        Alias(name="celery_task_rejected_total", metric=tasks.FINISHED, labels=_TASK, where={"state": "rejected"}),
-        Alias(name="celery_task_runtime", metric=tasks.RUNTIME, labels=_TASK),
+        Alias(name="celery_task_sent_total", metric=tasks.PUBLISHED, labels=_TASK, host=_HOSTNAME),
+        Alias(name="celery_task_succeeded_total", metric=tasks.FINISHED, labels=_TASK, host=_HOSTNAME, where={"state": "success"}),
+        Alias(name="celery_task_failed_total", metric=tasks.FAILURES, labels={**_TASK, "exception": "exception"}, host=_HOSTNAME),
+        Alias(name="celery_task_retried_total", metric=tasks.RETRIES, labels=_TASK, host=_HOSTNAME),
+        Alias(name="celery_task_revoked_total", metric=tasks.FINISHED, labels=_TASK, host=_HOSTNAME, where={"state": "revoked"}),
+        Alias(name="celery_task_rejected_total", metric=tasks.FINISHED, labels=_TASK, host=_HOSTNAME, where={"state": "rejected"}),
+        Alias(name="celery_task_runtime", metric=tasks.RUNTIME, labels=_TASK, host=_HOSTNAME),
+        Alias(name="celery_task_queue_wait_time", metric=tasks.QUEUE_WAIT, labels=_TASK, host=_HOSTNAME),
         Alias(name="celery_queue_length", metric=queues.DEPTH, labels={"queue": "queue_name"}),
         Alias(name="celery_active_consumer_count", metric=queues.CONSUMERS, labels={"queue": "queue_name"}),
-        Alias(name="celery_worker_tasks_active", metric=workers.POOL_BUSY, labels={"worker": "hostname"}),
+        Alias(name="celery_worker_tasks_active", metric=workers.POOL_BUSY, labels={"worker": _HOSTNAME}),
+        _of_consumers("celery_active_worker_count", "How many workers take from the queue?", gauge(workers.UP)),
+        _of_consumers(
+            "celery_active_process_count",
+            "How many processes take from the queue?",
+            f"{gauge(workers.POOL_SIZE)} and on (job, instance, worker) {gauge(workers.UP)} == 1",
+        ),
     ),
     "flower": (
         Alias(name="flower_worker_online", metric=workers.UP, labels={"worker": "worker"}),
@@ -193,14 +300,33 @@ ALIASES: Final[Mapping[str, tuple[Alias, ...]]] = {
 By the system whose names they are.
 """
 
+RELABELLED: Final[Mapping[str, tuple[Relabelled, ...]]] = {
+    "celery-exporter": (
+        *(Relabelled(metric=metric, labels={**_TASK, "instance": _HOSTNAME}) for metric in (tasks.RECEIVED, tasks.STARTED)),
+        Relabelled(metric=workers.UP, labels={"worker": _HOSTNAME}),
+    )
+}
+"""
+What has one name there and here, by system.
+"""
 
-def build(links: Links) -> Iterator[Output]:
+
+def groups() -> Iterator[Group]:
     """
-    Write one file of aliases a system.
+    Make one group of aliases a system.
     """
     for system, aliases in ALIASES.items():
         rules = tuple(record for alias in aliases for record in alias.records())
-        group = Group(
-            name=f"celery_obs_aliases_{system.replace('-', '_')}", comment=f"our series under the names of {system}.", rules=rules
-        )
+        yield Group(name=f"celery_obs_aliases_{system.replace('-', '_')}", comment=f"our series under the names of {system}.", rules=rules)
+
+
+def build(links: Links) -> Iterator[Output]:
+    """
+    Write one file of aliases a system, and one of labels where a name is the same.
+    """
+    for system, group in zip(ALIASES, groups(), strict=True):
         yield Output(f"deploy/prometheus/aliases/aliases-{system}.yml", rule_file("celery_obs/generate/aliases", [group], links))
+    for system, relabelled in RELABELLED.items():
+        tree = {"metric_relabel_configs": [config for each in relabelled for config in each.configs()]}
+        text = f"# The labels that {system} has on series of the same name: put these lines below the job that scrapes our exporters.\n"
+        yield Output(f"deploy/prometheus/labels/labels-{system}.yml", marked("celery_obs/generate/aliases", text + to_yaml(tree)))

@@ -4,29 +4,38 @@ Service level objectives, read from a file and checked: whatever cannot work is 
 
 from __future__ import annotations
 
-import difflib
 import re
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-from celery_obs.exceptions import ConfigurationError, MissingExtraError
 from celery_obs.vocabulary import CATALOGUE
 from celery_obs.vocabulary.spec import Kind, Metric
 
 from .foreign import FOREIGN
 from .promql import Match, among, count_of, rate, total, within
+from .reading import Reader, compose, did_you_mean
 
 
-__all__ = ["DEFAULT", "WINDOWS", "BurnWindow", "Events", "Objective", "read"]
+__all__ = ["DEFAULT", "DEFAULT_PERIOD_DAYS", "RETENTION_DAYS", "WINDOWS", "BurnWindow", "Events", "Objective", "read"]
 
 
 DEFAULT: Final = Path(__file__).with_name("slo.yml")
 """
 The objectives that come with the package.
+"""
+
+DEFAULT_PERIOD_DAYS: Final = 30
+"""
+Over how many days something is promised, if nothing else is said.
+"""
+
+RETENTION_DAYS: Final = 45
+"""
+How long Prometheus keeps what it knows, as ``deploy/`` starts it; its own default of 15 is too short for an objective of a month.
 """
 
 _HOURS: Final = {
@@ -168,14 +177,16 @@ def read(path: Path = DEFAULT) -> tuple[Objective, ...]:
 
         MissingExtraError: if what reads YAML is not installed.
     """
-    reader = _Reader(path)
-    top = reader.mapping(_compose(path), ("slos", "metrics"), needed=("slos",))
+    reader = Reader(path)
+    node = compose(path, what="objectives", option="--slo", expected="the key slos with a list")
+    top = reader.mapping(node, ("slos", "metrics", "retention"), needed=("slos",))
+    kept = _days(reader, top["retention"], "retention") if "retention" in top else RETENTION_DAYS
     known = {**CATALOGUE, **FOREIGN, **_declared(reader, top.get("metrics"))}
     names: dict[str, int] = {}
     objectives = []
     for node in reader.sequence(top["slos"]):
         fields = reader.mapping(node, _SLO_KEYS, needed=("name", "description", "objective", "events"))
-        objective = _objective(reader, fields, known)
+        objective = _objective(reader, fields, known, kept)
         line = fields["name"].start_mark.line + 1
         if objective.name in names:
             reader.refuse(
@@ -192,9 +203,10 @@ _METRIC_KEYS: Final = ("name", "kind", "labels", "buckets")
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _CLASS: Final = re.compile(r"[1-5]xx")
 _LONGEST_DAYS: Final = 90
+_LONGEST_KEPT_DAYS: Final = 3660
 
 
-def _objective(reader: _Reader, fields: Mapping[str, Any], known: Mapping[str, Metric]) -> Objective:
+def _objective(reader: Reader, fields: Mapping[str, Any], known: Mapping[str, Metric], kept: int) -> Objective:
     name = reader.text(fields["name"])
     if _NAME.fullmatch(name) is None:
         reader.refuse(fields["name"], f"The name is {name!r}. Expected lower case with dashes, such as sync-availability.")
@@ -204,14 +216,18 @@ def _objective(reader: _Reader, fields: Mapping[str, Any], known: Mapping[str, M
         reader.refuse(
             fields["objective"], f"The objective of {name} is {promised} percent. Expected more than 0 and less than 100. {reason}"
         )
-    days = reader.days(fields["period"]) if "period" in fields else 30
+    days = _days(reader, fields["period"], "period") if "period" in fields else DEFAULT_PERIOD_DAYS
+    if days >= kept:
+        reason = f"Prometheus keeps {kept}, so its budget would silently be that of {kept} days"
+        advice = f"Start Prometheus with --storage.tsdb.retention.time={days + 1}d or more and say so here with retention: {days + 1}d, or promise over fewer days."
+        reader.refuse(fields.get("period", fields["name"]), f"The objective {name} looks back {days} days, and {reason}. {advice}")
     objective = Objective(
         name=name,
         description=reader.text(fields["description"]),
         objective=promised / 100,
         period_days=days,
         events=_events(reader, fields["events"], known),
-        least_events=int(reader.number(fields["least_events"])) if "least_events" in fields else 20,
+        least_events=reader.whole_number(fields["least_events"]) if "least_events" in fields else 20,
         seed=reader.text(fields["seed"]) if "seed" in fields else "none",
     )
     for window in WINDOWS:
@@ -225,9 +241,9 @@ def _objective(reader: _Reader, fields: Mapping[str, Any], known: Mapping[str, M
     return objective
 
 
-def _events(reader: _Reader, node: Any, known: Mapping[str, Metric]) -> Events:
+def _events(reader: Reader, node: Any, known: Mapping[str, Metric]) -> Events:
     fields = reader.mapping(node, _EVENT_KEYS, needed=("metric",))
-    metric = reader.metric(fields["metric"], known)
+    metric = _metric(reader, fields["metric"], known)
     ways = [key for key in ("good", "bad", "bad_metric", "below") if key in fields]
     if len(ways) != 1:
         reader.refuse(
@@ -237,12 +253,12 @@ def _events(reader: _Reader, node: Any, known: Mapping[str, Metric]) -> Events:
     wanted: Kind = "histogram" if ways == ["below"] else "counter"
     if metric.kind != wanted:
         reader.refuse(fields["metric"], f"The metric {metric.name} is a {metric.kind}, and {ways[0]} needs a {wanted}.")
-    bad_metric = reader.metric(fields["bad_metric"], known) if "bad_metric" in fields else None
+    bad_metric = _metric(reader, fields["bad_metric"], known) if "bad_metric" in fields else None
     events = Events(
         metric=metric,
-        every=reader.labels(fields["all"]) if "all" in fields else {},
-        good=reader.labels(fields["good"]) if "good" in fields else None,
-        bad=reader.labels(fields["bad"]) if "bad" in fields else None,
+        every=_labels(reader, fields["all"]) if "all" in fields else {},
+        good=_labels(reader, fields["good"]) if "good" in fields else None,
+        bad=_labels(reader, fields["bad"]) if "bad" in fields else None,
         bad_metric=bad_metric,
         below=float(reader.number(fields["below"])) if "below" in fields else None,
     )
@@ -251,7 +267,7 @@ def _events(reader: _Reader, node: Any, known: Mapping[str, Metric]) -> Events:
     return events
 
 
-def _declared(reader: _Reader, node: Any) -> dict[str, Metric]:
+def _declared(reader: Reader, node: Any) -> dict[str, Metric]:
     found: dict[str, Metric] = {}
     for each in reader.sequence(node) if node is not None else ():
         fields = reader.mapping(each, _METRIC_KEYS, needed=("name", "kind"))
@@ -266,113 +282,29 @@ def _declared(reader: _Reader, node: Any) -> dict[str, Metric]:
     return found
 
 
-class _Reader:
-    """
-    Takes YAML's nodes apart, and refuses with the line.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def refuse(self, node: Any, problem: str) -> NoReturn:
-        message = f"{self._path}, line {node.start_mark.line + 1}: {problem}"
-        raise ConfigurationError(message)
-
-    def checked(self, node: Any, make: Callable[[], Any]) -> Any:
-        try:
-            return make()
-        except (ConfigurationError, ValueError) as error:
-            message = f"{self._path}, line {node.start_mark.line + 1}: {error}"
-        raise ConfigurationError(message)
-
-    def mapping(self, node: Any, keys: tuple[str, ...], *, needed: tuple[str, ...] = ()) -> dict[str, Any]:
-        found = dict(self._pairs(node))
-        for key, value in found.items():
-            if key not in keys:
-                near = difflib.get_close_matches(key, keys, n=1)
-                hint = f" Did you mean {near[0]}?" if near else ""
-                self.refuse(value, f"There is no key {key!r} here. Expected {', '.join(keys)}.{hint}")
-        for key in needed:
-            if key not in found:
-                self.refuse(node, f"The key {key} is missing. Expected {', '.join(needed)}.")
-        return found
-
-    def labels(self, node: Any) -> _Labels:
-        return {name: self._label(value) for name, value in self._pairs(node)}
-
-    def _label(self, node: Any) -> str | Match:
-        if isinstance(node.value, list):
-            return among(*(self.text(each) for each in self.sequence(node)))
-        text = self.text(node)
-        return Match("=~", f"{text[0]}..") if _CLASS.fullmatch(text) else text
-
-    def _pairs(self, node: Any) -> Iterator[tuple[str, Any]]:
-        if getattr(node, "id", None) != "mapping":
-            self.refuse(node, "Expected keys and values here.")
-        seen = set()
-        for key, value in node.value:
-            name = self.text(key)
-            if name in seen:
-                self.refuse(key, f"The key {name} is there twice. Remove one of them.")
-            seen.add(name)
-            yield name, value
-
-    def sequence(self, node: Any) -> list[Any]:
-        if node.id != "sequence":
-            self.refuse(node, "Expected a list here.")
-        return list(node.value)
-
-    def text(self, node: Any) -> str:
-        if node.id != "scalar" or not node.value:
-            self.refuse(node, "Expected a text here.")
-        return str(node.value)
-
-    def number(self, node: Any) -> Decimal:
-        text = self.text(node)
-        try:
-            number = Decimal(text)
-        except InvalidOperation:
-            number = Decimal("NaN")
-        if not number.is_finite() or number < 0:
-            self.refuse(node, f"There is {text!r}. Expected a number that is not negative.")
-        return number
-
-    def days(self, node: Any) -> int:
-        text = self.text(node)
-        days = int(text[:-1]) if re.fullmatch(r"[0-9]{1,4}d", text, re.ASCII) else 0
-        if not 1 <= days <= _LONGEST_DAYS:
-            self.refuse(node, f"The period is {text!r}. Expected days, from 1d to {_LONGEST_DAYS}d.")
-        return days
-
-    def metric(self, node: Any, known: Mapping[str, Metric]) -> Metric:
-        name = self.text(node)
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            self.refuse(node, f"There is no metric {name!r} in the catalogue.{hint} Metrics of your own are declared under metrics.")
-        return known[name]
+def _labels(reader: Reader, node: Any) -> _Labels:
+    return {reader.text(name): _label(reader, value) for name, value in reader.pairs(node)}
 
 
-def _compose(path: Path) -> Any:
-    try:
-        import yaml  # noqa: PLC0415 -- of an extra; who generates nothing does not need it.
-    except ImportError as error:
-        feature = "Reading a file of objectives"
-        raise MissingExtraError(feature, extra="exporter") from error
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        message = f"The objectives {path} cannot be read: {reason}. Expected a YAML file; check --slo."
-        raise ConfigurationError(message) from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark is not None else ""
-        message = f"{path}{place}: this is not YAML: {getattr(error, 'problem', None) or 'it cannot be parsed'}."
-        raise ConfigurationError(message) from None
-    if node is None:
-        message = f"The objectives {path} are empty. Expected the key slos with a list."
-        raise ConfigurationError(message)
-    return node
+def _label(reader: Reader, node: Any) -> str | Match:
+    if isinstance(node.value, list):
+        return among(*(reader.text(each) for each in reader.sequence(node)))
+    text = reader.text(node)
+    return Match("=~", f"{text[0]}..") if _CLASS.fullmatch(text) else text
+
+
+def _days(reader: Reader, node: Any, key: str) -> int:
+    text = reader.text(node)
+    days = int(text[:-1]) if re.fullmatch(r"[0-9]{1,4}d", text, re.ASCII) else 0
+    most = _LONGEST_DAYS if key == "period" else _LONGEST_KEPT_DAYS
+    if not 1 <= days <= most:
+        reader.refuse(node, f"The {key} is {text!r}. Expected days, from 1d to {most}d.")
+    return days
+
+
+def _metric(reader: Reader, node: Any, known: Mapping[str, Metric]) -> Metric:
+    name = reader.text(node)
+    if name not in known:
+        hint = did_you_mean(name, known)
+        reader.refuse(node, f"There is no metric {name!r} in the catalogue.{hint} Metrics of your own are declared under metrics.")
+    return known[name]

@@ -99,10 +99,10 @@ def happened(metric: Metric, window: str, *by: str, **where: str | Match) -> str
     Write how often a counter counted in *window*, for each of the labels *by*, its very first time included.
 
     A series that is born with 1 has no increase.  Where labels are not known before they are needed, such as the class of an exception,
-    the first of its kind would go unseen, which for rare things is all there is.
+    the first of its kind would go unseen, which for rare things is all there is.  An exporter that was away for less than an hour brings nothing new.
     """
     series = _counter(metric, where)
-    return total(f"({series} unless {series} offset {_window(window)}) or increase({series}[{window}])", *by)
+    return total(f"({series} unless last_over_time({series}[1h] offset {_window(window)})) or increase({series}[{window}])", *by)
 
 
 def count_of(metric: Metric, window: str, **where: str | Match) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Final
 
@@ -15,13 +16,14 @@ from celery_obs.vocabulary.spec import Metric
 
 from . import recording, slo
 from .alerts import ALERTS
+from .changes import NOTHING, Changes
 from .dashboards import DASHBOARDS
 from .dashboards.model import Dashboard, Kind, Panel
 from .foreign import FOREIGN
 from .links import Links
-from .objectives import Objective, read
+from .objectives import DEFAULT, Objective, read
 from .render import Output, marked
-from .rules import Alert, Record
+from .rules import Alert, Otherwise, Record
 
 
 __all__ = ["build"]
@@ -44,6 +46,9 @@ _ALERTS: Final = """\
 
 Every alert, the rules of which are in `deploy/prometheus/rules`.
 Each has a runbook, named like it, and links to it and to a dashboard; give your own addresses with `celery-obs generate --runbooks-url … --grafana-url …`.
+
+The threshold, the number of events that a ratio has to be of, the waiting time and the severity can be changed, and an alert switched off, with `celery-obs generate --alerts FILE`: see [load rules and alerts](../how-to/load-rules-and-alerts.md).
+An alert without a threshold tells that something is so.
 
 *critical* wakes somebody, *warning* waits for the morning, *info* is for those who look, and *none* is for machines.
 The rules add up over all exporters that one Prometheus scrapes: let each Prometheus, or each of its tenants, see one Celery application.
@@ -89,12 +94,18 @@ _PICTURES: Final[dict[Kind, str]] = {
 }
 
 
-def build(links: Links) -> Iterator[Output]:
+def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Iterator[Output]:
     """
     Write the pages.
+
+    Args:
+        path: The file of objectives.
+
+        changes: What a team has otherwise.
     """
-    yield _page("docs/reference/metrics.md", "celery_obs/vocabulary", "".join(_metrics()))
-    yield _page("docs/reference/alerts.md", "celery_obs/generate", "".join(_alerts()))
+    objectives = read(path)
+    yield _page("docs/reference/metrics.md", "celery_obs/vocabulary", "".join(_metrics(objectives)))
+    yield _page("docs/reference/alerts.md", changes.told("celery_obs/generate"), "".join(_alerts(objectives, changes)))
     yield _page("docs/reference/dashboards.md", "celery_obs/generate/dashboards", "".join(_dashboards()))
 
 
@@ -105,7 +116,7 @@ def _page(path: str, source: str, text: str) -> Output:
 # -- metrics ------------------------------------------------------------------------------------------------------------
 
 
-def _metrics() -> Iterator[str]:
+def _metrics(objectives: tuple[Objective, ...]) -> Iterator[str]:
     yield _METRICS
     told: set[str] = set()
     for area in AREAS:
@@ -116,7 +127,7 @@ def _metrics() -> Iterator[str]:
     yield _FOREIGN
     yield from map(_metric, FOREIGN.values())
     yield _RECORDED
-    yield _table(("series", "question"), [(f"`{record.name}`", record.help) for record in _records()])
+    yield _table(("series", "question"), [(f"`{record.name}`", record.help) for record in _records(objectives)])
 
 
 def _title(area: ModuleType) -> str:
@@ -139,25 +150,27 @@ def _metric(metric: Metric) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _records() -> Iterator[Record]:
+def _records(objectives: tuple[Objective, ...]) -> Iterator[Record]:
     for group in recording.GROUPS:
         yield from (rule for rule in group.rules if isinstance(rule, Record))
-    objectives = {rule.name: rule for group in slo.groups(read()) for rule in group.rules if isinstance(rule, Record)}
-    yield from objectives.values()
+    recorded = {rule.name: rule for group in slo.groups(objectives) for rule in group.rules if isinstance(rule, Record)}
+    yield from recorded.values()
 
 
 # -- alerts -------------------------------------------------------------------------------------------------------------
 
 
-def _alerts() -> Iterator[str]:
+_HEAD: Final = ("alert", "severity", "threshold", "of at least", "after", "what it tells")
+
+
+def _alerts(objectives: tuple[Objective, ...], changes: Changes) -> Iterator[str]:
     yield _ALERTS
     for area, alerts in ALERTS.items():
         yield f"\n## {area.replace('_', ' ').capitalize()}\n\n"
-        yield _table(("alert", "severity", "after", "what it tells"), [_row(alert) for alert in alerts])
-    objectives = read()
+        yield _table(_HEAD, [_row(alert) for alert in changes.within(alerts)])
     yield "\n## Objectives\n\nEach has the alerts below, told apart by the label `slo`.\n\n"
     rules = {rule.name: rule for group in slo.groups(objectives) for rule in group.rules if isinstance(rule, Alert)}
-    yield _table(("alert", "severity", "after", "what it tells"), [_row(alert) for alert in rules.values()])
+    yield _table(_HEAD, [_row(alert) for alert in changes.within(rules.values())])
     yield "\n"
     yield _table(("objective", "promise", "period", "what is promised"), [_objective(each) for each in objectives])
     yield f"\n## Where the alerts come from\n\n{_SEEDS}\n\n"
@@ -165,10 +178,20 @@ def _alerts() -> Iterator[str]:
 
 
 def _row(alert: Alert) -> tuple[str, ...]:
-    summary = alert.summary
-    for label in (*alert.by, *alert.labels):
-        summary = summary.replace(f"{{{{ $labels.{label} }}}}", f"*{label}*")
-    return (f"[{alert.name}](../runbooks/{alert.name}.md)", alert.severity, alert.lasts if alert.lasts != "0m" else "at once", summary)
+    summary = re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"*\1*", alert.said(alert.summary))
+    threshold = alert.threshold.spoken if alert.threshold else ""
+    # A few words, for a table: the texts of an alert have all of them.
+    threshold += "".join(f"; {_exception(each)}" for each in alert.otherwise)
+    least = "" if alert.least_events is None else str(alert.least_events)
+    name = f"[{alert.name}](../runbooks/{alert.name}.md)"
+    return (name, alert.severity, threshold, least, alert.lasts if alert.lasts != "0m" else "at once", summary)
+
+
+def _exception(each: Otherwise) -> str:
+    who = ", ".join(f"{label} {' or '.join(values)}" for label, values in each.where.items())
+    numbers = [each.threshold.spoken] if each.threshold else []
+    numbers += [] if each.least_events is None else [f"of at least {each.least_events}"]
+    return f"{' '.join(numbers) if each.enabled else 'off'} for {who}"
 
 
 def _objective(each: Objective) -> tuple[str, ...]:

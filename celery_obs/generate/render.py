@@ -16,7 +16,19 @@ from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from .links import Links
 
 
-__all__ = ["BUILDERS", "Builder", "Difference", "NotBuiltError", "Output", "builders", "differences", "marked", "outputs", "write"]
+__all__ = [
+    "BUILDERS",
+    "DERIVED",
+    "Builder",
+    "Difference",
+    "NotBuiltError",
+    "Output",
+    "builders",
+    "differences",
+    "marked",
+    "outputs",
+    "write",
+]
 
 
 class NotBuiltError(CeleryObsError):
@@ -56,6 +68,11 @@ BUILDERS: tuple[str, ...] = (
 )
 """
 The modules of this package whose ``build`` is a `Builder`, in the order in which their files are written.
+"""
+
+DERIVED: tuple[str, ...] = ("kubernetes",)
+"""
+The modules of this package whose ``derive`` makes more files of those that the builders made.
 """
 
 
@@ -114,6 +131,7 @@ def outputs(
             if on_lack is None:
                 raise
             on_lack(lack)
+    made += [output for name in DERIVED for output in importlib.import_module(f"{__package__}.{name}").derive(made)]
     seen: set[str] = set()
     for output in made:
         _check(output, seen)

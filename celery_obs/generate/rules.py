@@ -4,20 +4,22 @@ What Prometheus evaluates, as values: recording rules, alerts, and the files tha
 
 from __future__ import annotations
 
+import json
 import re
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from celery_obs.exceptions import ConfigurationError
 
 from .links import DASHBOARDS, Dashboard, Links
 from .render import marked
+from .thresholds import Threshold, in_words, is_duration
 from .yaml_text import Tree, to_yaml
 
 
-__all__ = ["SEVERITIES", "Alert", "Group", "Record", "Severity", "rule_file"]
+__all__ = ["SEVERITIES", "Alert", "Group", "Otherwise", "Record", "Severity", "rule_file"]
 
 
 Severity: TypeAlias = Literal["critical", "warning", "info", "none"]
@@ -26,6 +28,11 @@ Severity: TypeAlias = Literal["critical", "warning", "info", "none"]
 """
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "warning", "info", "none")
+
+_PLACES: Final = ("threshold", "least_events", "for")
+"""
+What stands in an alert's texts for its numbers, after a dollar.
+"""
 
 _NAME = re.compile(r"[A-Z][A-Za-z0-9]+")
 _RECORD = re.compile(r"[a-z_]+(:[a-z0-9_]+)+|[a-z][a-z0-9_]*")
@@ -69,17 +76,42 @@ class Record:
         return {"record": self.name, "expr": self.expr} | ({"labels": dict(self.labels)} if self.labels else {})
 
 
+class Otherwise(NamedTuple):
+    """
+    Where an alert has other numbers, or does not fire at all.
+
+    Attributes:
+        where: Labels, each with the values that are meant.
+
+        threshold, least_events: Its numbers there; None for those that it has everywhere.
+
+        enabled: Whether it fires there.
+    """
+
+    where: Mapping[str, tuple[str, ...]]
+    threshold: Threshold | None = None
+    least_events: int | None = None
+    enabled: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """
     An alert.
+
+    Its numbers stand in the expression and in the texts as ``$threshold``, ``$least_events`` and ``$for``, so that what is evaluated and
+    what people read cannot differ, and a team can have its own.
 
     Attributes:
         name: In one word; the runbook has it too.
 
         severity: Who has to hear of it.
 
-        expr: PromQL; its result is what the description shows.
+        when: PromQL with places for the numbers; its result is what the description shows.
+
+        threshold: What the value is held against; None where it is so or not.
+
+        least_events: How much has to have happened before a ratio means anything.
 
         lasts: How long it has to be true before anybody hears of it.
 
@@ -96,11 +128,15 @@ class Alert:
         keeps_firing: How long it goes on after the expression ceased to be true.
 
         labels: More labels, for routes.
+
+        otherwise: Where it has other numbers; the first that fits counts.
     """
 
     name: str
     severity: Severity
-    expr: str
+    when: str
+    threshold: Threshold | None = None
+    least_events: int | None = None
     lasts: str = "0m"
     by: tuple[str, ...] = ()
     summary: str
@@ -109,6 +145,7 @@ class Alert:
     seeds: tuple[str, ...] = ()
     keeps_firing: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    otherwise: tuple[Otherwise, ...] = ()
 
     def __post_init__(self) -> None:
         """
@@ -118,25 +155,83 @@ class Alert:
             self._refuse("has a name that is no word. Expected letters and digits, beginning with a capital.")
         if self.shows not in DASHBOARDS:
             self._refuse(f"shows the dashboard {self.shows!r}. Expected one of {', '.join(DASHBOARDS)}.")
+        if self.severity not in SEVERITIES:
+            self._refuse(f"has the severity {self.severity!r}. Expected one of {', '.join(SEVERITIES)}.")
+        if not is_duration(self.lasts):
+            self._refuse(f"fires after {self.lasts!r}. Expected a duration such as 5m.")
         for text in (self.summary, self.description):
             for label in re.findall(r"\$labels\.(\w+)", text):
                 if label not in self.by and label not in self.labels:
                     self._refuse(f"names the label {label}, which its result does not have: {', '.join(self.by) or 'it has none'}.")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        for place, value in (("threshold", self.threshold), ("least_events", self.least_events)):
+            if (f"${place}" in self.when) != (value is not None):
+                self._refuse(
+                    f"has {'no' if value is None else 'a'} {place}, and its expression {'reads' if value is None else 'does not read'} it."
+                )
+            if value is None and f"${place}" in self.summary + self.description:
+                self._refuse(f"names its {place}, and has none.")
+        for each in self.otherwise:
+            for label in each.where:
+                if label not in self.by:
+                    self._refuse(f"is otherwise for a {label}, which its result does not have: {', '.join(self.by) or 'it has none'}.")
 
     def _refuse(self, problem: str) -> None:
         message = f"The alert {self.name} {problem}"
         raise ConfigurationError(message)
+
+    @property
+    def expr(self) -> str:
+        """
+        The expression, with its numbers.
+        """
+        everywhere = self._expr(self.threshold, self.least_events)
+        if not self.otherwise:
+            return everywhere
+        sets = [_these(each.where) for each in self.otherwise]
+        cases = ["\nunless ".join((f"(\n  {_inner(everywhere)}\n)", *sets))]
+        for number, each in enumerate(self.otherwise):
+            if each.enabled:
+                there = self._expr(each.threshold or self.threshold, self.least_events if each.least_events is None else each.least_events)
+                cases.append("\nunless ".join((f"(\n  {_inner(there)}\n)\nand {sets[number]}", *sets[:number])))
+        return "\nor\n".join(cases)
+
+    def _expr(self, threshold: Threshold | None, least_events: int | None) -> str:
+        numbers = {"threshold": threshold.promql if threshold else "", "least_events": str(least_events)}
+        return _filled(self.when, numbers.__getitem__)
 
     def annotations(self, links: Links) -> dict[str, str]:
         """
         Return what people read, and where they go from there.
         """
         return {
-            "summary": self.summary,
-            "description": self.description,
+            "summary": self.said(self.summary),
+            "description": self.said(self.description),
             "runbook_url": links.runbook(self.name),
             "dashboard_url": links.dashboard(self.shows, self.by),
         }
+
+    def said(self, text: str) -> str:
+        """
+        Put the numbers into a text; where some labels have others, whoever shows the text chooses.
+        """
+        return _filled(text, self._spoken)
+
+    def _spoken(self, place: str) -> str:
+        if place == "for":
+            return in_words(self.lasts)
+        if place == "threshold":
+            everywhere = self.threshold.spoken if self.threshold else ""
+            others = [each.threshold.spoken if each.threshold else everywhere for each in self.otherwise]
+        else:
+            everywhere = str(self.least_events)
+            others = [everywhere if each.least_events is None else str(each.least_events) for each in self.otherwise]
+        if all(other == everywhere for other in others):
+            return everywhere
+        cases = "{{ else ".join(f"if {_fits(each.where)} }}}}{other}" for each, other in zip(self.otherwise, others, strict=True))
+        return f"{{{{ {cases}{{{{ else }}}}{everywhere}{{{{ end }}}}"
 
     def tree(self, links: Links) -> Mapping[str, Tree]:
         """
@@ -150,6 +245,36 @@ class Alert:
         tree["labels"] = {"severity": self.severity, **self.labels}
         tree["annotations"] = self.annotations(links)
         return tree
+
+
+def _filled(text: str, number: Callable[[str], str]) -> str:
+    return re.sub(rf"\$({'|'.join(_PLACES)})\b", lambda found: number(found[1]), text)
+
+
+def _inner(expression: str) -> str:
+    return expression.replace("\n", "\n  ")
+
+
+def _these(where: Mapping[str, tuple[str, ...]]) -> str:
+    """
+    Write the set of series that have these labels, and what to match it by.
+    """
+    sets = ["vector(1)"]
+    for label, values in where.items():
+        # A dollar in a replacement would be read as a group.
+        sets = [
+            f'label_replace({inner}, "{label}", {json.dumps(value.replace("$", "$$"), ensure_ascii=False)}, "", "")'
+            for inner in sets
+            for value in values
+        ]
+    return f"on ({', '.join(where)}) ({' or '.join(sets)})"
+
+
+def _fits(where: Mapping[str, tuple[str, ...]]) -> str:
+    tests = [
+        f"(eq $labels.{label} {' '.join(json.dumps(value, ensure_ascii=False) for value in values)})" for label, values in where.items()
+    ]
+    return f"and {' '.join(tests)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

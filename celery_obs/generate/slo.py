@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+from .changes import NOTHING, Changes
 from .links import Links
 from .objectives import DEFAULT, WINDOWS, BurnWindow, Objective, read
 from .render import Output
@@ -23,18 +24,19 @@ __all__ = ["ALERT_NAMES", "PATH", "build", "groups"]
 
 PATH: Final = "deploy/prometheus/rules/slo.yml"
 
-ALERT_NAMES: Final = ("SLOErrorBudgetBurnFast", "SLOErrorBudgetBurnSlow", "SLOErrorBudgetExhausted")
+ALERT_NAMES: Final = ("SLOErrorBudgetBurnFast", "SLOErrorBudgetBurnSlow", "SLOErrorBudgetExhausted", "SLOEventsAbsent")
 
 _SHORT: Final = ("5m", "30m", "1h", "2h", "6h")
 _LONG: Final = ("1d", "3d")
 _BY: Final = ("slo",)
 
 
-def build(links: Links, path: Path = DEFAULT) -> Iterator[Output]:
+def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Iterator[Output]:
     """
-    Write the rules of the objectives in the file at *path*.
+    Write the rules of the objectives in the file at *path*, with their alerts as a team has them.
     """
-    yield Output(PATH, rule_file("celery_obs/generate/slo.yml" if path == DEFAULT else path.name, groups(read(path)), links))
+    source = "celery_obs/generate/slo.yml" if path == DEFAULT else path.name
+    yield Output(PATH, rule_file(changes.told(source), map(changes.in_group, groups(read(path))), links))
 
 
 def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:
@@ -51,7 +53,11 @@ def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:
             interval="2m",
         )
     if objectives:
-        yield Group(name="celery_obs_slo_alerts", comment="budgets that burn too fast, or are used up.", rules=tuple(_alerts(objectives)))
+        yield Group(
+            name="celery_obs_slo_alerts",
+            comment="budgets that burn too fast, are used up, or are not measured.",
+            rules=tuple(_alerts(objectives)),
+        )
 
 
 def _recent(each: Objective) -> Iterator[Record]:
@@ -64,7 +70,7 @@ def _period(each: Objective) -> Iterator[Record]:
         yield from _of_window(each, window)
     yield _record(each, "slo:objective:ratio", "What is promised?", f"vector({_text(each.objective)})")
     yield _record(each, "slo:error_budget:ratio", "How much may go wrong?", f"vector({_text(each.budget)})")
-    yield _record(each, "slo:period:days", "Over how many days?", f"vector({each.period_days})")
+    yield _record(each, "slo:time_period:days", "Over how many days?", f"vector({each.period_days})")
     bad, events = (f"sum_over_time({_series(each, name)}[{each.period_days}d])" for name in ("slo:bad_events:rate5m", "slo:events:rate5m"))
     yield _record(each, "slo:period_error:ratio", "How much went wrong, by events?", f"{bad}\n/\n({events} > 0)")
     burnt = f"{_series(each, 'slo:period_error:ratio')} / {_text(each.budget)}"
@@ -101,13 +107,24 @@ def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
     yield Alert(
         name="SLOErrorBudgetExhausted",
         severity="warning",
-        expr="slo:error_budget_remaining:ratio < 0",
+        when="slo:error_budget_remaining:ratio < 0",
         lasts="15m",
         by=_BY,
         summary="The error budget of {{ $labels.slo }} is used up",
         description="{{ $value | humanizePercentage }} of the error budget of {{ $labels.slo }} is left.",
         shows="celery-obs-slo",
         seeds=("004 Alerting when error budget depleted",),
+    )
+    yield Alert(
+        name="SLOEventsAbsent",
+        severity="warning",
+        # Not absent(), which would tell of every objective on a metric that an application has not got.
+        when="slo:period_error:ratio\nunless on (slo)\nslo:events:rate5m",
+        lasts="15m",
+        by=_BY,
+        summary="Nobody measures {{ $labels.slo }} any more",
+        description="What {{ $labels.slo }} counts was there within its period, and for $for there has been no series of it. Its budget stands still, whatever happens.",
+        shows="celery-obs-slo",
     )
 
 
@@ -116,7 +133,7 @@ def _burning(each: Objective, severity: Severity, name: str, description: str) -
     return Alert(
         name=name,
         severity=severity,
-        expr="\nor\n".join(parts),
+        when="\nor\n".join(parts),
         by=_BY,
         labels={"slo": each.name},
         summary="The error budget of {{ $labels.slo }} burns too fast",

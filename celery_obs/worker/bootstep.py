@@ -1,5 +1,5 @@
 """
-The worker's own state: a bootstep in the main process that beats, looks around and sweeps.
+The worker's own state: a bootstep in the main process that beats, looks around and sweeps, and one that hears when the broker is there.
 
 Its ``create`` runs before the pool forks, so the layout is there for every child; its ``start`` runs after the pool is up and before messages are consumed.
 Everything periodic hangs on the worker's timer: it runs in the event loop, and stops when that hangs, which is what a heartbeat is for.
@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from celery import bootsteps
 
 
-__all__ = ["ObservabilityStep", "WorkerLife"]
+__all__ = ["BrokerStep", "ObservabilityStep", "WorkerLife"]
 
 
 class WorkerLife(Protocol):
@@ -28,6 +28,16 @@ class WorkerLife(Protocol):
     def worker_started(self, worker: Any) -> None:
         """
         The pool is up.
+        """
+
+    def broker_found(self) -> None:
+        """
+        The worker is connected to its broker, for the first time or again.
+        """
+
+    def broker_lost(self) -> None:
+        """
+        The worker is connected no more, because the broker went or because the worker does.
         """
 
     def worker_stopped(self, worker: Any) -> None:
@@ -64,3 +74,26 @@ class ObservabilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celer
         Take leave.
         """
         self.life.worker_stopped(parent)
+
+
+class BrokerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types.
+    """
+    The step of a worker's consumer that hears of the connection; *life* is set by the plugin when it is installed.
+
+    Celery starts and stops a consumer's steps anew with every connection.
+    """
+
+    requires: Final = ("celery.worker.consumer.connection:Connection",)
+    life: WorkerLife
+
+    def start(self, parent: Any) -> None:
+        """
+        Tell that the broker is there.
+        """
+        self.life.broker_found()
+
+    def stop(self, parent: Any) -> None:
+        """
+        Tell that it is not.
+        """
+        self.life.broker_lost()

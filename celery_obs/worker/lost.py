@@ -64,14 +64,14 @@ class LostAttempts:
             if known is None:  # It cannot be: the pool keeps it for its other callbacks.
                 return None
             try:
-                hear(known, *args)
+                hear(known, *args, **kwargs)
             except Exception as exc:  # noqa: BLE001 -- never fail the observed.
                 self._hub.on_error(exc, component="worker.lost")
             return original(known, *args, **kwargs)
 
         return call
 
-    def _failed(self, request: Any, exc_info: Any, *_: object) -> None:
+    def _failed(self, request: Any, exc_info: Any, *_: object, **__: object) -> None:
         error = getattr(exc_info, "exception", None)
         error = getattr(error, "exc", error)  # Celery puts a traceback around it.
         if isinstance(error, WorkerLostError):
@@ -79,7 +79,8 @@ class LostAttempts:
         elif isinstance(error, SystemExit) and not (request._already_cancelled or request._already_revoked):  # noqa: SLF001
             self._tell(request, "lost", "WorkerLostError", f"Its process exited ({error}).")
 
-    def _timed_out(self, request: Any, soft: object, timeout: object, *_: object) -> None:
+    def _timed_out(self, request: Any, soft: object, timeout: object) -> None:
+        # The names are billiard's, which passes them as keywords; pools of greenlets pass them by place.
         if not soft:  # Before Celery 5.7 a pool of greenlets tells nobody else.
             self._tell(request, "timeout", "TimeLimitExceeded", f"It ran for more than its hard time limit, {timeout} s.")
 

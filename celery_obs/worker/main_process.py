@@ -22,7 +22,7 @@ from celery_obs.metrics.recorder import Recorder
 from celery_obs.settings import Settings
 
 from .announce import Announcer, announcements
-from .heartbeat import Heartbeat
+from .heartbeat import Heartbeat, Substitute
 from .lost import LostAttempts
 from .state import WorkerState, pool_pids
 
@@ -74,6 +74,7 @@ class MainProcess:
         self._pid = os.getpid()
         self._state: WorkerState | None = None
         self._heartbeat: Heartbeat | None = None
+        self._substitute: Substitute | None = None
         self._announcer: Announcer | None = None
 
     def start(self) -> None:
@@ -83,7 +84,9 @@ class MainProcess:
         if self._recorder is not None and self._recorder.node is not None:
             self._state = WorkerState(self._worker, self._recorder)
             self._heartbeat = Heartbeat(self._recorder.node.folder, role="worker")
-            self._heartbeat.write(ready=True)
+            self._heartbeat.write(ready=False)
+            self._substitute = Substitute(self._heartbeat, interval=self._settings.heartbeat_interval)
+            self._substitute.start()
             self._state.describe(celery.__version__)
         self.tick()
         self._worker.timer.call_repeatedly(self._settings.heartbeat_interval, self.tick)
@@ -118,11 +121,37 @@ class MainProcess:
         self._attempts.sweep()
         self._attempts.settle_interrupted(older_than=_VERDICT_PATIENCE)
 
+    def broker_found(self) -> None:
+        """
+        Say that the worker is ready; from here on the event loop beats.
+        """
+        self._show(ready=True)
+
+    def broker_lost(self) -> None:
+        """
+        Say that the worker is not ready, and beat on until it is.
+        """
+        self._show(ready=False)
+
+    def _show(self, *, ready: bool) -> None:
+        if self._heartbeat is None or self._substitute is None:
+            return
+        try:
+            self._heartbeat.write(ready=ready)
+            if ready:
+                self._substitute.stop()
+            else:
+                self._substitute.start()
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._on_error(exc, component="worker.heartbeat")
+
     def stop(self) -> None:
         """
         Say that no new work is taken.  A warm shutdown may last for as long as a task, so the heart beats on until the process ends.
         """
         self.silence()
+        if self._substitute is not None:
+            self._substitute.stop()
         if self._heartbeat is not None:
             with contextlib.suppress(OSError):
                 self._heartbeat.write(ready=False)

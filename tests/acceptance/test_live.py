@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from celery_obs.vocabulary import ourselves
+from tests.answers import Survey, of_panels, of_records, of_runbooks, of_variables, series_of
 from tests.demo import ROOT
 from tests.live import LiveStack
 from tests.monitoring import Receiver
@@ -20,6 +22,11 @@ pytestmark = pytest.mark.integration
 BROKEN = "booking_com"
 """
 The channel that is broken here.  The demo's story gives expedia an outage and airbnb slow answers of its own.
+"""
+
+BREAKER = next(each for each in of_panels({"channel_type": BROKEN}) if each.where.startswith("channel-manager-platform: Circuit breaker:"))
+"""
+What the dashboard to which the alert leads shows of its breaker.
 """
 
 
@@ -74,9 +81,11 @@ def test_a_channels_outage_reaches_slack_and_pagerduty_and_so_does_its_end(stack
     """
     stack.break_channel(BROKEN)
     wait_until(lambda: incident(stack.receiver, BROKEN).is_open(), within=90, what="the alert")
+    [shown] = stack.prometheus.rows(BREAKER.expr)
     stack.mend_channel(BROKEN)
     wait_until(lambda: incident(stack.receiver, BROKEN).is_resolved(), within=90, what="its end")
 
+    assert shown.value in {1.0, 2.0}
     paged, slack = incident(stack.receiver, BROKEN)
     begun, ended = paged[0], paged[-1]
     assert "trigger" == begun["event_action"]
@@ -98,3 +107,101 @@ def test_the_watchdog_is_heard_all_the_time(stack: LiveStack) -> None:
     The dead man's switch is told that all of this works.
     """
     wait_until(lambda: stack.receiver.on("/ping"), within=60, what="the watchdog at the dead man's switch")
+
+
+# --- what people look at ----------------------------------------------------------------------------------------------------------
+
+STORY = 100.0
+"""
+Seconds in which everything has been seen: the demo's story takes a minute.
+"""
+
+
+@pytest.fixture(scope="module")
+def panels(stack: LiveStack) -> Survey:
+    """
+    Every query of every panel, asked as Grafana does.
+    """
+    return Survey(stack.prometheus, of_panels({"channel_type": BROKEN})).ask_for(STORY)
+
+
+@pytest.fixture(scope="module")
+def records(stack: LiveStack) -> Survey:
+    """
+    What every recording rule has recorded.
+    """
+    return Survey(stack.prometheus, of_records()).ask_for(STORY)
+
+
+def test_no_panel_is_empty_without_a_reason(panels: Survey) -> None:
+    """
+    Each query of each dashboard shows something, or its panel says why not; and what shows something does not say so.
+    """
+    assert {} == panels.refused
+    assert [] == panels.silent()
+    assert [] == panels.answered_after_all()
+
+
+def test_rows_have_the_labels_that_legends_and_tables_show(panels: Survey) -> None:
+    """
+    What a legend names, or a table has a column for, is on each row of real series, and tells it from every other.
+    """
+    assert [] == panels.mislabelled()
+
+
+def test_every_variable_has_something_to_choose(stack: LiveStack) -> None:
+    """
+    The lists at the top of a dashboard are filled.
+    """
+    assert [] == Survey(stack.prometheus, of_variables()).ask_for(30).silent()
+
+
+def test_every_recording_rule_records_something(records: Survey) -> None:
+    """
+    Each rule and each alias has series with the labels that it promises, or a reason for having none, which then holds.
+    """
+    assert {} == records.refused
+    assert [] == records.silent()
+    assert [] == records.answered_after_all()
+    assert [] == records.mislabelled()
+
+
+def test_every_rule_that_is_loaded_is_asked_for(stack: LiveStack) -> None:
+    """
+    Prometheus has the rules that we know of, and no other.
+    """
+    loaded = [series_of(rule.name, rule.labels) for rule in stack.prometheus.all_rules() if not rule.is_alert]
+
+    assert sorted(question.where for question in of_records()) == sorted(loaded)
+
+
+def test_every_rule_is_evaluated_without_an_error(stack: LiveStack) -> None:
+    """
+    On real series none of them matches many to many, alerts and aliases included.
+    """
+    wait_until(lambda: all(rule.health != "unknown" for rule in stack.prometheus.all_rules()), within=60, what="all rules to be evaluated")
+
+    assert [] == [(rule.name, rule.error) for rule in stack.prometheus.all_rules() if rule.health != "ok"]
+
+
+def test_every_query_of_every_runbook_runs(stack: LiveStack) -> None:
+    """
+    What is pasted at night is answered by real series, with a name in the place of each placeholder.
+    """
+    survey = Survey(stack.prometheus, of_runbooks())
+    survey.ask()
+
+    assert {} == survey.refused
+
+
+def test_nothing_of_ours_has_failed_meanwhile(stack: LiveStack) -> None:
+    """
+    All that happened to the demo happened to the demo: the observer counted no error of its own, dropped nothing, and all its collectors are well.
+    """
+    server = stack.prometheus
+
+    assert [] == server.rows(f"{ourselves.INTERNAL_ERRORS.name} > 0")
+    assert [] == server.rows(f"{ourselves.DROPPED.name} > 0")
+    assert [] == server.rows('ALERTS{alertname=~"CeleryObs.*", alertstate="firing"}')
+    # A machine that is very busy may let one of them run out of time, now and then.
+    wait_until(lambda: not server.rows(f"{ourselves.COLLECTOR_SUCCESS.name} < 1"), within=30, what="all collectors to be well")

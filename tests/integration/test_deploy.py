@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from celery_obs.generate.links import JOB
-from celery_obs.generate.objectives import DEFAULT, read
+from celery_obs.generate.objectives import DEFAULT, RETENTION_DAYS, read
 from tests.conftest import find_server
 
 
@@ -57,7 +57,7 @@ def test_data_are_kept_for_as_long_as_objectives_look_back() -> None:
     [arguments] = re.findall(r'^ARGS="(.*)"$', (DEPLOY / "prometheus/default.debian").read_text(), re.MULTILINE)
     options = dict(option.removeprefix("--").split("=", 1) for option in shlex.split(arguments))
 
-    assert int(options["storage.tsdb.retention.time"].removesuffix("d")) > max(each.period_days for each in read(DEFAULT))
+    assert int(options["storage.tsdb.retention.time"].removesuffix("d")) == RETENTION_DAYS > max(each.period_days for each in read(DEFAULT))
     assert "exemplar-storage" == options["enable-feature"]
     assert 0 < PROMETHEUS["storage"]["exemplars"]["max_exemplars"]
 

@@ -101,6 +101,7 @@ def check(rig: Rig, task: str, states: dict[str, int], runs: int) -> None:
     rig.client.send_task(f"observed.{task}")
 
     settle_at({"states": states, "ran": runs}, lambda: {"states": rig.metrics.states(task), "ran": rig.worker.ran(task)}, within=30)
+    assert {} == rig.metrics.by("component", "celery_obs_internal_errors_total")
 
 
 @pytest.mark.parametrize(("task", "states", "runs"), [*SIMPLE, *DEADLY])

@@ -93,6 +93,16 @@ CASES: dict[str, tuple[Case, ...]] = {
             value="2",
         ),
         Case(
+            alert="CeleryTasksLost",
+            # An exporter that was away for three quarters of an hour comes back with what it had counted before.
+            series={'celery_task_finished_total{task="t", queue="q", state="lost"}': "3x20 _x45 3x20 5x80"},
+            quiet=(60, 70),
+            fires=95,
+            recovers=150,
+            labels=TASK,
+            value="2",
+        ),
+        Case(
             alert="CeleryTasksTimedOut",
             series={'celery_task_finished_total{task="t", queue="q", state="timeout"}': "_x20 2x60"},
             quiet=(10,),
@@ -498,12 +508,30 @@ CASES: dict[str, tuple[Case, ...]] = {
                 'channel_token_expires_at_timestamp{channel_type="booking", connection_id="c2"}': "3600x90",
                 'channel_token_lifetime_seconds{channel_type="booking", connection_id="c2"}': "3600x90",
                 'channel_token_refresh_total{channel_type="booking", status="success"}': "0+1x90",
+                # Good for a year, and far from its end.
+                'channel_token_expires_at_timestamp{channel_type="google", connection_id="c3"}': "100000x90",
+                'channel_token_lifetime_seconds{channel_type="google", connection_id="c3"}': "31536000x90",
             },
             quiet=(45, 50),
             fires=55,
             recovers=60,
             labels=C1,
             value="5m 0s",
+        ),
+        # Of a month and more, which nobody has tried to refresh; one of a day that is well has as little left.
+        Case(
+            alert="ChannelTokenExpiringCritical",
+            series={
+                _series("channel_token_expires_at_timestamp", **C1): "90000x75 5000000x30",
+                _series("channel_token_lifetime_seconds", **C1): "2592000x110",
+                'channel_token_expires_at_timestamp{channel_type="booking", connection_id="c2"}': "80000x110",
+                'channel_token_lifetime_seconds{channel_type="booking", connection_id="c2"}': "86400x110",
+            },
+            quiet=(50, 62),
+            fires=70,
+            recovers=80,
+            labels=C1,
+            value="23h 50m 0s",
         ),
         Case(
             alert="ChannelTokenExpiringSoon",
@@ -706,6 +734,15 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case(
             alert="APIUnavailable",
             series={'up{job="my-api", instance="a"}': _UP_DOWN_UP, 'up{job="other", instance="a"}': "0x60"},
+            quiet=(8, 12),
+            fires=20,
+            recovers=40,
+            labels={"job": "my-api"},
+        ),
+        # Gone from service discovery, which nobody can see as "0".
+        Case(
+            alert="APIUnavailable",
+            series={'up{job="my-api", instance="a"}': "1x10 stale _x20 1x20", 'up{job="other", instance="a"}': "1x10 stale"},
             quiet=(8, 12),
             fires=20,
             recovers=40,

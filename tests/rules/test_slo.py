@@ -4,6 +4,8 @@ Objectives, held against good and bad times: their alerts, and the budget of a p
 
 from __future__ import annotations
 
+import dataclasses
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from celery_obs.generate.links import Links
-from celery_obs.generate.objectives import Objective, read
+from celery_obs.generate.objectives import DEFAULT, Objective, read
 from celery_obs.generate.rules import Alert, rule_file
 from celery_obs.generate.slo import groups
 from celery_obs.generate.yaml_text import Tree
@@ -72,11 +74,17 @@ class Shipped(NamedTuple):
     order: list[str]
 
 
-def rules_of(objective: Objective, tmp_path: Path) -> Shipped:
+def rules_of(objective: Objective, tmp_path: Path, *, only: tuple[str, ...] = ("",)) -> Shipped:
     """
     Write the rules of one objective.
+
+    Args:
+        only: How the names of the recorded series end that a long story needs: the others would take most of its time.
     """
-    made = list(groups((objective,)))
+    made = [
+        dataclasses.replace(group, rules=tuple(rule for rule in group.rules if isinstance(rule, Alert) or rule.name.endswith(only)))
+        for group in groups((objective,))
+    ]
     path = tmp_path / "rules.yml"
     path.write_text(rule_file("celery_obs/generate/slo.yml", made, Links()), encoding="utf-8")
     alerts = {rule.name: rule for group in made for rule in group.rules if isinstance(rule, Alert)}
@@ -152,16 +160,96 @@ def test_a_quiet_night_neither_poisons_the_period_nor_weighs_in_it(tmp_path: Pat
     assert 0 == done.returncode, done.stdout + done.stderr
 
 
+def test_a_mean_of_ratios_would_say_something_else(tmp_path: Path) -> None:
+    """
+    A busy hour, an idle quarter of an hour, and an hour with an event a minute of each kind: each event weighs the same, and idleness nothing.
+
+    The mean of the ratios, as it is often recorded, is no number at all once there was 0 of 0; without that quarter it is a quarter,
+    where two events of a thousand were bad.
+    """
+    objective = OBJECTIVES["sync-availability"]
+    shipped = rules_of(objective, tmp_path, only=("rate5m", "period_error:ratio"))
+    series = {
+        'channel_sync_total{status="success"}': "0+1000x60 60000x15 60001+1x59 60060x60",
+        'channel_sync_total{status="failure"}': "0+1x60 60x15 61+1x59 120x60",
+    }
+    ratio = 'sum(rate(channel_sync_total{status="failure"}[5m])) / sum(rate(channel_sync_total[5m]))'
+    guarded = ratio.replace("/ sum", "/ (sum") + " > 0)"
+    mean = f"avg_over_time(({ratio})[2h15m:1m])"
+    asked: list[Any] = [
+        told(objective, "round(slo:period_error:ratio, 0.0001)", 0.002, at=160),
+        {"expr": f"count({mean} != {mean})", "eval_time": "135m", "exp_samples": [{"labels": "{}", "value": 1}]},
+        {
+            "expr": f"round(avg_over_time(({guarded})[2h15m:1m]), 0.05)",
+            "eval_time": "135m",
+            "exp_samples": [{"labels": "{}", "value": 0.25}],
+        },
+    ]
+
+    tests = [{"interval": "1m", "input_series": _input(series), "promql_expr_test": asked}]
+    done = run_tests([shipped.path], tests, tmp_path, order=shipped.order)
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+
+
+def test_what_was_promised_and_how_it_stands_is_recorded(tmp_path: Path) -> None:
+    """
+    Dashboards and reports ask for the promise, its budget, its period, and how fast the budget goes.
+    """
+    objective = OBJECTIVES["sync-availability"]
+    shipped = rules_of(objective, tmp_path, only=("rate5m", "rate1h", "ratio", "days"))
+    # Five of a thousand are bad: five times what was promised.
+    series = {'channel_sync_total{status="success"}': "0+995x150", 'channel_sync_total{status="failure"}': "0+5x150"}
+    asked = [
+        told(objective, f"round({name}, 0.0001)", value, at=140)
+        for name, value in {
+            "slo:objective:ratio": 0.999,
+            "slo:error_budget:ratio": 0.001,
+            "slo:time_period:days": 30,
+            "slo:current_burn_rate:ratio": 5,
+            "slo:period_burn_rate:ratio": 5,
+            "slo:error_budget_remaining:ratio": -4,
+        }.items()
+    ]
+
+    tests = [{"interval": "1m", "input_series": _input(series), "promql_expr_test": asked}]
+    done = run_tests([shipped.path], tests, tmp_path, order=shipped.order)
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+
+
 def test_the_budget_is_told_when_it_is_used_up(tmp_path: Path) -> None:
     """
     Whoever plans risky changes learns that there is nothing left, until the period has forgotten it.
     """
-    objective = OBJECTIVES["sync-availability"]
-    shipped = rules_of(objective, tmp_path)
-    series = {'channel_sync_total{status="success"}': "0+499x120", 'channel_sync_total{status="failure"}': "0+1x120"}
+    text = DEFAULT.read_text("utf-8").partition("slos:")[2].partition("\n\n")[0].replace("objective:", "period: 1d\n    objective:")
+    (tmp_path / "slo.yml").write_text(f"slos:{text}", encoding="utf-8")
+    [objective] = read(tmp_path / "slo.yml")
+    shipped = rules_of(objective, tmp_path, only=("rate5m", "period_error:ratio", "error_budget_remaining:ratio"))
+    # For an hour, one of five hundred events is bad, where one of a thousand might have been; then all rests for the night.
+    series = {'channel_sync_total{status="success"}': "0+499x60 29940x1500", 'channel_sync_total{status="failure"}': "0+1x60 60x1500"}
 
-    # One of five hundred events is bad; one of a thousand might have been.
-    case = Case("SLOErrorBudgetExhausted", series, (10,), 60, None, {"slo": objective.name}, "-100%")
+    # It is told all night; a day later the period has forgotten it.
+    case = Case("SLOErrorBudgetExhausted", series, (10,), 50, 1520, {"slo": objective.name}, "-100%")
+    story: dict[str, Any] = {**as_test(case, shipped.alerts[case.alert])}
+    story["alert_rule_test"].append({**story["alert_rule_test"][0], "eval_time": "1400m"})
+    done = run_tests([shipped.path], [story], tmp_path, order=shipped.order, every="5m")
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+
+
+def test_an_objective_that_nobody_measures_any_more_is_told(tmp_path: Path) -> None:
+    """
+    Idleness is not absence; a series that went is, until it comes back; and what was never there is nobody's loss.
+    """
+    objective = OBJECTIVES["sync-availability"]
+    shipped = rules_of(objective, tmp_path, only=("rate5m", "period_error:ratio"))
+    series = {
+        'channel_sync_total{status="success"}': "0+99x60 5940x60 stale _x60 0+99x60",
+        'channel_sync_total{status="failure"}': "0+1x60 60x60 stale",
+    }
+
+    case = Case("SLOEventsAbsent", series, (50, 115, 130), 150, 200, {"slo": objective.name})
     done = run_tests([shipped.path], [as_test(case, shipped.alerts[case.alert])], tmp_path, order=shipped.order)
 
     assert 0 == done.returncode, done.stdout + done.stderr

@@ -4,9 +4,13 @@ The tests' own safety net.
 
 from __future__ import annotations
 
+import os
+
+from pathlib import Path
+
 import pytest
 
-from tests.conftest import find_server
+from tests.conftest import find_server, pytest_configure
 
 
 def test_a_missing_server_skips_the_test_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +31,25 @@ def test_a_missing_server_is_a_failure_in_ci(monkeypatch: pytest.MonkeyPatch) ->
 
     with pytest.raises(pytest.fail.Exception, match="In CI a missing server is a failure"):
         find_server("no-such-server")
+
+
+def test_other_servers_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """
+    A folder with another Prometheus is looked at before the machine's own.
+    """
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.setenv("CELERY_OBS_TESTS_SERVERS", str(tmp_path))
+
+    pytest_configure()
+
+    assert f"{tmp_path}{os.pathsep}/usr/bin" == os.environ["PATH"]
+
+
+def test_a_folder_of_servers_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """
+    Else the machine's own would be tested, and nobody would know.
+    """
+    monkeypatch.setenv("CELERY_OBS_TESTS_SERVERS", str(tmp_path / "none"))
+
+    with pytest.raises(pytest.UsageError, match=r"which is no folder\. Fetch programs with \./tests/newer-servers"):
+        pytest_configure()

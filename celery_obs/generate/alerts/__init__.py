@@ -6,11 +6,11 @@ Severity says who hears of it and when; a ratio has a floor of traffic under it,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Final
 
-from celery_obs.exceptions import ConfigurationError
+from celery_obs.generate.changes import NOTHING, Changes
 from celery_obs.generate.links import Links
 from celery_obs.generate.render import Output
 from celery_obs.generate.rules import Alert, Group, rule_file
@@ -34,7 +34,7 @@ from . import (
 )
 
 
-__all__ = ["ALERTS", "AREAS", "build", "gathered"]
+__all__ = ["ALERTS", "AREAS", "build", "groups"]
 
 
 AREAS: Final[tuple[ModuleType, ...]] = (
@@ -56,40 +56,27 @@ AREAS: Final[tuple[ModuleType, ...]] = (
 )
 
 
-def gathered(groups: Iterator[tuple[str, tuple[Alert, ...]]]) -> dict[str, tuple[Alert, ...]]:
-    """
-    Gather alerts by area.
-
-    Raises:
-        ConfigurationError: if two have one name: they would have one runbook, and nobody could silence one of them.
-    """
-    found: dict[str, tuple[Alert, ...]] = {}
-    owners: dict[str, str] = {}
-    for area, alerts in groups:
-        for alert in alerts:
-            owner = owners.setdefault(alert.name, area)
-            if owner != area or sum(other.name == alert.name for other in alerts) > 1:
-                message = f"Two alerts are called {alert.name}, in {owner} and in {area}. Give one of them another name."
-                raise ConfigurationError(message)
-        found[area] = alerts
-    return found
-
-
-ALERTS: Final = gathered((area.__name__.rpartition(".")[2], area.ALERTS) for area in AREAS)
+ALERTS: Final[Mapping[str, tuple[Alert, ...]]] = {area.__name__.rpartition(".")[2]: area.ALERTS for area in AREAS}
 """
 By area.
 """
 
 
-def build(links: Links) -> Iterator[Output]:
+def groups() -> Iterator[Group]:
     """
-    Write one file of alerts an area.
+    Make one group of alerts an area.
     """
     for area, alerts in ALERTS.items():
-        group = Group(name=f"celery_obs_alerts_{area}", comment=_origin(alerts), rules=alerts)
-        yield Output(
-            f"deploy/prometheus/rules/alerts-{area.replace('_', '-')}.yml", rule_file(f"celery_obs/generate/alerts/{area}", [group], links)
-        )
+        yield Group(name=f"celery_obs_alerts_{area}", comment=_origin(alerts), rules=alerts)
+
+
+def build(links: Links, changes: Changes = NOTHING) -> Iterator[Output]:
+    """
+    Write one file of alerts an area, as a team has them.
+    """
+    for area, group in zip(ALERTS, groups(), strict=True):
+        text = rule_file(changes.told(f"celery_obs/generate/alerts/{area}"), [changes.in_group(group)], links)
+        yield Output(f"deploy/prometheus/rules/alerts-{area.replace('_', '-')}.yml", text)
 
 
 def _origin(alerts: tuple[Alert, ...]) -> str:

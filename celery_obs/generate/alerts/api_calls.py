@@ -8,6 +8,7 @@ from typing import Final
 
 from celery_obs.generate.promql import happened, increase, none_of, share, total
 from celery_obs.generate.rules import Alert
+from celery_obs.generate.thresholds import amount, part
 from celery_obs.vocabulary.api_calls import ERRORS, REQUESTS
 
 
@@ -22,22 +23,25 @@ ALERTS: Final = (
     Alert(
         name="ChannelApiErrorRateHigh",
         severity="critical",
-        expr=f"{share(_FAILED, _MADE)}\n> 0.1\nand\n{_MADE} >= 20",
+        when=f"{share(_FAILED, _MADE)}\n> $threshold\nand\n{_MADE} >= $least_events",
+        threshold=part(0.1),
+        least_events=20,
         lasts="5m",
         by=_BY,
         summary="Many calls to {{ $labels.channel_type }} fail",
-        description="{{ $value | humanizePercentage }} of the calls to {{ $labels.channel_type }} failed in the last 5 minutes (threshold: 10%).",
+        description="{{ $value | humanizePercentage }} of the calls to {{ $labels.channel_type }} failed in the last 5 minutes (threshold: $threshold).",
         shows="channel-manager-platform",
         seeds=("003 HighErrorRate",),
     ),
     Alert(
         name="ChannelApiAuthErrors",
         severity="warning",
-        expr=f"{happened(ERRORS, '15m', *_BY, error_type='auth')} > 5",
+        when=f"{happened(ERRORS, '15m', *_BY, error_type='auth')} > $threshold",
+        threshold=amount(5),
         lasts="5m",
         by=_BY,
         summary="{{ $labels.channel_type }} does not accept our keys",
-        description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} were refused as unauthorised in the last 15 minutes.',
+        description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} were refused as unauthorised in the last 15 minutes (threshold: $threshold).',
         shows="channel-manager-platform",
         seeds=("003 Auth failure rate",),
     ),

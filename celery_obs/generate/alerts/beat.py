@@ -8,6 +8,7 @@ from typing import Final
 
 from celery_obs.generate.promql import gauge, most
 from celery_obs.generate.rules import Alert
+from celery_obs.generate.thresholds import amount, seconds
 from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, ENTRY_OVERDUE, HEARTBEAT, SUCCEEDED_ENTRY
 
 
@@ -22,36 +23,40 @@ ALERTS: Final = (
         name="CeleryBeatStopped",
         severity="critical",
         # Beat may sleep for five minutes.  Its last beat of the last hours counts, so that a beat that is gone altogether is told, too.
-        expr=f"time() - max(last_over_time({gauge(HEARTBEAT)}[6h])) > 600",
+        when=f"time() - max(last_over_time({gauge(HEARTBEAT)}[6h])) > $threshold",
+        threshold=seconds(600),
         lasts="2m",
         summary="Beat does not go through its schedule",
-        description="Beat last went through its schedule {{ $value | humanizeDuration }} ago. Nothing periodic is started: no token is refreshed, no drift is found.",
+        description="Beat last went through its schedule {{ $value | humanizeDuration }} ago (threshold: $threshold). Nothing periodic is started: no token is refreshed, no drift is found.",
         shows="celery-beat",
     ),
     Alert(
         name="CeleryBeatEntryOverdue",
         severity="warning",
-        expr=f"{most(gauge(ENTRY_OVERDUE), 'entry')} > 300",
+        when=f"{most(gauge(ENTRY_OVERDUE), 'entry')} > $threshold",
+        threshold=seconds(300),
         lasts="5m",
         by=("entry",),
         summary="Schedule entry {{ $labels.entry }} is overdue",
-        description="Beat should have fired {{ $labels.entry }} {{ $value | humanizeDuration }} ago.",
+        description="Beat should have fired {{ $labels.entry }} {{ $value | humanizeDuration }} ago (threshold: $threshold).",
         shows="celery-beat",
     ),
     Alert(
         name="CeleryBeatEntryNotSucceeding",
         severity="warning",
-        expr=f"{_SINCE_SUCCESS} > 3 * {_PERIOD}\nand\n{_SINCE_SUCCESS} > 900",
+        when=f"{_SINCE_SUCCESS} > $threshold * {_PERIOD}\nand\n{_SINCE_SUCCESS} > 900",
+        threshold=amount(3),
         lasts="5m",
         by=("entry",),
         summary="Schedule entry {{ $labels.entry }} is fired and does not succeed",
-        description="The task of {{ $labels.entry }} last succeeded {{ $value | humanizeDuration }} ago, more than three of its periods.",
+        description="The task of {{ $labels.entry }} last succeeded {{ $value | humanizeDuration }} ago, more than $threshold of its periods.",
         shows="celery-beat",
     ),
     Alert(
         name="CeleryBeatEntryNeverSucceeded",
         severity="warning",
-        expr=f"max by (entry) (changes({gauge(ENTRY_LAST_FIRED)}[1d])) >= 3\nunless\n{most(gauge(SUCCEEDED_ENTRY), 'entry')}",
+        when=f"max by (entry) (changes({gauge(ENTRY_LAST_FIRED)}[1d])) >= $threshold\nunless\n{most(gauge(SUCCEEDED_ENTRY), 'entry')}",
+        threshold=amount(3),
         lasts="30m",
         by=("entry",),
         summary="Schedule entry {{ $labels.entry }} is fired and has never succeeded",

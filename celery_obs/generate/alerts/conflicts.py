@@ -8,6 +8,7 @@ from typing import Final
 
 from celery_obs.generate.promql import gauge, happened, most
 from celery_obs.generate.rules import Alert
+from celery_obs.generate.thresholds import amount
 from celery_obs.vocabulary.conflicts import DOUBLE_BOOKINGS, REVIEW
 
 
@@ -18,7 +19,8 @@ ALERTS: Final = (
     Alert(
         name="DoubleBookingDetected",
         severity="critical",
-        expr=f"{happened(DOUBLE_BOOKINGS, '5m', 'channel_type')} > 0",
+        when=f"{happened(DOUBLE_BOOKINGS, '5m', 'channel_type')} > $threshold",
+        threshold=amount(0),
         by=("channel_type",),
         summary="Double booking detected",
         description='{{ $value | printf "%.0f" }} double bookings with {{ $labels.channel_type }} were detected. Immediate action required.',
@@ -29,11 +31,12 @@ ALERTS: Final = (
     Alert(
         name="ChannelConflictsAwaitReview",
         severity="info",
-        expr=f"{most(gauge(REVIEW), 'conflict_type')} > 0",
+        when=f"{most(gauge(REVIEW), 'conflict_type')} > $threshold",
+        threshold=amount(0),
         lasts="1d",
         by=("conflict_type",),
         summary="Conflicts wait for a person",
-        description="{{ $value }} conflicts of the kind {{ $labels.conflict_type }} wait for somebody's decision; there have been some for a day.",
+        description="{{ $value }} conflicts of the kind {{ $labels.conflict_type }} wait for somebody's decision; there have been some for $for.",
         shows="channel-manager-overview",
         seeds=("000 §2.8",),
     ),

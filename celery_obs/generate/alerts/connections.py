@@ -8,6 +8,7 @@ from typing import Final
 
 from celery_obs.generate.promql import gauge, most
 from celery_obs.generate.rules import Alert
+from celery_obs.generate.thresholds import DAY, amount, seconds
 from celery_obs.vocabulary.connections import CREATED_AT, ERROR_COUNT, LAST_SYNC, PAUSED
 
 
@@ -15,7 +16,6 @@ __all__ = ["ALERTS"]
 
 
 _BY = ("channel_type", "connection_id")
-_DAY = 86_400
 _PAUSED = f"{most(gauge(PAUSED), 'channel_type')} == 1"
 
 ALERTS: Final = (
@@ -23,11 +23,12 @@ ALERTS: Final = (
         name="ChannelConnectionErrorsIncreasing",
         severity="warning",
         # Not increase(), which would take every fall of the gauge for a restart of a counter.
-        expr=f"{most(gauge(ERROR_COUNT), *_BY)}\n- min by ({', '.join(_BY)}) (min_over_time({gauge(ERROR_COUNT)}[1h]))\n> 5",
+        when=f"{most(gauge(ERROR_COUNT), *_BY)}\n- min by ({', '.join(_BY)}) (min_over_time({gauge(ERROR_COUNT)}[1h]))\n> $threshold",
+        threshold=amount(5),
         lasts="5m",
         by=_BY,
         summary="Connection errors increasing for {{ $labels.connection_id }}",
-        description="{{ $value }} syncs in a row of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} failed within the last hour (threshold: 5).",
+        description="{{ $value }} syncs in a row of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} failed within the last hour (threshold: $threshold).",
         shows="channel-manager-connections",
         seeds=("000 §4.2",),
     ),
@@ -35,11 +36,12 @@ ALERTS: Final = (
         name="ChannelConnectionStale",
         severity="warning",
         # After a week it is taken for one that left: nothing says so of a single connection.
-        expr=f"time() - {most(gauge(LAST_SYNC), *_BY)} > {_DAY} < {7 * _DAY}\nunless on (channel_type)\n{_PAUSED}",
+        when=f"time() - {most(gauge(LAST_SYNC), *_BY)} > $threshold < {7 * DAY}\nunless on (channel_type)\n{_PAUSED}",
+        threshold=seconds(DAY, below=7 * DAY),
         lasts="15m",
         by=_BY,
         summary="Data of connection {{ $labels.connection_id }} is old",
-        description="The last successful sync of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} was {{ $value | humanizeDuration }} ago.",
+        description="The last successful sync of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} was {{ $value | humanizeDuration }} ago (threshold: $threshold).",
         shows="channel-manager-connections",
     ),
     Alert(
@@ -47,10 +49,11 @@ ALERTS: Final = (
         severity="info",
         # A connection that was never synchronised has no time of its last sync, not 0.
         # It is new for two weeks.
-        expr=f"time() - {most(gauge(CREATED_AT), *_BY)} > {_DAY} < {14 * _DAY}\nunless\n{most(gauge(LAST_SYNC), *_BY)} > 0",
+        when=f"time() - {most(gauge(CREATED_AT), *_BY)} > $threshold < {14 * DAY}\nunless\n{most(gauge(LAST_SYNC), *_BY)} > 0",
+        threshold=seconds(DAY, below=14 * DAY),
         lasts="15m",
         by=_BY,
-        summary="New connection inactive for 24h",
+        summary="New connection inactive for $threshold",
         description="Connection {{ $labels.connection_id }} of {{ $labels.channel_type }} was made {{ $value | humanizeDuration }} ago and has never been synchronised.",
         shows="channel-manager-connections",
         seeds=("000 §4.3",),
@@ -58,11 +61,11 @@ ALERTS: Final = (
     Alert(
         name="ChannelLeftPaused",
         severity="info",
-        expr=_PAUSED,
+        when=_PAUSED,
         lasts="4h",
         by=("channel_type",),
         summary="{{ $labels.channel_type }} is still paused",
-        description="Somebody paused {{ $labels.channel_type }} more than 4 hours ago. Its syncs are held back until somebody resumes it.",
+        description="Somebody paused {{ $labels.channel_type }} more than $for ago. Its syncs are held back until somebody resumes it.",
         shows="channel-manager-platform",
         seeds=("000 §8.2",),
     ),

@@ -10,6 +10,7 @@ from celery_obs.generate.foreign import UP
 from celery_obs.generate.links import JOB
 from celery_obs.generate.promql import among, gauge, happened, least, most, total
 from celery_obs.generate.rules import Alert
+from celery_obs.generate.thresholds import amount
 from celery_obs.vocabulary.ourselves import BUILD_INFO, COLLECTOR_SUCCESS, DROPPED, INTERNAL_ERRORS, LABELS_FOLDED, LEADER, METRIC_FILES
 
 
@@ -22,7 +23,7 @@ ALERTS: Final = (
     Alert(
         name="Watchdog",
         severity="none",
-        expr="vector(1)",
+        when="vector(1)",
         summary="The chain of alerts works",
         description="This alert always fires. When it stops to arrive, Prometheus or Alertmanager is broken, and no other alert will arrive either.",
         shows="celery-obs-exporter",
@@ -30,38 +31,39 @@ ALERTS: Final = (
     Alert(
         name="CeleryObsExporterDown",
         severity="critical",
-        expr=f"{most(gauge(UP, job=JOB), *_WHO)} == 0",
+        when=f"{most(gauge(UP, job=JOB), *_WHO)} == 0",
         lasts="5m",
         by=_WHO,
         summary="The exporter at {{ $labels.instance }} does not answer",
-        description="Prometheus has not been able to scrape {{ $labels.instance }} for 5 minutes. What its workers do goes unseen.",
+        description="Prometheus has not been able to scrape {{ $labels.instance }} for $for. What its workers do goes unseen.",
         shows="celery-obs-exporter",
         seeds=("001 APIUnavailable",),
     ),
     Alert(
         name="CeleryObsAbsent",
         severity="critical",
-        expr=f"absent({gauge(BUILD_INFO)})",
+        when=f"absent({gauge(BUILD_INFO)})",
         lasts="5m",
         summary="No exporter is scraped",
-        description="For 5 minutes Prometheus has had no exporter at all: none runs, or service discovery lost them.",
+        description="For $for Prometheus has had no exporter at all: none runs, or service discovery lost them.",
         shows="celery-obs-exporter",
         seeds=("001 APIUnavailable",),
     ),
     Alert(
         name="CeleryObsCollectorFailing",
         severity="warning",
-        expr=f"{least(gauge(COLLECTOR_SUCCESS), *_WHO, 'collector')} == 0",
+        when=f"{least(gauge(COLLECTOR_SUCCESS), *_WHO, 'collector')} == 0",
         lasts="10m",
         by=(*_WHO, "collector"),
         summary="The exporter at {{ $labels.instance }} is blind in part",
-        description="Collector {{ $labels.collector }} of {{ $labels.instance }} has failed for 10 minutes. What it shows is old or absent.",
+        description="Collector {{ $labels.collector }} of {{ $labels.instance }} has failed for $for. What it shows is old or absent.",
         shows="celery-obs-exporter",
     ),
     Alert(
         name="CeleryObsMetricFilesUnreadable",
         severity="warning",
-        expr=f"{most(gauge(METRIC_FILES, state=among('corrupt', 'unsupported')), *_WHO, 'state')} > 0",
+        when=f"{most(gauge(METRIC_FILES, state=among('corrupt', 'unsupported')), *_WHO, 'state')} > $threshold",
+        threshold=amount(0),
         lasts="10m",
         by=(*_WHO, "state"),
         summary="The exporter at {{ $labels.instance }} cannot read metric files",
@@ -71,16 +73,17 @@ ALERTS: Final = (
     Alert(
         name="CeleryObsNoLeader",
         severity="warning",
-        expr=f"{total(gauge(LEADER))} == 0",
+        when=f"{total(gauge(LEADER))} == 0",
         lasts="5m",
         summary="No exporter serves the state of the cluster",
-        description="No exporter has held the lease for 5 minutes. Breakers, tokens, connections and drift are not shown, and their alerts cannot fire.",
+        description="No exporter has held the lease for $for. Breakers, tokens, connections and drift are not shown, and their alerts cannot fire.",
         shows="celery-obs-exporter",
     ),
     Alert(
         name="CeleryObsDropping",
         severity="warning",
-        expr=f"{happened(DROPPED, '15m', 'reason')} > 0",
+        when=f"{happened(DROPPED, '15m', 'reason')} > $threshold",
+        threshold=amount(0),
         lasts="5m",
         by=("reason",),
         summary="Observations are dropped",
@@ -91,7 +94,8 @@ ALERTS: Final = (
     Alert(
         name="CeleryObsInternalErrors",
         severity="warning",
-        expr=f"{happened(INTERNAL_ERRORS, '15m', 'component')} > 0",
+        when=f"{happened(INTERNAL_ERRORS, '15m', 'component')} > $threshold",
+        threshold=amount(0),
         lasts="5m",
         by=("component",),
         summary="The observer itself has errors",
@@ -102,7 +106,8 @@ ALERTS: Final = (
     Alert(
         name="CeleryObsLabelsFolded",
         severity="info",
-        expr=f"{happened(LABELS_FOLDED, '1h', 'metric')} > 0",
+        when=f"{happened(LABELS_FOLDED, '1h', 'metric')} > $threshold",
+        threshold=amount(0),
         lasts="5m",
         by=("metric",),
         summary="A metric has too many label values",

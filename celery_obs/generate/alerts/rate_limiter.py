@@ -8,6 +8,7 @@ from typing import Final
 
 from celery_obs.generate.promql import gauge, happened, most
 from celery_obs.generate.rules import Alert
+from celery_obs.generate.thresholds import amount, part
 from celery_obs.vocabulary.api_calls import ERRORS
 from celery_obs.vocabulary.rate_limiter import CURRENT, MAX
 
@@ -19,25 +20,27 @@ ALERTS: Final = (
     Alert(
         name="ChannelRateLimitApproaching",
         severity="warning",
-        expr=(
+        when=(
             f"{most(gauge(CURRENT), 'channel_type', 'connection_id')}\n/ on (channel_type) group_left ()\n"
-            f"({most(gauge(MAX), 'channel_type')} > 0)\n> 0.8"
+            f"({most(gauge(MAX), 'channel_type')} > 0)\n> $threshold"
         ),
+        threshold=part(0.8),
         lasts="5m",
         by=("channel_type", "connection_id"),
-        summary="Rate limit usage > 80% for {{ $labels.channel_type }}",
-        description="Connection {{ $labels.connection_id }} of {{ $labels.channel_type }} has used {{ $value | humanizePercentage }} of its rate limit for 5 minutes.",
+        summary="Rate limit usage > $threshold for {{ $labels.channel_type }}",
+        description="Connection {{ $labels.connection_id }} of {{ $labels.channel_type }} has used {{ $value | humanizePercentage }} of its rate limit for $for.",
         shows="channel-manager-platform",
         seeds=("000 §4.2",),
     ),
     Alert(
         name="ChannelRateLimitHit",
         severity="warning",
-        expr=f"{happened(ERRORS, '1h', 'channel_type', error_type='rate_limit')} > 10",
+        when=f"{happened(ERRORS, '1h', 'channel_type', error_type='rate_limit')} > $threshold",
+        threshold=amount(10),
         lasts="5m",
         by=("channel_type",),
         summary="{{ $labels.channel_type }} tells us that we ask too often",
-        description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} ran into its rate limit in the last hour (threshold: 10).',
+        description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} ran into its rate limit in the last hour (threshold: $threshold).',
         shows="channel-manager-platform",
         seeds=("003 RateLimitApproaching",),
     ),

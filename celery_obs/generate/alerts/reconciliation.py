@@ -8,6 +8,7 @@ from typing import Final
 
 from celery_obs.generate.promql import gauge, most
 from celery_obs.generate.rules import Alert
+from celery_obs.generate.thresholds import DAY, amount, seconds
 from celery_obs.vocabulary.reconciliation import DRIFT_DAYS, LAST_RUN
 
 
@@ -18,22 +19,24 @@ ALERTS: Final = (
     Alert(
         name="ChannelAvailabilityDriftDetected",
         severity="info",
-        expr=f"{most(gauge(DRIFT_DAYS), 'channel_type', 'connection_id')} > 5",
+        when=f"{most(gauge(DRIFT_DAYS), 'channel_type', 'connection_id')} > $threshold",
+        threshold=amount(5),
         lasts="5m",
         by=("channel_type", "connection_id"),
         summary="Availability drift detected for {{ $labels.channel_type }}",
-        description="{{ $value }} days of drift detected in the last reconciliation of connection {{ $labels.connection_id }}.",
+        description="{{ $value }} days of drift detected in the last reconciliation of connection {{ $labels.connection_id }} (threshold: $threshold).",
         shows="channel-manager-connections",
         seeds=("000 §4.3",),
     ),
     Alert(
         name="ChannelReconciliationStale",
         severity="warning",
-        expr=f"time() - {most(gauge(LAST_RUN), 'channel_type')} > 172800",
+        when=f"time() - {most(gauge(LAST_RUN), 'channel_type')} > $threshold",
+        threshold=seconds(2 * DAY),
         lasts="15m",
         by=("channel_type",),
         summary="Calendars of {{ $labels.channel_type }} are not compared any more",
-        description="The last reconciliation of {{ $labels.channel_type }} was {{ $value | humanizeDuration }} ago (threshold: 2 days).",
+        description="The last reconciliation of {{ $labels.channel_type }} was {{ $value | humanizeDuration }} ago (threshold: $threshold).",
         shows="channel-manager-connections",
     ),
 )

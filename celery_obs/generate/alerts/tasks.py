@@ -8,6 +8,7 @@ from typing import Final
 
 from celery_obs.generate.promql import among, count_of, gauge, happened, increase, most, none_of, quantile, share, total, within
 from celery_obs.generate.rules import Alert
+from celery_obs.generate.thresholds import amount, part, seconds
 from celery_obs.vocabulary.tasks import CLOCK_SKEW, FAILURES, FINISHED, LATENCY, LONGEST_RUNNING, MALFORMED, UNREGISTERED
 
 
@@ -22,21 +23,24 @@ ALERTS: Final = (
     Alert(
         name="CeleryTaskFailureRateHigh",
         severity="warning",
-        expr=(
+        when=(
             f"{share(total(increase(FINISHED, '10m', state=among('failure', 'timeout', 'lost')), *_BY), total(increase(FINISHED, '10m', state=_ENDED), *_BY))}\n"
-            f"> 0.1\nand\n{total(increase(FINISHED, '10m', state=_ENDED), *_BY)} >= 10"
+            f"> $threshold\nand\n{total(increase(FINISHED, '10m', state=_ENDED), *_BY)} >= $least_events"
         ),
+        threshold=part(0.1),
+        least_events=10,
         lasts="5m",
         by=_BY,
         summary="Task {{ $labels.task }} fails often",
-        description="{{ $value | humanizePercentage }} of the attempts of {{ $labels.task }} in queue {{ $labels.queue }} failed in the last 10 minutes (threshold: 10%).",
+        description="{{ $value | humanizePercentage }} of the attempts of {{ $labels.task }} in queue {{ $labels.queue }} failed in the last 10 minutes (threshold: $threshold).",
         shows="celery-tasks",
         seeds=("004",),
     ),
     Alert(
         name="CeleryTaskRetriesExhausted",
         severity="warning",
-        expr=f"{happened(FAILURES, '15m', *_BY, exhausted='true')} > 0",
+        when=f"{happened(FAILURES, '15m', *_BY, exhausted='true')} > $threshold",
+        threshold=amount(0),
         by=_BY,
         summary="Task {{ $labels.task }} gave up after its last retry",
         description='{{ $value | printf "%.0f" }} tasks {{ $labels.task }} in queue {{ $labels.queue }} used up their retries in the last 15 minutes. Nobody will try them again.',
@@ -46,17 +50,19 @@ ALERTS: Final = (
     Alert(
         name="CeleryTaskHung",
         severity="warning",
-        expr=f"{most(gauge(LONGEST_RUNNING), 'task')} > 3600",
+        when=f"{most(gauge(LONGEST_RUNNING), 'task')} > $threshold",
+        threshold=seconds(3600),
         lasts="5m",
         by=("task",),
         summary="Task {{ $labels.task }} does not come to an end",
-        description="An attempt of {{ $labels.task }} has been running for {{ $value | humanizeDuration }}.",
+        description="An attempt of {{ $labels.task }} has been running for {{ $value | humanizeDuration }} (threshold: $threshold).",
         shows="celery-tasks",
     ),
     Alert(
         name="CeleryTasksLost",
         severity="warning",
-        expr=f"{happened(FINISHED, '15m', *_BY, state='lost')} > 0",
+        when=f"{happened(FINISHED, '15m', *_BY, state='lost')} > $threshold",
+        threshold=amount(0),
         by=_BY,
         summary="Processes die under task {{ $labels.task }}",
         description='{{ $value | printf "%.0f" }} attempts of {{ $labels.task }} in queue {{ $labels.queue }} were lost with their process in the last 15 minutes.',
@@ -66,7 +72,8 @@ ALERTS: Final = (
     Alert(
         name="CeleryTasksTimedOut",
         severity="warning",
-        expr=f"{happened(FINISHED, '15m', *_BY, state='timeout')} > 0",
+        when=f"{happened(FINISHED, '15m', *_BY, state='timeout')} > $threshold",
+        threshold=amount(0),
         by=_BY,
         summary="Task {{ $labels.task }} is killed by its time limit",
         description='{{ $value | printf "%.0f" }} attempts of {{ $labels.task }} in queue {{ $labels.queue }} hit the hard time limit in the last 15 minutes.',
@@ -76,7 +83,8 @@ ALERTS: Final = (
     Alert(
         name="CeleryMessagesRejected",
         severity="warning",
-        expr=f"{happened(FINISHED, '15m', *_BY, task=among(UNREGISTERED, MALFORMED))} > 0",
+        when=f"{happened(FINISHED, '15m', *_BY, task=among(UNREGISTERED, MALFORMED))} > $threshold",
+        threshold=amount(0),
         by=_BY,
         summary="Workers throw messages of queue {{ $labels.queue }} away",
         description='{{ $value | printf "%.0f" }} messages of queue {{ $labels.queue }} were {{ $labels.task }} in the last 15 minutes: no worker there can run them.',
@@ -86,35 +94,41 @@ ALERTS: Final = (
     Alert(
         name="CeleryTaskLatencyHigh",
         severity="warning",
-        expr=f"{quantile(0.99, LATENCY, '10m', 'queue')} > 60\nand\n600 * {total(count_of(LATENCY, '10m'), 'queue')} >= 20",
+        when=f"{quantile(0.99, LATENCY, '10m', 'queue')} > $threshold\nand\n600 * {total(count_of(LATENCY, '10m'), 'queue')} >= $least_events",
+        threshold=seconds(60, below=LATENCY.buckets[-1]),
+        least_events=20,
         lasts="10m",
         by=("queue",),
         summary="Work in queue {{ $labels.queue }} is done late",
-        description="One task in a hundred of queue {{ $labels.queue }} takes longer than {{ $value | humanizeDuration }} from being due to its outcome (threshold: 60s).",
+        description="One task in a hundred of queue {{ $labels.queue }} takes longer than {{ $value | humanizeDuration }} from being due to its outcome (threshold: $threshold).",
         shows="celery-tasks",
         seeds=("002 HighSyncLatency",),
     ),
     Alert(
         name="AlertDeliverySlow",
-        severity="warning",
-        expr=(
+        # "High" where it was asked for, which is no severity, among those that page.
+        severity="critical",
+        when=(
             f"1 - {share(total(within(LATENCY, _SLOW_AFTER, '10m', queue='alerts'), 'queue'), total(count_of(LATENCY, '10m', queue='alerts'), 'queue'))}\n"
-            f"> 0.1\nand\n600 * {total(count_of(LATENCY, '10m', queue='alerts'), 'queue')} >= 10"
+            f"> $threshold\nand\n600 * {total(count_of(LATENCY, '10m', queue='alerts'), 'queue')} >= $least_events"
         ),
+        threshold=part(0.1),
+        least_events=10,
         lasts="5m",
         by=("queue",),
         summary="Alerts to subscribers are delivered late",
-        description="{{ $value | humanizePercentage }} of the tasks in queue {{ $labels.queue }} took longer than 30 seconds (threshold: 10%).",
+        description=f"{{{{ $value | humanizePercentage }}}} of the tasks in queue {{{{ $labels.queue }}}} took longer than {_SLOW_AFTER:g} seconds (threshold: $threshold).",
         shows="celery-tasks",
         seeds=("004 Alert Delivery SLA Breach",),
     ),
     Alert(
         name="CeleryClockSkew",
         severity="info",
-        expr=f"{happened(CLOCK_SKEW, '1h', 'queue')} > 10",
+        when=f"{happened(CLOCK_SKEW, '1h', 'queue')} > $threshold",
+        threshold=amount(10),
         by=("queue",),
         summary="Clocks disagree, so waiting times of queue {{ $labels.queue }} are wrong",
-        description='{{ $value | printf "%.0f" }} attempts of queue {{ $labels.queue }} started before they were published, in the last hour.',
+        description='{{ $value | printf "%.0f" }} attempts of queue {{ $labels.queue }} started before they were published, in the last hour (threshold: $threshold).',
         shows="celery-tasks",
     ),
 )

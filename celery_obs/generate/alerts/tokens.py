@@ -10,6 +10,7 @@ from typing import Final
 
 from celery_obs.generate.promql import among, gauge, happened, increase, most, share, total
 from celery_obs.generate.rules import Alert
+from celery_obs.generate.thresholds import DAY, amount, part, seconds
 from celery_obs.vocabulary.tokens import EXPIRES_AT, LIFETIME, REFRESH_TOTAL
 
 
@@ -17,7 +18,6 @@ __all__ = ["ALERTS"]
 
 
 _BY = ("channel_type", "connection_id")
-_DAY = 86_400
 _LEFT = f"{most(gauge(EXPIRES_AT), *_BY)} - time()"
 _LIFE = most(gauge(LIFETIME), *_BY)
 _FAILED_REFRESHES = happened(REFRESH_TOTAL, "2h", "channel_type", status=among("failure", "refused"))
@@ -27,7 +27,7 @@ ALERTS: Final = (
     Alert(
         name="ChannelTokenExpired",
         severity="critical",
-        expr=f"time() - {most(gauge(EXPIRES_AT), *_BY)} >= 0\nand\n{most(gauge(EXPIRES_AT), *_BY)} > 0",
+        when=f"time() - {most(gauge(EXPIRES_AT), *_BY)} >= 0\nand\n{most(gauge(EXPIRES_AT), *_BY)} > 0",
         lasts="5m",
         by=_BY,
         summary="A token of {{ $labels.channel_type }} has expired",
@@ -38,24 +38,29 @@ ALERTS: Final = (
     Alert(
         name="ChannelTokenExpiringCritical",
         severity="critical",
-        expr=(
-            f"(\n  {_LEFT} < clamp_max(0.2 * {_LIFE}, {_DAY})\n  or\n  ({_LEFT} < {_DAY} unless {_LIFE})\n)\n"
-            f"> 0\nand on (channel_type)\n{_FAILED_REFRESHES} > 0"
+        # One that is good for a month or longer ought to have been refreshed long before its last day, whether or not anybody tried.
+        when=(
+            f"(\n  ({_LEFT} < $threshold and {_LIFE} >= {30 * DAY})\n  or\n"
+            f"  ({_LEFT} < clamp_max(0.2 * {_LIFE}, $threshold) or ({_LEFT} < $threshold unless {_LIFE}))\n"
+            f"  and on (channel_type)\n  {_FAILED_REFRESHES} > 0\n)\n> 0"
         ),
+        threshold=seconds(DAY),
+        # Not longer: the last fifth of an hour's token is twelve minutes.
         lasts="5m",
         by=_BY,
-        summary="OAuth token of {{ $labels.channel_type }} expires, and refreshing fails",
-        description="The token of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} expires in {{ $value | humanizeDuration }}, and refreshes of this channel have failed.",
+        summary="OAuth token of {{ $labels.channel_type }} expires, and is not refreshed",
+        description="The token of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} expires in {{ $value | humanizeDuration }} and was not refreshed in time (threshold: $threshold).",
         shows="channel-manager-connections",
         seeds=("000 §4.1",),
     ),
     Alert(
         name="ChannelTokenExpiringSoon",
         severity="warning",
-        expr=f"{_LEFT} < {7 * _DAY} and {_LEFT} >= {_DAY}\nunless\n{_LIFE} < {30 * _DAY}",
+        when=f"{_LEFT} < $threshold and {_LEFT} >= {DAY}\nunless\n{_LIFE} < {30 * DAY}",
+        threshold=seconds(7 * DAY, above=DAY),
         lasts="10m",
         by=_BY,
-        summary="OAuth token of {{ $labels.channel_type }} expires in < 7 days",
+        summary="OAuth token of {{ $labels.channel_type }} expires in < $threshold",
         description="The token of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} expires in {{ $value | humanizeDuration }}.",
         shows="channel-manager-connections",
         seeds=("000 §4.2",),
@@ -63,7 +68,8 @@ ALERTS: Final = (
     Alert(
         name="ChannelTokenRefreshRefused",
         severity="warning",
-        expr=f"{happened(REFRESH_TOTAL, '1h', 'channel_type', status='refused')} > 0",
+        when=f"{happened(REFRESH_TOTAL, '1h', 'channel_type', status='refused')} > $threshold",
+        threshold=amount(0),
         by=("channel_type",),
         summary="{{ $labels.channel_type }} refuses to refresh a token",
         description='{{ $value | printf "%.0f" }} refreshes were refused by {{ $labels.channel_type }} for good in the last hour. Their customers have to authorise again.',
@@ -73,13 +79,15 @@ ALERTS: Final = (
     Alert(
         name="ChannelTokenRefreshFailing",
         severity="critical",
-        expr=(
-            f"{share(total(increase(REFRESH_TOTAL, '1h', status='failure'), 'channel_type'), _REFRESHES)}\n> 0.5\nand\n{_REFRESHES} >= 5"
+        when=(
+            f"{share(total(increase(REFRESH_TOTAL, '1h', status='failure'), 'channel_type'), _REFRESHES)}\n> $threshold\nand\n{_REFRESHES} >= $least_events"
         ),
+        threshold=part(0.5),
+        least_events=5,
         lasts="10m",
         by=("channel_type",),
         summary="Most token refreshes of {{ $labels.channel_type }} fail",
-        description="{{ $value | humanizePercentage }} of the token refreshes of {{ $labels.channel_type }} failed in the last hour (threshold: 50%).",
+        description="{{ $value | humanizePercentage }} of the token refreshes of {{ $labels.channel_type }} failed in the last hour (threshold: $threshold).",
         shows="channel-manager-connections",
         seeds=("000 §7.3",),
     ),

@@ -18,6 +18,7 @@ __all__ = ["CONNECTIONS"]
 
 _CHANNEL = chosen("channel_type")
 _EXPIRES_IN = f"{highest(tokens.EXPIRES_AT, 'channel_type', 'connection_id', channel_type=_CHANNEL)} - time()"
+_FOUND = per_minute(conflicts.DETECTED, "conflict_type", channel_type=_CHANNEL)
 _ACCOUNT = (("channel_type", "Channel"), ("connection_id", "Connection"))
 
 _TOKENS = Row(
@@ -208,11 +209,8 @@ _DRIFT = Row(
             title="Conflicts",
             question="Do the two sides disagree, and what waits for a person?",
             queries=(
-                Query(
-                    expr=per_minute(conflicts.DETECTED, "conflict_type", channel_type=_CHANNEL),
-                    legend="{{conflict_type}} found per minute",
-                ),
-                Query(expr=highest(conflicts.REVIEW, "conflict_type"), legend="{{conflict_type}} waiting"),
+                Query(expr=_FOUND, legend="{{conflict_type}} found per minute"),
+                Query(expr=f"{highest(conflicts.REVIEW, 'conflict_type')} or 0 * {_FOUND}", legend="{{conflict_type}} waiting"),
             ),
             unit="short",
             width=8,

@@ -77,7 +77,7 @@ _SUMMARY = Row(
                     steps=(Step(None, "red"), Step(0, "yellow"), Step(0.5, "green")),
                 ),
                 Query(expr=_recorded("slo:current_burn_rate:ratio"), legend="Burn rate now", unit="short", steps=higher_is_worse(1, 6)),
-                Query(expr=_recorded("slo:period:days"), legend="Days", unit="none"),
+                Query(expr=_recorded("slo:time_period:days"), legend="Days", unit="none"),
             ),
             sort_by="Budget left",
             ascending=True,

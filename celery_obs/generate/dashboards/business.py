@@ -99,8 +99,14 @@ _DELIVERY = Row(
         Panel(
             kind="timeseries",
             title="Newsletters per minute by outcome",
-            question="Do newsletters arrive? Counted by the application, if it has any.",
-            queries=(Query(expr=per_minute(NEWSLETTERS, "status"), legend="{{status}}"),),
+            question="Do newsletters arrive? Counted by the application.",
+            queries=(
+                Query(
+                    expr=per_minute(NEWSLETTERS, "status"),
+                    legend="{{status}}",
+                    absent_where=f"the application does not declare {NEWSLETTERS.name}",
+                ),
+            ),
             unit="opm",
             stacked=True,
             width=WIDTH,

@@ -139,7 +139,7 @@ def _grid(item: Placed) -> models.GridPos:
 def _panel(item: Placed, panel: Panel) -> _Picture:
     source = f" Asked for in {panel.source}." if panel.source else ""
     picture = _picture(panel)
-    picture.id(item.number).grid_pos(_grid(item)).title(panel.title).description(panel.question + source).datasource(DATASOURCE)
+    picture.id(item.number).grid_pos(_grid(item)).title(panel.title).description(panel.description() + source).datasource(DATASOURCE)
     picture.unit(panel.unit).no_value(panel.nothing).targets(list(_targets(panel)))
     picture.thresholds(_thresholds(panel.steps or NEUTRAL))
     if panel.decimals is not None:

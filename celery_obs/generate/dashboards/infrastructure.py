@@ -20,6 +20,7 @@ from celery_obs.generate.foreign import (
     REDIS_MISSES,
 )
 from celery_obs.vocabulary import api_calls, workers
+from celery_obs.vocabulary.spec import Metric
 
 from .model import Dashboard, Panel, Query, Row, Step
 from .outside import (
@@ -37,6 +38,10 @@ from .queries import Match, highest, increase, per_second, quantile, selector, s
 
 
 __all__ = ["INFRASTRUCTURE"]
+
+
+def _undeclared(metric: Metric) -> str:
+    return f"the application does not declare {metric.name}"
 
 
 _REAL_DISKS = Match("!~", "tmpfs|overlay|squashfs|ramfs")
@@ -153,7 +158,7 @@ _REDIS = Row(
         Panel(
             kind="stat",
             title="Memory of its limit",
-            question="How full is Redis? From 80 % on it wants more. Absent where it has no limit.",
+            question="How full is Redis? From 80 % on it wants more. Redis without a limit is not shown.",
             queries=(
                 Query(expr=f"{highest(REDIS_MEMORY, 'instance')} / ({highest(REDIS_MEMORY_MAX, 'instance')} > 0)", legend="{{instance}}"),
             ),
@@ -220,7 +225,9 @@ _APPLICATION = Row(
             kind="timeseries",
             title="Requests per second by status",
             question="Does the application's API work?",
-            queries=(Query(expr=per_second(HTTP_REQUESTS, "status_code"), legend="{{status_code}}"),),
+            queries=(
+                Query(expr=per_second(HTTP_REQUESTS, "status_code"), legend="{{status_code}}", absent_where=_undeclared(HTTP_REQUESTS)),
+            ),
             unit="reqps",
             stacked=True,
             width=8,
@@ -230,7 +237,13 @@ _APPLICATION = Row(
             kind="timeseries",
             title="Share of 5xx by endpoint",
             question="Which endpoint fails?",
-            queries=(Query(expr=share(HTTP_REQUESTS, "endpoint", of={"status_code": Match("=~", "5..")}), legend="{{endpoint}}"),),
+            queries=(
+                Query(
+                    expr=share(HTTP_REQUESTS, "endpoint", of={"status_code": Match("=~", "5..")}),
+                    legend="{{endpoint}}",
+                    absent_where=_undeclared(HTTP_REQUESTS),
+                ),
+            ),
             unit="percentunit",
             maximum=1,
             width=8,
@@ -241,9 +254,9 @@ _APPLICATION = Row(
             title="Request latency",
             question="Is the application's API quick?",
             queries=(
-                Query(expr=quantile(0.5, HTTP_DURATION), legend="p50"),
-                Query(expr=quantile(0.95, HTTP_DURATION), legend="p95", exemplars=True),
-                Query(expr=quantile(0.99, HTTP_DURATION), legend="p99"),
+                Query(expr=quantile(0.5, HTTP_DURATION), legend="p50", absent_where=_undeclared(HTTP_DURATION)),
+                Query(expr=quantile(0.95, HTTP_DURATION), legend="p95", exemplars=True, absent_where=_undeclared(HTTP_DURATION)),
+                Query(expr=quantile(0.99, HTTP_DURATION), legend="p99", absent_where=_undeclared(HTTP_DURATION)),
             ),
             unit="s",
             width=8,
@@ -253,7 +266,7 @@ _APPLICATION = Row(
             kind="stat",
             title="Database",
             question="Does the database answer?",
-            queries=(Query(expr=highest(PG_UP, "instance"), legend="{{instance}}"),),
+            queries=(Query(expr=highest(PG_UP, "instance"), legend="{{instance}}", absent_where="no postgres_exporter is scraped"),),
             mappings=UP,
             unit="none",
             width=4,
@@ -263,7 +276,13 @@ _APPLICATION = Row(
             kind="timeseries",
             title="Database connections in use",
             question="Does the application run out of database connections?",
-            queries=(Query(expr=f"{total(POOL_IN_USE, 'instance')} / ({total(POOL_SIZE, 'instance')} > 0)", legend="{{instance}}"),),
+            queries=(
+                Query(
+                    expr=f"{total(POOL_IN_USE, 'instance')} / ({total(POOL_SIZE, 'instance')} > 0)",
+                    legend="{{instance}}",
+                    absent_where=_undeclared(POOL_IN_USE),
+                ),
+            ),
             unit="percentunit",
             minimum=0,
             maximum=1,
@@ -273,7 +292,7 @@ _APPLICATION = Row(
         Panel(
             kind="timeseries",
             title="Memory of containers",
-            question="Which container is near its limit? Absent where it has none.",
+            question="Which container is near its limit? Containers without a limit are not shown.",
             queries=(
                 Query(
                     expr=(
@@ -281,6 +300,7 @@ _APPLICATION = Row(
                         f"({highest(CONTAINER_LIMIT, 'namespace', 'pod', 'container')} > 0)"
                     ),
                     legend="{{namespace}} {{pod}} {{container}}",
+                    absent_where="no cAdvisor, such as that of Kubernetes, is scraped",
                 ),
             ),
             unit="percentunit",

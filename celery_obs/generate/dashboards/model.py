@@ -102,6 +102,9 @@ class Query:
         steps, mappings: In a table, the column's.
 
         exemplars: Whether to ask for exemplars, the way from a bucket to its trace.
+
+        absent_where: Where this has no answer although all is well, such as ``Redis has no memory limit``; told to who looks at the panel.
+            Empty where an answer is due as long as there is anything to observe.
     """
 
     expr: str
@@ -111,6 +114,7 @@ class Query:
     steps: tuple[Step, ...] = ()
     mappings: tuple[Mapping, ...] = ()
     exemplars: bool = False
+    absent_where: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +125,7 @@ class Panel:
     Attributes:
         title: What it shows.
 
-        question: What somebody asks who looks at it; the panel's description.
+        question: What somebody asks who looks at it; the panel's description begins with it.
 
         source: Which of the papers asked for it, such as ``000 §3.1``; empty for our own.
 
@@ -165,6 +169,14 @@ class Panel:
     maximum: float | None = None
     links: tuple[Link, ...] = ()
     source: str = ""
+
+    def description(self) -> str:
+        """
+        Return what is told to who looks at it: the question, and why there may be no answer.
+        """
+        reasons = list(dict.fromkeys(query.absent_where for query in self.queries if query.absent_where))
+        what = "Nothing" if all(query.absent_where for query in self.queries) else "Not everything"
+        return " ".join([self.question, *(f"{what} is shown where {reason}." for reason in reasons)])
 
 
 class Row(NamedTuple):

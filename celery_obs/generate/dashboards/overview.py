@@ -98,7 +98,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Oldest message",
-            question="How long has the front of the slowest queue waited? 0 where nothing waits.",
+            question="How long has the front of the slowest queue waited? 0 where all queues are empty.",
             queries=(Query(expr=oldest_message(), legend="Oldest"),),
             unit="s",
             steps=higher_is_worse(60, 600),

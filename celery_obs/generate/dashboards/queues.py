@@ -33,7 +33,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Oldest message",
-            question="How long has the front of the slowest queue waited? 0 where nothing waits.",
+            question="How long has the front of the slowest queue waited? 0 where all queues are empty.",
             queries=(Query(expr=oldest_message(queue=_QUEUE), legend="Oldest"),),
             unit="s",
             steps=higher_is_worse(60, 600),
@@ -77,7 +77,7 @@ _WAITING = Row(
         Panel(
             kind="timeseries",
             title="Age of the oldest message",
-            question="How long has the front of the queue waited? A long queue that moves is no trouble; an old front is.",
+            question="How long has the front of the queue waited? A long queue that moves is no trouble; an old front is. 0 where the queue is empty.",
             queries=(Query(expr=oldest_message("queue", queue=_QUEUE), legend="{{queue}}"),),
             unit="s",
             links=(TO_QUEUES,),
@@ -95,10 +95,14 @@ _WAITING = Row(
         Panel(
             kind="timeseries",
             title="Not acknowledged, and consumers",
-            question="How much did workers take without finishing, and does anybody listen? Absent where the broker cannot tell.",
+            question="How much did workers take without finishing, and does anybody listen?",
             queries=(
                 Query(expr=highest(queues.UNACKED, "queue", queue=_QUEUE), legend="{{queue}} not acknowledged"),
-                Query(expr=highest(queues.CONSUMERS, "queue", queue=_QUEUE), legend="{{queue}} consumers"),
+                Query(
+                    expr=highest(queues.CONSUMERS, "queue", queue=_QUEUE),
+                    legend="{{queue}} consumers",
+                    absent_where="the broker does not know its consumers, as Redis",
+                ),
             ),
             links=(TO_QUEUES,),
         ),

@@ -8,6 +8,7 @@ from typing import Final
 
 from celery_obs.generate.foreign import UP as UP_OF_TARGETS
 from celery_obs.vocabulary import ourselves
+from celery_obs.vocabulary.spec import Metric
 
 from . import outside
 from .model import WIDTH, Dashboard, Mapping, Panel, Query, Row, Step, Variable
@@ -20,6 +21,16 @@ __all__ = ["EXPORTER"]
 
 _JOB = chosen("job")
 _INSTANCE = chosen("instance")
+
+
+def _happened(metric: Metric, label: str) -> Query:
+    """
+    Ask how often a minute each kind of trouble came up; where none did, one line says ``none``, as long as an exporter is there to know.
+    """
+    quiet = f'label_replace(0 * {total(ourselves.BUILD_INFO, instance=_INSTANCE)}, "{label}", "none", "", "")'
+    trouble = per_minute(metric, label, instance=_INSTANCE)
+    return Query(expr=f"{trouble} or on () {quiet}", legend=f"{{{{{label}}}}}")
+
 
 _SUMMARY = Row(
     "Summary",
@@ -123,32 +134,24 @@ _HONESTY = Row(
             kind="timeseries",
             title="Errors of ours per minute",
             question="Is the observer itself broken? Each of these was kept from the program that we observe.",
-            queries=(
-                Query(
-                    expr=per_minute(ourselves.INTERNAL_ERRORS, "component", instance=_INSTANCE),
-                    legend="{{component}}",
-                ),
-            ),
+            queries=(_happened(ourselves.INTERNAL_ERRORS, "component"),),
             unit="opm",
-            nothing="none counted",
             width=8,
         ),
         Panel(
             kind="timeseries",
             title="Not recorded per minute, by reason",
             question="What could not be recorded, and why?",
-            queries=(Query(expr=per_minute(ourselves.DROPPED, "reason", instance=_INSTANCE), legend="{{reason}}"),),
+            queries=(_happened(ourselves.DROPPED, "reason"),),
             unit="opm",
-            nothing="none counted",
             width=8,
         ),
         Panel(
             kind="timeseries",
             title="Folded into _other per minute, by metric",
             question="Which metric has too many label values?",
-            queries=(Query(expr=per_minute(ourselves.LABELS_FOLDED, "metric", instance=_INSTANCE), legend="{{metric}}"),),
+            queries=(_happened(ourselves.LABELS_FOLDED, "metric"),),
             unit="opm",
-            nothing="none counted",
             width=8,
         ),
         Panel(

@@ -99,3 +99,49 @@ def test_what_cannot_be_written_here_is_said_and_the_rest_is_written(tmp_path: P
 def _lacking() -> NoReturn:
     message = "No SDK here."
     raise NotBuiltError(message)
+
+
+def test_thresholds_can_be_ones_own(tmp_path: Path) -> None:
+    """
+    Rules and the list of alerts have the numbers of the team.
+    """
+    (tmp_path / "mine.yml").write_text(
+        "alerts:\n  CeleryQueueBacklog: {threshold: 4321, except: [{queue: bulk, threshold: 9876}, {queue: slow, enabled: false}]}\n"
+        "  SLOErrorBudgetExhausted: off\n",
+        encoding="utf-8",
+    )
+
+    result = CliRunner().invoke(obs, ["generate", "--out", str(tmp_path), "--alerts", str(tmp_path / "mine.yml")])
+
+    assert 0 == result.exit_code, result.output
+    assert "celery_queue_depth) > 4321" in (tmp_path / "deploy/prometheus/rules/alerts-queues.yml").read_text(encoding="utf-8")
+    assert "SLOErrorBudgetExhausted" not in (tmp_path / "deploy/prometheus/rules/slo.yml").read_text(encoding="utf-8")
+    reference = (tmp_path / "docs/reference/alerts.md").read_text(encoding="utf-8")
+    assert "| warning | 4321; 9876 for queue bulk; off for queue slow |  | 15m |" in reference
+    assert "SLOErrorBudgetExhausted" not in reference
+
+
+def test_a_threshold_that_cannot_be_writes_nothing(tmp_path: Path) -> None:
+    """
+    A mistake is told with its line before anything is replaced.
+    """
+    (tmp_path / "mine.yml").write_text("alerts:\n  CeleryQueueBacklog:\n    threshold: lots\n", encoding="utf-8")
+
+    result = CliRunner().invoke(obs, ["generate", "--out", str(tmp_path / "out"), "--alerts", str(tmp_path / "mine.yml")])
+
+    assert 2 == result.exit_code
+    assert result.stderr.startswith(f"Error: {tmp_path / 'mine.yml'}, line 3: The threshold of CeleryQueueBacklog: There is 'lots'.")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_alert_whose_runbook_is_missing_is_refused(tmp_path: Path) -> None:
+    """
+    Where runbooks are, each alert has to have one.
+    """
+    (tmp_path / "docs" / "runbooks").mkdir(parents=True)
+
+    result = CliRunner().invoke(obs, ["generate", "--out", str(tmp_path)])
+
+    assert 2 == result.exit_code
+    assert result.stderr.startswith("Error: The alert CeleryTaskFailureRateHigh (celery_obs/generate/alerts/tasks.py, line ")
+    assert "docs/runbooks/CeleryTaskFailureRateHigh.md is missing." in result.stderr

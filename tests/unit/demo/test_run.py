@@ -5,7 +5,9 @@ The demo's course, with stand-ins for its programs.
 from __future__ import annotations
 
 import io
+import json
 import os
+import shlex
 import socket
 import sys
 import threading
@@ -15,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from celery_obs.demo import redis_server
+from celery_obs.demo.accounts import PROVIDER
 from celery_obs.demo.load import due
 from celery_obs.demo.processes import ChildFailedError, Household, free_port, wait_until
+from celery_obs.demo.provider.faults import fault_of
 from celery_obs.demo.run import Plan, plan, show
 from celery_obs.demo.story import Act, Story
 from celery_obs.demo.summary import quantile, read, render
@@ -180,6 +184,22 @@ def test_the_settings_of_the_person_do_not_leak_into_the_demo(tmp_path: Path, mo
     assert environ["CELERY_BROKER_URL"].startswith("redis://127.0.0.1:")
     assert "CELERY_OBS_LOGS" not in environ
     assert "/h" == environ["HOME"]
+
+
+def test_the_screen_tells_how_to_break_a_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    One line to paste, and the breaker opens.
+    """
+    monkeypatch.setattr("celery_obs.demo.run.find_redis_server", lambda: "redis-server")
+    environ = {**os.environ, **plan(tmp_path, port=None, environ={}).environ}
+    out = io.StringIO()
+
+    show(stand_in(ONE_TASK + ONE_SYNC)._replace(environ=environ), tmp_path, duration=0.5, stop=threading.Event(), out=out)
+
+    [line] = [line for line in out.getvalue().splitlines() if line.startswith("Break it:")]
+    *_, body, url = shlex.split(line.partition("curl")[2])
+    assert "outage" == fault_of(json.loads(body)).kind
+    assert f"{environ[PROVIDER]}/admin/faults" == url
 
 
 def test_without_any_redis_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 
 from pathlib import Path
 
@@ -23,6 +24,12 @@ from celery_obs.vocabulary.beat import ENTRY_DUE
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import FINISHED, PUBLISHED, RUNTIME
 from tests.unit.metrics.builders import finished, meter, recorder, started
+
+
+_CHANGES = {"os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate", "os.utime"}
+"""
+What Python calls changes to a directory where it audits them; opening to write is one more.
+"""
 
 
 class Sidecar:
@@ -466,3 +473,31 @@ def test_a_region_that_reaches_elsewhere_is_not_read(tmp_path: Path) -> None:
     sidecar = Sidecar(tmp_path)
 
     assert ({}, 3, {"dead": 1}) == (sidecar.examples(), sidecar.published(), sidecar.files())
+
+
+def test_the_sidecar_needs_no_right_to_write(tmp_path: Path) -> None:
+    """
+    A directory that is mounted for it to read only, as in a pod, is enough.
+    """
+    publish(tmp_path, 3)
+    trace(tmp_path, 7, number=2).close()
+    sidecar = Sidecar(tmp_path)
+    watched = [str(tmp_path)]
+    writes = []
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        # A hook stays for as long as the process does; once the test is over it watches nothing.
+        if not watched or not arguments or not str(arguments[0]).startswith(watched[0]):
+            return
+        flags = arguments[2] if event == "open" else 0
+        if event in _CHANGES or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+            writes.append((event, arguments[0]))
+
+    sys.addaudithook(watch)
+    try:
+        assert 3 == sidecar.published()
+        assert sidecar.examples()
+    finally:
+        watched.clear()
+
+    assert [] == writes

@@ -76,6 +76,23 @@ def test_every_panel_says_what_it_is_for() -> None:
     assert [] == [where for where, _, query in QUERIES if not query.legend]
 
 
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        (("", ""), "Why?"),
+        (("Redis has no limit", "Redis has no limit"), "Why? Nothing is shown where Redis has no limit."),
+        (("", "the broker cannot tell"), "Why? Not everything is shown where the broker cannot tell."),
+    ],
+)
+def test_a_description_tells_why_a_panel_may_be_empty(reasons: tuple[str, ...], told: str) -> None:
+    """
+    Who looks at an empty panel at night reads whether that is all right.
+    """
+    queries = tuple(Query(expr="1", legend="one", absent_where=reason) for reason in reasons)
+
+    assert told == Panel(kind="stat", title="t", question="Why?", queries=queries).description()
+
+
 def test_rates_follow_the_zoom() -> None:
     """
     The window of a rate in a course is Grafana's, so that weeks can be looked at; a fixed one is a day, an hour or half of it.

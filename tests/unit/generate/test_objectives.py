@@ -97,6 +97,13 @@ def test_a_good_file_is_understood(tmp_path: Path) -> None:
         (GOOD + GOOD.removeprefix("slos:\n"), "line 9: The name sync-availability is taken by the objective in line 2"),
         (changed("    objective", "    period: 2w\n    objective"), "line 4: The period is '2w'. Expected days, from 1d to 90d"),
         (changed("    objective", "    period: 400d\n    objective"), "line 4: The period is '400d'"),
+        (
+            changed("    objective", "    period: 60d\n    objective"),
+            "line 4: The objective sync-availability looks back 60 days, and Prometheus keeps 45, so its budget would silently be that of 45 days. Start Prometheus with --storage.tsdb.retention.time=61d or more and say so here with retention: 61d",
+        ),
+        ("retention: 15d\n" + GOOD, "line 3: The objective sync-availability looks back 30 days, and Prometheus keeps 15"),
+        ("retention: long\n" + GOOD, "line 1: The retention is 'long'. Expected days, from 1d to 3660d."),
+        (changed("    objective", "    least_events: 2.5\n    objective"), "line 4: There is '2.5'. Expected a whole number."),
         (changed("    objective", "    name: b\n    objective"), "line 4: The key name is there twice"),
         ("slos: 3\n", "line 1: Expected a list here"),
         ("- 3\n", "line 1: Expected keys and values here"),
@@ -129,6 +136,15 @@ def test_a_threshold_between_two_buckets_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match=r"line 6: .+ has no bucket that ends at 7, so nobody knows"):
         read(written(tmp_path, text.replace("good: {status: success}", "below: 7")))
+
+
+def test_a_period_may_be_as_long_as_prometheus_remembers(tmp_path: Path) -> None:
+    """
+    Who keeps more says so.
+    """
+    text = changed("    objective", "    period: 90d\n    objective")
+
+    assert [90] == [each.period_days for each in read(written(tmp_path, f"retention: 100d\n{text}"))]
 
 
 def test_a_metric_of_the_users_can_be_declared(tmp_path: Path) -> None:
@@ -184,7 +200,7 @@ def test_an_alert_that_could_never_fire_is_always_refused(tmp_path_factory: pyte
     """
     What is accepted can be seen broken by every one of its alerts; what is refused could not.
     """
-    path = written(tmp_path_factory.mktemp("slo"), changed("99.9", f"{promised}\n    period: {days}d"))
+    path = written(tmp_path_factory.mktemp("slo"), changed("99.9", f"{promised}\n    period: {days}d") + "retention: 91d\n")
     budget = 1 - promised / 100
     possible = all(window.budget * days * 24 / window.hours * budget < 1 for window in WINDOWS)
 
@@ -210,10 +226,10 @@ def test_without_objectives_there_are_no_rules() -> None:
     assert [] == list(groups(()))
 
 
-def test_an_objective_has_both_alerts() -> None:
+def test_an_objective_has_all_its_alerts() -> None:
     """
-    One that wakes somebody, and one that waits.
+    One that wakes somebody, one that waits, and what there is to tell of the period.
     """
     names = [rule.name for group in groups(read()[:1]) for rule in group.rules if isinstance(rule, Alert)]
 
-    assert ["SLOErrorBudgetBurnFast", "SLOErrorBudgetBurnSlow", "SLOErrorBudgetExhausted"] == names
+    assert ["SLOErrorBudgetBurnFast", "SLOErrorBudgetBurnSlow", "SLOErrorBudgetExhausted", "SLOEventsAbsent"] == names

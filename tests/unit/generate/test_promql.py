@@ -88,9 +88,9 @@ def test_the_first_of_its_kind_is_counted() -> None:
     """
     A series that is born with 1 has no increase, and is what a rare alert waits for.
     """
-    assert "sum by (status) ((channel_sync_total unless channel_sync_total offset 5m) or increase(channel_sync_total[5m]))" == happened(
-        TOTAL, "5m", "status"
-    )
+    new = "channel_sync_total unless last_over_time(channel_sync_total[1h] offset 5m)"
+
+    assert f"sum by (status) (({new}) or increase(channel_sync_total[5m]))" == happened(TOTAL, "5m", "status")
 
 
 def test_a_threshold_is_found_whatever_version_of_prometheus_wrote_it() -> None:

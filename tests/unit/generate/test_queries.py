@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_obs.generate.aliases import ALIASES, Alias
+from celery_obs.generate.aliases import ALIASES, RELABELLED
 from celery_obs.generate.rules import Alert
 from tests.queries import TARGET, problems, result_labels
 from tests.unit.generate.shipped import EVERY_ALERT, KNOWN, RECORDS
@@ -74,15 +74,34 @@ def test_a_query_of_a_dashboard_is_understood() -> None:
     assert [] == problems("sum(rate(channel_sync_total[$__rate_interval])) / ignoring (x) sum(rate(channel_sync_total[5m]))", KNOWN)
 
 
-@pytest.mark.parametrize("alias", [alias for aliases in ALIASES.values() for alias in aliases], ids=lambda alias: alias.name)
-def test_an_alias_has_the_labels_of_the_other_system(alias: Alias) -> None:
+@pytest.mark.parametrize("system", ALIASES)
+def test_the_aliases_have_the_labels_of_the_other_system(system: str) -> None:
     """
     Who changes over to us finds the labels that the old dashboards ask for, and those of the target.
 
     A counter may stand as it is here, for it stays one.
     """
-    for record in alias.records():
-        assert [] == [
-            found for found in problems(record.expr, KNOWN) if "is read by label_replace" not in found and "read by nothing" not in found
-        ]
-        assert TARGET | set(record.by) == result_labels(record.expr, KNOWN)
+    records = [record for alias in ALIASES[system] for record in alias.records()]
+    scraped = [each for relabelled in RELABELLED.values() for each in relabelled]
+    known = dict(KNOWN)
+    for each in scraped:
+        series = known[each.metric.name]
+        known[each.metric.name] = series._replace(labels=series.labels | set(each.labels.values()))
+
+    assert [] == [
+        (record.name, found)
+        for record in records
+        for found in problems(record.expr, known)
+        if "is read by label_replace" not in found and "read by nothing" not in found
+    ]
+    assert [TARGET | set(record.by) for record in records] == [result_labels(record.expr, KNOWN) for record in records]
+
+
+def test_labels_are_added_to_what_has_them_not() -> None:
+    """
+    None of ours is overwritten when a series gets the labels of another system.
+    """
+    for relabelled in RELABELLED.values():
+        for each in relabelled:
+            assert set(each.labels) <= set(each.metric.labels) | TARGET
+            assert not set(each.labels.values()) & (set(each.metric.labels) | TARGET)

@@ -28,7 +28,8 @@ def test_nothing_generated_is_left_over() -> None:
     A file whose source is gone goes, too.
     """
     made = {output.path for output in outputs()}
-    rules = {str(path.relative_to(ROOT)) for folder in ("rules", "aliases") for path in (ROOT / "deploy/prometheus" / folder).glob("*.yml")}
+    folders = ("deploy/prometheus/rules", "deploy/prometheus/aliases", "deploy/kubernetes/components/prometheus-rule")
+    rules = {str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).iterdir()}
 
     assert rules <= made
 

@@ -9,68 +9,12 @@ from typing import Any
 import pytest
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.generate.alerts import gathered
 from celery_obs.generate.aliases import Alias
 from celery_obs.generate.links import Links
-from celery_obs.generate.rules import SEVERITIES, Alert, Group, Record, rule_file
+from celery_obs.generate.rules import SEVERITIES, Group, Record, rule_file
 from celery_obs.vocabulary.queues import DEPTH
+from tests.unit.generate.builders import alert
 from tests.unit.generate.shipped import EVERY_ALERT, RECORDS
-
-
-CHANNEL_MANAGER = {
-    "ChannelSyncHighFailureRate",
-    "ChannelCircuitBreakerOpen",
-    "ChannelTokenExpiringCritical",
-    "ChannelWebhookProcessingFailing",
-    "ChannelRateLimitApproaching",
-    "ChannelSyncLatencyHigh",
-    "ChannelConnectionErrorsIncreasing",
-    "ChannelTokenExpiringSoon",
-    "ChannelAvailabilityDriftDetected",
-    "ChannelNewConnectionInactive",
-}
-
-ASKED_FOR = [
-    "001 HighErrorRate",
-    "001 SyncLatencyHigh",
-    "001 DatabaseConnectionPoolExhausted",
-    "001 APIUnavailable",
-    "002 DoubleBookingDetected",
-    "002 AllChannelsSyncFailing",
-    "002 HighApiErrorRate",
-    "002 ChannelSyncDegraded",
-    "002 HighSyncLatency",
-    "002 QueueBacklog",
-    "003 HighErrorRate",
-    "003 CircuitBreakerOpen",
-    "003 QueueBacklog",
-    "003 SlowSyncOperations",
-    "003 RateLimitApproaching",
-    "004 API Availability",
-    "004 Database Down",
-    "004 Worker Queue Backed Up",
-    "004 Alert Delivery SLA Breach",
-    "004 High Latency",
-    "004 Cache Hit Ratio Low",
-    "004 Channel Delivery Failures",
-    "004 High Memory Usage",
-]
-
-
-def alert(**changes: Any) -> Alert:
-    """
-    Make an alert.
-    """
-    facts: dict[str, Any] = {
-        "name": "QueueLong",
-        "severity": "warning",
-        "expr": "celery_queue_depth > 1",
-        "by": ("queue",),
-        "summary": "Queue {{ $labels.queue }} is long",
-        "description": "{{ $value }} wait.",
-        "shows": "celery-queues",
-    }
-    return Alert(**{**facts, **changes})
 
 
 @pytest.mark.parametrize(
@@ -87,14 +31,6 @@ def test_an_alert_that_would_mislead_is_refused(changes: dict[str, Any], problem
     """
     with pytest.raises(ConfigurationError, match=problem):
         alert(**changes)
-
-
-def test_two_alerts_of_one_name_are_refused() -> None:
-    """
-    They would have one runbook, and one silence.
-    """
-    with pytest.raises(ConfigurationError, match="Two alerts are called QueueLong, in here and in there"):
-        gathered(iter([("here", (alert(),)), ("there", (alert(),))]))
 
 
 def test_a_group_that_leaves_gaps_is_refused() -> None:
@@ -127,21 +63,6 @@ def test_an_alias_whose_name_is_none_is_refused() -> None:
     """
     with pytest.raises(ConfigurationError, match="has a name or a label that Prometheus does not accept"):
         Alias(name="queue-depth", metric=DEPTH, labels={"queue": "queue"})
-
-
-@pytest.mark.parametrize("asked", [*(f"000 {section}" for section in ("§4.1", "§4.2", "§4.3")), *ASKED_FOR])
-def test_every_alert_that_was_asked_for_is_there(asked: str) -> None:
-    """
-    No alert of the plans that we build after got lost, whatever its name is now.
-    """
-    assert [each.name for each in EVERY_ALERT if asked in each.seeds]
-
-
-def test_the_alerts_of_the_channel_manager_keep_their_names() -> None:
-    """
-    Routes and silences know them.
-    """
-    assert set() == CHANNEL_MANAGER - {each.name for each in EVERY_ALERT}
 
 
 def test_an_alert_on_a_ratio_has_a_floor_of_traffic() -> None:

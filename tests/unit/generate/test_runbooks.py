@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 import shlex
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -16,41 +15,12 @@ import pytest
 from celery_obs.cli.group import obs
 from tests.queries import problems
 from tests.rules.promtool import promtool, run_tests
+from tests.runbooks import RUNBOOKS, commands, queries, text_of
 from tests.unit.generate.shipped import EVERY_ALERT, KNOWN
 
 
-RUNBOOKS = Path(__file__).parents[3] / "docs" / "runbooks"
 SECTIONS = ["Meaning", "Impact", "First five minutes", "Queries", "Mitigation", "Is it over?", "Escalation"]
 NAMES = sorted({alert.name for alert in EVERY_ALERT})
-
-
-def text_of(alert: str) -> str:
-    """
-    Read a runbook.
-    """
-    return (RUNBOOKS / f"{alert}.md").read_text(encoding="utf-8")
-
-
-def blocks(text: str, language: str) -> Iterator[str]:
-    """
-    Go through the blocks of code in one language.
-    """
-    yield from re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
-
-
-def queries(text: str) -> list[str]:
-    """
-    Return the queries of a runbook, which empty lines keep apart.
-    """
-    return [query.strip() for block in blocks(text, "promql") for query in block.split("\n\n")]
-
-
-def commands(text: str) -> list[str]:
-    """
-    Return our commands in a runbook, in blocks and in sentences.
-    """
-    lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
-    return [line for line in [*lines, *re.findall(r"`([^`\n]+)`", text)] if line.startswith("celery-obs ")]
 
 
 def test_there_is_a_runbook_for_every_alert_and_no_other() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -97,15 +98,32 @@ def test_what_celery_hears_and_keeps_to_itself_is_told_once(lost: LostAttempts, 
     assert ([("lost", "signal 9")], [(info, False)]) == ([(event.state, event.message) for event in told], request.failures)
 
 
-def test_a_hard_limit_is_told_of_and_a_soft_one_is_not(lost: LostAttempts, told: list[AttemptLost]) -> None:
+def by_name(request: Request, soft: bool, timeout: float) -> None:
+    """
+    Tell of a limit as billiard's pool does.
+    """
+    request.on_timeout(soft=soft, timeout=timeout)
+
+
+def by_place(request: Request, soft: bool, timeout: float) -> None:
+    """
+    Tell of a limit as the pools of greenlets do.
+    """
+    request.on_timeout(soft, timeout)
+
+
+@pytest.mark.parametrize("times_out", [by_name, by_place])
+def test_a_hard_limit_is_told_of_and_a_soft_one_is_not(
+    lost: LostAttempts, told: list[AttemptLost], times_out: Callable[[Request, bool, float], None]
+) -> None:
     """
     Pitfall 5: a pool of greenlets tells nobody of a hard limit before Celery 5.7, and everybody tells of it after.
     """
     request = Request()
     lost.watch(request, queue="q")
 
-    request.on_timeout(True, 1.0)
-    request.on_timeout(False, 2.0)
+    times_out(request, True, 1.0)
+    times_out(request, False, 2.0)
     lost.found("id", "timeout", "TimeLimitExceeded", "late")
 
     assert ([("timeout", "It ran for more than its hard time limit, 2.0 s.")], [1.0, 2.0]) == (

@@ -1,0 +1,35 @@
+"""
+Alerts and groups in which only what a test is about is written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery_obs.generate.rules import Alert, Group, Record
+
+
+__all__ = ["alert", "group"]
+
+
+def alert(**changes: Any) -> Alert:
+    """
+    Make an alert without numbers.
+    """
+    facts: dict[str, Any] = {
+        "name": "QueueLong",
+        "severity": "warning",
+        "when": "celery_queue_depth > 1",
+        "by": ("queue",),
+        "summary": "Queue {{ $labels.queue }} is long",
+        "description": "{{ $value }} wait.",
+        "shows": "celery-queues",
+    }
+    return Alert(**{**facts, **changes})
+
+
+def group(name: str, *rules: Alert | Record) -> Group:
+    """
+    Make a group.
+    """
+    return Group(name=name, comment="", rules=rules)
