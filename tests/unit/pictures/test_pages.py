@@ -138,3 +138,13 @@ def overview() -> Page:
     Return the page with most kinds of panels.
     """
     return read(shipped("channel-manager-overview"))
+
+
+def test_every_page_has_its_picture() -> None:
+    """
+    Each dashboard of the reference can be looked at, no picture of an old one lies about, and none is large.
+    """
+    pictures = {path.stem: path.stat().st_size for path in (ROOT / "docs/dashboards").glob("*")}
+
+    assert {page.uid for page in DASHBOARDS} == set(pictures)
+    assert max(pictures.values()) < 150_000
