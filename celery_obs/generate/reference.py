@@ -227,7 +227,7 @@ def _facts(page: Dashboard) -> Iterator[str]:
 
 
 def _panel(panel: Panel) -> tuple[str, ...]:
-    return (panel.title, _PICTURES[panel.kind], panel.question)
+    return (panel.title, _PICTURES[panel.kind], panel.description())
 
 
 def _queries(page: Dashboard) -> str:

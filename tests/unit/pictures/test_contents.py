@@ -91,9 +91,9 @@ def test_without_steps_grafana_has_its_own() -> None:
 
 def test_a_word_stands_for_its_number_only() -> None:
     """
-    1 is open; 0 and 1.5 are numbers.
+    1 is open; 0 and 1.4 are numbers.
     """
-    assert [Cell("open", "red"), Cell("0", "green"), Cell("1.50", "green")] == [cell(value, STATES) for value in (1.0, 0.0, 1.5)]
+    assert [Cell("open", "red"), Cell("0", "green"), Cell("1.40", "green")] == [cell(value, STATES) for value in (1.0, 0.0, 1.4)]
 
 
 def test_a_colour_of_its_own_comes_before_any_step() -> None:

@@ -38,6 +38,16 @@ def drawn(shown: Panel, *found: Series) -> Picture:
     return draw(page, [Answers(shown, {target(): found})], MOMENT, {})
 
 
+def lines_of(picture: Picture) -> list[list[float]]:
+    """
+    Return the values that the lines of the only axes go through.
+    """
+    import numpy as np
+
+    [axes] = picture.sheet.figure.axes
+    return [np.asarray(line.get_ydata(), dtype=float).tolist() for line in axes.get_lines()]
+
+
 def texts(picture: Picture) -> list[str]:
     """
     Return what is written beside the axes.
@@ -58,8 +68,9 @@ def test_a_course_has_a_line_for_each_series() -> None:
     [axes] = picture.sheet.figure.axes
     assert "Rates" == axes.get_label()
     assert ["airbnb", "expedia"] == [line.get_label() for line in axes.get_lines()]
-    assert [1.0] * POINTS == list(axes.get_lines()[0].get_ydata())
-    assert 5 == sum(math.isnan(value) for value in axes.get_lines()[1].get_ydata())
+    airbnb, expedia = lines_of(picture)
+    assert [1.0] * POINTS == airbnb
+    assert 5 == sum(map(math.isnan, expedia))
     assert ["expedia", "airbnb"] == [text for text in texts(picture) if text in {"airbnb", "expedia"}]
     assert 2 == picture.panels[0].series
 
@@ -71,7 +82,7 @@ def test_stacked_courses_add_up() -> None:
     picture = drawn(panel(stacked=True), series(*[1.0] * POINTS, channel="a"), series(math.nan, *[2.0] * (POINTS - 1), channel="b"))
 
     [axes] = picture.sheet.figure.axes
-    assert [1.0] + [3.0] * (POINTS - 1) == list(axes.get_lines()[1].get_ydata())
+    assert [1.0] + [3.0] * (POINTS - 1) == lines_of(picture)[1]
     assert axes.get_ylim()[1] >= 3.0
 
 

@@ -72,6 +72,7 @@ def test_a_column_has_its_own_look() -> None:
         table.look_of("Status").tinted,
     )
     assert ("short", False) == (table.look_of("Channel").unit, table.look_of("Channel").tinted)
+    assert ("none", table.look.steps) == (table.look_of("Running").unit, table.look_of("Running").steps)
 
 
 def test_what_a_file_does_not_say_grafana_assumes(tmp_path: Path) -> None:
@@ -137,3 +138,13 @@ def overview() -> Page:
     Return the page with most kinds of panels.
     """
     return read(shipped("channel-manager-overview"))
+
+
+def test_every_page_has_its_picture() -> None:
+    """
+    Each dashboard of the reference can be looked at, no picture of an old one lies about, and none is large.
+    """
+    pictures = {path.stem: path.stat().st_size for path in (ROOT / "docs/dashboards").glob("*")}
+
+    assert {page.uid for page in DASHBOARDS} == set(pictures)
+    assert max(pictures.values()) < 150_000

@@ -61,6 +61,7 @@ def test_decimals_are_those_that_somebody_chose() -> None:
     """
     assert "99.95%" == written(0.9995, "percentunit", 2)
     assert "9" == written(9.03, "none", 0)
+    assert "1.3 K" == written(1310.0, "short", 1)
 
 
 def test_every_unit_of_a_panel_is_known() -> None:
