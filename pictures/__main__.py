@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
+import shutil
 import signal
 import sys
 import tempfile
@@ -34,6 +36,11 @@ ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = ROOT / "deploy/grafana/dashboards"
 OUT: Final = ROOT / "docs/dashboards"
 
+_SERVERS: Final = ("redis-server", "prometheus", "prometheus-alertmanager", "prometheus-node-exporter", "prometheus-redis-exporter")
+"""
+What is started where no Prometheus is named.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
@@ -43,14 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = parser.parse_args(arguments)
     pages = _pages(wanted.uids, parser)
     chosen = _choices(wanted.choose, parser)
+    _check(parser, needs_servers=wanted.prometheus is None)
     with _prometheus(wanted.prometheus, minutes=wanted.minutes) as url, contextlib.closing(Prometheus(url)) as prometheus:
         end = float(round(time.time()))
         moment = Moment(end - 60 * wanted.minutes, end, wanted.every)
         try:
             for page in pages:
                 _tell(page, render(page, prometheus, moment, wanted.out, chosen=chosen), wanted.out)
-        except httpx.HTTPError as error:
-            parser.error(f"Prometheus at {url} does not answer: {error}. Give the address of one that runs with --prometheus.")
+        except (httpx.HTTPError, ValueError) as error:
+            parser.error(f"Prometheus at {url} does not answer as expected: {error} Give the address of one that runs with --prometheus.")
     return 0
 
 
@@ -94,6 +102,19 @@ def _choices(texts: Sequence[str], parser: argparse.ArgumentParser) -> dict[str,
         if "=" not in text:
             parser.error(f"Nothing can be chosen by {text!r}. Expected a variable and its value, such as channel_type=airbnb.")
     return dict(text.split("=", 1) for text in texts)
+
+
+def _check(parser: argparse.ArgumentParser, *, needs_servers: bool) -> None:
+    """
+    Refuse now what would fail after a quarter of an hour.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        parser.error("Drawing needs matplotlib, and that needs Python 3.11. Install it with: pip install matplotlib")
+    lacking = [program for program in _SERVERS if shutil.which(program) is None]
+    if needs_servers and lacking:
+        parser.error(
+            f"Not installed: {', '.join(lacking)}. Install them as tests/run does, or name a Prometheus that runs with --prometheus."
+        )
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import shutil
+import sys
 
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +18,9 @@ import hypothesis
 import pytest
 import structlog
 
+
+# What draws the dashboards lies beside the package.  At the end of the path, so that celery_obs is the installed one.
+sys.path.append(str(Path(__file__).parents[1]))
 
 # Machines that run this are shared: how long one example takes says nothing about our code.
 hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -78,7 +78,7 @@ Every dashboard, with every panel and the question that it answers.
 The JSON is in `deploy/grafana/dashboards`; [watch it](../how-to/watch-it.md) says how to load it.
 
 The pictures show the demo, which has an outage, a revoked account and a burst in each minute; `tox -e pictures` draws them from a live Prometheus.
-They are laid out as Grafana does it, with its units, colours and legends, and they are not screenshots: what a click or a hover shows is not in them.
+They are laid out as Grafana does it, with its units, colours and legends, and they are not screenshots: what a click or a hover shows is not in them, nor are the marks of firing alerts.
 
 - Colours mean the same everywhere: green is good, red has failed, pale is neither; a blue number is not judged.
 - A gap in a line is time of which nothing is known, and *no data* is not 0.

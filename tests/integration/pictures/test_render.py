@@ -92,6 +92,18 @@ def test_the_command_says_what_it_drew(url: str, tmp_path: Path, capsys: pytest.
     assert [f"{page}.png"] == [path.name for path in tmp_path.iterdir()]
 
 
+def test_what_is_not_installed_is_said_before_anything_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Nobody waits for a quarter of an hour to hear what is lacking.
+    """
+    monkeypatch.setenv("PATH", "")
+
+    with pytest.raises(SystemExit):
+        main([])
+
+    assert "Not installed: redis-server, prometheus, " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
