@@ -7,6 +7,7 @@ Whether what we ship has an answer: every query of every panel, every recording 
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import sys
 import tempfile
@@ -220,7 +221,8 @@ class Survey:
         except httpx.HTTPStatusError as error:
             self.refused[question] = error.response.json()["error"]
         else:
-            self.rows[question] = rows or self.rows[question]
+            # What is no number is drawn as nothing.
+            self.rows[question] = [row for row in rows if not math.isnan(row.value)] or self.rows[question]
 
     def silent(self) -> list[str]:
         """

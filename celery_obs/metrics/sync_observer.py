@@ -228,6 +228,7 @@ def of_channel(channel: str) -> Iterator[tuple[Metric, tuple[str, ...]]]:
         yield circuit_breaker.TRANSITIONS, (channel, *change)
     for metric in (
         circuit_breaker.REJECTIONS,
+        circuit_breaker.OPEN_DURATION,
         connections.ERRORS,
         conflicts.DOUBLE_BOOKINGS,
         reconciliation.DAYS_CHECKED,

@@ -158,4 +158,5 @@ def test_what_is_known_at_the_start_exists_at_0(tmp_path: Path) -> None:
 
     assert at.is_known(syncs.TOTAL, ("airbnb", "export", "outbound", "failure"))
     assert at.is_known(circuit_breaker.TRANSITIONS, ("airbnb", "closed", "open"))
+    assert at.is_known(circuit_breaker.OPEN_DURATION, ("airbnb",))
     assert 0 == lane(at, api_calls.ERRORS, "airbnb", "timeout")
