@@ -75,7 +75,7 @@ class Question(NamedTuple):
 
         is_course: Whether it is asked over time, or now.
 
-        absent_where: Why it has no answer; empty where one is due.
+        absent_where: Why it may have no answer; empty where one is due.
     """
 
     where: str
@@ -162,7 +162,11 @@ def of_runbooks() -> Iterator[Question]:
     """
     for path in sorted(RUNBOOKS.glob("*.md")):
         for number, query in enumerate(queries(text_of(path.stem)), start=1):
-            yield Question(f"{path.name}: query {number}", re.sub(r'="([A-Z]+)"', _filled, query))
+            yield Question(
+                where=f"{path.name}: query {number}",
+                expr=re.sub(r'="([A-Z]+)"', _filled, query),
+                absent_where="there is none of what it asks for, or nobody makes the metric",
+            )
 
 
 def _filled(found: re.Match[str]) -> str:
@@ -203,13 +207,20 @@ class Survey:
             time.sleep(0.5)
         return self
 
+    def ask_anew(self) -> None:
+        """
+        Ask everything once more; what is silent now keeps its answer from before.
+        """
+        for question in self.rows:
+            self._ask(question)
+
     def _ask(self, question: Question) -> None:
         try:
             rows = self._server.course(question.expr) if question.is_course else self._server.rows(question.expr)
         except httpx.HTTPStatusError as error:
             self.refused[question] = error.response.json()["error"]
         else:
-            self.rows[question] = rows
+            self.rows[question] = rows or self.rows[question]
 
     def silent(self) -> list[str]:
         """
@@ -219,7 +230,7 @@ class Survey:
 
     def answered_after_all(self) -> list[str]:
         """
-        Return what has an answer, and a reason for having none.
+        Return what has an answer, and a reason for having none; of no use for what may or may not have one.
         """
         return [question.where for question, rows in self.rows.items() if rows and question.absent_where]
 
@@ -300,6 +311,8 @@ def main(path: Path) -> None:
         stack.mend_channel("booking_com")
         # All of the demo's story, which takes a minute.
         _ask_for(50, surveys)
+        for survey in surveys.values():
+            survey.ask_anew()
         path.write_text(report(stack.prometheus, surveys), encoding="utf-8")
 
 

@@ -50,10 +50,7 @@ def merged(base: Any, overlay: Any) -> Any:
     Lay one configuration over another as the collector does: maps are merged, all else is replaced.
     """
     if isinstance(base, dict) and isinstance(overlay, dict):
-        return {
-            key: merged(base[key], overlay[key]) if key in base and key in overlay else {**base, **overlay}[key]
-            for key in {**base, **overlay}
-        }
+        return {key: merged(base.get(key), overlay[key]) if key in overlay else base[key] for key in {**base, **overlay}}
     return overlay
 
 

@@ -189,12 +189,14 @@ class _Checker:
 
 def _is_birth(node: Any) -> bool:
     """
-    Tell whether this is how a new series is seen: a counter, unless it was there before.
+    Tell whether this is how a new series is seen: a counter, unless there was something of it before.
     """
-    sides = (node.lhs, node.rhs)
-    if str(node.op) != "unless" or any(type(side).__name__ != "VectorSelector" for side in sides):
+    if str(node.op) != "unless" or type(node.rhs).__name__ != "Call" or node.rhs.func.name != "last_over_time":
         return False
-    return bool(node.rhs.offset) and node.lhs.name == node.rhs.name and str(node.lhs.matchers) == str(node.rhs.matchers)
+    now, before = node.lhs, node.rhs.args[0].vector_selector
+    if type(now).__name__ != "VectorSelector" or now.offset:
+        return False
+    return bool(before.offset) and now.name == before.name and str(now.matchers) == str(before.matchers)
 
 
 def _is_scalar(node: Any) -> bool:

@@ -74,6 +74,14 @@ def retrying(self: Task) -> None:
         raise self.retry(exc=ProviderError("The provider is busy."), countdown=0.5)
 
 
+@app.task(name="demo.giving_up", bind=True, max_retries=1)  # type: ignore[untyped-decorator]
+def giving_up(self: Task) -> None:
+    """
+    Fail until no retry is left.
+    """
+    raise self.retry(exc=ProviderError("The provider is away."), countdown=0.5)
+
+
 @app.task(name="demo.crashing")  # type: ignore[untyped-decorator]
 def crashing() -> None:
     """

@@ -25,6 +25,7 @@ PACE: Mapping[str, float] = {
     "demo.slow": 0.8,
     "demo.failing": 1.0,
     "demo.retrying": 1.5,
+    "demo.giving_up": 6.0,
     "demo.crashing": 4.0,
     "demo.too_long": 12.0,
     "demo.rejecting": 5.0,

@@ -233,7 +233,9 @@ def _objective(reader: Reader, fields: Mapping[str, Any], known: Mapping[str, Me
     for window in WINDOWS:
         burns = window.factor(days) * objective.budget
         if burns >= 1:
-            reason = f"its alert on {window.long} would need {burns * 100:.4g} percent of the events to be bad, so it could never fire"
+            reason = (
+                f"its alert on {window.long} would need {float(burns * 100):.4g} percent of the events to be bad, so it could never fire"
+            )
             reader.refuse(
                 fields["objective"],
                 f"The objective of {name} is {promised} percent over {days} days, and {reason}. Promise more, or over fewer days.",

@@ -13,7 +13,7 @@ from celery_obs.vocabulary import ourselves
 from tests.answers import Survey, of_panels, of_records, of_runbooks, of_variables, series_of
 from tests.demo import ROOT
 from tests.live import LiveStack
-from tests.monitoring import Receiver
+from tests.monitoring import Receiver, Row
 from tests.servers import wait_until
 
 
@@ -75,31 +75,70 @@ def incident(receiver: Receiver, channel: str) -> Incident:
     )
 
 
-def test_a_channels_outage_reaches_slack_and_pagerduty_and_so_does_its_end(stack: LiveStack) -> None:
+class Outage(NamedTuple):
     """
-    The breaker opens by itself and wakes somebody, with what it is about, the runbook and the dashboard; when the channel is back, that incident ends.
+    A channel's outage, from its begin to its end.
+
+    Attributes:
+        panel: What the dashboard showed of the breaker when somebody had been told.
+
+        incident: Who was told what.
+    """
+
+    panel: list[Row]
+    incident: Incident
+
+
+@pytest.fixture(scope="module")
+def outage(stack: LiveStack) -> Outage:
+    """
+    Let a channel fail until somebody is told, and mend it until they are told of that.
     """
     stack.break_channel(BROKEN)
     wait_until(lambda: incident(stack.receiver, BROKEN).is_open(), within=90, what="the alert")
-    [shown] = stack.prometheus.rows(BREAKER.expr)
+    shown = stack.prometheus.rows(BREAKER.expr)
     stack.mend_channel(BROKEN)
     wait_until(lambda: incident(stack.receiver, BROKEN).is_resolved(), within=90, what="its end")
+    return Outage(shown, incident(stack.receiver, BROKEN))
 
-    assert shown.value in {1.0, 2.0}
-    paged, slack = incident(stack.receiver, BROKEN)
-    begun, ended = paged[0], paged[-1]
-    assert "trigger" == begun["event_action"]
-    assert f"[FIRING:1] Circuit breaker OPEN for {BROKEN}" == begun["payload"]["summary"]
-    assert "critical" == begun["payload"]["severity"]
-    assert begun["payload"]["custom_details"]["runbook"].endswith("/ChannelCircuitBreakerOpen.md")
-    assert begun["client_url"].endswith(f"/d/channel-manager-platform?var-channel_type={BROKEN}")
-    assert begun["dedup_key"] == ended["dedup_key"]
-    [message] = slack[0]["attachments"]
+
+def test_an_outage_that_opens_the_breaker_pages_somebody(outage: Outage) -> None:
+    """
+    PagerDuty is told what it is about, how bad it is, where the runbook is and which dashboard shows it; and it does show it.
+    """
+    page = outage.incident.paged[0]
+
+    assert "trigger" == page["event_action"]
+    assert f"[FIRING:1] Circuit breaker OPEN for {BROKEN}" == page["payload"]["summary"]
+    assert "critical" == page["payload"]["severity"]
+    assert page["payload"]["custom_details"]["runbook"].endswith("/ChannelCircuitBreakerOpen.md")
+    assert (ROOT / "docs/runbooks/ChannelCircuitBreakerOpen.md").is_file()
+    assert page["client_url"].endswith(f"/d/channel-manager-platform?var-channel_type={BROKEN}")
+    assert [row.value for row in outage.panel] in ([1.0], [2.0])
+
+
+def test_an_outage_that_opens_the_breaker_is_told_on_slack(outage: Outage) -> None:
+    """
+    The message has the same title, and buttons to the runbook and the dashboard.
+    """
+    [message] = outage.incident.slack[0]["attachments"]
+
     assert f"[FIRING:1] Circuit breaker OPEN for {BROKEN}" == message["title"]
     assert message["title_link"].endswith("/ChannelCircuitBreakerOpen.md")
-    assert ["Runbook", "Dashboard"] == [action["text"] for action in message["actions"]]
-    assert message["actions"][1]["url"] == begun["client_url"]
-    assert (ROOT / "docs/runbooks/ChannelCircuitBreakerOpen.md").is_file()
+    assert [("Runbook", message["title_link"]), ("Dashboard", outage.incident.paged[0]["client_url"])] == [
+        (action["text"], action["url"]) for action in message["actions"]
+    ]
+
+
+def test_the_end_of_an_outage_ends_the_incident(outage: Outage) -> None:
+    """
+    The breaker closes by itself, and what was opened at PagerDuty is resolved, not something else.
+    """
+    begun, ended = outage.incident.paged[0], outage.incident.paged[-1]
+
+    assert "resolve" == ended["event_action"]
+    assert begun["dedup_key"] == ended["dedup_key"]
+    assert "RESOLVED" in outage.incident.slack[-1]["attachments"][0]["title"]
 
 
 def test_the_watchdog_is_heard_all_the_time(stack: LiveStack) -> None:
@@ -118,15 +157,15 @@ Seconds in which everything has been seen: the demo's story takes a minute.
 
 
 @pytest.fixture(scope="module")
-def panels(stack: LiveStack) -> Survey:
+def panels(stack: LiveStack, outage: Outage) -> Survey:
     """
-    Every query of every panel, asked as Grafana does.
+    Every query of every panel, asked as Grafana does, after an outage that is over.
     """
     return Survey(stack.prometheus, of_panels({"channel_type": BROKEN})).ask_for(STORY)
 
 
 @pytest.fixture(scope="module")
-def records(stack: LiveStack) -> Survey:
+def records(stack: LiveStack, outage: Outage) -> Survey:
     """
     What every recording rule has recorded.
     """

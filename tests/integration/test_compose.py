@@ -21,6 +21,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
 from tests.composed import APP_IMAGE, COMPOSE, DEPLOY, FOLDER, ROOT, SERVICES, collector, loaded
 from tests.conftest import find_server
 from tests.servers import wait_until
@@ -44,9 +47,18 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     The folder compose, beside what it mounts, after ``prepare``.
     """
-    root = tmp_path_factory.mktemp("checkout")
+    folder = checked_out(tmp_path_factory.mktemp("checkout"))
+    prepare(folder)
+    return folder
+
+
+def checked_out(root: Path) -> Path:
+    """
+    Copy deploy/ to *root*, readable for all, whatever rights this checkout has, and return its folder compose.
+    """
     shutil.copytree(DEPLOY, root / "deploy", ignore=shutil.ignore_patterns("secrets", ".env"))
-    prepare(root / "deploy/compose")
+    for path in [root / "deploy", *(root / "deploy").rglob("*")]:
+        path.chmod(0o755)
     return root / "deploy/compose"
 
 
@@ -82,6 +94,25 @@ def test_docker_compose_accepts_it(prepared: Path, profiles: str) -> None:
     )
 
     assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_docker_compose_accepts_what_the_page_lays_over_it(prepared: Path) -> None:
+    """
+    The overrides of docs/how-to/run-it-all-with-compose.md can be written as they stand there; a second worker is one with another name.
+    """
+    compose = find_tool("docker-compose")
+    page = (ROOT / "docs/how-to/run-it-all-with-compose.md").read_text()
+    files = ["--file", "compose.yml"]
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)):
+        (prepared / f"override-{number}.yml").write_text(block)
+        files += ["--file", f"override-{number}.yml"]
+    done = subprocess.run([compose, *files, "config", "--format", "json"], capture_output=True, text=True, check=False, cwd=prepared)
+
+    assert (0, "") == (done.returncode, done.stderr)
+    services = json.loads(done.stdout)["services"]
+    assert "DATABASE_URL" in {secret["target"] for secret in services["worker"]["secrets"]}
+    assert "worker-2" == services["worker-2"]["hostname"]
+    assert services["worker"]["command"] == services["worker-2"]["command"]
 
 
 def find_tool(name: str) -> str:
@@ -368,6 +399,19 @@ def test_those_who_share_folders_share_a_user() -> None:
     assert {user} == {service["user"] for service in SERVICES.values() if service["image"] == APP_IMAGE}
 
 
+@pytest.mark.parametrize(("name", "node"), [("worker", "celery@worker"), ("beat", "beat@beat")])
+def test_a_node_keeps_its_name(name: str, node: str) -> None:
+    """
+    A container that is replaced is the node that it was, so that nobody misses the one before, and it is asked for its own health.
+    """
+    service = SERVICES[name]
+    host = service["hostname"]
+    named = [word.removeprefix("--hostname=") for word in service["command"] if word.startswith("--hostname=")] or ["beat@%h"]
+
+    assert [node] == [word.replace("%h", host) for word in named]
+    assert f'--node "{node}"' in service["healthcheck"]["test"][1].replace("$(hostname)", host)
+
+
 def test_the_sidecar_reads_where_the_worker_writes() -> None:
     """
     Worker, beat and exporter have one metrics directory, and it is mounted.
@@ -453,8 +497,7 @@ def test_rabbitmq_may_be_the_broker(tmp_path: Path) -> None:
     """
     ``prepare rabbitmq`` names the other profile and the other URL; a broker is not changed by the way.
     """
-    folder = tmp_path / "compose"
-    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("secrets", ".env"))
+    folder = checked_out(tmp_path)
 
     first, other, wrong = prepare(folder, "rabbitmq"), prepare(folder, "redis"), prepare(folder, "kafka")
 
@@ -468,31 +511,52 @@ def test_rabbitmq_may_be_the_broker(tmp_path: Path) -> None:
     assert "expected redis or rabbitmq as the broker, got 'kafka'" in wrong.stderr
 
 
+def test_a_checkout_that_containers_cannot_read_is_refused(tmp_path: Path) -> None:
+    """
+    Prometheus would say "permission denied" at its start; this says so before, and what to do, and makes nothing.
+    """
+    folder = checked_out(tmp_path)
+    (tmp_path / "deploy/prometheus/rules").chmod(0o750)
+
+    done = prepare(folder)
+
+    assert 2 == done.returncode
+    assert "got ../prometheus/rules, which" in done.stderr
+    assert "chmod -R o+rX" in done.stderr
+    assert not (folder / ".env").exists()
+
+
 def with_secrets(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """
     Run *command* with the secrets in *folder*.
     """
-    return subprocess.run(
-        ["sh", FOLDER / "with-secrets", *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PATH": os.environ["PATH"], "SECRETS_DIR": str(folder)},
-    )
+    environ = {"PATH": os.environ["PATH"], "SECRETS_DIR": str(folder)}
+    done = subprocess.run(["sh", FOLDER / "with-secrets", *command], capture_output=True, check=False, env=environ)
+    # Not as text: every kind of end of a line would become the same.
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def test_a_secret_becomes_the_variable_that_it_is_named_after(tmp_path: Path) -> None:
+VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).map(lambda text: text.rstrip("\n")).filter(bool)
+
+
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(VALUES, max_size=10))
+@example(["redis://:a b$c'd\"`e`\\@redis/0", "$(exit 9)", "-n"])
+def test_a_secret_becomes_the_variable_that_it_is_named_after(tmp_path: Path, values: list[str]) -> None:
     """
-    Whatever stands in the file is the value, to the letter; other files are other people's.
+    Whatever stands in the file is the value, to the letter, but for the end of its last line; other files are other people's.
     """
-    (tmp_path / "CELERY_BROKER_URL").write_text("redis://:a b$c'd\"`e`\\@redis/0\n")
+    expected = {f"SECRET_{number}": value for number, value in enumerate(values)}
+    for path in tmp_path.iterdir():
+        path.unlink()
+    for name, value in expected.items():
+        (tmp_path / name).write_bytes(f"{value}\n".encode())
     (tmp_path / "redis.conf").write_text("requirepass x")
 
-    done = with_secrets(tmp_path, "env")
+    done = with_secrets(tmp_path, "env", "--null")
 
-    variables = dict(line.split("=", 1) for line in done.stdout.splitlines())
-    assert "redis://:a b$c'd\"`e`\\@redis/0" == variables["CELERY_BROKER_URL"]
-    assert {"CELERY_BROKER_URL"} == {name for name in variables if "CELERY" in name or "redis" in name}
+    variables = dict(each.split("=", 1) for each in done.stdout.rstrip("\0").split("\0"))
+    assert expected == {name: value for name, value in variables.items() if re.match(r"SECRET_\d|redis", name)}
 
 
 def test_a_command_without_secrets_runs(tmp_path: Path) -> None:
@@ -556,9 +620,11 @@ def test_the_page_says_what_is_so(prepared: Path) -> None:
     published = {port.split(":")[1] for service in SERVICES.values() for port in service.get("ports", ())}
     [table] = re.findall(r"\| file \| what to do with it \|\n(.*?)\n\n", page, re.DOTALL)
     variables = set(re.findall(r"^([A-Z_]+)=", page, re.MULTILINE))
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
 
     assert published == set(re.findall(r"\| `http://localhost:(\d+)` \|", page))
     assert set(re.findall(r"`([a-z.-]+)`", table)) <= {path.name for path in (prepared / "secrets").iterdir()}
     assert variables <= set(re.findall(r"^([A-Z_]+)=", (FOLDER / "env.example").read_text(), re.MULTILINE))
-    assert all(yaml.safe_load(block)["services"] for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    for name, service in ((name, each) for block in blocks for name, each in yaml.safe_load(block)["services"].items()):
+        assert name in SERVICES or "image" in service or service["extends"]["service"] in SERVICES
     assert all(f"docker compose {word}" in page for word in ("up", "down", "exec", "pull"))

@@ -62,7 +62,7 @@ def test_lines_are_read_where_workers_write_them() -> None:
     for name in ("worker", "beat"):
         [file] = [Path(word.removeprefix("--logfile=")) for word in SERVICES[name]["command"] if word.startswith("--logfile=")]
         assert file.match(config["include"][0])
-        found = re.match(naming["regex"], file.name.replace("%h", "0f3c9a1b"))
+        found = re.match(naming["regex"], file.name.replace("%h", SERVICES[name]["hostname"]))
         assert found is not None
         assert SERVICES[name]["environment"]["OTEL_SERVICE_NAME"] == found["service_name"]
         assert f"logs:{file.parent}" in SERVICES[name]["volumes"]

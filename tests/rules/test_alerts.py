@@ -4,15 +4,18 @@ Every alert fires when it should, not before, and falls silent again, with the t
 
 from __future__ import annotations
 
+import itertools
+
 from pathlib import Path
 
 import pytest
 
-from celery_obs.generate.alerts import ALERTS, build
+from celery_obs.generate.alerts import ALERTS
 from celery_obs.generate.links import Links
+from celery_obs.generate.rules import Group, rule_file
 
 from .alert_cases import CASES
-from .promtool import as_test, run_tests
+from .promtool import Case, as_test, run_tests
 
 
 _A_DAY = 1440
@@ -20,25 +23,35 @@ _A_DAY = 1440
 Stories that are longer are looked at every five minutes only: they would take most of the time.
 """
 
+BY_NAME = {alert.name: alert for alerts in ALERTS.values() for alert in alerts}
+STORIES = {
+    f"{name}{number or ''}": case
+    for name, cases in itertools.groupby(itertools.chain.from_iterable(CASES.values()), key=lambda case: case.alert)
+    for number, case in enumerate(cases)
+}
 
-@pytest.mark.parametrize("area", ALERTS)
-def test_the_alerts_of_an_area_fire_wait_and_recover(area: str, tmp_path: Path) -> None:
+
+def rules_of(case: Case, folder: Path) -> Path:
     """
-    Each alert is silent while all is well, waits while it may pass, fires with its labels and texts, and recovers.
+    Write the rule of one alert: the others of its file, evaluated along with it, would take half of the time.
     """
-    alerts = {alert.name: alert for alert in ALERTS[area]}
-    [rules] = [output.text for output in build(Links()) if output.path.endswith(f"/alerts-{area.replace('_', '-')}.yml")]
-    (tmp_path / "rules.yml").write_text(rules, encoding="utf-8")
+    path = folder / "rules.yml"
+    path.write_text(rule_file("here", [Group(name="g", comment="", rules=(BY_NAME[case.alert],))], Links()), encoding="utf-8")
+    return path
 
-    short = [case for case in CASES[area] if case.fires < _A_DAY]
-    long = [case for case in CASES[area] if case.fires >= _A_DAY]
 
-    for every, cases in (("1m", short), ("5m", long)):
-        if not cases:
-            continue
-        done = run_tests([tmp_path / "rules.yml"], [as_test(case, alerts[case.alert]) for case in cases], tmp_path, every=every)
+@pytest.mark.parametrize("story", STORIES)
+def test_an_alert_fires_waits_and_recovers(story: str, tmp_path: Path) -> None:
+    """
+    It is silent while all is well, waits while it may pass, fires with its labels and texts, and recovers.
+    """
+    case = STORIES[story]
 
-        assert 0 == done.returncode, done.stdout + done.stderr
+    done = run_tests(
+        [rules_of(case, tmp_path)], [as_test(case, BY_NAME[case.alert])], tmp_path, every="1m" if case.fires < _A_DAY else "5m"
+    )
+
+    assert 0 == done.returncode, done.stdout + done.stderr
 
 
 def test_every_alert_has_a_case() -> None:
@@ -54,12 +67,9 @@ def test_a_case_that_is_wrong_is_found(tmp_path: Path) -> None:
     """
     Promtool is asked in earnest: the same story with another value in the text fails.
     """
-    [alert] = [alert for alert in ALERTS["beat"] if alert.name == "CeleryBeatStopped"]
-    [case] = [case for case in CASES["beat"] if case.alert == alert.name]
-    [rules] = [output.text for output in build(Links()) if output.path.endswith("/alerts-beat.yml")]
-    (tmp_path / "rules.yml").write_text(rules, encoding="utf-8")
+    case = STORIES["CeleryBeatStopped"]
 
-    done = run_tests([tmp_path / "rules.yml"], [as_test(case._replace(value="21m 0s"), alert)], tmp_path)
+    done = run_tests([rules_of(case, tmp_path)], [as_test(case._replace(value="21m 0s"), BY_NAME[case.alert])], tmp_path)
 
     assert 1 == done.returncode
     assert "21m 0s" in done.stdout + done.stderr

@@ -7,11 +7,11 @@ from __future__ import annotations
 from typing import Final
 
 from celery_obs.generate.foreign import NEWSLETTERS
-from celery_obs.vocabulary import conflicts, connections, syncs, tasks, webhooks
+from celery_obs.vocabulary import conflicts, connections, ourselves, syncs, tasks, webhooks
 
 from .model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
 from .parts import JOB, TO_PLATFORM, TO_TASKS, higher_is_better
-from .queries import any_of, chosen, highest, increase, none_of, per_minute, share, within
+from .queries import any_of, chosen, highest, increase, none_of, per_minute, share, total, within
 
 
 __all__ = ["BUSINESS"]
@@ -60,7 +60,12 @@ _SUMMARY = Row(
             kind="stat",
             title="Double bookings (24 h)",
             question="Whom do we have to call? Rooms that were sold twice in the last 24 hours.",
-            queries=(Query(expr=increase(conflicts.DOUBLE_BOOKINGS, over="24h"), legend="Double bookings"),),
+            queries=(
+                Query(
+                    expr=f"{increase(conflicts.DOUBLE_BOOKINGS, over='24h')} or 0 * {total(ourselves.BUILD_INFO)}",
+                    legend="Double bookings",
+                ),
+            ),
             unit="none",
             decimals=0,
             steps=(Step(None, "green"), Step(1, "red")),

@@ -81,7 +81,15 @@ _SUMMARY = Row(
             kind="stat",
             title="Given up (range)",
             question="How many tasks failed with no retries left, in the time shown?",
-            queries=(Query(expr=increase(tasks.FAILURES, exhausted="true", task=_TASK, queue=_QUEUE), legend="Given up"),),
+            queries=(
+                Query(
+                    expr=(
+                        f"{increase(tasks.FAILURES, exhausted='true', task=_TASK, queue=_QUEUE)} or "
+                        f"0 * {increase(tasks.FINISHED, task=_TASK, queue=_QUEUE)}"
+                    ),
+                    legend="Given up",
+                ),
+            ),
             unit="none",
             decimals=0,
             steps=(Step(None, "green"), Step(1, "red")),

@@ -145,3 +145,49 @@ def test_an_alert_whose_runbook_is_missing_is_refused(tmp_path: Path) -> None:
     assert 2 == result.exit_code
     assert result.stderr.startswith("Error: The alert CeleryTaskFailureRateHigh (celery_obs/generate/alerts/tasks.py, line ")
     assert "docs/runbooks/CeleryTaskFailureRateHigh.md is missing." in result.stderr
+
+
+GOOD = "slos:\n  - name: a\n    description: d\n    objective: 99\n    events: {metric: channel_sync_total, bad: {status: failure}}\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "refusal"),
+    [
+        ("--slo", GOOD.replace("99", "100"), ", line 4: The objective of a is 100 percent. Expected more than 0 and less than 100."),
+        (
+            "--slo",
+            GOOD.replace("99", "90"),
+            ", line 4: The objective of a is 90 percent over 30 days, and its alert on 1h would need 144 percent",
+        ),
+        (
+            "--slo",
+            GOOD.replace("channel_sync_total, bad: {status: failure}", "channel_sync_duration_seconds, below: 7"),
+            ", line 5: The metric channel_sync_duration_seconds has no bucket that ends at 7, so nobody knows how many were within that.",
+        ),
+        ("--slo", GOOD.replace("sync_total", "sink_total"), ", line 5: There is no metric 'channel_sink_total' in the catalogue."),
+        ("--slo", GOOD + GOOD[6:], ", line 6: The name a is taken by the objective in line 2. Give another one."),
+        ("--slo", GOOD.replace("99", "99\n    period: 90d"), ", line 5: The objective a looks back 90 days, and Prometheus keeps 45,"),
+        (
+            "--alerts",
+            "alerts: {CeleryQueueBaklog: off}\n",
+            ", line 1: There is no alert 'CeleryQueueBaklog'. Did you mean CeleryQueueBacklog?",
+        ),
+        (
+            "--alerts",
+            "alerts:\n  ChannelWebhookSlow: {threshold: 5s}\n",
+            ", line 2: The threshold of ChannelWebhookSlow: It is 5s. Expected less than 5s",
+        ),
+    ],
+)
+def test_what_cannot_work_is_one_paragraph_with_the_line(tmp_path: Path, option: str, text: str, refusal: str) -> None:
+    """
+    Whoever wrote it learns the file, the line, and what was expected; and nothing is replaced.
+    """
+    (tmp_path / "mine.yml").write_text(text, encoding="utf-8")
+
+    result = CliRunner().invoke(obs, ["generate", "--out", str(tmp_path / "out"), option, str(tmp_path / "mine.yml")])
+
+    assert 2 == result.exit_code
+    assert result.stderr.startswith(f"Error: {tmp_path / 'mine.yml'}{refusal}")
+    assert 1 == len(result.stderr.splitlines())
+    assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ The numbers of an alert: what is evaluated, what people read and what a team wro
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 from collections.abc import Iterator
@@ -20,8 +21,9 @@ from celery_obs.exceptions import ConfigurationError
 from celery_obs.generate.links import Links
 from celery_obs.generate.rules import Alert, Otherwise
 from celery_obs.generate.thresholds import DAY, Threshold, amount, in_promql, in_words, part, seconds
+from tests.queries import problems, result_labels
 from tests.unit.generate.builders import alert
-from tests.unit.generate.shipped import EVERY_ALERT
+from tests.unit.generate.shipped import EVERY_ALERT, KNOWN
 
 
 WITH_THRESHOLD = [alert for alert in EVERY_ALERT if alert.threshold is not None]
@@ -218,3 +220,17 @@ def test_an_exception_has_its_own_number_in_the_text() -> None:
         '{{ $value }} wait (threshold: {{ if and (eq $labels.queue "bulk" "od\\"d") }}50000{{ else }}1000{{ end }} for 15 minutes).'
         == described
     )
+
+
+@pytest.mark.parametrize("each", [each for each in EVERY_ALERT if each.by], ids=lambda each: f"{each.name}-{each.labels.get('slo', '')}")
+def test_every_alert_can_have_exceptions_by_each_of_its_labels(each: Alert) -> None:
+    """
+    Whatever the expression is, it is still one with exceptions, and its result has the labels that it had.
+    """
+    elsewhere = Otherwise({each.by[0]: ("a", "b")}, each.threshold, each.least_events)
+    off = Otherwise(dict.fromkeys(each.by, ("x",)), enabled=False)
+
+    changed = dataclasses.replace(each, otherwise=(elsewhere, off))
+
+    assert [] == problems(changed.expr, KNOWN)
+    assert result_labels(each.expr, KNOWN) == result_labels(changed.expr, KNOWN)
