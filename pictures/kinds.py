@@ -95,7 +95,7 @@ def timeseries(sheet: Sheet, area: Area, panel: Panel, found: Sequence[Course], 
     axes.set_yticks(marks, texts)
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
-    _hours(axes, moment)
+    _hours(axes, moment, area.width - left)
     below = [0.0] * len(moment.times)
     for place, course in enumerate(found):
         colour = colour_of(place, course, panel)
@@ -148,12 +148,13 @@ def _lonely(values: Sequence[float]) -> list[int]:
     ]
 
 
-def _hours(axes: Axes, moment: Moment) -> None:
+def _hours(axes: Axes, moment: Moment, width: float) -> None:
     """
-    Let the axes span the moment, with a few round times below, and nothing else around them.
+    Let the axes span the moment, with as many round times below as there is room for in *width*, and nothing else around them.
     """
     span = moment.end - moment.start
-    every = next((step for step in (60, 120, 300, 600, 900, 1800, 3600, 10800, 21600, _DAY, 7 * _DAY) if span <= step * 7), 28 * _DAY)
+    most = max(2, int(width // 60))
+    every = next((step for step in (60, 120, 300, 600, 900, 1800, 3600, 10800, 21600, _DAY, 7 * _DAY) if span <= step * most), 28 * _DAY)
     times = [number * every for number in range(math.ceil(moment.start / every), int(moment.end // every) + 1)]
     shape = "%H:%M" if every < _DAY else "%m/%d"
     axes.set_facecolor("none")
@@ -246,7 +247,7 @@ def timeline(sheet: Sheet, area: Area, panel: Panel, found: Sequence[Course], mo
     axes = sheet.axes(*inside, label=panel.title)
     axes.set_ylim(len(found), 0)
     axes.set_yticks([])
-    _hours(axes, moment)
+    _hours(axes, moment, inside.width)
     row = inside.height / len(found)
     for place, course in enumerate(found):
         sheet.text(inside.x - 6, inside.y + row * (place + 0.5), course.name, size=10, align=RIGHT, most=left - 8)

@@ -179,9 +179,9 @@ def _palette() -> Image.Image:
     """
     Mix what we draw with from what lies below it: a palette that is made for each picture takes rare colours for frequent ones.
     """
-    colours = list(dict.fromkeys([*SERIES, *COLOURS.values(), FAINT, GRID, BORDER]))
-    mixed = [_mix(to_rgb(colour), to_rgb(PANEL), part) for colour in colours for part in (1.0, 0.8, 0.6, 0.4, 0.2)]
-    mixed += [_mix(to_rgb(colour), to_rgb(GRID), 0.6) for colour in colours]  # The lines behind areas.
+    colours = dict.fromkeys([*SERIES, *COLOURS.values()])
+    mixed = [_mix(to_rgb(colour), to_rgb(PANEL), part) for colour in colours for part in (1.0, 0.8, 0.6)]
+    mixed += [_mix(to_rgb(colour), to_rgb(PANEL), part) for colour in (TEXT, FAINT, GRID, BORDER) for part in (1.0, 0.6, 0.3)]
     flat = [round(255 * channel) for colour in (to_rgb(BACKGROUND), to_rgb(PANEL), *mixed) for channel in colour]
     palette = Image.new("P", (1, 1))
     palette.putpalette(flat[: 3 * 256])

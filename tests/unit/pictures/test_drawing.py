@@ -4,6 +4,7 @@ Every kind of panel is drawn where it belongs, with what was answered, and nothi
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from pathlib import Path
@@ -214,3 +215,16 @@ def test_a_long_text_ends_with_an_ellipsis() -> None:
     assert cut.endswith("…")
     assert width_of(cut, 10) <= 80.0
     assert "short" == shortened("short", 10, 80.0)
+
+
+@pytest.mark.parametrize("columns", [3, 6, 12, 24])
+def test_times_do_not_run_into_each_other(columns: int) -> None:
+    """
+    Below a narrow panel stand fewer times than below a wide one, and always room for each.
+    """
+    picture = drawn(panel(place=Place(0, 0, columns, 8)), series(*[1.0] * POINTS, channel="airbnb"))
+
+    [axes] = picture.sheet.figure.axes
+    width = axes.get_position().width * picture.sheet.width
+    ticks = axes.get_xticks()
+    assert all((one - other) / (MOMENT.end - MOMENT.start) * width >= 45 for other, one in itertools.pairwise(ticks))
