@@ -5,6 +5,7 @@ A page of Grafana's, read from its JSON: what is shown where, and what Grafana a
 from __future__ import annotations
 
 import json
+import re
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -104,7 +105,7 @@ class Panel:
     One panel.
 
     Attributes:
-        looks: Of series or columns that look different, by their names.
+        looks: Of series or columns that look different, by their names, or by a pattern between slashes that is found in them.
 
         line: How wide a course's line is.
 
@@ -128,7 +129,8 @@ class Panel:
         """
         Tell how the series or the column *name* looks.
         """
-        return self.looks.get(name, self.look)
+        found = (look for names, look in self.looks.items() if names == name or (names[:1] == "/" and re.search(names[1:-1], name)))
+        return next(found, self.look)
 
 
 class Heading(NamedTuple):
@@ -261,7 +263,7 @@ def _words(mappings: list[Mapping[str, Any]]) -> Iterator[tuple[str, Word]]:
 
 def _overrides(model: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for override in model["fieldConfig"].get("overrides", ()):
-        if override["matcher"]["id"] == "byName":
+        if override["matcher"]["id"] in {"byName", "byRegexp"}:
             yield override["matcher"]["options"], {each["id"]: each["value"] for each in override["properties"]}
 
 

@@ -145,7 +145,11 @@ def _panel(item: Placed, panel: Panel) -> _Picture:
     if panel.decimals is not None:
         picture.decimals(panel.decimals)
     for name, colour in panel.colours:
-        picture.override_by_name(name, [models.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": colour})])
+        fixed = [models.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": colour})]
+        if all(": {{" in query.legend for query in panel.queries):
+            picture.override_by_regexp(f"/: {name}$/", fixed)
+        else:
+            picture.override_by_name(name, fixed)
     if panel.mappings:
         picture.mappings([_words(panel.mappings)])
     if panel.minimum is not None:

@@ -131,7 +131,8 @@ class Panel:
 
         decimals: How many; as many as Grafana finds right where None.
 
-        colours: Of series that mean something, by their legends; Grafana's own go by the alphabet, so that failures were green.
+        colours: Of series that mean something, by their legends, or by what comes last in them after a colon; Grafana's own go by the alphabet, so that
+            failures were green.
 
         nothing: What is said where there is no answer.
 

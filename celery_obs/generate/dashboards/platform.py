@@ -106,6 +106,7 @@ _SYNCS = Row(
                 ),
             ),
             unit="opm",
+            colours=coloured(syncs.STATUSES),
             stacked=True,
             source="000 §3.3",
         ),

@@ -183,3 +183,12 @@ def test_a_table_has_a_line_for_each_set_of_labels(rows: list[Mapping[str, str]]
 
     assert all(len(column.cells) == len(rows) for column in columns.values())
     assert all(shown.text == "1" for shown in (columns["Value #A"].cells if rows else ()))
+
+
+def test_a_series_looks_as_its_name_or_the_end_of_it_says() -> None:
+    """
+    Of several series that failed, each is red.
+    """
+    look = panel(looks={"success": Look(colour="green"), "/: failure$/": Look(colour="red")}).look_of
+
+    assert ["green", "red", ""] == [look(name).colour for name in ("success", "import: failure", "failure")]
