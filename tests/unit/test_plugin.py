@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from celery import Celery, signals
-from celery.contrib.testing.worker import start_worker
 
 import celery_obs
 
@@ -20,6 +19,7 @@ from celery_obs.plugin import plugin
 from celery_obs.testing import capture_events, counters
 from celery_obs.vocabulary.tasks import FINISHED, PUBLISHED, TaskFinished, TaskStarted
 from celery_obs.worker.signals import TABLE
+from tests.embedded import embedded_worker
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_an_embedded_worker_is_observed(app: Celery, tmp_path: Path) -> None:
     def add(a: int, b: int) -> int:
         return a + b
 
-    with start_worker(app, perform_ping_check=False, pool="solo"), capture_events(TaskStarted, TaskFinished) as events:
+    with embedded_worker(app), capture_events(TaskStarted, TaskFinished) as events:
         assert 3 == add.delay(1, 2).get(timeout=10)
         _until(lambda: len(events) == 2)
 
@@ -129,7 +129,7 @@ def test_ignored_tasks_leave_no_trace(tmp_path: Path) -> None:
         pass
 
     try:
-        with start_worker(made, perform_ping_check=False, pool="solo"):
+        with embedded_worker(made):
             noisy.delay().get(timeout=10)
         assert [] == [key for key in counters(tmp_path) if "proj.noisy_one" in key[1]]
     finally:
@@ -153,7 +153,7 @@ def test_a_broken_observer_does_not_reach_the_task(app: Celery) -> None:
     for event_type in (TaskStarted, TaskFinished):
         found.hub.subscribe(event_type, broken)
 
-    with start_worker(app, perform_ping_check=False, pool="solo"):
+    with embedded_worker(app):
         assert "fine" == fine.delay().get(timeout=10)
 
 

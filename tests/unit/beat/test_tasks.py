@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from celery import Celery
-from celery.contrib.testing.worker import start_worker
 
 import celery_obs
 
@@ -20,6 +19,7 @@ from celery_obs.beat.ours import _names
 from celery_obs.beat.spec import TaskSpec
 from celery_obs.testing import capture_events
 from celery_obs.vocabulary.tasks import TaskFinished, TaskPublished, TaskReceived, TaskStarted
+from tests.embedded import embedded_worker
 from tests.servers import wait_until
 
 
@@ -112,7 +112,7 @@ def test_both_names_run_the_one_task_and_are_seen_as_one(app: Celery) -> None:
     A message under the bare name is received, started and finished as the full one, and its result can be had.
     """
     with (
-        start_worker(app, perform_ping_check=False, pool="solo"),
+        embedded_worker(app),
         capture_events(TaskPublished, TaskReceived, TaskStarted, TaskFinished) as events,
     ):
         results = [app.send_task(name, args=["fern"]).get(timeout=10) for name in ("water_plant", "garden.water_plant")]
@@ -132,7 +132,7 @@ def test_a_bare_name_of_the_users_is_theirs(app: Celery) -> None:
     def mine(plant: str) -> str:
         return f"mine: {plant}"
 
-    with start_worker(app, perform_ping_check=False, pool="solo"), capture_events(TaskStarted) as events:
+    with embedded_worker(app), capture_events(TaskStarted) as events:
         assert "mine: fern" == app.send_task("water_plant", args=["fern"]).get(timeout=10)
 
     assert ["water_plant"] == [event.task for event in events]

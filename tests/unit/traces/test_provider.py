@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from celery import Celery
-from celery.contrib.testing.worker import start_worker
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -25,6 +24,7 @@ import celery_obs
 from celery_obs.traces.configuration import Batching, Plan
 from celery_obs.traces.provider import LightMaker, SdkMaker, Tracing
 from celery_obs.vocabulary.ourselves import TelemetryDropped
+from tests.embedded import embedded_worker
 from tests.otlp import Collector
 
 
@@ -147,7 +147,7 @@ def test_celerys_test_worker_traces_as_well(worked: tuple[Celery, Collector]) ->
     def add(left: int, right: int) -> int:
         return left + right
 
-    with start_worker(app, perform_ping_check=False):
+    with embedded_worker(app):
         assert 3 == add.delay(1, 2).get(timeout=20)
 
     sent, processed = collector.one("send proj.add_up"), collector.one("process proj.add_up")
