@@ -158,4 +158,6 @@ app.conf.beat_schedule = {
         "is killed": "observed.kill_own_process",
     }.items()
 }
+# What a process that is killed has not sent yet goes with it, and that may be what an entry before it reports.
+app.conf.beat_schedule["is killed"]["options"] = {"countdown": 5}
 app.conf.beat_schedule["too often"] = {"task": "reporting.answer", "schedule": 7.0, "last_run_at": LONG_AGO}
