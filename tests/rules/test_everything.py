@@ -15,11 +15,9 @@ from typing import Any
 
 from celery_obs.generate.aliases import ALIASES, RELABELLED
 from celery_obs.generate.foreign import FOREIGN
-from celery_obs.generate.links import Links
-from celery_obs.generate.render import outputs
 from celery_obs.vocabulary import CATALOGUE
 from celery_obs.vocabulary.spec import Metric
-from tests.unit.generate.shipped import RECORDS
+from tests.unit.generate.shipped import RECORDS, made_here
 
 from .promtool import promtool, run_tests
 
@@ -69,7 +67,7 @@ def test_every_rule_works_on_everything_that_two_exporters_show(tmp_path: Path) 
     No rule has an error, and every recorded series and every alias has something in it.
     """
     paths = []
-    for output in outputs(Links()):
+    for output in made_here():
         if "\ngroups:" in output.text:
             paths.append(tmp_path / Path(output.path).name)
             paths[-1].write_text(output.text, encoding="utf-8")

@@ -17,6 +17,7 @@ from celery_obs.generate import kubernetes, slo
 from celery_obs.generate.links import Links
 from celery_obs.generate.render import Output, marked, outputs
 from celery_obs.generate.yaml_text import Tree, to_yaml
+from tests.unit.generate.shipped import made_here
 from tests.unit.generate.test_yaml_text import trees
 
 
@@ -47,7 +48,7 @@ def test_every_file_of_rules_that_is_shipped_has_its_resource() -> None:
     """
     The component names all of them, and takes no aliases along.
     """
-    made = [output for output in outputs() if output.path.endswith((".yml", ".yaml"))]
+    made = [output for output in made_here() if output.path.endswith((".yml", ".yaml"))]
     rules = by_name([output for output in made if output.path.startswith("deploy/prometheus/rules/")])
     resources = by_name([output for output in made if output.path.startswith(f"{kubernetes.RULES}/")])
 
