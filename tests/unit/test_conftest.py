@@ -5,6 +5,7 @@ The tests' own safety net.
 from __future__ import annotations
 
 import os
+import re
 
 from pathlib import Path
 
@@ -53,3 +54,14 @@ def test_a_folder_of_servers_that_is_none_is_refused(monkeypatch: pytest.MonkeyP
 
     with pytest.raises(pytest.UsageError, match=r"which is no folder\. Fetch programs with \./tests/newer-servers"):
         pytest_configure()
+
+
+def test_what_tox_runs_is_there() -> None:
+    """
+    Every file and folder of tests that the task runner names exists, in the environments that nobody runs every day, too.
+    """
+    root = Path(__file__).parents[2]
+    named = set(re.findall(r"tests/[\w/-]+(?:\.py)?", (root / "tox.ini").read_text()))
+
+    assert len(named) > 10
+    assert [] == sorted(path for path in named if not (root / path).exists())
