@@ -65,9 +65,8 @@ class ScheduleWatch:
         """
         self._scheduler.tick = self.tick
         self._scheduler.apply_async = self.apply_async
-        connect = getattr(
-            self._scheduler, "_ensure_connected", None
-        )  # The same from Celery 5.4 to 5.7; one without it is not seen to connect.
+        # The same from Celery 5.4 to 5.7; a scheduler without it is not seen to connect.
+        connect = getattr(self._scheduler, "_ensure_connected", None)
         if connect is not None:
             self._scheduler._ensure_connected = functools.partial(self._connect, connect)  # noqa: SLF001 -- there is no other place.
 
