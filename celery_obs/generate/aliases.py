@@ -19,7 +19,7 @@ from celery_obs.vocabulary import api_calls, circuit_breaker, conflicts, queues,
 from celery_obs.vocabulary.spec import Metric, valid_label, valid_name
 
 from .links import Links
-from .promql import gauge
+from .promql import gauge, indented
 from .render import Output, marked
 from .rules import Group, Record, rule_file
 from .yaml_text import Tree, to_yaml
@@ -163,15 +163,11 @@ The host in an address, without its port.
 
 
 def _replaced(expr: str, label: str, value: str, source: str, pattern: str) -> str:
-    return f'label_replace(\n  {_inner(expr)},\n  "{label}", "{value}", "{source}", "{pattern}"\n)'
+    return f'label_replace(\n  {indented(expr)},\n  "{label}", "{value}", "{source}", "{pattern}"\n)'
 
 
 def _without(expr: str, labels: Sequence[str]) -> str:
-    return f"sum without ({', '.join(labels)}) (\n  {_inner(expr)}\n)" if labels else expr
-
-
-def _inner(expr: str) -> str:
-    return expr.replace("\n", "\n  ")
+    return f"sum without ({', '.join(labels)}) (\n  {indented(expr)}\n)" if labels else expr
 
 
 _HOSTNAME: Final = "hostname"
@@ -194,7 +190,7 @@ def _one_for_each_state(name: str, label: str) -> Iterator[Derived]:
     """
     Write a breaker's state as one series for each state, of which one is 1.
     """
-    for value, state in enumerate(("closed", "open", "half_open")):
+    for value, state in enumerate(circuit_breaker.STATES):
         yield Derived(
             name=name,
             help=circuit_breaker.STATE.help,

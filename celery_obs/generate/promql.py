@@ -25,6 +25,7 @@ __all__ = [
     "gauge",
     "happened",
     "increase",
+    "indented",
     "least",
     "most",
     "none_of",
@@ -173,17 +174,20 @@ def share(part: str, whole: str) -> str:
     """
     Divide *part* by *whole*: 0 where *whole* has no part, nothing where *whole* is 0.
     """
-    return f"(\n  {_inner(part)}\n  or\n  0 * {_inner(whole)}\n)\n/\n({_inner(whole)} > 0)"
+    return f"(\n  {indented(part)}\n  or\n  0 * {indented(whole)}\n)\n/\n({indented(whole)} > 0)"
 
 
 def divided(part: str, whole: str) -> str:
     """
     Divide *part* by *whole*, on the labels that both have.
     """
-    return f"{_inner(part)}\n/\n{_inner(whole)}"
+    return f"{indented(part)}\n/\n{indented(whole)}"
 
 
-def _inner(expression: str) -> str:
+def indented(expression: str) -> str:
+    """
+    Move all lines but the first to the right, to stand inside of something.
+    """
     return expression.replace("\n", "\n  ")
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from celery_obs.exceptions import ConfigurationError
 
 from .links import DASHBOARDS, Dashboard, Links
+from .promql import indented
 from .render import marked
 from .thresholds import Threshold, in_words, is_duration
 from .yaml_text import Tree, to_yaml
@@ -191,11 +192,11 @@ class Alert:
         if not self.otherwise:
             return everywhere
         sets = [_these(each.where) for each in self.otherwise]
-        cases = ["\nunless ".join((f"(\n  {_inner(everywhere)}\n)", *sets))]
+        cases = ["\nunless ".join((f"(\n  {indented(everywhere)}\n)", *sets))]
         for number, each in enumerate(self.otherwise):
             if each.enabled:
                 there = self._expr(each.threshold or self.threshold, self.least_events if each.least_events is None else each.least_events)
-                cases.append("\nunless ".join((f"(\n  {_inner(there)}\n)\nand {sets[number]}", *sets[:number])))
+                cases.append("\nunless ".join((f"(\n  {indented(there)}\n)\nand {sets[number]}", *sets[:number])))
         return "\nor\n".join(cases)
 
     def _expr(self, threshold: Threshold | None, least_events: int | None) -> str:
@@ -249,10 +250,6 @@ class Alert:
 
 def _filled(text: str, number: Callable[[str], str]) -> str:
     return re.sub(rf"\$({'|'.join(_PLACES)})\b", lambda found: number(found[1]), text)
-
-
-def _inner(expression: str) -> str:
-    return expression.replace("\n", "\n  ")
 
 
 def _these(where: Mapping[str, tuple[str, ...]]) -> str:
