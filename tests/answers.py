@@ -126,7 +126,7 @@ def of_variables() -> Iterator[Question]:
 
 
 def _values(page: Dashboard, chosen: Mapping[str, str]) -> dict[str, str]:
-    return {variable.name: chosen[variable.name] for variable in page.variables if not variable.many}
+    return {variable.name: chosen[variable.name] for variable in page.variables if not variable.many and variable.name in chosen}
 
 
 def of_records() -> Iterator[Question]:
@@ -258,8 +258,6 @@ class Survey:
 
 
 def _can_be_told_apart(question: Question, rows: list[Row]) -> bool:
-    if not question.shown:
-        return True
     return all(question.shown <= row.labels.keys() for row in rows) and len(rows) == len(
         {tuple(row.labels[label] for label in sorted(question.shown)) for row in rows}
     )

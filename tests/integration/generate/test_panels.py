@@ -5,12 +5,10 @@ Every panel's query, asked of a real Prometheus that knows half an hour of every
 from __future__ import annotations
 
 import itertools
-import re
 import time
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -21,6 +19,7 @@ from celery_obs.vocabulary import CATALOGUE
 from celery_obs.vocabulary.circuit_breaker import STATE
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import LATENCY
+from tests.answers import Survey, of_panels
 from tests.monitoring import PrometheusServer, Row, quickly, without_variables
 from tests.servers import wait_until
 
@@ -120,29 +119,15 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusS
         yield server
 
 
-class Answer(NamedTuple):
-    """
-    What Prometheus said to a panel's query.
-    """
-
-    where: str
-    panel: Panel
-    query: Query
-    rows: list[Row]
-
-
 @pytest.fixture(scope="module")
-def answers(prometheus: PrometheusServer) -> list[Answer]:
+def panels(prometheus: PrometheusServer) -> Survey:
     """
     Ask every query of every panel once.
     """
     wait_until(lambda: prometheus.rows("slo:current_burn_rate:ratio"), within=60, what="the objectives' rules")
-    return [
-        Answer(f"{page.uid}: {panel.title}: {query.legend}", panel, query, asked(prometheus, panel, query))
-        for page in DASHBOARDS
-        for panel in page.panels()
-        for query in panel.queries
-    ]
+    survey = Survey(prometheus, of_panels({}))
+    survey.ask()
+    return survey
 
 
 def asked(server: PrometheusServer, panel: Panel, query: Query) -> list[Row]:
@@ -169,23 +154,19 @@ def value(server: PrometheusServer, uid: str, title: str) -> float:
     return row.value
 
 
-def test_no_panel_is_empty(answers: list[Answer]) -> None:
+def test_no_panel_is_empty(panels: Survey) -> None:
     """
     Where every metric is there, every query of every panel has an answer.
     """
-    assert [] == [answer.where for answer in answers if not answer.rows]
+    assert {} == panels.refused
+    assert [] == [question.where for question, rows in panels.rows.items() if not rows]
 
 
-def test_rows_have_the_labels_that_legends_and_tables_show(answers: list[Answer]) -> None:
+def test_rows_have_the_labels_that_legends_and_tables_show(panels: Survey) -> None:
     """
     What a legend names, or a table has a column for, is on each row, and tells it from every other.
     """
-    for answer in answers:
-        in_table = {label for label, _ in answer.panel.keys}
-        shown = in_table or set(re.findall(r"{{(\w+)}}", answer.query.legend))
-        told_apart = {tuple(row.labels.get(label, "") for label in sorted(shown)) for row in answer.rows}
-        assert all(shown <= row.labels.keys() for row in answer.rows), answer.where
-        assert len(told_apart) == len(answer.rows), answer.where
+    assert [] == panels.mislabelled()
 
 
 def test_the_overview_tells_the_truth(prometheus: PrometheusServer) -> None:
