@@ -34,7 +34,7 @@ from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.metrics_dir import prepare_metrics_dir
 from celery_obs.observers import Observer, Observers
 from celery_obs.settings import Settings, hidden, load
-from celery_obs.state.connection import of_broker
+from celery_obs.state.connection import shared_by
 from celery_obs.sync import engine as sync_engine
 from celery_obs.telemetry import Telemetry
 from celery_obs.vocabulary.policies import ANY_CHANNEL
@@ -60,6 +60,8 @@ _FAREWELL: Final = 1.0
 """
 Seconds that a process which ends gives to what is still to be written.
 """
+
+log = logging.getLogger("celery_obs")
 
 _plugin: Plugin | None = None
 
@@ -159,6 +161,7 @@ class Plugin:
         self._has_sent = False
         self._node: str | None = None
         self._attempts_at_once = 0
+        self._cannot_share = ""
         self._forked_from_worker = False
         self._main: MainProcess | None = None
 
@@ -203,6 +206,11 @@ class Plugin:
             if self.settings is not None:
                 return
             settings = self._load(app)
+            if self._cannot_share:
+                log.warning(
+                    "The broker cannot keep the cluster's state, so that cluster features are off: %s Set redis_url (CELERY_OBS_REDIS_URL) to have them.",
+                    self._cannot_share,
+                )
             entries.entries(settings)  # Refuses what the settings alone cannot know to be wrong.
             self.receivers.ignore(settings.ignore_tasks)
             metrics = self._connect_metrics(settings) if settings.metrics else []
@@ -218,7 +226,12 @@ class Plugin:
     def _load(self, app: Any) -> Settings:
         settings = load(app.conf, os.environ, self.overrides)
         if settings.redis_url is None:
-            settings = replace(settings, redis_url=of_broker(str(app.conf.broker_url or ""), app.conf.broker_transport_options))
+            try:
+                settings = replace(settings, broker_redis=shared_by(app))
+            except CeleryObsError as exc:
+                self._cannot_share = str(exc)
+            except Exception as exc:  # noqa: BLE001 -- what is inferred never stops the app; its words may quote a password.
+                self._cannot_share = f"{type(exc).__name__} while its configuration was read."
         return settings
 
     def modules_imported(self, sender: Any, **_: object) -> None:
@@ -530,7 +543,6 @@ def _say_last(message: str) -> None:
 
     By now Celery may have made a logger of ``sys.stderr``, and with ``-l ERROR`` what is written there is lost.
     """
-    log = logging.getLogger("celery_obs")
     if log.hasHandlers():
         log.critical("%s", message)
     stream = sys.__stderr__

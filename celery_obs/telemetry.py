@@ -107,7 +107,7 @@ class Telemetry:
         observer = trace_observer(
             os.environ,
             self._hub.emit,
-            broker_url=app.conf.broker_url,
+            broker_url=app.conf.broker_write_url or app.conf.broker_url,
             service=app.main or "celery",
             leave=self._hub.unsubscribe,
             keys=settings.redact_keys,

@@ -83,7 +83,7 @@ def entries(settings: Settings) -> dict[str, dict[str, Any]]:
         ConfigurationError: if the setting ``beat_periods`` names a task that is none of ours.
     """
     chosen = _chosen(settings.beat_periods or {}, "setting beat_periods")
-    if not settings.beat_schedule or settings.redis_url is None:
+    if not settings.beat_schedule or settings.redis is None:
         return {}
     if settings.reconciliation_source is None:
         chosen.pop("check_drift", None)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -15,8 +16,9 @@ import click
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.metrics_dir import prepare_metrics_dir
-from celery_obs.settings import load, mask
-from celery_obs.state.connection import of_broker
+from celery_obs.settings import load
+from celery_obs.state.broker import Broker, mask, of_app, of_url, reach, reason_of
+from celery_obs.state.connection import connect
 
 from .probe import Unreadable, heartbeats
 from .switches import Finding, is_installed, reaches, switches
@@ -42,8 +44,9 @@ class Surroundings(NamedTuple):
     """
 
     metrics_dir: Path
-    redis_url: str | None
-    broker_url: str | None
+    redis: str | Broker | None
+    broker: Broker | None
+    wrong_broker: str = ""
 
 
 def examine(
@@ -53,8 +56,8 @@ def examine(
     Make all checks, one after the other; each answers within a few seconds.
     """
     yield _metrics_dir(surroundings.metrics_dir)
-    yield _broker(surroundings.broker_url)
-    yield from _redis(surroundings.redis_url, clock)
+    yield _broker(surroundings.broker, surroundings.wrong_broker)
+    yield from _redis(surroundings.redis, clock)
     yield from _nodes(surroundings.metrics_dir, clock)
     yield from _extras(installed or is_installed)
 
@@ -67,40 +70,30 @@ def _metrics_dir(path: Path) -> Finding:
     return Finding("OK", "metrics directory", f"{path}, owned by uid {path.stat().st_uid}, is writable by uid {os.geteuid()}.")
 
 
-def _broker(url: str | None) -> Finding:
+def _broker(broker: Broker | None, wrong: str) -> Finding:
     name = "broker"
-    if not url:
+    if wrong:
+        return Finding("FAIL", name, wrong)
+    if broker is None:
         return Finding("--", name, "not checked. Give --broker-url, or run celery -A proj obs doctor.")
-    from kombu.connection import Connection  # noqa: PLC0415 -- heavy, and needed here only.
-
-    shown = mask(url)
-    try:
-        with Connection(url, connect_timeout=_PATIENCE) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=_PATIENCE)
-            connection.default_channel.close()
-    except Exception as error:  # noqa: BLE001 -- every transport raises its own.
-        problem = mask(str(error)) or type(error).__name__
-        return Finding("FAIL", name, f"cannot connect to {shown}: {problem}. Is it running, and are host, port and password right?")
-    return Finding("OK", name, f"{shown} answers.")
+    problem = reach(broker, within=_PATIENCE)
+    if problem:
+        return Finding("FAIL", name, f"cannot connect to {broker.shown}: {problem}. Is it running, and are host, port and password right?")
+    return Finding("OK", name, f"{broker.shown} answers.")
 
 
-def _redis(url: str | None, clock: Callable[[], float]) -> Iterator[Finding]:
-    if not url:
+def _redis(redis: str | Broker | None, clock: Callable[[], float]) -> Iterator[Finding]:
+    if not redis:
         yield Finding("--", "redis", "none given, so cluster features are off. Give --redis-url to have them.")
         return
-    from redis import Redis  # noqa: PLC0415 -- as above.
-
-    shown = mask(url)
+    shown = mask(redis) if isinstance(redis, str) else redis.shown
     try:
-        client = Redis.from_url(url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
-        try:
+        with contextlib.closing(connect(redis, patience=_PATIENCE)) as client:
             before = clock()
             seconds, microseconds = _time_of(client)
             after = clock()
-        finally:
-            client.close()
-    except Exception as error:  # noqa: BLE001 -- a bad URL is a ValueError, a dead server is Redis's own.
-        problem = mask(str(error))
+    except Exception as error:  # noqa: BLE001 -- a bad URL is a ConfigurationError, a dead server is Redis's own.
+        problem = str(error) if isinstance(error, ConfigurationError) else reason_of(error)
         yield Finding("FAIL", "redis", f"cannot use {shown}: {problem}. Is it running, and are host, port and password right?")
         return
     yield Finding("OK", "redis", f"{shown} answers in {(after - before) * 1000:.1f} ms.")
@@ -152,6 +145,16 @@ def _extras(installed: Callable[[str], bool]) -> Iterator[Finding]:
             yield Finding("OK", f"extra {extra}", "installed.")
 
 
+def _broker_of(app: Any, url: str | None) -> tuple[Broker | None, str]:
+    """
+    Return the broker that was given or that *app* uses, and what is wrong with its configuration.
+    """
+    try:
+        return (of_url(url) if url else of_app(app) if app is not None else None), ""
+    except ConfigurationError as error:
+        return None, str(error)
+
+
 @click.command()
 @click.option(
     "--metrics-dir", envvar="CELERY_OBS_METRICS_DIR", help="Directory of the metric files.  [default: the app's, or your user's own]"
@@ -170,12 +173,12 @@ def doctor(ctx: click.Context, metrics_dir: str | None, redis_url: str | None, b
     app = getattr(ctx.obj, "app", None)
     given = {"metrics_dir": metrics_dir, "redis_url": redis_url}
     settings = load(app.conf if app is not None else {}, os.environ, {name: value for name, value in given.items() if value})
-    broker = broker_url or (str(app.conf.broker_url or "") if app is not None else "") or None
-    redis = settings.redis_url or of_broker(broker or "", app.conf.broker_transport_options if app is not None else None)
+    broker, wrong = _broker_of(app, broker_url)
+    redis: str | Broker | None = settings.redis_url or (broker if broker is not None and broker.is_redis else None)
     healthy = True
     others = ", ".join(other_receivers()) if app is not None else ""
     observers = switches(settings, os.environ, installed=is_installed, unreachable=reaches, others_logging=others)
-    for finding in (*examine(Surroundings(settings.metrics_dir, redis, broker)), *observers):
+    for finding in (*examine(Surroundings(settings.metrics_dir, redis, broker, wrong)), *observers):
         click.echo(f"{finding.verdict:<4} {finding.name}: {finding.text}")
         healthy = healthy and finding.verdict != "FAIL"
     ctx.exit(0 if healthy else 1)

@@ -22,6 +22,8 @@ from celery_obs.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from redis import Redis
 
+    from celery_obs.state.broker import Broker
+
 
 __all__ = ["deed", "json_option", "print_json", "redis_option", "reports", "run", "seconds_of"]
 
@@ -102,31 +104,35 @@ def connected(ctx: click.Context, given: str | None) -> Iterator[Redis]:
 
     from celery_obs.state.connection import connect, mask  # noqa: PLC0415
 
-    url = find_url(ctx, given)
+    redis = find_redis(ctx, given)
     try:
-        with contextlib.closing(connect(url)) as client:
+        with contextlib.closing(connect(redis)) as client:
             yield client
     except (RedisError, OSError) as error:
-        message = f"Redis at {mask(url)} does not do what it is asked: {error}. Is it running, and are host, port and password right?"
+        shown = mask(redis) if isinstance(redis, str) else redis.shown
+        message = f"Redis at {shown} does not do what it is asked: {error}. Is it running, and are host, port and password right?"
         raise ConfigurationError(message) from error
 
 
-def find_url(ctx: click.Context, given: str | None) -> str:
+def find_redis(ctx: click.Context, given: str | None) -> str | Broker:
     """
-    Return the URL of the cluster's Redis: the option's, the app's, or the broker's.
+    Return where the cluster's Redis is: what the option says, the app's setting, or its broker.
 
     Raises:
         ConfigurationError: where there is none.
     """
     from celery_obs.settings import load  # noqa: PLC0415
-    from celery_obs.state.connection import of_broker  # noqa: PLC0415
+    from celery_obs.state.broker import is_redis  # noqa: PLC0415
+    from celery_obs.state.connection import shared_by  # noqa: PLC0415
 
     app = getattr(ctx.obj, "app", None)
-    url = given or load(app.conf if app is not None else {}, os.environ, {}).redis_url
-    broker = str(app.conf.broker_url or "") if app is not None else os.environ.get("CELERY_OBS_BROKER_URL", "")
-    url = url or of_broker(broker, app.conf.broker_transport_options if app is not None else None)
-    if url:
-        return url
+    redis: str | Broker | None = given or load(app.conf if app is not None else {}, os.environ, {}).redis_url
+    if redis is None and app is not None:
+        redis = shared_by(app)
+    elif redis is None:
+        redis = next(filter(is_redis, os.environ.get("CELERY_OBS_BROKER_URL", "").split()), None)
+    if redis:
+        return redis
     message = "No Redis is given. Expected --redis-url, CELERY_OBS_REDIS_URL, or celery -A proj obs … of an app whose broker is Redis."
     raise ConfigurationError(message)
 

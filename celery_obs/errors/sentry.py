@@ -499,3 +499,5 @@ def _secrets_of(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]
     if settings.redis_url:
         with contextlib.suppress(ValueError):
             yield urlsplit(settings.redis_url).password or ""
+    if settings.broker_redis is not None:
+        yield from settings.broker_redis.secrets()

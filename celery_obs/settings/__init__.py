@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.metrics_dir import default_metrics_dir
@@ -46,6 +46,10 @@ from .kinds import (
 )
 from .oauth import OAuthClient
 from .secrets import Hidden, Secret, mask, safe, short
+
+
+if TYPE_CHECKING:
+    from celery_obs.state.broker import Broker
 
 
 __all__ = ["SETTINGS", "OAuthClient", "Secret", "Setting", "Settings", "hidden", "load", "mask"]
@@ -203,6 +207,18 @@ class Settings:
         default=(),
     )
 
+    broker_redis: Broker | None = None
+    """
+    No setting: the app's broker, where that is a Redis and ``redis_url`` is not set.
+    """
+
+    @property
+    def redis(self) -> str | Broker | None:
+        """
+        Where the cluster shares its state: what is set, else what was inferred; None where nothing is shared.
+        """
+        return self.redis_url or self.broker_redis
+
     def __repr__(self) -> str:
         """
         Show everything but secrets.
@@ -220,6 +236,7 @@ SETTINGS: tuple[Setting, ...] = tuple(
         each.metadata["secret"],
     )
     for each in fields(Settings)
+    if each.metadata
 )
 """
 The settings as data, in the order of the reference page.

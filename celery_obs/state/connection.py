@@ -9,19 +9,20 @@ from __future__ import annotations
 import os
 import ssl
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.settings.checks import REDIS_SCHEMES
+
+from .broker import Broker, alternatives, is_redis, mask, of_app, scheme_of
 
 
 if TYPE_CHECKING:
-    from redis import Redis
+    from redis import ConnectionPool, Redis
 
 
-__all__ = ["connect", "is_redis", "mask", "of_broker", "scheme_of"]
+__all__ = ["connect", "is_redis", "mask", "scheme_of", "shared_by"]
 
 
 CONNECT_TIMEOUT: Final = 0.5
@@ -31,76 +32,76 @@ Seconds.  Whoever waits for Redis here is a scrape, a task or a web request.
 """
 
 
-_SCHEMES: Final = frozenset({*REDIS_SCHEMES, "rediss+socket", "valkey+socket"})
-
-
-def scheme_of(url: str) -> str:
+def shared_by(app: Any) -> Broker | None:
     """
-    Return a URL's scheme in lower case; empty when it has none.
-    """
-    return url.partition("://")[0].lower() if "://" in url else ""
+    Return *app*'s broker where that is a Redis, so that the cluster's state can be kept there; None where it is none.
 
-
-def is_redis(url: str) -> bool:
-    """
-    Tell whether *url* leads to a Redis or one of its kind.
-    """
-    return scheme_of(url) in _SCHEMES
-
-
-def of_broker(url: str, transport_options: Mapping[str, Any] | None = None) -> str | None:
-    """
-    Return the URL of the Redis that a broker is, None for one that is none; with Sentinel, the master's name comes from the transport's options.
-    """
-    if not is_redis(url):
-        return None
-    master = (transport_options or {}).get("master_name")
-    if scheme_of(url) != "sentinel" or not master or "master_name=" in url:
-        return url
-    return f"{url}{'&' if '?' in url.rpartition(';')[2] else '?'}{urlencode({'master_name': master})}"
-
-
-def mask(url: str) -> str:
-    """
-    Return *url* without its secrets: the passwords of all its hosts, and the values of its query.
-    """
-    return ";".join(_mask_one(part) for part in url.split(";"))
-
-
-def _mask_one(url: str) -> str:
-    scheme, found, rest = url.partition("://")
-    if not found:
-        scheme, rest = "", url
-    place, question, _ = rest.partition("?")
-    # The last @ divides: passwords that were not quoted hold some, too.
-    login, at, host = place.rpartition("@")
-    user, colon, _ = login.partition(":")
-    shown = f"{user}{':**' if colon else ''}{at}{host}" if at else place
-    return f"{scheme}{found}{shown}{'?**' if question else ''}"
-
-
-def connect(url: str, transport_options: Mapping[str, Any] | None = None) -> Redis:
-    """
-    Make a client from a URL as kombu spells it; it connects when it is first used, and again after each failure.
+    What all processes publish to counts before what workers consume from, because every process knows it.
 
     Raises:
-        ConfigurationError: if *url* cannot be read.
+        ConfigurationError: if it is one, and no client can be made for it.
     """
-    import redis
+    for write in (True, False):
+        broker = of_app(app, write=write)
+        if broker.is_redis:
+            connect(broker).close()  # It does not connect, and refuses what cannot be read.
+            return broker
+    return None
 
+
+def connect(place: str | Broker, transport_options: Mapping[str, Any] | None = None, *, patience: float | None = None) -> Redis:
+    """
+    Make a client; it connects when it is first used, and again after each failure.
+
+    Of several servers that stand in for each other it uses the one that answered last, and the next when that fails.
+
+    Args:
+        place: A URL as kombu spells it, several divided by ``;``, or a broker.
+
+        transport_options: Celery's ``broker_transport_options``, beside a URL.
+
+        patience: Seconds to wait for an answer, instead of ours.
+
+    Raises:
+        ConfigurationError: if *place* cannot be read.
+    """
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    options = dict(transport_options or {})
     common: dict[str, Any] = {
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_timeout": READ_TIMEOUT,
+        "socket_connect_timeout": patience or CONNECT_TIMEOUT,
+        "socket_timeout": patience or READ_TIMEOUT,
         "client_name": "celery-obs",
         # As redis-py had it up to 7: the hundred of later versions are fewer than a pool of threads or greenlets may have.
         "max_connections": 1 << 31,
         # The next scrape, and the next call, is the retry.
         "retry": Retry(NoBackoff(), 0),
     }
+    if isinstance(place, Broker):
+        if not place.url:
+            return _connect_as_kombu(place, common)
+        options, tls = dict(place.options), place.arguments.get("ssl")
+        return _connect_urls(place.url, options, {**common, **(_given_tls(tls) if tls else {})})
+    return _connect_urls(place, dict(transport_options or {}), common)
+
+
+def _connect_urls(url: str, options: Mapping[str, Any], common: Mapping[str, Any]) -> Redis:
+    urls = alternatives(url)
+    if scheme_of(url) == "sentinel" or len(urls) == 1:
+        return _connect_url(url, options, common)
+    if not all("://" in each for each in urls):
+        message = (
+            f"The Redis URL {mask(url)!r} cannot be read: what follows a ; begins with no scheme. "
+            "Expected redis://host:6379/0;redis://other:6379/0, and ; in a password written as %3B."
+        )
+        raise ConfigurationError(message)
+    return _failing_over([_connect_url(each, options, common).connection_pool for each in urls])
+
+
+def _connect_url(url: str, options: Mapping[str, Any], given: Mapping[str, Any]) -> Redis:
+    import redis
+
+    common = dict(given)
     scheme = scheme_of(url)
     try:
         if scheme == "sentinel":
@@ -110,7 +111,7 @@ def connect(url: str, transport_options: Mapping[str, Any] | None = None) -> Red
         if scheme == "unix" or scheme.endswith("+socket"):
             place = urlsplit("unix://" + url.partition("://")[2])
             query = dict(parse_qsl(place.query))
-            common.pop("socket_connect_timeout")
+            common = {key: value for key, value in common.items() if key != "socket_connect_timeout" and not key.startswith("ssl")}
             return redis.Redis(
                 unix_socket_path=unquote(place.path),
                 username=unquote(place.username or "") or None,
@@ -120,43 +121,143 @@ def connect(url: str, transport_options: Mapping[str, Any] | None = None) -> Red
             )
         place = urlsplit(url)
         if scheme in {"rediss", "valkeys"}:
-            common.update(_tls(dict(parse_qsl(place.query))), ssl=True)
+            common.update({**_tls(dict(parse_qsl(place.query))), **_ssl_part(common)}, ssl=True)
         return redis.Redis(
             host=unquote(place.hostname or "") or "127.0.0.1",
             port=place.port or 6379,
             username=unquote(place.username or "") or None,
             password=unquote(place.password or "") or None,
-            db=_database(place.path.strip("/"), url),
+            db=_database(place.path.strip("/") or dict(parse_qsl(place.query)).get("virtual_host", ""), url),
             **common,
         )
     except ValueError as error:
         reason = "the port is not a number up to 65535" if "port" in str(error).lower() else "it is malformed"
-        message = f"The Redis URL {mask(url)!r} cannot be read: {reason}. Expected redis://user:password@host:6379/0."
+        message = (
+            f"The Redis URL {mask(url)!r} cannot be read: {reason}. Expected redis://user:password@host:6379/0; "
+            "write / @ : ; ? # in a password as %2F %40 %3A %3B %3F %23."
+        )
         raise ConfigurationError(message) from None
+
+
+def _connect_as_kombu(broker: Broker, common: Mapping[str, Any]) -> Redis:
+    """
+    Make a client of what kombu read in an app's configuration, as its Redis transport would make one.
+    """
+    if broker.scheme == "sentinel":
+        return _connect_sentinels_of(broker, common)
+    clients = [_client_of(server, common) for server in broker.servers()]
+    return clients[0] if len(clients) == 1 else _failing_over([client.connection_pool for client in clients])
+
+
+def _client_of(server: Any, common: Mapping[str, Any]) -> Redis:
+    """
+    Make a client for one server, which is a `kombu.Connection`.
+    """
+    import redis
+
+    from kombu.utils.url import url_to_parts
+
+    kind: Any  # redis-py's classes have an abstract parent, which mypy does not take for a type.
+    host = server.hostname or "127.0.0.1"
+    if "://" not in host:
+        kind, wanted = redis.Connection, {"host": host, "port": int(server.port or 6379), **_credentials_of(server)}
+        if isinstance(server.ssl, Mapping) and server.ssl:  # As for kombu, the mere True changes nothing.
+            kind, wanted = redis.SSLConnection, {**wanted, **server.ssl}
+        wanted = {**common, **wanted, "db": _number_of(server.virtual_host)}
+    else:
+        _, _, _, user, password, path, query = url_to_parts(host)
+        kind, wanted = redis.UnixDomainSocketConnection, {key: value for key, value in common.items() if key != "socket_connect_timeout"}
+        database = query.get("virtual_host", server.virtual_host)
+        wanted.update(path=f"/{path}", username=user, password=password or query.get("password"), db=_number_of(database))
+    client = redis.Redis(connection_pool=redis.ConnectionPool(connection_class=kind, **wanted))
+    client.auto_close_connection_pool = True
+    return client
+
+
+def _credentials_of(server: Any) -> dict[str, Any]:
+    provider = getattr(server, "credential_provider", None)
+    if not provider:
+        password = server.password
+        return {"username": server.userid, "password": password() if callable(password) else password}
+    if isinstance(provider, str):
+        from kombu.utils.imports import symbol_by_name
+
+        provider = symbol_by_name(provider)()
+    return {"credential_provider": provider}
+
+
+def _number_of(virtual_host: Any) -> int:
+    text = str(virtual_host if virtual_host is not None else "").removeprefix("/")
+    if text and not text.isdecimal():
+        # Not shown: with a / in a password that is not escaped, it is a part of that.
+        message = "The app's broker names a database that is no number. Expected one at the end, such as redis://host:6379/0."
+        raise ConfigurationError(message)
+    return int(text or 0)
+
+
+def _connect_sentinels_of(broker: Broker, common: Mapping[str, Any]) -> Redis:
+    from kombu.utils.url import url_to_parts
+    from redis.sentinel import Sentinel
+
+    first = broker.connection()
+    places = [url_to_parts(url) for url in first.alt or ()]
+    hosts = [(place.hostname or "127.0.0.1", place.port or 26379) for place in places if place.scheme == "sentinel"]
+    return _of_sentinels(
+        Sentinel(
+            hosts or [(first.hostname or "127.0.0.1", int(first.port or 26379))],
+            sentinel_kwargs={**common, **(broker.options.get("sentinel_kwargs") or {})},
+            min_other_sentinels=int(broker.options.get("min_other_sentinels") or 0),
+            db=_number_of(first.virtual_host),
+            **(dict(first.ssl, ssl=True) if isinstance(first.ssl, Mapping) and first.ssl else {}),
+            **_credentials_of(first),
+            **common,
+        ),
+        broker.options.get("master_name"),
+        broker.shown,
+    )
+
+
+def _of_sentinels(sentinels: Any, master: Any, shown: str) -> Redis:
+    if not master:
+        message = (
+            f"The Redis URL {shown!r} leads to Sentinel, which needs the name of the master. "
+            "Expected the transport option master_name, or ?master_name=… at the end of the URL."
+        )
+        raise ConfigurationError(message)
+    client: Redis = sentinels.master_for(master)
+    return client
+
+
+def _failing_over(pools: Sequence[ConnectionPool]) -> Redis:
+    """
+    Make a client of several servers that stand in for each other.
+    """
+    import redis
+
+    from .failover import FailoverPool
+
+    client = redis.Redis(connection_pool=FailoverPool(pools))
+    client.auto_close_connection_pool = True
+    return client
 
 
 def _connect_sentinel(url: str, options: Mapping[str, Any], common: Mapping[str, Any]) -> Redis:
     from redis.sentinel import Sentinel
 
-    master = options.get("master_name") or dict(parse_qsl(urlsplit(url.rsplit(";", maxsplit=1)[-1]).query)).get("master_name")
-    if not master:
-        message = (
-            f"The Redis URL {mask(url)!r} leads to Sentinel, which needs the name of the master. "
-            "Expected the transport option master_name, or ?master_name=… at the end of the URL."
-        )
-        raise ConfigurationError(message)
+    query = dict(parse_qsl(urlsplit(url.rsplit(";", maxsplit=1)[-1]).query))
+    own = {key.removeprefix("sentinel_"): value for key, value in query.items() if key in {"sentinel_username", "sentinel_password"}}
     places = [urlsplit(part if "://" in part else f"sentinel://{part}") for part in url.split(";")]
     first, last = places[0], places[-1]
     credentials = {"username": unquote(first.username or "") or None, "password": unquote(first.password or "") or None}
+    without_tls = {key: value for key, value in common.items() if not key.startswith("ssl")}
     sentinels = Sentinel(
         [(place.hostname or "127.0.0.1", place.port or 26379) for place in places],
-        sentinel_kwargs={**common, **options.get("sentinel_kwargs", {})},
+        sentinel_kwargs={**without_tls, **own, **(options.get("sentinel_kwargs") or {})},
         db=_database(last.path.strip("/"), url),
         **credentials,
         **common,
     )
-    client: Redis = sentinels.master_for(master)
-    return client
+    return _of_sentinels(sentinels, options.get("master_name") or query.get("master_name"), mask(url))
 
 
 def _connect_cluster(url: str, common: Mapping[str, Any]) -> Redis:
@@ -229,6 +330,21 @@ class _LazyCluster:
         """
         if self._client is not None and self._pid == os.getpid():
             self._client.close()
+
+
+def _given_tls(tls: Any) -> dict[str, Any]:
+    """
+    Translate what was given beside a URL: as the URL's own ``ssl_…`` parameters, from files and words.
+    """
+    given = dict(tls) if isinstance(tls, Mapping) else {}
+    reqs = given.get("ssl_cert_reqs")
+    if isinstance(reqs, int):  # The ssl module's own constants.
+        given["ssl_cert_reqs"] = ssl.VerifyMode(reqs).name
+    return {**_tls({key: str(value) for key, value in given.items()}), "ssl": True}
+
+
+def _ssl_part(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key.startswith("ssl")}
 
 
 def _tls(query: Mapping[str, str]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Engine:
         self.hub = hub
         self.settings = settings
         self.clock = clock
-        self.redis: Redis | None = connect_redis(settings.redis_url) if settings.redis_url else None
+        self.redis: Redis | None = connect_redis(settings.redis) if settings.redis else None
         self._parts: dict[Callable[[Engine], Any], Any] = {}
         self._lock = threading.RLock()  # A part may be made of others.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery_obs.hub import OnError
 from celery_obs.state.announcements import DEFAULT_PRIORITY_STEPS, DEFAULT_SEPARATOR, DEFAULT_UNACKED_KEY, QueueAnnouncement, encode_queue
+from celery_obs.state.broker import Broker
 from celery_obs.state.connection import connect
 from celery_obs.state.keys import QUEUES, QUEUES_TTL
 
@@ -51,15 +52,15 @@ class Announcer:
     Announce queues every half minute until told to stop.
 
     Args:
-        redis_url: Where.
+        redis: Where: a URL, or the broker itself.
 
         say: Returns what there is to say now.
 
         on_error: Hears of failures; they are expected when Redis is away.
     """
 
-    def __init__(self, redis_url: str, *, say: Callable[[], Mapping[str, QueueAnnouncement]], on_error: OnError) -> None:
-        self._redis_url = redis_url
+    def __init__(self, redis: str | Broker, *, say: Callable[[], Mapping[str, QueueAnnouncement]], on_error: OnError) -> None:
+        self._redis = redis
         self._say = say
         self._on_error = on_error
         self._stopped = threading.Event()
@@ -73,7 +74,7 @@ class Announcer:
         """
         import encodings.idna  # noqa: F401, PLC0415 -- looking up a host's name imports it.
 
-        client = connect(self._redis_url)
+        client = connect(self._redis)
         pool = getattr(client, "connection_pool", None)  # A cluster's client has none of its own.
         if pool is not None:
             pool.make_connection()

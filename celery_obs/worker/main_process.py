@@ -90,10 +90,8 @@ class MainProcess:
             self._state.describe(celery.__version__)
         self.tick()
         self._worker.timer.call_repeatedly(self._settings.heartbeat_interval, self.tick)
-        if self._settings.redis_url and self._settings.announce_queues:
-            self._announcer = Announcer(
-                self._settings.redis_url, say=lambda: announcements(self._worker, now=wall()), on_error=self._on_error
-            )
+        if self._settings.redis and self._settings.announce_queues:
+            self._announcer = Announcer(self._settings.redis, say=lambda: announcements(self._worker, now=wall()), on_error=self._on_error)
             self._announcer.start()
 
     def tick(self) -> None:
