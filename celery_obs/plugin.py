@@ -15,6 +15,7 @@ import os
 import socket
 import sys
 import threading
+import weakref
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -36,6 +37,7 @@ from celery_obs.observers import Observer, Observers
 from celery_obs.settings import Settings, hidden, load
 from celery_obs.state.connection import shared_by
 from celery_obs.sync import engine as sync_engine
+from celery_obs.sync import presence
 from celery_obs.telemetry import Telemetry
 from celery_obs.vocabulary.policies import ANY_CHANNEL
 from celery_obs.vocabulary.spec import Metric
@@ -92,6 +94,7 @@ def setup(app: Any, **overrides: Any) -> None:
         signals.connect(_plugin.receivers)
         sync_engine.connect(_plugin.engine)
         routes.connect(_plugin.route)
+        presence.connect(_plugin.sync_task_made)
         os.register_at_fork(after_in_child=_after_fork)
     elif overrides and overrides != _plugin.overrides:
         message = (
@@ -115,6 +118,7 @@ def teardown() -> None:
         signals.disconnect()
         sync_engine.disconnect()
         routes.disconnect()
+        presence.disconnect()
         _plugin.close()
         _plugin = None
 
@@ -155,7 +159,10 @@ class Plugin:
         self.attempts: AttemptMeter | None = None
         self.receivers = signals.Receivers(self.hub, queues=QueueNames(self._bindings), lifecycle=self)
         self._engine: sync_engine.Engine | None = None
-        self._ours = OurTasks(rename=self.receivers.rename)
+        self._ours = OurTasks(rename=self.receivers.rename, has_channels=self._has_channels)
+        self._channels_known = False
+        self._is_unannounced = True
+        self._final: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._role = "publisher"
         self._has_sent = False
@@ -177,11 +184,11 @@ class Plugin:
         app.steps["consumer"].add(type("BrokerStep", (BrokerStep,), {"life": self, "__doc__": BrokerStep.__doc__}))
         app.steps["consumer"].add(type("AliasStep", (tasks.AliasStep,), {"known": self._ours.aliases, "__doc__": tasks.AliasStep.__doc__}))
         app.on_after_configure.connect(_amend, weak=False, dispatch_uid="celery_obs.amend")
-        app.on_after_finalize.connect(self.modules_imported, weak=False, dispatch_uid="celery_obs.schedule")
+        app.on_after_finalize.connect(self.app_finalized, weak=False, dispatch_uid="celery_obs.schedule")
         if app.configured:
             _amend(app)
         if app.finalized:
-            self.modules_imported(app)
+            self.app_finalized(app)
         if self.settings is not None:
             self._ours.register(app, self.settings)
             self._follow(app)
@@ -234,7 +241,14 @@ class Plugin:
                 self._cannot_share = f"{type(exc).__name__} while its configuration was read."
         return settings
 
-    def modules_imported(self, sender: Any, **_: object) -> None:
+    def app_finalized(self, sender: Any, **_: object) -> None:
+        """
+        Take down that *sender* has made its tasks, and see to its schedule.
+        """
+        self._final.add(sender)
+        self.modules_imported(sender)
+
+    def modules_imported(self, sender: Any) -> None:
         """
         Merge our entries into the schedule: once the app is final, and once more where worker and beat have its configuration.
 
@@ -243,18 +257,39 @@ class Plugin:
         if not any(known is sender for known in self.apps):
             return
         with contextlib.suppress(ConfigurationError):  # Whoever starts is told in a moment, when it becomes active.
-            entries.merge(sender, self.settings or self._load(sender))
+            settings = self.settings or self._load(sender)
+            if self._has_channels(sender, settings):
+                entries.merge(sender, settings)
+
+    def _has_channels(self, app: Any, settings: Settings | None = None) -> bool:
+        """
+        Tell whether *app* has channels, so that there is something for our own tasks to do.
+        """
+        found = settings or self.settings
+        if found is None:
+            return False
+        return presence.is_on(found, used=self._channels_known or _uses_channels(app, found))
 
     def program_started(self, sender: Any) -> None:
         """
         Get ready in a worker or beat what has to be there before its logging is set up and its pool forks.
         """
-        self.modules_imported(sender)
         if not any(known is sender for known in self.apps):
             return
+        self._look_for_channels(sender)
+        self.modules_imported(sender)
         _hide_secrets(sender)
         with contextlib.suppress(CeleryObsError):  # As above.
             self._telemetry.prepare(sender, self.settings or self._load(sender))
+
+    def _look_for_channels(self, app: Any) -> None:
+        """
+        Ask Redis whether channels were used, in a worker or beat that would not know otherwise.
+        """
+        with contextlib.suppress(ConfigurationError):  # As above.
+            settings = self.settings or self._load(app)
+            if settings.sync_engine is None and not self._has_channels(app, settings):
+                self._channels_known = presence.are_known(settings)
 
     def _channel_of(self, task: str) -> str:
         """
@@ -285,7 +320,32 @@ class Plugin:
         """
         if self._engine is None:
             self._activate_quietly()
+        if self._is_unannounced:
+            self._is_unannounced = False
+            self._announce_channels()
         return self._engine
+
+    def sync_task_made(self, app: Any) -> None:
+        """
+        Bring what looks after channels into an app that was final before it got its first sync task; others get it when they become final.
+        """
+        if app in self._final:
+            self.modules_imported(app)
+            if self.settings is not None:
+                self._ours.register(app, self.settings)
+
+    def _announce_channels(self) -> None:
+        """
+        Say, at the first use of a channel in a process, what that means where nothing said before that there are channels.
+        """
+        settings = self.settings
+        if settings is None or settings.redis_url is None or settings.sync_engine is not None:
+            return
+        if not any(self._has_channels(app) for app in self.apps):
+            logging.getLogger("celery_obs").info(
+                "celery_obs: a channel is used here for the first time. The tasks that look after channels are there once worker and beat start again; "
+                "set sync_engine = True to have them from the first start on."
+            )
 
     def _connect_metrics(self, settings: Settings) -> list[Observer]:
         self.recorder = Recorder(
@@ -590,6 +650,17 @@ def _known_pairs(app: Any) -> Iterator[tuple[str, str]]:
         queue_name = getattr(queue, "name", queue) or app.conf.task_default_queue
         if queue_name in consumed:
             yield name, str(queue_name)
+
+
+def _uses_channels(app: Any, settings: Settings) -> bool:
+    """
+    Tell whether *app* has a sync task, or schedules a task of ours itself.
+    """
+    if any(isinstance(task, SyncTask) for task in list(app._tasks.values())):  # noqa: SLF001 -- the public way finalises the app.
+        return True
+    ours = {tasks.full_name(settings, spec.name) for spec in tasks.specs()}
+    scheduled = (app.conf.beat_schedule or {}).values()
+    return any(isinstance(entry, Mapping) and entry.get("task") in ours for entry in scheduled)
 
 
 def _known_syncs(app: Any, settings: Settings | None) -> Iterator[tuple[Metric, tuple[str, ...]]]:

@@ -24,10 +24,13 @@ class OurTasks:
 
     Args:
         rename: Told of the bare names that mean tasks of ours, each with the full one, whenever these change.
+
+        has_channels: Tells of an app whether it has channels; one that has none gets no task.
     """
 
-    def __init__(self, *, rename: Callable[[Mapping[str, str]], object]) -> None:
+    def __init__(self, *, rename: Callable[[Mapping[str, str]], object], has_channels: Callable[[Any], bool]) -> None:
         self._rename = rename
+        self._has_channels = has_channels
         self._settings: Settings | None = None
         self._apps: list[Any] = []
         self._aliases: Mapping[str, str] = MappingProxyType({})
@@ -45,7 +48,7 @@ class OurTasks:
     def _register(self, sender: Any, **_: object) -> None:
         if self._settings is None:
             return
-        if sender.finalized:
+        if sender.finalized and self._has_channels(sender):
             tasks.register(sender, self._settings)
         self._aliases = {bare: full for app in self._apps for bare, full in tasks.aliases(app, self._settings).items()}
         self._rename(self._aliases)

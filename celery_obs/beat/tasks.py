@@ -88,7 +88,7 @@ class AliasStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         Begin to take them, each time the consumer has connected.
         """
         for bare, full in self.known(parent.app).items():
-            if bare not in parent.app.tasks:
+            if bare not in parent.app.tasks and full in parent.strategies:
                 parent.strategies[bare] = _Renamed(parent.strategies, full)
 
 

@@ -27,6 +27,7 @@ from .kinds import (
     LOG_SAMPLING,
     NAMES,
     OAUTH_CLIENTS,
+    OPTIONAL_SWITCH,
     OPTIONAL_TEXT,
     PATTERNS,
     PERIODS,
@@ -65,6 +66,10 @@ class Setting(NamedTuple):
     default: Any
     help: str
     secret: bool
+    channels: bool
+    """
+    Whether it is about the sync engine alone: an app that sets it has channels.
+    """
 
     @property
     def variable(self) -> str:
@@ -74,9 +79,9 @@ class Setting(NamedTuple):
         return f"CELERY_OBS_{self.name.upper()}"
 
 
-def _setting(kind: Kind, help: str, *, default: Any = MISSING, secret: bool = False) -> Any:  # noqa: A002 -- the word for it.
+def _setting(kind: Kind, help: str, *, default: Any = MISSING, secret: bool = False, channels: bool = False) -> Any:  # noqa: A002 -- the word for it.
     # Any: the dataclass field's own annotation says the type.
-    metadata = {"kind": kind, "help": help, "secret": secret}
+    metadata = {"kind": kind, "help": help, "secret": secret, "channels": channels}
     # A dataclass takes no dict as a default, lest its instances share it.
     return (
         field(default_factory=default.copy, metadata=metadata) if isinstance(default, dict) else field(default=default, metadata=metadata)
@@ -100,12 +105,19 @@ class Settings:
         default=None,
         secret=True,
     )
-    task_namespace: str = _setting(TEXT, "What the names of our own tasks begin with.", default="channel_manager")
+    sync_engine: bool | None = _setting(
+        OPTIONAL_SWITCH,
+        "Whether the app has channels: tasks and schedule entries of ours that look after tokens, connections, breakers and drift. "
+        "By default it has as soon as one of the settings about channels is set, a task is a SyncTask, or Redis knows a channel that was used.",
+        default=None,
+    )
+    task_namespace: str = _setting(TEXT, "What the names of our own tasks begin with.", default="channel_manager", channels=True)
     task_queue: str | None = _setting(
         OPTIONAL_TEXT,
         "Queue that our own tasks go to, whatever the app's routes say; a worker has to consume it. "
         "By default they go where the app's routes send channel_manager.*, else to the app's default queue.",
         default=None,
+        channels=True,
     )
     metrics: bool = _setting(SWITCH, "Record metrics.", default=True)
     logs: bool = _setting(SWITCH, "Write JSON logs with task context.", default=True)
@@ -128,7 +140,10 @@ class Settings:
     errors: bool = _setting(SWITCH, "Report errors to Sentry, where its extra is installed and a DSN is set.", default=True)
     beat_schedule: bool = _setting(SWITCH, "Merge our periodic tasks into beat's schedule.", default=True)
     beat_periods: Mapping[str, float] | None = _setting(
-        PERIODS, "Seconds between two runs of periodic tasks of ours, instead of their own; 0 takes one off the schedule.", default=None
+        PERIODS,
+        "Seconds between two runs of periodic tasks of ours, instead of their own; 0 takes one off the schedule.",
+        default=None,
+        channels=True,
     )
     label_limit: int = _setting(
         POSITIVE, "Distinct values that a label of one metric may have; what comes after them is counted as _other.", default=200
@@ -150,44 +165,54 @@ class Settings:
     )
     node_name: str | None = _setting(OPTIONAL_TEXT, "Name of this node in metrics and file names, instead of Celery's.", default=None)
     pause_retry_delay: float = _setting(
-        SECONDS, "Seconds after which a task of a paused channel comes again, give or take a fifth.", default=30.0
+        SECONDS, "Seconds after which a task of a paused channel comes again, give or take a fifth.", default=30.0, channels=True
     )
     announce_queues: bool = _setting(SWITCH, "Tell sidecars through Redis which queues this worker consumes.", default=True)
     token_source: Any = _setting(
-        TOKEN_SOURCE, "Where the tokens of connections are kept. By default in Redis, encrypted with token_keys.", default=None
+        TOKEN_SOURCE,
+        "Where the tokens of connections are kept. By default in Redis, encrypted with token_keys.",
+        default=None,
+        channels=True,
     )
     token_keys: tuple[str, ...] = _setting(
         TOKEN_KEYS,
         "Keys that the tokens in Redis are encrypted with. The first encrypts, all decrypt, so that keys can be changed.",
         default=(),
         secret=True,
+        channels=True,
     )
     oauth_clients: Mapping[str, OAuthClient] | None = _setting(
-        OAUTH_CLIENTS, "How the tokens of each channel are refreshed.", default=None, secret=True
+        OAUTH_CLIENTS, "How the tokens of each channel are refreshed.", default=None, secret=True, channels=True
     )
     token_refresh_ahead: float = _setting(
         SECONDS,
         "Seconds before its expiry at which a token is refreshed; for a token that is good for less than three times that, a third of its life.",
         default=900.0,
+        channels=True,
     )
     channels: Mapping[str, ChannelPolicy] = _setting(
         POLICIES,
         "How each channel is treated, by its name, or * for all others: circuit_breaker is a preset (default, fhir, fitbit, withings), "
         "off, or a dict of thresholds and timeouts; rate_limits is '100/60s', or a list with the hours of each.",
         default={},
+        channels=True,
     )
     connection_source: Any = _setting(
         CONNECTION_SOURCE,
         "What knows all connections. By default those count that celery_obs.register_connection() was told.",
         default=None,
+        channels=True,
     )
     connection_grace: float = _setting(
-        SECONDS, "Seconds for which we remember what is known of a connection that is gone.", default=7 * 86400.0
+        SECONDS, "Seconds for which we remember what is known of a connection that is gone.", default=7 * 86400.0, channels=True
     )
     reconciliation_source: Any = _setting(
-        RECONCILIATION_SOURCE, "What knows both sides of a connection's calendar. Without it no drift is looked for.", default=None
+        RECONCILIATION_SOURCE,
+        "What knows both sides of a connection's calendar. Without it no drift is looked for.",
+        default=None,
+        channels=True,
     )
-    reconciliation_days: int = _setting(POSITIVE, "Days from today on that reconciliation compares.", default=365)
+    reconciliation_days: int = _setting(POSITIVE, "Days from today on that reconciliation compares.", default=365, channels=True)
     sentry_dsn: str | None = _setting(
         SENTRY_DSN,
         "Where worker and beat report errors to. By default what SENTRY_DSN says; without any, only what the program itself gave to sentry_sdk.init.",
@@ -234,6 +259,7 @@ SETTINGS: tuple[Setting, ...] = tuple(
         each.default if each.default is not MISSING else each.default_factory() if each.default_factory is not MISSING else None,
         each.metadata["help"],
         each.metadata["secret"],
+        each.metadata["channels"],
     )
     for each in fields(Settings)
     if each.metadata

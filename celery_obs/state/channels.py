@@ -63,6 +63,12 @@ class Channels:
         written: Any = self._redis.zrange(keys.CHANNELS, 0, -1)
         return tuple(sorted(map(text, written)))
 
+    def has_any(self) -> bool:
+        """
+        Tell whether a channel is known.
+        """
+        return bool(self._redis.exists(keys.CHANNELS))
+
     def forget_unused(self, before: float) -> int:
         """
         Forget channels that nobody used since *before*, in seconds since the epoch; return how many.

@@ -21,7 +21,7 @@ from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.sync import engine
+from celery_obs.sync import engine, presence
 from celery_obs.sync.errors import is_retryable, retry_after
 from celery_obs.sync.pauses import is_paused
 from celery_obs.sync.retries import RetrySchedule
@@ -87,6 +87,7 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
         bound = super().bind(app)
         if cls.run is not Task.run:
             cls._check()
+            presence.sync_task_made(app)
         return bound
 
     @classmethod

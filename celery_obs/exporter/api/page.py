@@ -30,11 +30,13 @@ _LINKS: Final = (
     ("/metrics", "Metrics"),
     ("/health", "Health"),
     ("/-/ready", "Ready"),
+    ("/openapi.json", "OpenAPI"),
+)
+_LINKS_OF_CHANNELS: Final = (
     ("/api/v1/channels/status", "Connections"),
     ("/api/v1/channels/circuit-breakers", "Circuit breakers"),
     ("/api/v1/channels/reconciliation/pending", "Pending reconciliation"),
     ("/api/v1/channels/tokens/expiring", "Tokens that expire soon"),
-    ("/openapi.json", "OpenAPI"),
 )
 _STYLE: Final = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
@@ -71,7 +73,8 @@ def _cluster(read: Callable[[], Overview] | None, leader: str) -> str:
     counts = Counter((each.channel_type, each.status) for each in overview.snapshot.connections.values())
     head = "".join(f"<th>{word}</th>" for word in ("Channel", "Breaker", "Paused", *STATUSES))
     rows = "".join(_row(channel, overview, [counts[channel, status] for status in STATUSES]) for channel in overview.channels)
-    return f"<p>{who}</p>\n<table><tr>{head}</tr>\n{rows}</table>"
+    links = "".join(f'<li><a href="{path}">{name}</a></li>' for path, name in _LINKS_OF_CHANNELS)
+    return f"<p>{who}</p>\n<table><tr>{head}</tr>\n{rows}</table>\n<ul>{links}</ul>"
 
 
 def _row(channel: str, overview: Overview, counts: Iterable[int]) -> str:

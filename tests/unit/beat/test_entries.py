@@ -38,11 +38,11 @@ def made(tmp_path: Path, **settings: Any) -> set[str]:
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[Celery]:
     """
-    An app that nobody has configured yet, observed.
+    An app that has channels and is not configured yet, observed.
     """
     app = Celery("proj", set_as_current=False)
     celery_obs.setup(app)
-    app.conf.celery_obs = {"metrics_dir": str(tmp_path), "redis_url": REDIS}
+    app.conf.celery_obs = {"metrics_dir": str(tmp_path), "redis_url": REDIS, "sync_engine": True}
     yield app
     celery_obs.teardown()
 
