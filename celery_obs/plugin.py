@@ -41,10 +41,11 @@ from celery_obs.sync import presence
 from celery_obs.telemetry import Telemetry
 from celery_obs.vocabulary.policies import ANY_CHANNEL
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RECEIVED, RUNTIME, PublishEnded
+from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RUNTIME, PublishEnded
 from celery_obs.vocabulary.workers import PROCESS_RESTARTS
 from celery_obs.worker import signals
 from celery_obs.worker.bootstep import BrokerStep, ObservabilityStep
+from celery_obs.worker.declarations import Declarations
 from celery_obs.worker.heartbeat import BeatHeart
 from celery_obs.worker.main_process import MainProcess
 from celery_obs.worker.processes import exit_word, restart_reason
@@ -166,6 +167,7 @@ class Plugin:
         self._lock = threading.Lock()
         self._role = "publisher"
         self._has_sent = False
+        self._declarations = Declarations(self.apps)
         self._node: str | None = None
         self._attempts_at_once = 0
         self._cannot_share = ""
@@ -355,6 +357,7 @@ class Plugin:
             lane_limit=settings.lane_limit,
             gauge_limit=settings.gauge_limit,
         )
+        self.recorder.declares = self._declarations.include
         self.attempts = AttemptMeter(
             self.recorder,
             runtime=_with_buckets(RUNTIME, settings.runtime_buckets),
@@ -445,6 +448,7 @@ class Plugin:
         self._attempts_at_once = attempts_at_once(worker)
         with _fatal():
             self.activate(worker.app)
+            self._declarations.consume(worker.app.amqp.queues.consume_from)
             self._node = (self.settings and self.settings.node_name) or str(worker.hostname)
             os.environ[_NODE_VARIABLE] = self._node
             self._open()
@@ -465,7 +469,6 @@ class Plugin:
             return
         pairs = list(_known_pairs(worker.app))
         self.attempts.prepare(pairs)
-        self.recorder.declare([(RECEIVED, pair) for pair in pairs])
         self.recorder.declare([(CLOCK_SKEW, (queue,)) for queue in sorted({queue for _, queue in pairs})])
         self.recorder.declare(list(_known_syncs(worker.app, self.settings)))
         self.attempts.sweep()
@@ -549,6 +552,7 @@ class Plugin:
             return
         place = node.layout.place(PROCESS_RESTARTS, (self._node, restart_reason(slot.words[Header.EXIT])))
         if place is not None:
+            slot.back(slot.lanes_at + place)
             slot.words[slot.lanes_at + place] += 1
 
     def beat_started(self, service: Any) -> None:

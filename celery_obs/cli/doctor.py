@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import click
 
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.metrics.format import SHORTAGE, node_name
 from celery_obs.metrics_dir import prepare_metrics_dir
 from celery_obs.settings import load
 from celery_obs.state.broker import Broker, mask, of_app, of_url, reach, reason_of
@@ -59,6 +61,7 @@ def examine(
     yield _broker(surroundings.broker, surroundings.wrong_broker)
     yield from _redis(surroundings.redis, clock)
     yield from _nodes(surroundings.metrics_dir, clock)
+    yield from _shortages(surroundings.metrics_dir)
     yield from _extras(installed or is_installed)
 
 
@@ -133,6 +136,22 @@ def _nodes(metrics_dir: Path, clock: Callable[[], float]) -> Iterator[Finding]:
             yield Finding("OK", name, f"{facts}.")
     if not any(beat.role == "beat" for beat in beats):
         yield Finding("--", "beat", "no heartbeat of a beat here. Fine where beat runs elsewhere, or inside a worker (-B).")
+
+
+def _shortages(metrics_dir: Path) -> Iterator[Finding]:
+    """
+    Tell which nodes ran out of room for new series, and what would have been enough.
+    """
+    for path in sorted(metrics_dir.glob(f"*/{SHORTAGE}")):
+        node = node_name(path.parent.name)
+        try:
+            lack = json.loads(path.read_text())
+            setting, given, needed = str(lack["setting"]), int(lack["given"]), int(lack["needed"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if node is not None:
+            text = f"{setting} is {given}, and at least {needed} are needed; newer series are not recorded. Set {setting} to {2 * needed}."
+            yield Finding("FAIL", f"room of {node}", text)
 
 
 def _extras(installed: Callable[[str], bool]) -> Iterator[Finding]:

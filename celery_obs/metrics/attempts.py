@@ -33,6 +33,7 @@ from celery_obs.vocabulary.tasks import (
     HELD_BACK,
     LATENCY,
     QUEUE_WAIT,
+    RECEIVED,
     RETRIES,
     RUNTIME,
     STARTED,
@@ -47,7 +48,7 @@ from celery_obs.vocabulary.tasks import (
 
 from .exemplars import Exemplars
 from .format import Exit, Header, Phase, Record
-from .layout import Layout
+from .layout import Layout, width
 from .recorder import Recorder
 from .slots import Node, Slot
 
@@ -456,9 +457,9 @@ class AttemptMeter:
         if phase == Phase.IDLE:
             return False
         if phase == Phase.ANNOUNCED:
-            _raise_to(words, base + words[at + _CELL], words[at + _STARTED_BEFORE] + 1)
+            _raise_to(slot, base + words[at + _CELL], words[at + _STARTED_BEFORE] + 1)
         if phase == Phase.FINISHING:
-            _raise_to(words, base + words[at + _OUTCOME_LANE], words[at + _OUTCOME_BEFORE] + 1)
+            _raise_to(slot, base + words[at + _OUTCOME_LANE], words[at + _OUTCOME_BEFORE] + 1)
         else:
             self._count_dead(node, slot, at)
         words[at + _VERDICT_ON] = 0
@@ -473,11 +474,12 @@ class AttemptMeter:
         if abs(lane) <= slot.lanes:
             if lane > 0:
                 lost = next((values for values, place in node.layout.places(SYNCS) if place == lane - 1), None)
+                slot.back(base + lane - 1)
                 words[at + _SYNC_BEFORE] = words[base + lane - 1]
                 words[at + _SYNC] = lane = -lane
                 if lost is not None:
                     self._lost_syncs.append(SyncLost(*lost[:3]))
-            _raise_to(words, base - lane - 1, words[at + _SYNC_BEFORE] + 1)
+            _raise_to(slot, base - lane - 1, words[at + _SYNC_BEFORE] + 1)
         words[at + _SYNC] = 0
 
     def _tell_lost_syncs(self) -> None:
@@ -496,10 +498,11 @@ class AttemptMeter:
         outcome = None if pair is None else node.layout.place(FINISHED, (*pair, state))
         if pair is None or outcome is None:
             return
+        slot.back(base + outcome)
         words[at + _OUTCOME_LANE] = outcome
         words[at + _OUTCOME_BEFORE] = words[base + outcome]
         words[at] = Phase.FINISHING
-        _raise_to(words, base + outcome, words[at + _OUTCOME_BEFORE] + 1)
+        _raise_to(slot, base + outcome, words[at + _OUTCOME_BEFORE] + 1)
         if state == "timeout":
             words[Header.EXIT] = Exit.TIMEOUT
         died_at = _last_sign_of_life(node)
@@ -520,13 +523,14 @@ class AttemptMeter:
         try:
             node.file.declare([(metric, values)])
             slot.reserve(node.layout.lanes)
+            place = node.layout.place(metric, values)
+            if place is None:
+                return
+            word = slot.lanes_at + place
+            slot.back(word, width(metric))
         except OSError as exc:
             self._recorder.complain(exc)
             return
-        place = node.layout.place(metric, values)
-        if place is None:
-            return
-        word = slot.lanes_at + place
         if metric.kind == "counter":
             slot.words[word] += 1
         else:
@@ -551,7 +555,7 @@ class AttemptMeter:
         """
         Give places to all series of the tasks on the queues in *pairs*, before the pool forks.
         """
-        self._recorder.declare([wanted for pair in pairs for wanted in self._metrics.of_cell(*pair)])
+        self._recorder.lay_out([[*self._metrics.of_cell(*pair), (RECEIVED, pair)] for pair in pairs])
 
     def _renew(self) -> None:
         recorder = self._recorder
@@ -579,7 +583,7 @@ class AttemptMeter:
         if word is not None and not recorder.is_known(STARTED, pair):
             pair = self._pair_at(word) or pair
         if not recorder.is_known(self._metrics.latency, pair):  # The last of the cell: with it, all are there.
-            recorder.declare(self._metrics.of_cell(*pair))
+            recorder.lay_out([self._metrics.of_cell(*pair)])
         try:
             cell = _Cell(recorder.slot, pair, self._metrics, self._word)
         except _NoRoomError:
@@ -615,8 +619,9 @@ def _last_sign_of_life(node: Node) -> float:
     return now if now - beat < _SILENCE else beat
 
 
-def _raise_to(words: memoryview, word: int, value: int) -> None:
-    words[word] = max(words[word], value)
+def _raise_to(slot: Slot, word: int, value: int) -> None:
+    slot.back(word)
+    slot.words[word] = max(slot.words[word], value)
 
 
 def _verdict(words: memoryview, at: int) -> TaskState:

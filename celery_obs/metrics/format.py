@@ -11,6 +11,8 @@ A *node* (one Celery worker, one beat, the publishers of a host) has a folder ``
     Never read or written: the process that owns slot *n* holds a POSIX record lock on its byte *n*.
 ``heartbeat``
     One line for probes; its modification time is the last beat.
+``shortage``
+    There when room ended: which limit is too low, and how much is needed.
 
 A slot file is a header, then the table of running attempts, then gauges, then exemplars, then lanes::
 
@@ -32,6 +34,8 @@ from urllib.parse import quote, unquote
 
 __all__ = [
     "MAGIC",
+    "MOST_GAUGES",
+    "SHORTAGE",
     "VERSION",
     "WORD",
     "Exemplar",
@@ -49,6 +53,16 @@ __all__ = [
 WORD: Final = 8
 VERSION: Final = 1
 MAGIC: Final = int.from_bytes(b"clryobs\x00", "little")
+
+MOST_GAUGES: Final = (1 << 16) - 1
+"""
+Gauges that a slot file has room for: a hole in the file, but for those that are set.
+"""
+
+SHORTAGE: Final = "shortage"
+"""
+The file in a node's folder that says which setting is too low for it: a line of JSON, there only when room ended.
+"""
 
 
 class Header:

@@ -10,6 +10,7 @@ from typing import Any
 from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, BeatTicked, EntryFired, EntryScheduled, ScheduleChanged
 from celery_obs.vocabulary.beat import HEARTBEAT as BEAT_HEARTBEAT
 from celery_obs.vocabulary.ourselves import DROPPED, ObservationDropped, TelemetryDropped
+from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import (
     FINISHED,
     PUBLISHED,
@@ -89,15 +90,20 @@ class MetricsObserver:
 
     def entry_fired(self, event: EntryFired) -> None:
         """
-        Note when an entry was published.
+        Note when an entry was published.  Its name comes from the schedule itself, so that it has a place whatever the limit of labels.
         """
-        self._recorder.set(ENTRY_LAST_FIRED, (event.entry,), event.at, at=event.at)
+        self._set_for_entry(ENTRY_LAST_FIRED, event.entry, event.at, at=event.at)
+
+    def _set_for_entry(self, metric: Metric, entry: str, value: float, *, at: float) -> None:
+        if not self._recorder.is_known(metric, (entry,)):
+            self._recorder.declare([(metric, (entry,))])
+        self._recorder.set(metric, (entry,), value, at=at)
 
     def entry_scheduled(self, event: EntryScheduled) -> None:
         """
-        Note when an entry is due.
+        Note when an entry is due; see `entry_fired`.
         """
-        self._recorder.set(ENTRY_DUE, (event.entry,), event.due_at, at=event.at)
+        self._set_for_entry(ENTRY_DUE, event.entry, event.due_at, at=event.at)
 
     def schedule_changed(self, event: ScheduleChanged) -> None:
         """

@@ -9,25 +9,29 @@ Forks: a child starts without a slot and claims its own at its first metric; wha
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 import threading
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, TypeAlias
 
 from celery_obs.exceptions import CeleryObsError
 from celery_obs.vocabulary.ourselves import DROPPED, INTERNAL_ERRORS, LABELS_FOLDED
 from celery_obs.vocabulary.spec import OTHER, Metric
 
 from .exemplars import PLACES, Exemplars
-from .format import Gauge, Header
+from .format import MOST_GAUGES, SHORTAGE, Gauge, Header
 from .layout import width
 from .slots import Node, Slot
 
 
-__all__ = ["Identity", "Recorder", "Role"]
+__all__ = ["UNDECLARED_LANES", "Identity", "Recorder", "Role", "Wanted"]
 
 
 Role = str
@@ -35,8 +39,21 @@ Role = str
 What a process is: ``worker``, ``child``, ``beat`` or ``publisher``.
 """
 
+Wanted: TypeAlias = tuple[Metric, tuple[str, ...]]
+"""
+A series that is to have a place: its metric and its label values.
+"""
+
+UNDECLARED_LANES: Final = 1 << 18
+"""
+Lanes that a node has for series that nothing declares, where no ``lane_limit`` is set.
+"""
+
 _ROLES = ("worker", "child", "beat", "publisher")
 _LONGEST_LABEL = 500
+_PORTION: Final = 4096  # Series that are written to the layout at once.
+_MOST_ENTRIES: Final = 10_000
+_OWN_LABELS: Final = frozenset({"state", "worker", "slot", "exhausted"})  # Their values are ours, and few.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +86,9 @@ class Recorder:
 
         identify: Tells who this process is; asked when a slot is claimed.
 
-        label_limit: Distinct values a label may have, per metric.
+        label_limit: Distinct values that a label may have, per metric, besides those that *declares* knows.
 
-        lane_limit: Lanes that a node may have in all.
+        lane_limit: Lanes that a node may have in all; None for as many as what is declared takes, and `UNDECLARED_LANES` for all else.
 
         gauge_limit: Gauges that a process may have.
 
@@ -84,6 +101,8 @@ class Recorder:
             Set it before a slot is claimed: without it none has room for exemplars.
 
         exemplars: Keeps exemplars in this process's slot; None where nothing traces, or no slot is claimed yet.
+
+        declares: Tells of a label and a value whether the app declares it: its tasks, its queues, its schedule's entries.  Those are never folded.
     """
 
     def __init__(
@@ -92,14 +111,15 @@ class Recorder:
         *,
         identify: Callable[[], Identity],
         label_limit: int = 200,
-        lane_limit: int = 1 << 18,
-        gauge_limit: int = 1024,
+        lane_limit: int | None = None,
+        gauge_limit: int = MOST_GAUGES,
     ) -> None:
         self.metrics_dir = metrics_dir
         self.identify = identify
         self.label_limit = label_limit
         self.lane_limit = lane_limit
-        self.gauge_limit = gauge_limit
+        self.gauge_limit = min(gauge_limit, MOST_GAUGES)
+        self.declares: Callable[[str, str], bool] = _declares_nothing
         self.node: Node | None = None
         self.slot: Slot | None = None
         self.role: Role = "publisher"
@@ -109,7 +129,8 @@ class Recorder:
         self.exemplars: Exemplars | None = None
         self.epoch = object()
         self.on_claim: list[Callable[[Node, Slot], None]] = []
-        self._pid = 0
+        self._complained: set[tuple[int, str]] = set()
+        self._undeclared: tuple[Node | None, int, int] = (None, 0, 0)
         self._lock = threading.RLock()
 
     # -- having a slot ----------------------------------------------------------------------------------------------
@@ -142,6 +163,9 @@ class Recorder:
             for listener in self.on_claim:
                 listener(self.node, slot)
             self._take_over(slot)
+            if identity.role == "worker":
+                with contextlib.suppress(OSError):
+                    (self.node.folder / SHORTAGE).unlink(missing_ok=True)  # What the last one lacked, this one may have.
             self.slot = slot
             self.exemplars = Exemplars(slot, self.exemplar) if self.exemplar is not None else None
             self.epoch = object()
@@ -156,9 +180,9 @@ class Recorder:
     def _take_over(self, slot: Slot) -> None:
         words = slot.words
         assert self.node is not None  # noqa: S101 -- set by the only caller.
-        for place in range(min(slot.gauges, self.node.layout.gauges)):
+        for place in slot.set_gauges(self.node.layout.gauges):
             if place not in self.node.layout.lasting:
-                words[slot.gauges_at + place * Gauge.WORDS + Gauge.SET_AT] = 0
+                slot.unset_gauge(place)
         words[Header.EXIT] = 0
         words[Header.PID] = os.getpid()
         words[Header.PARENT_PID] = os.getppid()
@@ -219,8 +243,8 @@ class Recorder:
             if folded != values and metric is not LABELS_FOLDED:
                 self.count(LABELS_FOLDED, (metric.name,))
             found = self._find(metric, folded)
-            if found is None and self._declare([(metric, folded)]):
-                found = self._find(metric, folded)
+            if found is None and not self.is_known(metric, folded):
+                found = self._place(metric, folded)
         if found is None and metric is not DROPPED:
             self.count(DROPPED, ("no_room",))
         return found
@@ -231,12 +255,39 @@ class Recorder:
         """
         return self.node is not None and self.node.layout.place(metric, values) is not None
 
-    def declare(self, wanted: Iterable[tuple[Metric, tuple[str, ...]]]) -> None:
+    def declare(self, wanted: Iterable[Wanted]) -> None:
         """
         Give places to many series at once, whatever the limits of their labels: for label sets that are known to be bounded.
         """
-        if self.ready():
-            self._declare(list(wanted))
+        self.lay_out([series] for series in wanted)
+
+    def lay_out(self, groups: Iterable[Sequence[Wanted]]) -> int:
+        """
+        Give places to the series of each group, or to none of it where there is no room for all; return how many groups have none.
+
+        Says once a process what is lacking.
+        """
+        groups = list(groups)
+        if not self.ready():
+            return len(groups)
+        node, left_out, lacking, pending = self.node, 0, 0, 0
+        portion: list[Wanted] = []
+        for group in groups:
+            missing = [series for series in group if node is not None and node.layout.place(*series) is None]
+            if self._fits(missing, pending=pending):
+                portion += missing
+                pending += _lanes_of(missing)
+            else:
+                left_out += 1
+                lacking += _lanes_of(missing)
+            if len(portion) >= _PORTION:
+                self._declare(portion)
+                portion, pending = [], 0
+        if portion:
+            self._declare(portion)
+        if left_out and node is not None:
+            self.lacks("lane_limit", node.layout.lanes + lacking)
+        return left_out
 
     def count(self, metric: Metric, values: tuple[str, ...], amount: int = 1) -> None:
         """
@@ -270,15 +321,15 @@ class Recorder:
             self.slot.floats[word + Gauge.VALUE] = value
             self.slot.words[word + Gauge.SET_AT] = int(at * 1e6)
 
-    def clear(self, metric: Metric, *, keep: frozenset[str]) -> None:
+    def clear(self, metric: Metric, *, keep: frozenset[str], label: int = 0) -> None:
         """
-        Take away the series of a gauge of this process whose first label is not in *keep*: what they describe is gone.
+        Take away the series of a gauge of this process whose label number *label* is not in *keep*: what they describe is gone.
         """
         if not self.ready() or self.node is None or self.slot is None:
             return
-        for values, place in self.node.layout.places(metric):
-            if values[0] not in keep and place < self.slot.gauges:
-                self.slot.words[self.slot.gauges_at + place * Gauge.WORDS + Gauge.SET_AT] = 0
+        gone = {place for values, place in self.node.layout.places(metric) if values[label] not in keep}
+        for place in gone.intersection(self.slot.set_gauges(self.node.layout.gauges)):
+            self.slot.unset_gauge(place)
 
     def _find(self, metric: Metric, values: tuple[str, ...]) -> int | None:
         node, slot = self.node, self.slot
@@ -286,12 +337,33 @@ class Recorder:
         if place is None or node is None or slot is None:
             return None
         if metric.kind == "gauge":
-            return slot.gauges_at + place * Gauge.WORDS if place < slot.gauges else None
+            if place >= slot.gauges:
+                self.lacks("gauge_limit", node.layout.gauges)
+                return None
+            return self._backed(slot, slot.gauges_at + place * Gauge.WORDS, Gauge.WORDS)
         if place + width(metric) > slot.lanes and not self._reserve(slot, node.layout.lanes):
             return None
         # Others of the node may have laid out more than this slot has room for so far.
         slot.words[Header.LANES_USED] = max(slot.words[Header.LANES_USED], min(node.layout.lanes, slot.lanes))
-        return slot.lanes_at + place
+        return self._backed(slot, slot.lanes_at + place, width(metric))
+
+    def _place(self, metric: Metric, values: tuple[str, ...]) -> int | None:
+        """
+        Give a new series its place, and return its first word there.
+        """
+        if self._fits([(metric, values)]):
+            return self._find(metric, values) if self._declare([(metric, values)]) else None
+        if metric is not DROPPED and self.node is not None:
+            self.lacks("lane_limit", self.node.layout.lanes + width(metric))
+        return None
+
+    def _backed(self, slot: Slot, word: int, words: int) -> int | None:
+        try:
+            slot.back(word, words)
+        except OSError as exc:
+            self.complain(exc)
+            return None
+        return word
 
     def _reserve(self, slot: Slot, lanes: int) -> bool:
         try:
@@ -300,9 +372,9 @@ class Recorder:
             return False
         return True
 
-    def _declare(self, wanted: list[tuple[Metric, tuple[str, ...]]]) -> bool:
+    def _declare(self, wanted: list[Wanted]) -> bool:
         node = self.node
-        if node is None or node.layout.lanes + sum(width(metric) for metric, _ in wanted) > self.lane_limit:
+        if node is None:
             return False
         with self._lock:
             try:
@@ -312,26 +384,97 @@ class Recorder:
                 return False
         return True
 
+    def _fits(self, wanted: Sequence[Wanted], *, pending: int = 0) -> bool:
+        """
+        Tell whether there is room for *wanted*, none of which has a place yet, behind *pending* lanes that are about to be laid out.
+        """
+        node = self.node
+        if node is None:
+            return False
+        lanes = node.layout.lanes + pending + _lanes_of(wanted)
+        if self.lane_limit is not None:
+            return lanes <= self.lane_limit
+        if lanes <= UNDECLARED_LANES:
+            return True
+        undeclared = _lanes_of(series for series in wanted if not self._is_declared(series))
+        return not undeclared or self._undeclared_lanes(node) + undeclared <= UNDECLARED_LANES
+
+    def _is_declared(self, series: Wanted) -> bool:
+        metric, values = series
+        return all(name in _OWN_LABELS or self.declares(name, value) for name, value in zip(metric.labels, values, strict=True))
+
+    def _undeclared_lanes(self, node: Node) -> int:
+        """
+        Return how many lanes of the layout are for what nothing declares.
+        """
+        of, counted, lanes = self._undeclared
+        if of is not node:
+            counted = lanes = 0
+        fresh = node.layout.series[counted:]
+        lanes += _lanes_of((metric, values) for metric, values, _ in fresh if not self._is_declared((metric, values)))
+        self._undeclared = (node, counted + len(fresh), lanes)
+        return lanes
+
     def _fold(self, metric: Metric, values: tuple[str, ...]) -> tuple[str, ...]:
         if self.node is None:
             return values
-        return tuple(
-            value if value in seen or (len(seen) < self.label_limit and len(value) <= _LONGEST_LABEL and _is_whole(value)) else OTHER
-            for seen, value in zip(self.node.layout.values(metric), values, strict=True)
-        )
+        named = zip(metric.labels, self.node.layout.values(metric), values, strict=True)
+        return tuple(value if value in seen or self._has_room(name, seen, value) else OTHER for name, seen, value in named)
+
+    def _has_room(self, name: str, seen: AbstractSet[str], value: str) -> bool:
+        if len(value) > _LONGEST_LABEL or not _is_whole(value):
+            return False
+        limit = max(self.label_limit, _MOST_ENTRIES) if name == "entry" else self.label_limit
+        if len(seen) < limit or self.declares(name, value):
+            return True
+        return sum(not self.declares(name, known) for known in seen) < limit
 
     def complain(self, error: OSError) -> None:
         """
         Say, once a process, that new series find no room.
         """
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
+        if self._is_news("disk"):
             logging.getLogger("celery_obs").error(
                 "celery_obs: new series cannot be recorded in process %d: %s (metrics_dir is %s). Those known so far go on.",
                 os.getpid(),
                 error,
                 self.metrics_dir,
             )
+
+    def lacks(self, setting: str, needed: int) -> None:
+        """
+        Say, once a process, which setting is too low and how much is needed; and leave word for the doctor.
+        """
+        given = {"lane_limit": self.lane_limit or UNDECLARED_LANES, "gauge_limit": self.gauge_limit}[setting]
+        if self.node is None or not self._is_news(setting):
+            return
+        logging.getLogger("celery_obs").error(
+            "celery_obs: new series cannot be recorded in process %d: %s is %d, and at least %d are needed. Set it to %d. "
+            "Those known so far go on (metrics_dir is %s).",
+            os.getpid(),
+            setting,
+            given,
+            needed,
+            2 * needed,
+            self.metrics_dir,
+        )
+        with contextlib.suppress(OSError):
+            (self.node.folder / SHORTAGE).write_text(json.dumps({"setting": setting, "given": given, "needed": needed}) + "\n")
+
+    def _is_news(self, what: str) -> bool:
+        key = (os.getpid(), what)
+        if key in self._complained:
+            return False
+        self._complained.add(key)
+        return True
+
+
+def _declares_nothing(label: str, value: str) -> bool:
+    return False
+
+
+def _lanes_of(wanted: Iterable[Wanted]) -> int:
+    return sum(width(metric) for metric, _ in wanted if metric.kind != "gauge")
 
 
 def _is_whole(value: str) -> bool:

@@ -4,6 +4,9 @@ Slots: one file of numbers a process, owned through a POSIX lock, handed on from
 A pool child takes the slot of its place in the pool, so that recycled and killed children reuse a few files for ever:
 counters go on where the last owner left them, gauges start anew, and what the last owner was doing when it died is told (see `celery_obs.metrics.attempts`).
 
+A file has room for every series of the node and takes disk space only for those that its owners used: the rest of it is holes.
+So each store into a lane or a gauge comes after `Slot.back`; a store into a hole of a full disk would end the process with SIGBUS, and so would a look.
+
 Forks: a slot belongs to the process that claimed it.  POSIX locks are not inherited, so a forked child has to claim its own and must not write to this one.
 Threads: claiming is not thread-safe; writing numbers is, because ``view[i] += n`` is one step under the GIL since Python 3.10.
 """
@@ -34,6 +37,7 @@ __all__ = ["Node", "Slot", "holder_lives", "slot_numbers"]
 
 
 _GROWTH: Final = 4096  # Lanes are added in steps of 32 KiB.
+_PAGE: Final = 4096  # Disk space is taken in steps of as many bytes.
 _FIRST_SPARE: Final = 100_000
 _CLAIM_PATIENCE: Final = 0.1
 _FLOCK = struct.Struct("qqihh4x" if sys.platform == "darwin" else "hh4xqqi4x")
@@ -90,6 +94,7 @@ class Slot:
     def __init__(self, number: int, descriptor: int) -> None:
         self.number = number
         self._descriptor = descriptor
+        self._backed: set[int] = set()
         self._map(os.fstat(descriptor).st_size)
         self.inherited = self.words[: Header.WORDS].tolist()
         self.records_at = self.inherited[Header.RECORDS_AT]
@@ -117,12 +122,42 @@ class Slot:
         Make room for *lanes* lanes; views taken before stay valid for the lanes that they had.
 
         Raises:
-            OSError: when the disk is full.
+            OSError: when the file system does not take a file of that size.
         """
         if lanes > self.lanes:
             size = (self.lanes_at + _rounded(max(lanes, 2 * self.lanes))) * WORD
-            _allocate(self._descriptor, size)
+            os.ftruncate(self._descriptor, size)
             self._map(size)
+
+    def back(self, word: int, words: int = 1) -> None:
+        """
+        Take the disk space under *words* words from *word* on, so that they can be written and read; once is enough.
+
+        Raises:
+            OSError: when the disk is full.
+        """
+        first, last = word * WORD // _PAGE, ((word + words) * WORD - 1) // _PAGE
+        backed = self._backed
+        if first in backed and last in backed and last - first < 2:  # noqa: PLR2004 -- nothing between them.
+            return
+        for page in range(first, last + 1):
+            if page not in backed:
+                _allocate(self._descriptor, page * _PAGE, min(_PAGE, len(self.words) * WORD - page * _PAGE))
+                backed.add(page)
+
+    def set_gauges(self, number: int) -> Iterator[int]:
+        """
+        Go through the places, of the first *number*, whose gauge is set; without touching holes.
+        """
+        data = os.pread(self._descriptor, min(number, self.gauges) * Gauge.WORDS * WORD, self.gauges_at * WORD)
+        stamps = memoryview(data[: len(data) // (Gauge.WORDS * WORD) * Gauge.WORDS * WORD]).cast("q")[Gauge.SET_AT :: Gauge.WORDS]
+        return (place for place, stamp in enumerate(stamps) if stamp)
+
+    def unset_gauge(self, place: int) -> None:
+        """
+        Take away what a gauge that is set was set to.
+        """
+        self.words[self.gauges_at + place * Gauge.WORDS + Gauge.SET_AT] = 0
 
     def close(self) -> None:
         """
@@ -149,29 +184,29 @@ def _open_slot(path: Path, *, layout_id: int, room: _Room) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return _create(path, [], layout_id=layout_id, room=room)
+        return _create(path, b"", layout_id=layout_id, room=room)
     header = _header(descriptor)
     if header is None or header[Header.LAYOUT_ID] != layout_id:
         os.close(descriptor)
         path.replace(path.with_name(f"{path.name}.bad"))
-        return _create(path, [], layout_id=layout_id, room=room)
+        return _create(path, b"", layout_id=layout_id, room=room)
     if header[Header.RECORDS] < room.records or header[Header.GAUGES] < room.gauges or exemplar_region(header)[1] < room.exemplars:
         old = os.pread(descriptor, os.fstat(descriptor).st_size // WORD * WORD, 0)
         os.close(descriptor)
-        return _create(path, memoryview(old).cast("q").tolist(), layout_id=layout_id, room=room)
+        return _create(path, old, layout_id=layout_id, room=room)
     return descriptor
 
 
-def _create(path: Path, old: list[int], *, layout_id: int, room: _Room) -> int:
+def _create(path: Path, old: bytes, *, layout_id: int, room: _Room) -> int:
     """
-    Make a slot file that has its final name only once it is whole; carry over *old*, the words of the same slot with smaller tables.
+    Make a slot file that has its final name only once it is whole; carry over *old*, the bytes of the same slot with smaller tables.
 
     Exemplars are not carried over: they are examples, and new ones come soon.
     """
-    header = old[: Header.WORDS] or [0] * Header.WORDS
-    running = old[header[Header.RECORDS_AT] :][: header[Header.RECORDS] * Record.WORDS]
-    values = old[header[Header.GAUGES_AT] :][: header[Header.GAUGES] * Gauge.WORDS]
-    kept = old[header[Header.LANES_AT] :]
+    header = list(memoryview(old)[: Header.WORDS * WORD].cast("q")) or [0] * Header.WORDS
+    running = _words(old, header[Header.RECORDS_AT], header[Header.RECORDS] * Record.WORDS)
+    values = _words(old, header[Header.GAUGES_AT], header[Header.GAUGES] * Gauge.WORDS)
+    kept = old[header[Header.LANES_AT] * WORD :]
     records = max(room.records, header[Header.RECORDS])
     gauges = max(room.gauges, header[Header.GAUGES])
     exemplars = max(room.exemplars, exemplar_region(header)[1])
@@ -180,14 +215,16 @@ def _create(path: Path, old: list[int], *, layout_id: int, room: _Room) -> int:
     lanes_at = exemplars_at + exemplars * Exemplar.WORDS
     header[: Header.SLOT_ID + 1] = [MAGIC, VERSION, layout_id, header[Header.SLOT_ID] or secrets.randbits(62) | 1]
     header[Header.RECORDS_AT : Header.LANES_AT + 1] = [Header.WORDS, records, gauges_at, gauges, exemplars_at, exemplars, lanes_at]
-    words = header + running
-    words += [0] * (gauges_at - len(words)) + values
-    words += [0] * (lanes_at - len(words)) + kept
     fresh = path.with_name(f"{path.name}.new")
     descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        _allocate(descriptor, (lanes_at + _rounded(max(room.lanes, len(kept)))) * WORD)
-        os.pwrite(descriptor, struct.pack(f"={len(words)}q", *words), 0)
+        os.ftruncate(descriptor, (lanes_at + _rounded(max(room.lanes, len(kept) // WORD))) * WORD)
+        _allocate(descriptor, 0, gauges_at * WORD)
+        if exemplars:
+            _allocate(descriptor, exemplars_at * WORD, exemplars * Exemplar.WORDS * WORD)
+        os.pwrite(descriptor, struct.pack(f"={Header.WORDS}q", *header) + running, 0)
+        _carry_over(descriptor, values, gauges_at * WORD)
+        _carry_over(descriptor, kept, lanes_at * WORD)
         fresh.replace(path)
     except OSError:
         os.close(descriptor)
@@ -197,27 +234,44 @@ def _create(path: Path, old: list[int], *, layout_id: int, room: _Room) -> int:
     return descriptor
 
 
+def _words(data: bytes, at: int, number: int) -> bytes:
+    return data[at * WORD : (at + number) * WORD]
+
+
+def _carry_over(descriptor: int, data: bytes, at: int) -> None:
+    """
+    Write *data* at byte *at*, and leave holes where there is nothing but zeros.
+    """
+    for start in range(0, len(data), _PAGE):
+        portion = data[start : start + _PAGE]
+        if any(portion) and os.pwrite(descriptor, portion, at + start) < len(portion):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _rounded(lanes: int) -> int:
     return -(-max(lanes, 1) // _GROWTH) * _GROWTH
 
 
-def _allocate(descriptor: int, size: int) -> None:
+def _allocate(descriptor: int, start: int, size: int) -> None:
     """
-    Take the disk space now: a sparse file on a full disk would end the process with SIGBUS at its next store.
+    Take the disk space of these bytes now: a store into a hole of a full disk would end the process with SIGBUS.
     """
     try:
-        os.posix_fallocate(descriptor, 0, size)
+        os.posix_fallocate(descriptor, start, size)
     except AttributeError:  # macOS has no posix_fallocate.
-        _fill(descriptor, size)
+        _fill(descriptor, start, size)
     except OSError as exc:
         if exc.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
             raise
-        _fill(descriptor, size)
+        _fill(descriptor, start, size)
 
 
-def _fill(descriptor: int, size: int) -> None:
-    start = os.fstat(descriptor).st_size
-    if size > start and os.pwrite(descriptor, bytes(size - start), start) < size - start:
+def _fill(descriptor: int, start: int, size: int) -> None:
+    """
+    Write what is there once more: a hole becomes zeros, the rest stays as it is.
+    """
+    there = os.pread(descriptor, size, start)
+    if os.pwrite(descriptor, there.ljust(size, b"\0"), start) < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

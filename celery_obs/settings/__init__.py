@@ -27,6 +27,7 @@ from .kinds import (
     LOG_SAMPLING,
     NAMES,
     OAUTH_CLIENTS,
+    OPTIONAL_COUNT,
     OPTIONAL_SWITCH,
     OPTIONAL_TEXT,
     PATTERNS,
@@ -146,12 +147,18 @@ class Settings:
         channels=True,
     )
     label_limit: int = _setting(
-        POSITIVE, "Distinct values that a label of one metric may have; what comes after them is counted as _other.", default=200
+        POSITIVE,
+        "Distinct values that a label of one metric may have, besides those that the app declares; what comes after them is counted as _other. "
+        "Registered tasks, declared queues, schedule entries and pool processes are never folded.",
+        default=200,
     )
-    lane_limit: int = _setting(
-        POSITIVE, "Numbers that a node's metric files have room for, 8 bytes each in every pool process.", default=262144
+    lane_limit: int | None = _setting(
+        OPTIONAL_COUNT,
+        "Numbers that a node's metric files may have room for in all, 8 bytes each in every process that uses them. "
+        "By default as many as the registered tasks on their queues take, and 262144 for all else.",
+        default=None,
     )
-    gauge_limit: int = _setting(POSITIVE, "Series of gauges that a node has room for.", default=1024)
+    gauge_limit: int = _setting(POSITIVE, "Series of gauges that a node has room for, 65535 at most.", default=65535)
     heartbeat_interval: float = _setting(SECONDS, "Seconds between two touches of the heartbeat file that probes look at.", default=5.0)
     ignore_tasks: tuple[str, ...] = _setting(PATTERNS, "Tasks to leave alone, as shell patterns of their names: reports.*", default=())
     runtime_buckets: tuple[float, ...] | None = _setting(

@@ -58,6 +58,7 @@ class Kind(NamedTuple):
 SWITCH = Kind("a boolean; in the environment 1, true, yes, on, 0, false, no or off", switch, parse_switch)
 OPTIONAL_SWITCH = Kind("a boolean, or None; in the environment 1, true, yes, on, 0, false, no or off", optional(switch), parse_switch)
 POSITIVE = Kind("a whole number above 0", count(1), int)
+OPTIONAL_COUNT = Kind("a whole number above 0, or None", optional(count(1)), int)
 SECONDS = Kind("a number of seconds above 0", seconds, float)
 TEXT = Kind("a text that is not empty", text)
 OPTIONAL_TEXT = Kind("a text that is not empty, or None", optional(text))

@@ -69,6 +69,7 @@ class WorkerState:
         self._recorder = recorder
         self._clock = clock
         self._cpu: dict[str, tuple[int, float]] = {}
+        self._slots: frozenset[str] = frozenset()
 
     def describe(self, version: str) -> None:
         """
@@ -95,8 +96,23 @@ class WorkerState:
             (workers.SCHEDULED, self._scheduled()),
         ):
             self._recorder.set(metric, (self._name,), value, at=now)
-        for slot, pid in self._processes():
+        processes = dict(self._processes())
+        self._follow(frozenset(processes))
+        for slot, pid in processes.items():
             self._record_process(slot, pid, now)
+
+    def _follow(self, slots: frozenset[str]) -> None:
+        """
+        Give the places of the pool that are taken now their series, and let the gauges of those that are not end.
+        """
+        if slots == self._slots:
+            return
+        self._recorder.declare(
+            [(metric, (self._name, slot)) for slot in sorted(slots) for metric in (workers.RESIDENT_MEMORY, workers.CPU_SECONDS)]
+        )
+        self._recorder.clear(workers.RESIDENT_MEMORY, keep=slots, label=1)
+        self._cpu = {slot: known for slot, known in self._cpu.items() if slot in slots}
+        self._slots = slots
 
     def _record_process(self, slot: str, pid: int, now: float) -> None:
         used = usage(pid)

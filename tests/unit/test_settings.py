@@ -68,7 +68,7 @@ def test_everything_has_a_default_but_the_directory_which_is_the_users_own(tmp_p
     settings = load({}, {"TMPDIR": str(tmp_path)}, {})
 
     assert tmp_path / f"celery_obs-{os.geteuid()}" == settings.metrics_dir
-    assert (True, 200, 262144, 1024, 5.0, ()) == (
+    assert (True, 200, None, 65535, 5.0, ()) == (
         settings.metrics,
         settings.label_limit,
         settings.lane_limit,
@@ -335,7 +335,7 @@ def test_a_directory_that_is_not_writable_is_refused(tmp_path: Path, monkeypatch
 
 def test_the_reference_page_of_the_settings_is_up_to_date() -> None:
     """
-    The page lists what the code has; renew it with: python -c "from celery_obs import settings; print(settings.reference(), end='')".
+    The page lists what the code has; renew it with: python -c "from celery_obs.settings.reference import reference; print(reference(), end='')".
     """
     page = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 

@@ -129,3 +129,16 @@ def test_without_servers_there_is_nothing_to_fail(tmp_path: Path) -> None:
 
     assert 0 == result.exit_code
     assert "--   broker: not checked" in result.output
+
+
+def test_a_node_that_ran_out_of_room_is_told_with_the_setting_and_the_number(tmp_path: Path) -> None:
+    """
+    The doctor says which limit is too low and what would be enough.
+    """
+    (tmp_path / "w@h.v1").mkdir()
+    (tmp_path / "w@h.v1" / "shortage").write_text('{"setting": "lane_limit", "given": 1000, "needed": 5800}\n')
+
+    found = findings(tmp_path)["room of w@h"]
+
+    assert "FAIL" == found.verdict
+    assert "lane_limit is 1000, and at least 5800 are needed" in found.text
