@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import http
 import json
 import re
 import urllib.error
@@ -12,24 +13,26 @@ import urllib.parse
 import urllib.request
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import click
 
 from celery_obs.exceptions import ConfigurationError
 
-from .operate import json_option, print_json, redis_option, reports
+from .operate import find_redis, json_option, print_json, redis_option, reports
 
 
-__all__ = ["Finding", "examine", "health", "rate_from_page"]
+__all__ = ["Finding", "examine", "examine_exporter", "health", "rate_from_page"]
 
 
 _PATIENCE = 5.0
 _LONGEST_ANSWER = 64 * 1024 * 1024
 _MOST = 50_000
+_MOST_TOLD = 5
 _QUERY = 'sum(rate(channel_sync_total{status="success"}[24h])) / sum(rate(channel_sync_total[24h])) * 100'
-_EXIT = {"healthy": 0, "degraded": 1, "unknown": 2}
+_EXIT = {"healthy": 0, "degraded": 1, "unhealthy": 1, "unknown": 2}
+_AREAS = ("workers", "queues", "tasks", "beat", "sidecar")
 
 
 class Finding(NamedTuple):
@@ -37,7 +40,7 @@ class Finding(NamedTuple):
     What a check found.
 
     Attributes:
-        verdict: healthy, degraded or unknown.
+        verdict: healthy, degraded, unhealthy or unknown.
 
         text: In words.
 
@@ -50,9 +53,42 @@ class Finding(NamedTuple):
     facts: Any = None
 
 
+def examine_exporter(ask: Callable[[], str]) -> Iterator[Finding]:
+    """
+    Tell how workers, queues, tasks and beat are, as an exporter sees them.
+
+    Args:
+        ask: Returns what the exporter says at ``/health``.
+    """
+    try:
+        checks = json.loads(ask())["checks"]
+        found = [(name, checks[name]) for name in _AREAS if name in checks]
+        rest = [(name, str(check["error"])) for name, check in checks.items() if name not in _AREAS and check["status"] != "healthy"]
+        findings = [Finding(str(check["status"]), name, _sentences(check), check.get("findings")) for name, check in found]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        advice = "Is it running, and is --exporter-url right?"
+        problem = f"{type(error).__name__}: {str(error)[:200]}"
+        yield Finding("unknown", "exporter", f"cannot be asked how workers, queues and beat are ({problem}). {advice}")
+        return
+    yield from findings
+    for name, problem in rest:
+        yield Finding("degraded", f"exporter {name}", f"{problem[:300]}.")
+    if not found:
+        advice = "Ask the exporter beside a worker: --exporter-url"
+        yield Finding("unknown", "workers", f"this exporter looks at neither workers nor queues. {advice}")
+
+
+def _sentences(check: Mapping[str, Any]) -> str:
+    found = check.get("findings") or []
+    told = " ".join(f"{each['text']} {each['advice']}" for each in found[:_MOST_TOLD])
+    if len(found) > _MOST_TOLD:
+        told += f" {len(found) - _MOST_TOLD} more; --json has them."
+    return told or (f"{check['error']}." if check.get("error") else "all well.")
+
+
 def examine(found: Any, rate: Callable[[], tuple[float | None, str]], *, least: float) -> Iterator[Finding]:
     """
-    Make all checks.
+    Make the checks about channels: none where there are no channels.
 
     Args:
         found: Answers about the cluster.
@@ -62,6 +98,8 @@ def examine(found: Any, rate: Callable[[], tuple[float | None, str]], *, least: 
         least: The percentage below which syncs are not well.
     """
     status = found.status(limit=_MOST)
+    if not status["connections"] and not status["channels"]:
+        return
     counts = Counter(each["status"] for each in status["connections"])
     shown = ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
     yield Finding("degraded" if counts["error"] else "healthy", "connections", f"{shown}.", dict(counts))
@@ -115,7 +153,10 @@ def rate_from_page(text: str) -> tuple[float | None, str]:
     return (good / total * 100 if total else None), "since the metric files of this exporter were made"
 
 
-def _get(url: str, query: Mapping[str, str] | None = None) -> str:
+def _get(url: str, query: Mapping[str, str] | None = None, *, refused_too: bool = False) -> str:
+    """
+    Return what stands at *url*; with *refused_too*, also what comes with 503.
+    """
     place = urllib.parse.urlsplit(url)
     if place.scheme not in {"http", "https"}:
         message = f"{place.scheme or 'no'} is no scheme of a page; expected http or https"
@@ -126,8 +167,13 @@ def _get(url: str, query: Mapping[str, str] | None = None) -> str:
     if place.username is not None:
         login = f"{urllib.parse.unquote(place.username)}:{urllib.parse.unquote(place.password or '')}"
         request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
-    with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:  # noqa: S310 -- as above.
-        content: bytes = answer.read(_LONGEST_ANSWER)
+    try:
+        with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:  # noqa: S310 -- as above.
+            content: bytes = answer.read(_LONGEST_ANSWER)
+    except urllib.error.HTTPError as error:
+        if not refused_too or error.code != http.HTTPStatus.SERVICE_UNAVAILABLE:
+            raise
+        content = error.read(_LONGEST_ANSWER)
     return content.decode(errors="replace")
 
 
@@ -141,7 +187,7 @@ def _get(url: str, query: Mapping[str, str] | None = None) -> str:
     envvar="CELERY_OBS_EXPORTER_URL",
     default="http://127.0.0.1:19540",
     show_default=True,
-    help="Exporter to ask otherwise.",
+    help="Exporter to ask.",
 )
 @click.option(
     "--min-success", type=click.FloatRange(0, 100), default=95.0, show_default=True, help="Percentage of syncs that have to succeed."
@@ -152,26 +198,39 @@ def health(
     ctx: click.Context, redis_url: str | None, prometheus_url: str | None, exporter_url: str, min_success: float, *, as_json: bool
 ) -> None:
     """
-    Tell how things are: connections, breakers, syncs, reconciliation, tokens.
+    Tell how things are: workers, queues, hung tasks and beat, then channels.
 
-    Exit code 0 healthy, 1 degraded, 2 cannot tell.
+    The exporter is asked about the former, Redis about the latter, if there are any.
+    Exit code 0 healthy, 1 degraded or unhealthy, 2 cannot tell.
     """
+    exporter_url = exporter_url.rstrip("/")
 
     def rate() -> tuple[float | None, str]:
-        return rate_from_prometheus(prometheus_url) if prometheus_url else rate_from_page(_get(f"{exporter_url.rstrip('/')}/metrics"))
+        return rate_from_prometheus(prometheus_url) if prometheus_url else rate_from_page(_get(f"{exporter_url}/metrics"))
 
-    try:
-        with reports(ctx, redis_url) as found:
-            findings = list(examine(found, rate, least=min_success))
-    except ConfigurationError as error:
-        findings = [Finding("unknown", "redis", str(error))]
+    findings = list(examine_exporter(lambda: _get(f"{exporter_url}/health", refused_too=True)))
+    findings += _channels(ctx, redis_url, rate, least=min_success)
     verdicts = {finding.verdict for finding in findings}
-    status = next(word for word in ("degraded", "unknown", "healthy") if word in verdicts)
+    status = next((word for word in ("unhealthy", "degraded", "unknown") if word in verdicts), "healthy")
     if as_json:
         checks = {each.name: {"status": each.verdict, "text": each.text, "value": each.facts} for each in findings}
         print_json({"status": status, "checks": checks})
     else:
         for each in findings:
-            click.echo(f"{each.verdict:<8} {each.name}: {each.text}")
+            click.echo(f"{each.verdict:<9} {each.name}: {each.text}")
         click.echo(f"\nThe cluster is {status}." if status != "unknown" else "\nIt cannot be told how the cluster is.")
     ctx.exit(_EXIT[status])
+
+
+def _channels(
+    ctx: click.Context, redis_url: str | None, rate: Callable[[], tuple[float | None, str]], *, least: float
+) -> Sequence[Finding]:
+    try:
+        find_redis(ctx, redis_url)
+    except ConfigurationError:
+        return ()  # Without a Redis there can be no channels.
+    try:
+        with reports(ctx, redis_url) as found:
+            return list(examine(found, rate, least=least))
+    except ConfigurationError as error:
+        return [Finding("unknown", "redis", str(error))]

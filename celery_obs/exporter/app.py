@@ -30,11 +30,13 @@ import celery_obs
 
 from celery_obs.clock import Clock, wall
 from celery_obs.state.overview import Overview
+from celery_obs.vocabulary.conditions import Area
 
 from .api.page import POLICY, status_page
 from .api.routes import Api, Refusal, refuse, shows_token
-from .exposition import OPENMETRICS_TYPE, TEXT_TYPE, accepts_gzip, accepts_openmetrics, compress
-from .scrape import Lane, Runner
+from .exposition import OPENMETRICS_TYPE, TEXT_TYPE, Page, accepts_gzip, accepts_openmetrics, compress
+from .health import Health, Report
+from .scrape import Lane, Outcome, Runner
 from .web_config import Passwords, WebConfig
 
 
@@ -49,6 +51,12 @@ Bytes below which compressing a body is not worth it.
 """
 
 CHECK_DEADLINE: Final = 0.5
+
+MOST_TOLD: Final = 5
+MOST_FINDINGS: Final = 200
+"""
+What is wrong with one area is told in so many sentences and listed so many times at most.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,7 @@ def create_app(
     api: Api | None = None,
     overview: Callable[[], Overview] | None = None,
     leader: Callable[[], str] = str,
+    health: Health | None = None,
     clock: Clock = wall,
 ) -> Starlette:
     """
@@ -107,8 +116,11 @@ def create_app(
         overview: Reads the cluster's state for the status page; None where there is none.
 
         leader: Names the exporter that serves the cluster's state; empty for nobody known.
+
+        health: Tells how workers, queues, tasks and beat are; by default nothing is said of them.
     """
-    pages = _Pages(runner, checks, overview=overview, leader=leader, clock=clock)
+    watched = health or Health(watches_workers=False, watches_queues=False, clock=clock)
+    pages = _Pages(runner, checks, overview=overview, leader=leader, health=watched, clock=clock)
     routes = {
         "/": pages.landing,
         "/metrics": pages.metrics,
@@ -148,9 +160,17 @@ class _Pages:
     """
 
     def __init__(
-        self, runner: Runner, checks: tuple[Check, ...], *, overview: Callable[[], Overview] | None, leader: Callable[[], str], clock: Clock
+        self,
+        runner: Runner,
+        checks: tuple[Check, ...],
+        *,
+        overview: Callable[[], Overview] | None,
+        leader: Callable[[], str],
+        health: Health,
+        clock: Clock,
     ) -> None:
         self._runner = runner
+        self._watched = health
         self._overview = overview
         self._leader = leader
         self._clock = clock
@@ -180,14 +200,16 @@ class _Pages:
         return JSONResponse(document, status_code=code, headers={"Cache-Control": "no-store"})
 
     async def landing(self, request: Request) -> Response:
-        page = await self._in_thread(lambda: status_page(self._overview, leader=self._leader()))
+        page = await self._in_thread(self._landing)
         return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _body(self, *, openmetrics: bool, zipped: bool) -> tuple[bytes, dict[str, str]]:
-        body = self._runner.scrape(openmetrics=openmetrics).encode()
+        text = self._runner.scrape(openmetrics=openmetrics)
+        self._watched.note([text])
+        body = text.encode()
         if zipped and len(body) >= SMALLEST_COMPRESSED:
             return compress(body), {"Content-Encoding": "gzip"}
         return body, {}
@@ -201,19 +223,27 @@ class _Pages:
                 wrong += [f"{name}: {outcome.error}" for name, outcome in outcomes.items() if not outcome.ok]
         return wrong
 
+    def _landing(self) -> str:
+        outcomes, pages = self._runner.looked_at()
+        return status_page(self._overview, leader=self._leader(), report=self._watched.report(pages, failed=_failed(outcomes)))
+
     def _health(self) -> tuple[dict[str, object], int]:
         begin = time.monotonic()
         checks = self._run_checks()
-        outcomes = self._runner.outcomes()
+        outcomes, pages = self._runner.looked_at()
         self._has_run = self._has_run or self._runner.has_run(outcomes)
-        shown = {name: _shown(took, error) for name, (took, error) in checks.items()}
+        asked_at = time.monotonic()
+        report = self._watched.report(pages, failed=_failed(outcomes))
+        took = time.monotonic() - asked_at
+        shown: dict[str, dict[str, object]] = {area: _shown_area(report, area, took) for area in report.areas}
+        shown |= {name: _shown(took, error) for name, (took, error) in checks.items()}
         shown |= {f"collector:{name}": _shown(outcome.duration, outcome.error) for name, outcome in outcomes.items()}
+        statuses = {report.status(area) for area in report.areas}
         if any(error for _, error in checks.values()) or not self._has_run:
-            status = "unhealthy"
-        elif any(not outcome.ok for outcome in outcomes.values()):
-            status = "degraded"
-        else:
-            status = "healthy"
+            statuses.add("unhealthy")
+        if any(not outcome.ok for outcome in outcomes.values()):
+            statuses.add("degraded")
+        status = next((word for word in ("unhealthy", "degraded", "unknown") if word in statuses), "healthy")
         now = self._clock()
         document = {
             "status": status,
@@ -230,6 +260,33 @@ class _Pages:
         tickets = {name: lane.ask() for name, lane in self._checks.items()}
         outcomes = {name: self._checks[name].wait(ticket, until=until) for name, ticket in tickets.items()}
         return {name: (outcome.duration, "" if outcome.ok else outcome.error) for name, outcome in outcomes.items()}
+
+
+def _failed(outcomes: Mapping[str, Outcome[Page]]) -> Mapping[str, str]:
+    return {name: outcome.error for name, outcome in outcomes.items() if not outcome.ok}
+
+
+def _shown_area(report: Report, area: Area, took: float) -> dict[str, object]:
+    """
+    Show an area as the other checks are shown, and what was found in it.
+    """
+    found = [trouble for trouble in report.troubles if trouble.condition.area == area]
+    told = [trouble.text for trouble in found[:MOST_TOLD]]
+    if len(found) > MOST_TOLD:
+        told.append(f"{len(found) - MOST_TOLD} more of the kind.")
+    error = " ".join(told) or report.unknown.get(area)
+    findings = [
+        {
+            "alert": trouble.condition.alert,
+            "severity": trouble.condition.severity,
+            "labels": dict(trouble.labels),
+            "value": round(trouble.value, 3),
+            "text": trouble.text,
+            "advice": trouble.advice,
+        }
+        for trouble in found[:MOST_FINDINGS]
+    ]
+    return {"status": report.status(area), "response_time_ms": round(took * 1000, 3), "error": error, "findings": findings}
 
 
 def _shown(took: float, error: str) -> dict[str, object]:

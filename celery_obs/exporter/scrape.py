@@ -37,6 +37,8 @@ STALE_AFTER: Final = 60.0
 Seconds for which a collector's last good page is served in place of a new one.
 """
 
+_OFTEN_ENOUGH: Final = 15.0
+
 log = logging.getLogger("celery_obs.exporter")
 
 T = TypeVar("T")
@@ -277,6 +279,24 @@ class Runner:
         Run all collectors whose turn it is and tell how each fared.  Blocks up to the longest deadline.
         """
         return self._run(self._begin_term())
+
+    def looked_at(self) -> tuple[Mapping[str, Outcome[Page]], tuple[str, ...]]:
+        """
+        Return how the collectors fared, those included whose turn is another exporter's, and the pages that are good at the moment.
+
+        Blocks as `outcomes` does.  What another exporter shows is collected here a few times a minute at most, for it costs the broker.
+        """
+        term = self._begin_term()
+        outcomes = dict(self._run(term))
+        asked_at = self._clock()
+        for name in self._shared - outcomes.keys():
+            last = self._lanes[name].last()
+            if last.succeeded_at is None or asked_at - last.succeeded_at > _OFTEN_ENOUGH:
+                last = self._lanes[name].wait(self._lanes[name].ask(), until=asked_at + self._deadlines[name])
+            outcomes[name] = last
+        now = self._clock()
+        good = (each for each in outcomes.values() if each.succeeded_at is not None and now - each.succeeded_at < self._stale_after)
+        return outcomes, tuple(each.value.text for each in good if each.value is not None)
 
     def _run(self, term: int | None) -> Mapping[str, Outcome[Page]]:
         asked_at = self._clock()

@@ -30,6 +30,7 @@ from celery_obs.state.overview import Overview, OverviewReader
 from .api.routes import Api
 from .app import Check, create_app, directory_check
 from .discovery import Discovery
+from .health import Health
 from .probes import is_redis, mask, probe_for, scheme_of
 from .scrape import Collector, InternalErrors, Runner, Said
 from .web_config import WebConfigFile
@@ -305,6 +306,7 @@ def run(options: Options) -> None:
         api=Api(client, token=operations_token(options)),
         overview=overview,
         leader=lease.holder if lease is not None else str,
+        health=Health(watches_workers=options.serves_workers, watches_queues=options.serves_cluster and bool(options.broker_url)),
     )
     raise_file_limit()
     with contextlib.ExitStack() as stack:

@@ -32,6 +32,7 @@ from tests.servers import RedisServer, free_port
 pytestmark = pytest.mark.integration
 
 PAGE = 'channel_sync_total{channel_type="a",status="success"} 97.0\nchannel_sync_total{channel_type="a\\"}",status="failure"} 3.0\n'
+WELL = json.dumps({"status": "healthy", "checks": {"workers": {"status": "healthy", "error": None, "findings": []}}})
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def exporter() -> Iterator[str]:
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             prometheus = {"status": "success", "data": {"result": [{"value": [1, "12.5"]}]}}
-            body = json.dumps(prometheus) if "/api/v1/query?" in self.path else PAGE
+            body = json.dumps(prometheus) if "/api/v1/query?" in self.path else WELL if self.path == "/health" else PAGE
             self.send_response(200)
             self.end_headers()
             self.wfile.write(body.encode())
@@ -149,14 +150,26 @@ def test_tokens_and_pending_connections_are_listed(redis: Any, redis_server: Red
     assert ["1 connections differ, on 4 days together.", "    4 d  airbnb  'c1'  4 mismatch, first 2030-01-01"] == pending
 
 
-def test_a_healthy_cluster_is_told_in_seven_lines(redis: Any, redis_server: RedisServer, exporter: str) -> None:
+def test_a_healthy_cluster_is_told_line_by_line(redis: Any, redis_server: RedisServer, exporter: str) -> None:
     """
     Exit code 0, and the numbers beside the words.
     """
     told = call(redis_server, "health", "--exporter-url", exporter)
 
     assert (0, "The cluster is healthy.") == (told.exit_code, told.stdout.splitlines()[-1])
+    assert told.stdout.startswith("healthy   workers: all well.\n")
     assert "sync success: 97.00 % since the metric files" in told.stdout
+
+
+def test_without_channels_there_is_no_word_of_them(redis: Any, redis_server: RedisServer, exporter: str) -> None:
+    """
+    A cluster that uses none hears of its workers only.
+    """
+    redis.flushall()
+
+    told = call(redis_server, "health", "--exporter-url", exporter)
+
+    assert (0, "healthy   workers: all well.\n\nThe cluster is healthy.\n") == (told.exit_code, told.stdout)
 
 
 def test_what_is_wrong_makes_it_degraded(redis: Any, redis_server: RedisServer, exporter: str) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 import celery_obs
 
+from celery_obs.exporter.health import Report
 from celery_obs.state.overview import Overview
 from celery_obs.vocabulary.connections import STATUSES
 
@@ -26,6 +27,8 @@ The page loads nothing and runs nothing, whatever a channel is called.
 """
 
 _LONGEST_NAME: Final = 100
+_LONGEST_TEXT: Final = 500
+_MOST_TROUBLES: Final = 50
 _LINKS: Final = (
     ("/metrics", "Metrics"),
     ("/health", "Health"),
@@ -47,16 +50,30 @@ _STYLE: Final = (
 log = logging.getLogger("celery_obs.exporter")
 
 
-def status_page(read: Callable[[], Overview] | None, *, leader: str) -> str:
+def status_page(read: Callable[[], Overview] | None, *, leader: str, report: Report | None = None) -> str:
     """
-    Write the page; a Redis that is away is told on it.
+    Write the page: first what is wrong, then the cluster's state; a Redis that is away is told on it.
     """
     links = "".join(f'<li><a href="{path}">{name}</a></li>' for path, name in _LINKS)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>celery_obs exporter</title>'
         f"<style>{_STYLE}</style></head>\n<body><h1>celery_obs exporter</h1><p>Version {escape(celery_obs.__version__)}</p>\n"
-        f"{_cluster(read, leader)}\n<ul>{links}</ul>\n</body></html>\n"
+        f"{_troubles(report or Report())}\n{_cluster(read, leader)}\n<ul>{links}</ul>\n</body></html>\n"
     )
+
+
+def _troubles(report: Report) -> str:
+    lines = [
+        f"<li><span class=bad>{_name(each.text, _LONGEST_TEXT)}</span> {_name(each.advice, _LONGEST_TEXT)} <code>{each.condition.alert}</code></li>"
+        for each in report.troubles[:_MOST_TROUBLES]
+    ]
+    left = len(report.troubles) - len(lines)
+    lines += [f"<li>{left} more; <a href=/health>/health</a> has them.</li>"] if left > 0 else []
+    lines += [f"<li>{_name(area.capitalize())}: {_name(why, _LONGEST_TEXT)}.</li>" for area, why in report.unknown.items()]
+    if lines:
+        return f"<h2>What is wrong</h2>\n<ul>{''.join(lines)}</ul>"
+    looked_at = ", ".join(area for area in report.areas if area != "sidecar")
+    return f"<p>All is well: {looked_at}.</p>" if looked_at else ""
 
 
 def _cluster(read: Callable[[], Overview] | None, leader: str) -> str:
@@ -69,7 +86,7 @@ def _cluster(read: Callable[[], Overview] | None, leader: str) -> str:
         return f'<p class="bad">The state of the cluster cannot be read: {escape(type(error).__name__)}. Is Redis well?</p>'
     who = f"Served to Prometheus by <code>{escape(leader)}</code>." if leader else "Nobody serves it to Prometheus at the moment."
     if not overview.channels:
-        return f"<p>{who} No channel was used so far.</p>"
+        return ""  # Without channels there is nothing else to share.
     counts = Counter((each.channel_type, each.status) for each in overview.snapshot.connections.values())
     head = "".join(f"<th>{word}</th>" for word in ("Channel", "Breaker", "Paused", *STATUSES))
     rows = "".join(_row(channel, overview, [counts[channel, status] for status in STATUSES]) for channel in overview.channels)
@@ -88,6 +105,6 @@ def _row(channel: str, overview: Overview, counts: Iterable[int]) -> str:
     )
 
 
-def _name(text: str) -> str:
-    shown = text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
+def _name(text: str, longest: int = _LONGEST_NAME) -> str:
+    shown = text if len(text) <= longest else text[: longest - 1] + "…"
     return escape(shown.encode("utf-8", "replace").decode())

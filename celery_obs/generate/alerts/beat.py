@@ -10,6 +10,7 @@ from celery_obs.generate.promql import gauge, most
 from celery_obs.generate.rules import Alert
 from celery_obs.generate.thresholds import amount, seconds
 from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, ENTRY_OVERDUE, HEARTBEAT, SUCCEEDED_ENTRY
+from celery_obs.vocabulary.conditions import BEAT_ENTRY_NOT_SUCCEEDING, BEAT_ENTRY_OVERDUE, BEAT_STOPPED, LEAST_SINCE_SUCCESS
 
 
 __all__ = ["ALERTS"]
@@ -21,21 +22,21 @@ _SINCE_SUCCESS = f"time() - {most(gauge(SUCCEEDED_ENTRY), 'entry')}"
 ALERTS: Final = (
     Alert(
         name="CeleryBeatStopped",
-        severity="critical",
+        severity=BEAT_STOPPED.severity,
         # Beat may sleep for five minutes.  Its last beat of the last hours counts, so that a beat that is gone altogether is told, too.
         when=f"time() - max(last_over_time({gauge(HEARTBEAT)}[6h])) > $threshold",
-        threshold=seconds(600),
-        lasts="2m",
+        threshold=seconds(BEAT_STOPPED.threshold),
+        lasts=BEAT_STOPPED.lasts,
         summary="Beat does not go through its schedule",
         description="Beat last went through its schedule {{ $value | humanizeDuration }} ago (threshold: $threshold). Nothing periodic is started: no token is refreshed, no drift is found.",
         shows="celery-beat",
     ),
     Alert(
         name="CeleryBeatEntryOverdue",
-        severity="warning",
+        severity=BEAT_ENTRY_OVERDUE.severity,
         when=f"{most(gauge(ENTRY_OVERDUE), 'entry')} > $threshold",
-        threshold=seconds(300),
-        lasts="5m",
+        threshold=seconds(BEAT_ENTRY_OVERDUE.threshold),
+        lasts=BEAT_ENTRY_OVERDUE.lasts,
         by=("entry",),
         summary="Schedule entry {{ $labels.entry }} is overdue",
         description="Beat should have fired {{ $labels.entry }} {{ $value | humanizeDuration }} ago (threshold: $threshold).",
@@ -43,10 +44,10 @@ ALERTS: Final = (
     ),
     Alert(
         name="CeleryBeatEntryNotSucceeding",
-        severity="warning",
-        when=f"{_SINCE_SUCCESS} > $threshold * {_PERIOD}\nand\n{_SINCE_SUCCESS} > 900",
-        threshold=amount(3),
-        lasts="5m",
+        severity=BEAT_ENTRY_NOT_SUCCEEDING.severity,
+        when=f"{_SINCE_SUCCESS} > $threshold * {_PERIOD}\nand\n{_SINCE_SUCCESS} > {LEAST_SINCE_SUCCESS}",
+        threshold=amount(BEAT_ENTRY_NOT_SUCCEEDING.threshold),
+        lasts=BEAT_ENTRY_NOT_SUCCEEDING.lasts,
         by=("entry",),
         summary="Schedule entry {{ $labels.entry }} is fired and does not succeed",
         description="The task of {{ $labels.entry }} last succeeded {{ $value | humanizeDuration }} ago, more than $threshold of its periods.",

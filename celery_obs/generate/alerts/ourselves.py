@@ -11,6 +11,7 @@ from celery_obs.generate.links import JOB
 from celery_obs.generate.promql import among, gauge, happened, least, most, total
 from celery_obs.generate.rules import Alert
 from celery_obs.generate.thresholds import amount
+from celery_obs.vocabulary.conditions import METRIC_FILES_UNREADABLE
 from celery_obs.vocabulary.ourselves import BUILD_INFO, COLLECTOR_SUCCESS, DROPPED, INTERNAL_ERRORS, LABELS_FOLDED, LEADER, METRIC_FILES
 
 
@@ -61,10 +62,10 @@ ALERTS: Final = (
     ),
     Alert(
         name="CeleryObsMetricFilesUnreadable",
-        severity="warning",
+        severity=METRIC_FILES_UNREADABLE.severity,
         when=f"{most(gauge(METRIC_FILES, state=among('corrupt', 'unsupported')), *_WHO, 'state')} > $threshold",
-        threshold=amount(0),
-        lasts="10m",
+        threshold=amount(METRIC_FILES_UNREADABLE.threshold),
+        lasts=METRIC_FILES_UNREADABLE.lasts,
         by=(*_WHO, "state"),
         summary="The exporter at {{ $labels.instance }} cannot read metric files",
         description="{{ $value }} metric files beside {{ $labels.instance }} are {{ $labels.state }}. What is in them is not counted.",

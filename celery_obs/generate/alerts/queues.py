@@ -1,5 +1,5 @@
 """
-Alerts about queues: they grow, grow old, or nobody listens.
+Alerts about queues: they grow, grow old, or no worker consumes them.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from typing import Final
 from celery_obs.generate.promql import gauge, increase, most, total
 from celery_obs.generate.rules import Alert
 from celery_obs.generate.thresholds import amount, seconds
+from celery_obs.vocabulary.conditions import QUEUE_BACKED_UP, QUEUE_BACKLOG, QUEUE_MESSAGES_OLD, QUEUE_NOT_CONSUMED, QUEUE_WITHOUT_CONSUMERS
 from celery_obs.vocabulary.queues import CONSUMERS, DEPTH, OLDEST_MESSAGE_AGE
 from celery_obs.vocabulary.tasks import STARTED
-from celery_obs.vocabulary.workers import POOL_BUSY, POOL_SIZE
+from celery_obs.vocabulary.workers import POOL_BUSY, POOL_SIZE, UP
 
 
 __all__ = ["ALERTS"]
@@ -22,10 +23,10 @@ _DEPTH = most(gauge(DEPTH), "queue")
 ALERTS: Final = (
     Alert(
         name="CeleryQueueBacklog",
-        severity="warning",
+        severity=QUEUE_BACKLOG.severity,
         when=f"{_DEPTH} > $threshold",
-        threshold=amount(1000),
-        lasts="15m",
+        threshold=amount(QUEUE_BACKLOG.threshold),
+        lasts=QUEUE_BACKLOG.lasts,
         by=("queue",),
         summary="Queue {{ $labels.queue }} has a backlog",
         description='{{ $value | printf "%.0f" }} messages have been waiting in queue {{ $labels.queue }} (threshold: $threshold for $for).',
@@ -34,10 +35,10 @@ ALERTS: Final = (
     ),
     Alert(
         name="CeleryQueueBackedUp",
-        severity="critical",
+        severity=QUEUE_BACKED_UP.severity,
         when=f"{_DEPTH} > $threshold",
-        threshold=amount(10_000),
-        lasts="10m",
+        threshold=amount(QUEUE_BACKED_UP.threshold),
+        lasts=QUEUE_BACKED_UP.lasts,
         by=("queue",),
         summary="Queue {{ $labels.queue }} is backed up",
         description='{{ $value | printf "%.0f" }} messages have been waiting in queue {{ $labels.queue }} (threshold: $threshold for $for).',
@@ -46,10 +47,10 @@ ALERTS: Final = (
     ),
     Alert(
         name="CeleryQueueMessagesOld",
-        severity="warning",
+        severity=QUEUE_MESSAGES_OLD.severity,
         when=f"{most(gauge(OLDEST_MESSAGE_AGE), 'queue')} > $threshold",
-        threshold=seconds(600),
-        lasts="5m",
+        threshold=seconds(QUEUE_MESSAGES_OLD.threshold),
+        lasts=QUEUE_MESSAGES_OLD.lasts,
         by=("queue",),
         summary="Messages grow old in queue {{ $labels.queue }}",
         description="The oldest message of queue {{ $labels.queue }} has been due for {{ $value | humanizeDuration }} (threshold: $threshold).",
@@ -57,13 +58,13 @@ ALERTS: Final = (
     ),
     Alert(
         name="CeleryQueueNotConsumed",
-        severity="critical",
+        severity=QUEUE_NOT_CONSUMED.severity,
         when=(
-            f"{_DEPTH} > $threshold\nunless\n{total(increase(STARTED, '10m'), 'queue')} > 0\n"
+            f"{_DEPTH} > $threshold\nunless\n{total(increase(STARTED, QUEUE_NOT_CONSUMED.window), 'queue')} > 0\n"
             f"and on ()\n{total(gauge(POOL_BUSY))} < {total(gauge(POOL_SIZE))}"
         ),
-        threshold=amount(0),
-        lasts="10m",
+        threshold=amount(QUEUE_NOT_CONSUMED.threshold),
+        lasts=QUEUE_NOT_CONSUMED.lasts,
         by=("queue",),
         summary="Workers have stopped to consume queue {{ $labels.queue }}",
         description='{{ $value | printf "%.0f" }} messages wait in queue {{ $labels.queue }}, workers have room, and for 10 minutes none has begun a task of it.',
@@ -71,12 +72,16 @@ ALERTS: Final = (
     ),
     Alert(
         name="CeleryQueueWithoutConsumers",
-        severity="critical",
-        when=f"{_DEPTH} > $threshold\nand\n{most(gauge(CONSUMERS), 'queue')} == 0",
-        threshold=amount(0),
-        lasts="5m",
+        severity=QUEUE_WITHOUT_CONSUMERS.severity,
+        # A Redis does not know its consumers; where no worker is up at all, there is none.
+        when=(
+            f"{_DEPTH} > $threshold\nand\n(\n  {most(gauge(CONSUMERS), 'queue')} == 0\n  or\n"
+            f"  (({_DEPTH} unless {most(gauge(CONSUMERS), 'queue')}) and on () absent({gauge(UP)} == 1))\n)"
+        ),
+        threshold=amount(QUEUE_WITHOUT_CONSUMERS.threshold),
+        lasts=QUEUE_WITHOUT_CONSUMERS.lasts,
         by=("queue",),
-        summary="Nobody listens to queue {{ $labels.queue }}",
+        summary="No worker consumes queue {{ $labels.queue }}",
         description='{{ $value | printf "%.0f" }} messages wait in queue {{ $labels.queue }}, which has no consumer.',
         shows="celery-queues",
     ),

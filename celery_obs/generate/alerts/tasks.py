@@ -9,6 +9,7 @@ from typing import Final
 from celery_obs.generate.promql import among, count_of, gauge, happened, increase, most, none_of, quantile, share, total, within
 from celery_obs.generate.rules import Alert
 from celery_obs.generate.thresholds import amount, part, seconds
+from celery_obs.vocabulary.conditions import TASK_HUNG
 from celery_obs.vocabulary.tasks import CLOCK_SKEW, FAILURES, FINISHED, LATENCY, LONGEST_RUNNING, MALFORMED, UNREGISTERED
 
 
@@ -49,10 +50,10 @@ ALERTS: Final = (
     ),
     Alert(
         name="CeleryTaskHung",
-        severity="warning",
+        severity=TASK_HUNG.severity,
         when=f"{most(gauge(LONGEST_RUNNING), 'task')} > $threshold",
-        threshold=seconds(3600),
-        lasts="5m",
+        threshold=seconds(TASK_HUNG.threshold),
+        lasts=TASK_HUNG.lasts,
         by=("task",),
         summary="Task {{ $labels.task }} does not come to an end",
         description="An attempt of {{ $labels.task }} has been running for {{ $value | humanizeDuration }} (threshold: $threshold).",

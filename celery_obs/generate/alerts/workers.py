@@ -9,6 +9,7 @@ from typing import Final
 from celery_obs.generate.promql import among, gauge, increase, most, total
 from celery_obs.generate.rules import Alert
 from celery_obs.generate.thresholds import amount, part, seconds
+from celery_obs.vocabulary.conditions import WORKER_CHILDREN_DYING, WORKER_DOWN, WORKER_NOT_RESPONDING, WORKERS_ABSENT
 from celery_obs.vocabulary.workers import HEARTBEAT, POOL_BUSY, POOL_SIZE, PROCESS_RESTARTS, UP
 
 
@@ -18,9 +19,9 @@ __all__ = ["ALERTS"]
 ALERTS: Final = (
     Alert(
         name="CeleryWorkersAbsent",
-        severity="critical",
+        severity=WORKERS_ABSENT.severity,
         when=f"absent({gauge(UP)} == 1)",
-        lasts="5m",
+        lasts=WORKERS_ABSENT.lasts,
         summary="No Celery worker is there",
         description="For $for no exporter has seen a living worker. Nothing is being worked on, and nothing else can tell.",
         shows="celery-tasks",
@@ -28,9 +29,9 @@ ALERTS: Final = (
     ),
     Alert(
         name="CeleryWorkerDown",
-        severity="warning",
+        severity=WORKER_DOWN.severity,
         when=f"{most(gauge(UP), 'worker')} == 0\nand\nmax by (worker) (max_over_time({gauge(UP)}[1d])) == 1",
-        lasts="15m",
+        lasts=WORKER_DOWN.lasts,
         by=("worker",),
         summary="Worker {{ $labels.worker }} is down",
         description="The main process of worker {{ $labels.worker }} went, and has not come back for $for.",
@@ -38,10 +39,10 @@ ALERTS: Final = (
     ),
     Alert(
         name="CeleryWorkerNotResponding",
-        severity="critical",
+        severity=WORKER_NOT_RESPONDING.severity,
         when=f"time() - {most(gauge(HEARTBEAT), 'worker')} > $threshold\nand\n{most(gauge(UP), 'worker')} == 1",
-        threshold=seconds(120),
-        lasts="2m",
+        threshold=seconds(WORKER_NOT_RESPONDING.threshold),
+        lasts=WORKER_NOT_RESPONDING.lasts,
         by=("worker",),
         summary="Worker {{ $labels.worker }} is there and does not respond",
         description="The event loop of worker {{ $labels.worker }} last turned {{ $value | humanizeDuration }} ago (threshold: $threshold).",
@@ -49,9 +50,9 @@ ALERTS: Final = (
     ),
     Alert(
         name="CeleryWorkerChildrenDying",
-        severity="warning",
-        when=f"{total(increase(PROCESS_RESTARTS, '15m', reason=among('killed', 'lost')), 'worker')} > $threshold",
-        threshold=amount(3),
+        severity=WORKER_CHILDREN_DYING.severity,
+        when=f"{total(increase(PROCESS_RESTARTS, WORKER_CHILDREN_DYING.window, reason=among('killed', 'lost')), 'worker')} > $threshold",
+        threshold=amount(WORKER_CHILDREN_DYING.threshold),
         by=("worker",),
         summary="Worker {{ $labels.worker }} loses its children",
         description='{{ $value | printf "%.0f" }} pool processes of worker {{ $labels.worker }} were killed or died in the last 15 minutes (threshold: $threshold).',
