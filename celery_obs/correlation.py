@@ -98,7 +98,7 @@ class CorrelationObserver:
         A message that a retry copied has its own stamp, and the main process, which publishes for the lost, has nothing but that.
         """
         headers = event.headers
-        found = _current.get() or _of_request() or text(headers, CORRELATION) or text(headers, "root_id")
+        found = _current.get() or _of_request() or text(headers, CORRELATION) or text(event.message, "root_id")
         if found:
             headers[CORRELATION] = found
 

@@ -107,7 +107,13 @@ class Metrics:
         """
         Return how the attempts of ``observed.<task>`` ended.
         """
-        return self.by("state", "celery_task_finished_total", task=f"observed.{task}")
+        return self.states_of(f"observed.{task}")
+
+    def states_of(self, task: str) -> dict[str, float]:
+        """
+        Return how the attempts of *task* ended.
+        """
+        return self.by("state", "celery_task_finished_total", task=task)
 
 
 class Process:

@@ -265,7 +265,7 @@ class ErrorObserver:
         """
         if task_id is None:
             return None
-        return next((attempt for attempt in reversed(list(self._running.values())) if attempt.started.task_id == task_id), None)
+        return next((attempt for attempt in reversed(list(self._running.values())) if attempt.started.task_id == str(task_id)), None)
 
     def _remember(self, attempt: _Attempt, event: Report, hint: Mapping[str, Any]) -> None:
         info = hint.get("exc_info")
@@ -306,7 +306,7 @@ class ErrorObserver:
         Let another attempt, or what a task replaces itself by, go on with what its entry began: with sentry-sdk a retry loses its headers.
         """
         attempt = _current.get()
-        if attempt is None or event.headers.get("id") != attempt.started.task_id:
+        if attempt is None or str(event.message.get("id")) != attempt.started.task_id:
             return
         attempt.goes_on = True
         for name in (headers.CHECK_IN, headers.ENTRY):

@@ -21,7 +21,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TraceFlags
 
 from celery_obs.vocabulary.api_calls import NO_RESPONSE, ApiCallFinished
-from celery_obs.vocabulary.headers import ENTRY, correlation_of, text
+from celery_obs.vocabulary.headers import CORRELATION, ENTRY, correlation_of, text
 from celery_obs.vocabulary.reconciliation import ReconciliationEnded, ReconciliationStarted
 from celery_obs.vocabulary.syncs import SyncFinished, SyncStarted
 from celery_obs.vocabulary.tasks import (
@@ -330,7 +330,7 @@ class TraceObserver:
         """
         Begin a message's span, make it the current one and write it into the message.
         """
-        task, queue, headers, is_followed, origin = event
+        task, queue, headers, message, is_followed, origin = event
         maker = self._tracing.maker()
         if maker is None or self._tracing.is_stock:
             return
@@ -338,7 +338,7 @@ class TraceObserver:
         current = trace.get_current_span(context)
         if current.get_span_context().is_valid:
             incoming = Incoming(context, current, is_unsampled=False)
-            _name_attempt(headers)
+            _name_attempt(headers, message)
         else:  # As in a worker's main process, which publishes for attempts that are lost: the message may say itself what it belongs to.
             incoming = self._propagation.incoming(headers)
             if origin is not None and not incoming.span.get_span_context().is_valid:
@@ -349,13 +349,13 @@ class TraceObserver:
             return
         said = self._sending.copy()
         said["messaging.destination.name"] = queue
-        said["messaging.message.id"] = str(headers.get("id") or "")
-        said["messaging.message.conversation_id"] = correlation_of(headers)
+        said["messaging.message.id"] = str(message.get("id") or "")
+        said["messaging.message.conversation_id"] = text(headers, CORRELATION) or correlation_of(message)
         said["celery.task.name"] = task
-        said["celery.task.retries"] = headers.get("retries") or 0
+        said["celery.task.retries"] = message.get("retries") or 0
         if ENTRY in headers and (entry := text(headers, ENTRY)):
             said["celery.beat.entry"] = entry
-        if (eta := headers.get("eta")) is not None:
+        if (eta := message.get("eta")) is not None:
             said["celery.task.eta"] = str(eta)[:_LONGEST]
         span = maker.start(f"send {task}", SpanKind.PRODUCER, lambda: said, incoming)
         context = with_span(span, context)
@@ -486,13 +486,13 @@ def _here() -> Incoming:
     return Incoming(context, trace.get_current_span(context), is_unsampled=False)
 
 
-def _name_attempt(headers: MutableMapping[str, Any]) -> None:
+def _name_attempt(headers: MutableMapping[str, Any], message: Mapping[str, Any]) -> None:
     """
     Have a retry name the attempt that asks for it.
     """
     headers.pop(PREVIOUS, None)
     attempt = _attempt.get()
-    if attempt is not None and headers.get("retries") and attempt[0] == headers.get("id"):
+    if attempt is not None and message.get("retries") and attempt[0] == str(message.get("id")):
         headers[PREVIOUS] = written(attempt[1].get_span_context())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+from uuid import UUID
 
 
 __all__ = ["CHECK_IN", "CORRELATION", "DUE", "ENTRY", "PUBLISHED", "correlation_of", "text"]
@@ -64,4 +65,12 @@ def correlation_of(carrier: Mapping[str, Any]) -> str:
     """
     Return what a message's work belongs to: what it says itself; else the task at the root of its tree; else the task.
     """
-    return text(carrier, CORRELATION) or text(carrier, "root_id") or text(carrier, "id")
+    return text(carrier, CORRELATION) or _identity(carrier, "root_id") or _identity(carrier, "id")
+
+
+def _identity(carrier: Mapping[str, Any], name: str) -> str:
+    """
+    Read a task's id, which may be a number or a UUID.
+    """
+    value = carrier.get(name)
+    return str(value) if isinstance(value, (int, UUID)) else text(carrier, name)

@@ -113,6 +113,8 @@ class PublishStarted(NamedTuple):
 
         headers: The message's headers, which may still be added to.  Its identity is the key that `PublishEnded` repeats.
 
+        message: Where the message says which task it is for: the same headers, or with protocol 1 the body.  Read only.
+
         is_followed: Whether a `PublishEnded` will follow, whatever happens; it does for the apps that `setup` was called with, and with traces.
 
         origin: The headers of the attempt that the message is sent for by a worker's main process, such as a lost one's errback; else None.
@@ -122,6 +124,7 @@ class PublishStarted(NamedTuple):
     task: str
     queue: str
     headers: MutableMapping[str, Any]
+    message: Mapping[str, Any]
     is_followed: bool = False
     origin: Mapping[str, Any] | None = None
 
@@ -196,7 +199,7 @@ class TaskFinished(NamedTuple):
 
         exception: Class name of what was raised, for *failure* and *retry*; :data:`HELD_BACK` for a task that was put back; else empty.
 
-        exhausted: Whether a failure is one because retries ran out.
+        exhausted: Whether a failure is one because Celery refused another retry: the maximum that counted for it was reached.
 
         entry: Name of the beat schedule's entry that published the task; else empty.
     """

@@ -20,6 +20,8 @@ from celery.worker import state as worker_state
 from celery_obs.hub import Hub
 from celery_obs.vocabulary.tasks import AttemptLost
 
+from .translate import identity
+
 
 __all__ = ["LostAttempts"]
 
@@ -51,7 +53,7 @@ class LostAttempts:
             request.__dict__[_QUEUE] = queue
             request.__dict__["on_failure"] = self._overhearing(request, type(request).on_failure, self._failed)
             request.__dict__["on_timeout"] = self._overhearing(request, type(request).on_timeout, self._timed_out)
-            self._requests[request.id] = request
+            self._requests[identity(request.id)] = request
 
     def _overhearing(self, request: Any, original: Callable[..., Any], hear: Callable[..., None]) -> Callable[..., Any]:
         """
@@ -84,11 +86,11 @@ class LostAttempts:
         if not soft:  # Before Celery 5.7 a pool of greenlets tells nobody else.
             self._tell(request, "timeout", "TimeLimitExceeded", f"It ran for more than its hard time limit, {timeout} s.")
 
-    def found(self, task_id: str, state: Literal["timeout", "terminated", "lost"], exception: str, message: str) -> None:
+    def found(self, task_id: object, state: Literal["timeout", "terminated", "lost"], exception: str, message: str) -> None:
         """
         Tell of the attempt of *task_id*, unless that was done.
         """
-        request = self._requests.get(task_id)
+        request = self._requests.get(identity(task_id))
         if request is not None:
             self._tell(request, state, exception, message)
 
@@ -96,7 +98,7 @@ class LostAttempts:
         """
         Return the headers of the attempt of *task_id*, as long as Celery knows it here; None in all other processes.
         """
-        request = self._requests.get(task_id) if isinstance(task_id, str) else None
+        request = None if task_id is None else self._requests.get(identity(task_id))
         return None if request is None else request.request_dict
 
     def look(self, active: Iterable[Any], pids: Collection[int]) -> None:
@@ -127,7 +129,7 @@ class LostAttempts:
             AttemptLost(
                 request.name,
                 request.__dict__.get(_QUEUE, ""),
-                request.id,
+                identity(request.id),
                 retries if isinstance(retries, int) else 0,
                 state,
                 exception,

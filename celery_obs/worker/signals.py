@@ -7,6 +7,8 @@ State of an attempt lies on its request, never in a table by task id: ids come b
 
 from __future__ import annotations
 
+import sys
+
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from time import perf_counter, time
@@ -147,6 +149,8 @@ class Receivers:
                 queue = self._routes[info["exchange"], info["routing_key"]]
             except (KeyError, TypeError):
                 queue = self._queues.of(facts.get("delivery_info"))
+            if type(task_id) is not str:
+                task_id = translate.identity(task_id)
             event = translate.started(facts, name, task_id, queue, time(), self._complain)
             facts[_ATTEMPT] = (event, perf_counter())
             self._hub.emit(event)
@@ -178,8 +182,8 @@ class Receivers:
             if state is None:
                 self._hub.emit(AttemptInterrupted(event))
                 return
-            entry = translate.entry_of(facts) if _ENTRY in facts else ""
-            self._hub.emit(translate.finished(event, state, retval, perf_counter() - began, task, entry))
+            entry = translate.entry_of(facts) if _ENTRY in facts or _PUBLISHED not in facts else ""
+            self._hub.emit(translate.finished(event, state, retval, perf_counter() - began, facts, entry))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
@@ -203,7 +207,7 @@ class Receivers:
         """
         try:
             if terminated:
-                self._hub.emit(AttemptDoomed(request.id, "terminated"))
+                self._hub.emit(AttemptDoomed(translate.identity(request.id), "terminated"))
                 self.lost.found(request.id, "terminated", "Terminated", "It was revoked and its process killed.")
             elif not (self._ignored and self._ignores(sender.name)):
                 self._hub.emit(TaskDiscarded(sender.name, self._queues.of(request.delivery_info), "revoked"))
@@ -235,8 +239,13 @@ class Receivers:
         Of a hard time limit Celery says so before it kills the process, once or twice, depending on its version.
         """
         try:
+            task_id = translate.identity(task_id)
             opened = translate.opened_by(sender, _ATTEMPT)
             if opened is not None and opened.task_id == task_id:
+                facts = translate.facts_of(sender)
+                # The one that is being handled is what the body raised; Celery's may be what it made of it so that it can be pickled.
+                if translate.gave_up(sys.exc_info()[1] or exception, facts):
+                    facts[translate.GAVE_UP] = True
                 if self._hub.wants(AttemptRaised):
                     self._hub.emit(
                         AttemptRaised(opened, "failure", exception, isinstance(exception, getattr(sender, "throws", None) or ()))
@@ -298,23 +307,24 @@ class Receivers:
                 self._lifecycle.publisher_started()
             now = time()
             headers[_PUBLISHED] = now
+            message = headers if "task" in headers else translate.message_of(headers, body)
             if _DUE not in headers:
-                headers[_DUE] = self._first_due(headers, now) if headers.get("eta") or headers.get("retries") else now
+                headers[_DUE] = self._first_due(message, now) if message.get("eta") or message.get("retries") else now
             if self._hub.wants(PublishStarted) and not (self._ignored and self._ignores(str(sender))):
                 name, queue = self._names.get(str(sender), str(sender)), self._queues.find(exchange, routing_key)
-                origin = self.lost.carrier_of(headers.get("parent_id"))
-                self._hub.emit(PublishStarted(name, queue, headers, self.publishing.follows(headers), origin))
+                origin = self.lost.carrier_of(message.get("parent_id"))
+                self._hub.emit(PublishStarted(name, queue, headers, message, self.publishing.follows(headers), origin))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
-    def _first_due(self, headers: Any, now: float) -> float:
-        if headers.get("retries"):  # With sentry-sdk a retry loses its headers; the running attempt still has them.
+    def _first_due(self, message: Mapping[str, Any], now: float) -> float:
+        if message.get("retries"):  # With sentry-sdk a retry loses its headers; the running attempt still has them.
             from celery import current_task  # noqa: PLC0415 -- the proxy looks at the thread that publishes.
 
             opened = current_task.request.__dict__.get(_ATTEMPT) if current_task else None
-            if opened is not None and opened[0].task_id == headers.get("id") and opened[0].due_at is not None:
+            if opened is not None and opened[0].task_id == translate.identity(message.get("id")) and opened[0].due_at is not None:
                 return float(opened[0].due_at)
-        return max(now, translate.due_time(headers.get("eta"), self._complain) or now)
+        return max(now, translate.due_time(message.get("eta"), self._complain) or now)
 
     def after_task_publish(
         self,

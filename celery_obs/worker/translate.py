@@ -11,7 +11,11 @@ import re
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
-from typing import Any, Final, NamedTuple, Protocol
+from types import TracebackType
+from typing import Any, Final, NamedTuple
+
+from celery import Task
+from celery.utils.time import maybe_iso8601
 
 from celery_obs.vocabulary import headers
 from celery_obs.vocabulary.tasks import HELD_BACK, TaskFinished, TaskStarted, TaskState
@@ -19,6 +23,7 @@ from celery_obs.vocabulary.tasks import HELD_BACK, TaskFinished, TaskStarted, Ta
 
 __all__ = [
     "BAD_HEADER",
+    "GAVE_UP",
     "IMPLAUSIBLE_STAMP",
     "LONGEST_WAIT",
     "Binding",
@@ -27,7 +32,9 @@ __all__ = [
     "entry_of",
     "facts_of",
     "finished",
-    "is_exhausted",
+    "gave_up",
+    "identity",
+    "message_of",
     "opened_by",
     "seconds",
     "started",
@@ -53,6 +60,13 @@ _DELAYED: Final = re.compile(r"(?:[01]\.){28}")
 _MOST_RETRIES: Final = 1_000_000
 _LONGEST_NAME: Final = 500
 _MOST_ROUTES: Final = 2048
+_LONGEST_CHAIN: Final = 20  # Errors behind an error that are looked at.
+_RETRY: Final = Task.retry.__code__
+
+GAVE_UP: Final = "celery_obs_gave_up"
+"""
+What lies on a request whose attempt was refused another retry.
+"""
 
 Complain = Callable[[str], object]
 """
@@ -90,6 +104,20 @@ def opened_by(task: Any, mark: str) -> TaskStarted | None:
     return opened
 
 
+def identity(task_id: object) -> str:
+    """
+    Return a task's id as text: Celery takes a number or a UUID for one, too, and hands it on as it is.
+    """
+    return task_id if isinstance(task_id, str) else str(task_id)
+
+
+def message_of(headers: Mapping[str, Any], body: object) -> Mapping[str, Any]:
+    """
+    Return the part of a message that says which task it is for and when: its headers, or with protocol 1 its body.
+    """
+    return body if "task" not in headers and isinstance(body, Mapping) else headers
+
+
 def seconds(value: object, complain: Complain) -> float | None:
     """
     Read a time in seconds since the epoch out of a header.
@@ -113,18 +141,26 @@ def seconds(value: object, complain: Complain) -> float | None:
 
 def due_time(eta: object, complain: Complain) -> float | None:
     """
-    Read an ETA: an ISO 8601 text as Celery writes it, or a datetime; without a zone it is UTC.
+    Read an ETA: an ISO 8601 text, or a datetime; without a zone it is UTC, as a worker takes it whatever ``enable_utc`` and ``timezone`` say.
     """
     if eta is None:
         return None
     try:
-        moment = eta if isinstance(eta, datetime) else datetime.fromisoformat(str(eta).replace("Z", "+00:00"))
+        moment = eta if isinstance(eta, datetime) else _moment(str(eta))
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=timezone.utc)
         return moment.timestamp()
     except (ValueError, OverflowError, OSError):
         complain(BAD_HEADER)
         return None
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:  # Python 3.10 knows fewer spellings than Celery does.
+        moment: datetime = maybe_iso8601(text)
+        return moment
 
 
 def started(facts: Mapping[str, Any], task: str, task_id: str, queue: str, now: float, complain: Complain) -> TaskStarted:
@@ -194,15 +230,7 @@ def _wait(published: float, eta: object, now: float, complain: Complain) -> tupl
     return max(0.0, wait), wait < 0.0
 
 
-class Limited(Protocol):
-    """
-    The part of a task that says how often it may be retried.
-    """
-
-    max_retries: int | None
-
-
-def finished(opened: TaskStarted, state: str, retval: object, runtime: float, task: Limited, entry: str) -> TaskFinished:
+def finished(opened: TaskStarted, state: str, retval: object, runtime: float, facts: Mapping[str, Any], entry: str) -> TaskFinished:
     """
     Say how an attempt ended.
 
@@ -215,7 +243,7 @@ def finished(opened: TaskStarted, state: str, retval: object, runtime: float, ta
 
         runtime: Seconds since the attempt began.
 
-        task: The task, for its limit of retries.
+        facts: The request's attributes, on which `GAVE_UP` lies where Celery refused another retry.
 
         entry: The schedule entry that published it, or nothing.
     """
@@ -231,7 +259,7 @@ def finished(opened: TaskStarted, state: str, retval: object, runtime: float, ta
         exception = _name(getattr(retval, "exc", None) or retval)
     elif ours == "failure":
         exception = _name(retval)
-        exhausted = is_exhausted(opened.retries, task.max_retries, exception)
+        exhausted = GAVE_UP in facts or exception == "MaxRetriesExceededError"
     elif type(retval).__name__ == HELD_BACK:
         exception = HELD_BACK
     is_final = (ours == "failure" or (ours == "ignored" and not exception)) and opened.due_at is not None
@@ -239,11 +267,32 @@ def finished(opened: TaskStarted, state: str, retval: object, runtime: float, ta
     return TaskFinished(opened, ours, runtime, latency, exception, exhausted, entry)
 
 
-def is_exhausted(retries: int, max_retries: int | None, exception: str) -> bool:
+def gave_up(error: BaseException | None, facts: Mapping[str, Any]) -> bool:
     """
-    Tell whether an attempt failed because no retries are left.
+    Tell whether *error* comes of Celery refusing another retry to the attempt whose request has the attributes *facts*.
+
+    Which maximum counts is settled when the task asks: that of the task, of ``retry_kwargs``, of ``self.retry(max_retries=…)`` or of an earlier call of it.
+    Celery tells nobody what it decided by, but it lies in the frame of ``Task.retry`` that raised, until Celery clears the frames after ``task_failure``.
     """
-    return exception == "MaxRetriesExceededError" or (max_retries is not None and 0 < max_retries <= retries)
+    for _ in range(_LONGEST_CHAIN):
+        if error is None:
+            return False
+        if _is_refused(error.__traceback__, facts):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _is_refused(trace: TracebackType | None, facts: Mapping[str, Any]) -> bool:
+    while trace is not None:
+        if trace.tb_frame.f_code is _RETRY:
+            known = trace.tb_frame.f_locals
+            limit = known.get("max_retries")
+            # Not a task that this one called as a function, or ran eagerly: those have requests of their own.
+            if getattr(known.get("request"), "__dict__", None) is facts and limit is not None and known["retries"] > limit:
+                return True
+        trace = trace.tb_next
+    return False
 
 
 def entry_of(facts: Mapping[str, Any]) -> str:
@@ -251,6 +300,8 @@ def entry_of(facts: Mapping[str, Any]) -> str:
     Return the schedule entry that a message names, or nothing.
     """
     entry = facts.get(headers.ENTRY)
+    if entry is None and isinstance(nested := facts.get("headers"), Mapping):  # As `_started_carefully` finds stamps.
+        entry = nested.get(headers.ENTRY)
     return entry if type(entry) is str and len(entry) <= _LONGEST_NAME else ""
 
 

@@ -122,7 +122,7 @@ class Worker:
                 self._begin(task_id)
         elif action == "publish" and self._message is None:
             self._message = {"id": "child", CORRELATION: "copied from somewhere else"}
-            self._emit(PublishStarted("child", "q", self._message, True))
+            self._emit(PublishStarted("child", "q", self._message, self._message, True))
             assert self._correlation == self._message[CORRELATION]
         elif action == "published" and self._message is not None:
             self._emit(PublishEnded(self._message, None))

@@ -29,7 +29,7 @@ def started(task_id: str = "id-1") -> TaskStarted:
 
 
 def stamped(observer: CorrelationObserver, **headers: Any) -> Any:
-    observer.publishing(PublishStarted("shop.sell", "orders", headers, False))
+    observer.publishing(PublishStarted("shop.sell", "orders", headers, headers, False))
     return headers.get(CORRELATION)
 
 

@@ -146,7 +146,7 @@ def test_what_is_sampled_out_makes_no_span_and_tells_others(sampler: Any, carrie
     event, headers = started(), {"id": "id-2"}
 
     traces.attempt_opened(AttemptOpened(event, carrier))
-    traces.publish_started(PublishStarted("shop.more", "work", headers, is_followed=True))
+    traces.publish_started(PublishStarted("shop.more", "work", headers, headers, is_followed=True))
     exemplar = traces.exemplar()
     traces.publish_ended(PublishEnded(headers, None))
     traces.task_finished(finished(event))
@@ -252,7 +252,7 @@ def test_a_message_is_a_producer_span_that_it_carries() -> None:
     traces, memory = observer()
     headers: dict[str, Any] = {"id": "id-1", "root_id": "root-1", "retries": 0, "eta": None, "celery_obs_entry": "nightly"}
 
-    traces.publish_started(PublishStarted("shop.sell", "work", headers, is_followed=True))
+    traces.publish_started(PublishStarted("shop.sell", "work", headers, headers, is_followed=True))
     traces.publish_ended(PublishEnded(headers, None))
 
     span = memory.one()
@@ -273,7 +273,7 @@ def test_a_failed_publish_ends_its_span() -> None:
     traces, memory = observer()
     headers: dict[str, Any] = {"id": "id-1"}
 
-    traces.publish_started(PublishStarted("shop.sell", "work", headers, is_followed=True))
+    traces.publish_started(PublishStarted("shop.sell", "work", headers, headers, is_followed=True))
     traces.publish_ended(PublishEnded(headers, ConnectionError("redis://me:hunter2@host is gone")))
 
     span = memory.one()
@@ -288,7 +288,7 @@ def test_a_publish_whose_end_nobody_tells_has_no_span() -> None:
     event, headers = started(), {"id": "id-2"}
 
     traces.attempt_opened(AttemptOpened(event, {"traceparent": SENT}))
-    traces.publish_started(PublishStarted("other.task", "work", headers))
+    traces.publish_started(PublishStarted("other.task", "work", headers, headers))
     traces.task_finished(finished(event))
 
     attempt = memory.one()
@@ -308,7 +308,7 @@ def test_a_retry_carries_its_own_context_and_names_the_attempt_before() -> None:
     traces.attempt_opened(AttemptOpened(event, {"traceparent": SENT}))
     with_sync = SyncStarted("airbnb", "export", "outbound", "", 0.0)
     traces.sync_started(with_sync)  # The attempt is linked, not what it was in the middle of.
-    traces.publish_started(PublishStarted("shop.sell", "work", headers, is_followed=True))
+    traces.publish_started(PublishStarted("shop.sell", "work", headers, headers, is_followed=True))
     traces.publish_ended(PublishEnded(headers, None))
     traces.sync_finished(SyncFinished(with_sync, "retry", 0.1, 0, 0, 0, 0, "", ""))
     traces.task_finished(finished(event, state="retry"))
@@ -335,7 +335,7 @@ def test_a_child_names_no_attempt_before() -> None:
     event, headers = started(), {"id": "id-2", "retries": 0, PREVIOUS: SENT}
 
     traces.attempt_opened(AttemptOpened(event, {}))
-    traces.publish_started(PublishStarted("shop.more", "work", headers, is_followed=True))
+    traces.publish_started(PublishStarted("shop.more", "work", headers, headers, is_followed=True))
     traces.publish_ended(PublishEnded(headers, None))
     traces.task_finished(finished(event))
 
@@ -349,7 +349,7 @@ def test_what_the_main_process_publishes_follows_the_message_itself() -> None:
     traces, memory = observer()
     headers: dict[str, Any] = {"id": "id-1", "retries": 1, "traceparent": SENT}
 
-    traces.publish_started(PublishStarted("shop.sell", "work", headers, is_followed=True))
+    traces.publish_started(PublishStarted("shop.sell", "work", headers, headers, is_followed=True))
     traces.publish_ended(PublishEnded(headers, None))
 
     context = memory.one().context
@@ -419,7 +419,7 @@ def test_what_is_sent_for_a_lost_attempt_is_in_its_trace() -> None:
     traces, memory = observer()
     headers: dict[str, Any] = {"id": "id-2", "parent_id": "id-1"}
 
-    traces.publish_started(PublishStarted("shop.mend", "work", headers, is_followed=True, origin={"traceparent": SENT}))
+    traces.publish_started(PublishStarted("shop.mend", "work", headers, headers, is_followed=True, origin={"traceparent": SENT}))
     traces.publish_ended(PublishEnded(headers, None))
 
     parent = memory.one().parent

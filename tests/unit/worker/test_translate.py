@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import math
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from hypothesis import given
+from celery import Celery
+from celery.exceptions import MaxRetriesExceededError, Retry
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_obs.vocabulary import headers
@@ -35,6 +38,13 @@ def at(seconds: float) -> str:
     return datetime.fromtimestamp(NOW + seconds, tz=timezone.utc).isoformat()
 
 
+def compact(seconds: float) -> str:
+    """
+    Write a time as others than Celery may, with as many digits of its fraction as they like.
+    """
+    return datetime.fromtimestamp(NOW + seconds, tz=timezone.utc).strftime("%Y%m%dT%H%M%S.0Z")
+
+
 def test_the_wait_is_start_less_publish() -> None:
     """
     A task that was published 12 seconds ago has waited 12 seconds.
@@ -42,7 +52,7 @@ def test_the_wait_is_start_less_publish() -> None:
     assert 12.0 == begin({headers.PUBLISHED: NOW - 12}).wait
 
 
-@pytest.mark.parametrize("eta", [at(-2), at(-2).replace("+00:00", "Z"), at(-2).removesuffix("+00:00")])
+@pytest.mark.parametrize("eta", [at(-2), at(-2).replace("+00:00", "Z"), at(-2).removesuffix("+00:00"), compact(-2)])
 def test_time_before_the_eta_is_no_wait(eta: str) -> None:
     """
     A task that was asked for at a time has waited since then; a time without a zone is UTC.
@@ -117,20 +127,12 @@ def test_nested_headers_are_found() -> None:
     assert 3.0 == begin({"headers": {headers.PUBLISHED: NOW - 3}}).wait
 
 
-class Task:
-    """
-    A task that may be retried twice.
-    """
-
-    max_retries: int | None = 2
-
-
-def end(state: str, retval: object = None, retries: int = 0, task: type[Task] = Task) -> Any:
+def end(state: str, retval: object = None, retries: int = 0, facts: Mapping[str, Any] | None = None) -> Any:
     """
     Translate the end of an attempt.
     """
     opened = begin({"retries": retries, headers.DUE: NOW - 7})
-    return translate.finished(opened, state, retval, 0.5, task(), "")
+    return translate.finished(opened, state, retval, 0.5, facts or {}, "")
 
 
 @pytest.mark.parametrize(
@@ -177,12 +179,65 @@ def test_a_retry_names_what_made_it(retval: object, name: str) -> None:
     assert name == end("RETRY", retval).exception
 
 
-@pytest.mark.parametrize(("retries", "error", "exhausted"), [(0, ValueError(), False), (1, ValueError(), False), (2, ValueError(), True)])
-def test_a_failure_after_the_last_retry_is_exhausted(retries: int, error: Exception, exhausted: bool) -> None:
+@pytest.mark.parametrize(
+    ("error", "facts", "exhausted"),
+    [
+        (ValueError(), {}, False),
+        (ValueError(), {translate.GAVE_UP: True}, True),
+        (MaxRetriesExceededError(), {}, True),  # Of a base of a user's whose retry is all its own.
+    ],
+)
+def test_a_failure_says_whether_another_retry_was_refused(error: Exception, facts: dict[str, Any], exhausted: bool) -> None:
     """
-    A failure says whether there was another try left.
+    How often an attempt was tried before says nothing: the maximum that counted may be another than the task's.
     """
-    assert exhausted == end("FAILURE", error, retries).exhausted
+    assert exhausted == end("FAILURE", error, retries=3, facts=facts).exhausted
+
+
+def failing(retries: int, limit: int | None, *, exc: Exception | None, chained: int = 0) -> tuple[BaseException, Mapping[str, Any]]:
+    """
+    Ask Celery for another retry of an attempt, and return what it raised and the attempt's facts.
+    """
+    app = Celery("failing", broker="memory://", set_as_current=False)
+
+    @app.task(name="failing.task", max_retries=limit, shared=False)  # type: ignore[untyped-decorator]
+    def task() -> None:
+        """
+        Do nothing.
+        """
+
+    task.push_request(retries=retries, id="id", args=(), kwargs={}, called_directly=False, delivery_info={})
+    facts = translate.facts_of(task)
+    try:
+        raise task.retry(exc=exc, countdown=0)
+    except (Retry, KeyError, MaxRetriesExceededError) as raised:
+        error: BaseException = raised
+        for number in range(chained):
+            following = RuntimeError(number)
+            following.__context__ = error
+            error = following
+        return error, facts
+
+
+@pytest.mark.parametrize("exc", [None, KeyError("x")])
+@given(retries=st.integers(0, 6), limit=st.none() | st.integers(0, 6), chained=st.integers(0, 3))
+@settings(max_examples=40)
+def test_what_celery_decided_is_read_off_its_frame(exc: Exception | None, retries: int, limit: int | None, chained: int) -> None:
+    """
+    For each number of retries and each maximum: refused is what Celery refuses, through errors that were made of it, too.
+    """
+    error, facts = failing(retries, limit, exc=exc, chained=chained)
+
+    assert (limit is not None and retries + 1 > limit) == translate.gave_up(error, facts)
+    assert not translate.gave_up(error, {**facts})
+
+
+@given(st.text() | st.integers() | st.uuids())
+def test_an_id_is_text(task_id: object) -> None:
+    """
+    A text stays what it is; what is none is written as one.
+    """
+    assert str(task_id) == translate.identity(task_id)
 
 
 def names(*bindings: Binding) -> QueueNames:
@@ -228,6 +283,13 @@ def test_any_route_has_a_name(exchange: str, routing_key: str) -> None:
     No exchange and no routing key makes the translation fail.
     """
     assert isinstance(names(Binding("a", exchange, "topic", "#.x.*")).find(exchange, routing_key), str)
+
+
+def test_the_entry_of_a_nested_header_is_found() -> None:
+    """
+    Protocol 1 puts headers one level down.
+    """
+    assert "nightly" == translate.entry_of({"headers": {headers.ENTRY: "nightly"}})
 
 
 def test_an_entry_name_is_taken_only_as_short_text() -> None:
