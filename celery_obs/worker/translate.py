@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from types import TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from celery import Task
 from celery.utils.time import maybe_iso8601
@@ -159,8 +159,10 @@ def _moment(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:  # Python 3.10 knows fewer spellings than Celery does.
-        moment: datetime = maybe_iso8601(text)
-        return moment
+        moment = maybe_iso8601(text)
+        if moment is None:
+            raise
+        return cast("datetime", moment)
 
 
 def started(facts: Mapping[str, Any], task: str, task_id: str, queue: str, now: float, complain: Complain) -> TaskStarted:
