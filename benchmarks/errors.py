@@ -23,6 +23,8 @@ from celery_obs.errors.sentry import Sentry
 from celery_obs.hub import Hub
 from celery_obs.observers import Observers
 from celery_obs.settings import Settings, load
+from celery_obs.worker.apps import Apps
+from celery_obs.worker.publishing import Publishing
 from celery_obs.worker.signals import Receivers, connect, disconnect
 from celery_obs.worker.translate import QueueNames
 
@@ -106,7 +108,7 @@ class _Ours:
         self._client = self._sentry.client()
         hub = Hub(on_error=stack.raise_error)
         Observers(hub).connect([], [ErrorObserver(self._sentry)])
-        self._receivers = Receivers(hub, queues=QueueNames(list), lifecycle=stack.NoLifecycle())
+        self._receivers = Receivers(hub, queues=QueueNames(list), lifecycle=stack.NoLifecycle(), publishing=Publishing(hub, Apps()))
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:

@@ -21,6 +21,8 @@ from celery_obs.metrics.attempts import AttemptMeter
 from celery_obs.metrics.observer import MetricsObserver
 from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.observers import Observer, Observers
+from celery_obs.worker.apps import Apps
+from celery_obs.worker.publishing import Publishing
 from celery_obs.worker.signals import Receivers, connect, disconnect
 from celery_obs.worker.translate import QueueNames
 
@@ -42,10 +44,11 @@ class NoLifecycle:
     No process comes or goes in a benchmark.
     """
 
-    def publisher_started(self) -> None:
+    def publisher_started(self) -> bool:
         """
         Do nothing.
         """
+        return True
 
     def child_started(self, node: str | None) -> None:
         """
@@ -95,7 +98,7 @@ class OurChild:
         self.meter = AttemptMeter(self.recorder)
         self.hub = Hub(on_error=raise_error)
         Observers(self.hub).connect([MetricsObserver(self.recorder, attempts=self.meter)], others)
-        self.receivers = Receivers(self.hub, queues=QueueNames(list), lifecycle=NoLifecycle())
+        self.receivers = Receivers(self.hub, queues=QueueNames(list), lifecycle=NoLifecycle(), publishing=Publishing(self.hub, Apps()))
         self.recorder.open()
         self.meter.prepare(pairs)
 

@@ -29,6 +29,8 @@ from celery_obs.traces.observer import TraceObserver
 from celery_obs.traces.pipeline import Health, Pipeline
 from celery_obs.traces.provider import LightMaker, Maker, Tracing
 from celery_obs.vocabulary.tasks import AttemptOpened, TaskFinished
+from celery_obs.worker.apps import Apps
+from celery_obs.worker.publishing import Publishing
 from celery_obs.worker.signals import Receivers, connect, disconnect
 from celery_obs.worker.translate import QueueNames
 
@@ -91,7 +93,7 @@ def _receiving(subscriptions: Iterable[tuple[type, Callable[[Any], object]]]) ->
     hub = Hub(on_error=stack.raise_error)
     for event_type, hear in subscriptions:
         hub.subscribe(event_type, hear)
-    receivers = Receivers(hub, queues=QueueNames(list), lifecycle=stack.NoLifecycle())
+    receivers = Receivers(hub, queues=QueueNames(list), lifecycle=stack.NoLifecycle(), publishing=Publishing(hub, Apps()))
 
     @contextlib.contextmanager
     def connected() -> Iterator[None]:

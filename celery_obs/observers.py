@@ -55,6 +55,7 @@ class Observers:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._all: list[Observer] = []
+        self._subscribed: list[tuple[type, Callable[[Any], object]]] = []
 
     def connect(self, metrics: Sequence[Observer], others: Sequence[Observer]) -> None:
         """
@@ -70,6 +71,15 @@ class Observers:
         for event_type, hear in observer.subscriptions():
             if (event_type in ENDINGS) is to_endings:
                 self._hub.subscribe(event_type, hear)
+                self._subscribed.append((event_type, hear))
+
+    def disconnect(self) -> None:
+        """
+        Let none of them hear any more; they can still be flushed.
+        """
+        for event_type, hear in self._subscribed:
+            self._hub.unsubscribe(event_type, hear)
+        self._subscribed.clear()
 
     @property
     def exemplar(self) -> Callable[[], int] | None:

@@ -4,6 +4,9 @@ The composition root of the worker side: what `setup` puts together in a process
 Setting up connects receivers and leaves hooks; it opens no file, starts no thread and reads no setting.
 A process *activates* when it turns out what it is: a worker when its bootstep is created (before the pool forks), a pool child when it starts,
 beat when it starts, any other process at its first publish.  Settings are read then, because Celery reads its configuration late, too.
+
+An app is never made to read its configuration, or to keep anything of it, before it does so itself (`celery_obs.worker.apps`), and is held weakly.
+The one exception is a program that uses the sync engine and no app: its settings are to be found somewhere.
 """
 
 from __future__ import annotations
@@ -17,9 +20,11 @@ import sys
 import threading
 import weakref
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
+
+from celery.local import Proxy
 
 from celery_obs.beat import entries, routes, tasks
 from celery_obs.beat.ours import OurTasks, is_ours
@@ -34,21 +39,23 @@ from celery_obs.metrics.slots import Node, Slot
 from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.metrics_dir import prepare_metrics_dir
 from celery_obs.observers import Observer, Observers
-from celery_obs.settings import Settings, hidden, load
+from celery_obs.settings import Settings, hidden, load, mask
 from celery_obs.state.connection import shared_by
 from celery_obs.sync import engine as sync_engine
 from celery_obs.sync import presence
 from celery_obs.telemetry import Telemetry
 from celery_obs.vocabulary.policies import ANY_CHANNEL
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RUNTIME, PublishEnded
+from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RUNTIME
 from celery_obs.vocabulary.workers import PROCESS_RESTARTS
-from celery_obs.worker import signals
+from celery_obs.worker import bootstep, signals
+from celery_obs.worker.apps import Apps, amqp_of, change, queues_of, registry_of
 from celery_obs.worker.bootstep import BrokerStep, ObservabilityStep
 from celery_obs.worker.declarations import Declarations
 from celery_obs.worker.heartbeat import BeatHeart
 from celery_obs.worker.main_process import MainProcess
 from celery_obs.worker.processes import exit_word, restart_reason
+from celery_obs.worker.publishing import Publishing
 from celery_obs.worker.state import attempts_at_once
 from celery_obs.worker.sync_task import SyncTask
 from celery_obs.worker.translate import Binding, QueueNames
@@ -67,6 +74,7 @@ Seconds that a process which ends gives to what is still to be written.
 log = logging.getLogger("celery_obs")
 
 _plugin: Plugin | None = None
+_hears_of_forks = False
 
 
 def setup(app: Any, **overrides: Any) -> None:
@@ -87,7 +95,7 @@ def setup(app: Any, **overrides: Any) -> None:
 
     Since 0.1.
     """
-    global _plugin  # noqa: PLW0603 -- one plugin a process, as Celery's signals are one a process.
+    global _plugin, _hears_of_forks  # noqa: PLW0603 -- one plugin a process, as Celery's signals are one a process.
     if overrides:
         load({}, {}, overrides)
     if _plugin is None:
@@ -96,14 +104,18 @@ def setup(app: Any, **overrides: Any) -> None:
         sync_engine.connect(_plugin.engine)
         routes.connect(_plugin.route)
         presence.connect(_plugin.sync_task_made)
-        os.register_at_fork(after_in_child=_after_fork)
+        bootstep.connect(_plugin)
+        tasks.connect(_plugin.aliases)
+        if not _hears_of_forks:  # That cannot be taken back.
+            _hears_of_forks = True
+            os.register_at_fork(after_in_child=_after_fork)
     elif overrides and overrides != _plugin.overrides:
         message = (
             f"celery_obs.setup() was called before in this process with {_plugin.overrides or 'no arguments'}, and now with {overrides}. "
             "One process has one set of settings: pass the same arguments, or put them into the app's configuration."
         )
         raise ConfigurationError(message)
-    _plugin.add(app)
+    _plugin.add(app._get_current_object() if isinstance(app, Proxy) else app)  # noqa: SLF001 -- the proxy's documented way to the object.
 
 
 def teardown() -> None:
@@ -120,6 +132,8 @@ def teardown() -> None:
         sync_engine.disconnect()
         routes.disconnect()
         presence.disconnect()
+        bootstep.disconnect()
+        tasks.disconnect()
         _plugin.close()
         _plugin = None
 
@@ -136,12 +150,24 @@ def _after_fork() -> None:
         _plugin.after_fork()
 
 
+def _configured(sender: Any, **_: object) -> None:
+    if _plugin is not None:
+        _plugin.app_configured(sender)
+
+
+def _finalized(sender: Any, **_: object) -> None:
+    if _plugin is not None:
+        _plugin.app_finalized(sender)
+
+
 class Plugin:
     """
     All that we have in one process.
 
     Attributes:
         overrides: The arguments of `setup`.
+
+        apps: The apps that were set up.
 
         hub: Where events go.
 
@@ -154,53 +180,90 @@ class Plugin:
         self.hub = Hub(on_error=self.errors)
         self._observers = Observers(self.hub)
         self._telemetry = Telemetry(self.hub, channel_of=self._channel_of)
-        self.apps: list[Any] = []
+        self.apps = Apps()
         self.settings: Settings | None = None
         self.recorder: Recorder | None = None
         self.attempts: AttemptMeter | None = None
-        self.receivers = signals.Receivers(self.hub, queues=QueueNames(self._bindings), lifecycle=self)
+        self._publishing = Publishing(self.hub, self.apps)
+        self.receivers = signals.Receivers(self.hub, queues=QueueNames(self._bindings), lifecycle=self, publishing=self._publishing)
         self._engine: sync_engine.Engine | None = None
-        self._ours = OurTasks(rename=self.receivers.rename, has_channels=self._has_channels)
+        self._ours = OurTasks(self.apps, rename=self.receivers.rename, has_channels=self._has_channels)
         self._channels_known = False
         self._is_unannounced = True
         self._final: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._role = "publisher"
-        self._has_sent = False
+        self._is_program = False
+        self._is_refused = False
+        self._source: Callable[[], Any] = _nothing
         self._declarations = Declarations(self.apps)
         self._node: str | None = None
         self._attempts_at_once = 0
         self._cannot_share = ""
         self._forked_from_worker = False
         self._main: MainProcess | None = None
+        self._takes_leave = False
+
+    # -- apps -------------------------------------------------------------------------------------------------------
 
     def add(self, app: Any) -> None:
         """
         Observe *app*, too.
         """
-        if any(known is app for known in self.apps):
+        if not self.apps.add(app):
             return
-        self.apps.append(app)
-        step = type("ObservabilityStep", (ObservabilityStep,), {"life": self, "__doc__": ObservabilityStep.__doc__})
-        app.steps["worker"].add(step)
-        app.steps["consumer"].add(type("BrokerStep", (BrokerStep,), {"life": self, "__doc__": BrokerStep.__doc__}))
-        app.steps["consumer"].add(type("AliasStep", (tasks.AliasStep,), {"known": self._ours.aliases, "__doc__": tasks.AliasStep.__doc__}))
-        app.on_after_configure.connect(_amend, weak=False, dispatch_uid="celery_obs.amend")
-        app.on_after_finalize.connect(self.app_finalized, weak=False, dispatch_uid="celery_obs.schedule")
+        app.steps["worker"].add(ObservabilityStep)
+        app.steps["consumer"].update((BrokerStep, tasks.AliasStep))
+        app.on_after_configure.connect(_configured, weak=False, dispatch_uid="celery_obs.configured")
+        app.on_after_finalize.connect(_finalized, weak=False, dispatch_uid="celery_obs.finalized")
+        self._publishing.look()  # Where it has published before, it asks for no routes of ours.
+        self._publishing.may_overlook = True
         if app.configured:
-            _amend(app)
+            self.app_configured(app)
         if app.finalized:
             self.app_finalized(app)
-        if self.settings is not None:
-            self._ours.register(app, self.settings)
-            self._follow(app)
 
-    def _follow(self, app: Any) -> None:
+    def app_configured(self, app: Any) -> None:
         """
-        See the messages that *app* publishes through, where somebody wants to hear how that went.
+        Do what has to be done whenever *app* has read its configuration, for the first time or again.
         """
-        if self.hub.wants(PublishEnded):
-            self.receivers.publishing.install(app)
+        if app not in self.apps:
+            return
+        _amend(app)
+        self._is_refused = False
+        if self.settings is not None and self._source() is app and not self._is_program:
+            with contextlib.suppress(CeleryObsError):  # Then what was right before stays in force.
+                if self._load(app) != self.settings:
+                    self._deactivate()
+
+    def app_finalized(self, app: Any) -> None:
+        """
+        Do what has to be done when *app* has all of its tasks.
+        """
+        if app in self.apps:
+            self._final.add(app)
+            self._ours.register(app)
+            self._schedule(app)
+
+    def _schedule(self, app: Any) -> None:
+        """
+        Merge our entries into the schedule of *app* where it has channels, in a worker or beat: no other process reads the schedule.
+
+        Done when a program loads the app and when that is final: later would be too late, for schedulers read the schedule before they say that they start.
+        """
+        if not self._is_program:
+            return
+        with contextlib.suppress(ConfigurationError):  # The process that starts is told in a moment, when it becomes active.
+            settings = self.settings or self._load(app)
+            whole = entries.merged(app.conf.beat_schedule or {}, settings) if self._has_channels(app, settings) else None
+            if whole is not None:
+                change(app, "beat_schedule", whole)
+
+    def aliases(self, app: Any) -> Mapping[str, str]:
+        """
+        Return the bare names of our tasks that mean them in *app*.
+        """
+        return self._ours.aliases(app)
 
     # -- activation -------------------------------------------------------------------------------------------------
 
@@ -226,11 +289,25 @@ class Plugin:
             self._observers.connect(metrics, self._telemetry.observers(app, settings, reports=self._role in {"worker", "beat"}))
             self._engine = sync_engine.Engine(hub=self.hub, settings=settings)
             self.settings = settings
+            self._source = weakref.ref(app)
             if self.recorder is not None:
                 self.recorder.exemplar = self._observers.exemplar
-        for each in self.apps:
-            self._ours.register(each, settings)
-            self._follow(each)
+        self._ours.activate(settings)
+        self._publishing.may_overlook = True
+
+    def _deactivate(self) -> None:
+        """
+        Become as before the activation: the next use activates anew.
+        """
+        declared.disconnect()
+        self._publishing.uninstall()
+        self._observers.disconnect()
+        self._flush()
+        self._telemetry.close()
+        if self.recorder is not None:
+            self.recorder.close()
+        self.errors.count = None
+        self.settings = self.recorder = self.attempts = self._engine = None
 
     def _load(self, app: Any) -> Settings:
         settings = load(app.conf, os.environ, self.overrides)
@@ -242,26 +319,6 @@ class Plugin:
             except Exception as exc:  # noqa: BLE001 -- what is inferred never stops the app; its words may quote a password.
                 self._cannot_share = f"{type(exc).__name__} while its configuration was read."
         return settings
-
-    def app_finalized(self, sender: Any, **_: object) -> None:
-        """
-        Take down that *sender* has made its tasks, and see to its schedule.
-        """
-        self._final.add(sender)
-        self.modules_imported(sender)
-
-    def modules_imported(self, sender: Any) -> None:
-        """
-        Merge our entries into the schedule: once the app is final, and once more where worker and beat have its configuration.
-
-        Later would be too late, for schedulers read the schedule before they say that they start.
-        """
-        if not any(known is sender for known in self.apps):
-            return
-        with contextlib.suppress(ConfigurationError):  # Whoever starts is told in a moment, when it becomes active.
-            settings = self.settings or self._load(sender)
-            if self._has_channels(sender, settings):
-                entries.merge(sender, settings)
 
     def _has_channels(self, app: Any, settings: Settings | None = None) -> bool:
         """
@@ -276,11 +333,12 @@ class Plugin:
         """
         Get ready in a worker or beat what has to be there before its logging is set up and its pool forks.
         """
-        if not any(known is sender for known in self.apps):
+        if sender not in self.apps:
             return
+        self._is_program = True
+        _amend(sender)  # Once more, for what the program has assigned since.
         self._look_for_channels(sender)
-        self.modules_imported(sender)
-        _hide_secrets(sender)
+        self._schedule(sender)
         with contextlib.suppress(CeleryObsError):  # As above.
             self._telemetry.prepare(sender, self.settings or self._load(sender))
 
@@ -298,30 +356,36 @@ class Plugin:
         Return the channel that a task is about by its class, or nothing.
         """
         for app in self.apps:
-            found = app.tasks.get(task)
+            found = registry_of(app).get(task)
             if isinstance(found, SyncTask):
                 return found.channel_type or ""
         return ""
 
-    def route(self, name: str, args: Any, kwargs: Any, options: Any) -> Any:
+    def route(self, name: str, args: Any, kwargs: Any, options: Any, task: Any) -> Any:
         """
         Return where a message to one of our tasks goes; None for all others.  Whoever sends a message is active from then on.
 
         Celery asks this before it sends, so that the first message of a process is seen through as all others are.
         """
-        if not self._has_sent or is_ours(name):
-            self._has_sent = True
-            self._activate_quietly()
-        if not is_ours(name):
-            return None
-        return self._ours.route(name, args, kwargs, options)
+        if self.settings is None:
+            self._activate_quietly(getattr(task, "app", None))
+        if self._publishing.may_overlook:
+            self._publishing.look()
+        return self._ours.route(name, args, kwargs, options, self._router(task)) if is_ours(name) else None
+
+    def _router(self, task: Any) -> Any:
+        """
+        Return what routes the messages of the app that sends one: of the first app that has one, where *task* does not tell.
+        """
+        found = (amqp_of(app) for app in (getattr(task, "app", None), *self.apps) if app is not None)
+        return next((amqp.router for amqp in found if amqp is not None), None)
 
     def engine(self) -> sync_engine.Engine | None:
         """
         Return this process's sync engine; a process that uses it is active from then on.  None where the settings are wrong.
         """
         if self._engine is None:
-            self._activate_quietly()
+            self._activate_quietly(next(iter(self.apps), None))
         if self._is_unannounced:
             self._is_unannounced = False
             self._announce_channels()
@@ -332,9 +396,8 @@ class Plugin:
         Bring what looks after channels into an app that was final before it got its first sync task; others get it when they become final.
         """
         if app in self._final:
-            self.modules_imported(app)
-            if self.settings is not None:
-                self._ours.register(app, self.settings)
+            self._schedule(app)
+            self._ours.register(app)
 
     def _announce_channels(self) -> None:
         """
@@ -370,15 +433,22 @@ class Plugin:
         declared.connect(self.recorder)
         return [MetricsObserver(self.recorder, attempts=self.attempts), SyncObserver(self.recorder, attempts=self.attempts)]
 
-    def _activate_quietly(self) -> None:
+    def _activate_quietly(self, app: Any = None) -> None:
         """
         Activate in a process that has its own work to do: wrong settings are logged, and nothing is recorded.
+
+        Args:
+            app: Whose settings count where no app has read its configuration yet; with None, none of them is made to.
         """
-        if self.settings is None and self.apps:
+        if self.settings is not None or self._is_refused:
+            return
+        app = self.apps.configured() or app
+        if app is not None:
             try:
-                self.activate(self.apps[0])
+                self.activate(app)
             except CeleryObsError as exc:
-                self.errors(exc, component="plugin")
+                self._is_refused = True
+                log.error("celery_obs: this process is not observed. %s", mask(str(exc)))  # noqa: TRY400 -- the message says it all.
 
     def _identify(self) -> Identity:
         host = socket.gethostname()
@@ -393,7 +463,7 @@ class Plugin:
 
     def _bindings(self) -> Iterator[Binding]:
         for app in self.apps:
-            for queue in list(app.amqp.queues.values()):
+            for queue in list(queues_of(app).values()):
                 exchange = queue.exchange
                 yield Binding(
                     queue.name, exchange.name if exchange else "", exchange.type if exchange else "direct", queue.routing_key or ""
@@ -418,15 +488,10 @@ class Plugin:
         """
         Let go of everything.
         """
-        declared.disconnect()
-        self.receivers.publishing.uninstall()
-        self.hub.unsubscribe_all()
         if self._main is not None:
             self._main.silence()
-        self._flush()
-        self._telemetry.close()
-        if self.recorder is not None:
-            self.recorder.close()
+        self._deactivate()
+        self.hub.unsubscribe_all()
 
     def _flush(self) -> None:
         if self._engine is not None:
@@ -445,7 +510,9 @@ class Plugin:
         if _plugin is not self:
             return
         self._role = "worker"
+        _prepare_spawning(worker.app)
         self._attempts_at_once = attempts_at_once(worker)
+        self._is_program = True
         with _fatal():
             self.activate(worker.app)
             self._declarations.consume(worker.app.amqp.queues.consume_from)
@@ -464,7 +531,9 @@ class Plugin:
             on_error=self.hub.on_error,
         )
         atexit.register(self._main.leave)
-        atexit.register(self._leave, os.getpid())
+        if not self._takes_leave:
+            self._takes_leave = True
+            atexit.register(self._leave, os.getpid())
         if self.attempts is None or self.recorder is None:
             return
         pairs = list(_known_pairs(worker.app))
@@ -517,11 +586,12 @@ class Plugin:
 
     # -- the other processes ----------------------------------------------------------------------------------------
 
-    def publisher_started(self) -> None:
+    def publisher_started(self) -> bool:
         """
-        Activate at the first publish.
+        Activate at the first publish of an app that we know.
         """
         self._activate_quietly()
+        return self.settings is not None or self._is_refused
 
     def child_started(self, node: str | None) -> None:
         """
@@ -531,7 +601,7 @@ class Plugin:
             return
         if self._node is None:
             self._node = node or os.environ.get(_NODE_VARIABLE)
-        self._activate_quietly()
+        self._activate_quietly(next(iter(self.apps), None))
         if self.recorder is not None:
             self.recorder.shares_hash_seed = self._forked_from_worker
             self.recorder.ready()
@@ -543,7 +613,8 @@ class Plugin:
         self._flush()
         recorder = self.recorder
         if recorder is not None and recorder.slot is not None and recorder.role == "child":
-            limit = self.apps[0].conf.worker_max_memory_per_child if self.apps else None
+            app = self.apps.configured()
+            limit = app.conf.worker_max_memory_per_child if app is not None else None
             recorder.slot.words[Header.EXIT] = exit_word(exitcode, memory_limit=limit)
 
     def _count_restart(self, node: Node, slot: Slot) -> None:
@@ -620,23 +691,29 @@ def _with_buckets(metric: Metric, buckets: tuple[float, ...] | None) -> Metric:
     return metric if buckets is None else replace(metric, buckets=buckets)
 
 
-def _amend(sender: Any, **_: object) -> None:
+def _nothing() -> None:
+    return None
+
+
+def _amend(app: Any) -> None:
     """
-    Have spawned pool processes load us, which see nothing of the app's module but its ``imports``; and have Celery ask us for routes.
+    Have *app* ask us for routes, and show none of our secrets.
     """
-    imports = tuple(sender.conf.imports or ())
-    if _AUTOLOAD not in imports:
-        sender.conf.imports = (*imports, _AUTOLOAD)
-    _hide_secrets(sender)
-    known = sender.conf.task_routes or ()
+    known = app.conf.task_routes or ()
     known = tuple(known) if isinstance(known, (list, tuple)) else (known,)
     if routes.ROUTE not in known:
-        sender.conf.task_routes = (routes.ROUTE, *known)
-
-
-def _hide_secrets(app: Any) -> None:
+        change(app, "task_routes", (routes.ROUTE, *known))
     for key, value in hidden(app.conf).items():
-        app.conf[key] = value
+        change(app, key, value)
+
+
+def _prepare_spawning(app: Any) -> None:
+    """
+    Have spawned pool processes load us: of the app's module they see its ``imports`` only, and of its configuration what was assigned.
+    """
+    imports = tuple(app.conf.imports or ())
+    if _AUTOLOAD not in imports:
+        app.conf.imports = (*imports, _AUTOLOAD)
 
 
 def _known_pairs(app: Any) -> Iterator[tuple[str, str]]:
@@ -660,8 +737,10 @@ def _uses_channels(app: Any, settings: Settings) -> bool:
     """
     Tell whether *app* has a sync task, or schedules a task of ours itself.
     """
-    if any(isinstance(task, SyncTask) for task in list(app._tasks.values())):  # noqa: SLF001 -- the public way finalises the app.
+    if any(isinstance(task, SyncTask) for task in list(registry_of(app).values())):
         return True
+    if not app.configured:
+        return False
     ours = {tasks.full_name(settings, spec.name) for spec in tasks.specs()}
     scheduled = (app.conf.beat_schedule or {}).values()
     return any(isinstance(entry, Mapping) and entry.get("task") in ours for entry in scheduled)

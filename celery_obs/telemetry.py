@@ -58,6 +58,8 @@ class Telemetry:
 
             self._logging = LogSetup(app, settings)
             self._logging.connect()
+        elif self._logging is not None:
+            self._logging.serve(app)
         self._report_errors(settings)
 
     def tell(self) -> None:

@@ -16,7 +16,7 @@ from celery_obs.settings import Settings
 from . import circuit_breaker, connections, reconciliation, tokens
 
 
-__all__ = ["PERIODS", "entries", "merge", "schedule"]
+__all__ = ["PERIODS", "entries", "merged", "schedule"]
 
 
 PERIODS: Final[Mapping[str, float]] = MappingProxyType(
@@ -90,13 +90,12 @@ def entries(settings: Settings) -> dict[str, dict[str, Any]]:
     return _made(_Plan(settings.task_namespace, settings.task_queue), chosen)
 
 
-def merge(app: Any, settings: Settings) -> None:
+def merged(theirs: Mapping[str, Any], settings: Settings) -> dict[str, Any] | None:
     """
-    Put our entries into *app*'s schedule; one that has a name of ours already stays as it is.
+    Return the schedule *theirs* with our entries, where one that has a name of ours already stays as it is; None if none of ours is missing.
     """
-    ours, theirs = entries(settings), app.conf.beat_schedule or {}
-    if ours.keys() - theirs.keys():
-        app.conf.beat_schedule = {**ours, **theirs}
+    ours = entries(settings)
+    return {**ours, **theirs} if ours.keys() - theirs.keys() else None
 
 
 def _chosen(periods: Mapping[str, Any], source: str) -> dict[str, float]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -23,34 +23,37 @@ class OurTasks:
     Look after our tasks.
 
     Args:
+        apps: The apps of this process.
+
         rename: Told of the bare names that mean tasks of ours, each with the full one, whenever these change.
 
         has_channels: Tells of an app whether it has channels; one that has none gets no task.
     """
 
-    def __init__(self, *, rename: Callable[[Mapping[str, str]], object], has_channels: Callable[[Any], bool]) -> None:
+    def __init__(self, apps: Iterable[Any], *, rename: Callable[[Mapping[str, str]], object], has_channels: Callable[[Any], bool]) -> None:
+        self._apps = apps
         self._rename = rename
         self._has_channels = has_channels
         self._settings: Settings | None = None
-        self._apps: list[Any] = []
         self._aliases: Mapping[str, str] = MappingProxyType({})
 
-    def register(self, app: Any, settings: Settings) -> None:
+    def activate(self, settings: Settings) -> None:
         """
-        Register our tasks with *app* once it has all of its own: what the user's modules define comes first.
+        Register our tasks, as *settings* have them, with all apps that have all of their own: what the user's modules define comes first.
         """
         self._settings = settings
-        self._apps.append(app)
-        self._register(app)
-        if not app.finalized:
-            app.on_after_finalize.connect(self._register, weak=False, dispatch_uid="celery_obs.register")
+        for app in self._apps:
+            self.register(app)
 
-    def _register(self, sender: Any, **_: object) -> None:
+    def register(self, app: Any) -> None:
+        """
+        Register our tasks with *app*, if it has all of its own and we are active.
+        """
         if self._settings is None:
             return
-        if sender.finalized and self._has_channels(sender):
-            tasks.register(sender, self._settings)
-        self._aliases = {bare: full for app in self._apps for bare, full in tasks.aliases(app, self._settings).items()}
+        if app.finalized and self._has_channels(app):
+            tasks.register(app, self._settings)
+        self._aliases = {bare: full for each in self._apps for bare, full in tasks.aliases(each, self._settings).items()}
         self._rename(self._aliases)
 
     def aliases(self, app: Any) -> Mapping[str, str]:
@@ -59,16 +62,16 @@ class OurTasks:
         """
         return {} if self._settings is None else tasks.aliases(app, self._settings)
 
-    def route(self, name: str, args: Any, kwargs: Any, options: Any) -> Any:
+    def route(self, name: str, args: Any, kwargs: Any, options: Any, router: Any) -> Any:
         """
-        Return where a message to one of our tasks goes: to their own queue, or to where the app's other routes send its full name; else None.
+        Return where a message to one of our tasks goes: to their own queue, or to where *router*, the app's, sends its full name; else None.
         """
         if self._settings is None:
             return None
         full = self._aliases.get(name, name)
         if self._settings.task_queue and full in self._aliases.values():
             return {"queue": self._settings.task_queue}
-        return None if full == name else self._apps[0].amqp.router.lookup_route(full, args, kwargs, options)
+        return None if full == name or router is None else router.lookup_route(full, args, kwargs, options)
 
 
 def is_ours(name: str) -> bool:

@@ -7,7 +7,7 @@ It lies in Celery's configuration as the text :data:`ROUTE`, because spawned poo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 
 __all__ = ["ROUTE", "connect", "disconnect", "route"]
@@ -15,12 +15,17 @@ __all__ = ["ROUTE", "connect", "disconnect", "route"]
 
 ROUTE: Final = "celery_obs.beat.routes.route"
 
-_find: Callable[[str, Any, Any, Any], Any] | None = None
+Find: TypeAlias = Callable[[str, Any, Any, Any, Any], Any]
+"""
+Tells the route of a name, the arguments, the options and the task, which is None where the app that sends does not know it.
+"""
+
+_find: Find | None = None
 
 
-def connect(find: Callable[[str, Any, Any, Any], Any]) -> None:
+def connect(find: Find) -> None:
     """
-    Have *find* tell routes from now on: of a name, the arguments and the options.
+    Have *find* tell routes from now on.
     """
     global _find  # noqa: PLW0603 -- one plugin a process.
     _find = find
@@ -38,4 +43,4 @@ def route(name: str, args: Any = (), kwargs: Any = None, options: Any = None, ta
     """
     Return where a message goes, or None where that is not ours to say.
     """
-    return None if _find is None else _find(name, args, kwargs, options)
+    return None if _find is None else _find(name, args, kwargs, options, task)

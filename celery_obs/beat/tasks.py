@@ -20,7 +20,7 @@ from . import circuit_breaker, connections, reconciliation, tokens
 from .spec import TaskSpec
 
 
-__all__ = ["AliasStep", "aliases", "register", "specs"]
+__all__ = ["AliasStep", "aliases", "connect", "disconnect", "register", "specs"]
 
 
 _SOFTLY: Final = 0.9
@@ -75,19 +75,37 @@ def _options(spec: TaskSpec, name: str) -> dict[str, Any]:
     return {**_OPTIONS, **limits, **spec.options, **made}
 
 
+_known: Callable[[Any], Mapping[str, str]] | None = None
+
+
+def connect(known: Callable[[Any], Mapping[str, str]]) -> None:
+    """
+    Have *known* tell, from now on, the bare names that mean tasks of ours in an app.
+    """
+    global _known  # noqa: PLW0603 -- one plugin a process.
+    _known = known
+
+
+def disconnect() -> None:
+    """
+    Know no bare names from now on.
+    """
+    global _known  # noqa: PLW0603 -- see connect.
+    _known = None
+
+
 class AliasStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types.
     """
-    The step of a worker's consumer that takes messages under bare names; *known* is set by the plugin when it is installed.
+    The step of a worker's consumer that takes messages under bare names.
     """
 
     requires: Final = ("celery.worker.consumer.tasks:Tasks",)
-    known: Callable[[Any], Mapping[str, str]]
 
     def start(self, parent: Any) -> None:
         """
         Begin to take them, each time the consumer has connected.
         """
-        for bare, full in self.known(parent.app).items():
+        for bare, full in (_known(parent.app) if _known is not None else {}).items():
             if bare not in parent.app.tasks and full in parent.strategies:
                 parent.strategies[bare] = _Renamed(parent.strategies, full)
 

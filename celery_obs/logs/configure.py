@@ -11,6 +11,7 @@ import contextlib
 import logging
 import sys
 import time
+import weakref
 
 from functools import partial
 from logging.handlers import WatchedFileHandler
@@ -44,7 +45,7 @@ class LogSetup:
     Sets up the logging of this process when Celery asks for it.
 
     Args:
-        app: The app whose worker or beat this is.
+        app: The app whose worker or beat this is; held weakly.
 
         settings: Ours.
 
@@ -52,11 +53,17 @@ class LogSetup:
     """
 
     def __init__(self, app: Any, settings: Settings) -> None:
-        self._app = app
+        self._app: Any = weakref.proxy(app)
         self._settings = settings
         self._handlers: list[logging.Handler] = []
         self._others: list[str] = []
         self._silenced = False
+
+    def serve(self, app: Any) -> None:
+        """
+        Go by the configuration of *app* from now on: a program may run workers of several apps, one after the other.
+        """
+        self._app = weakref.proxy(app)
 
     def connect(self) -> None:
         """

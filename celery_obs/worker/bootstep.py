@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from celery import bootsteps
 
 
-__all__ = ["BrokerStep", "ObservabilityStep", "WorkerLife"]
+__all__ = ["BrokerStep", "ObservabilityStep", "WorkerLife", "connect", "disconnect"]
 
 
 class WorkerLife(Protocol):
@@ -46,54 +46,81 @@ class WorkerLife(Protocol):
         """
 
 
+_life: WorkerLife | None = None
+
+
+def connect(life: WorkerLife) -> None:
+    """
+    Have *life* hear of the workers that are made from now on.
+    """
+    global _life  # noqa: PLW0603 -- one plugin a process.
+    _life = life
+
+
+def disconnect() -> None:
+    """
+    Tell nothing of workers that are made from now on.
+    """
+    global _life  # noqa: PLW0603 -- see connect.
+    _life = None
+
+
 class ObservabilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types.
     """
-    The step; *life* is set by the plugin when it is installed.
+    The step of a worker.
     """
 
     requires: Final = ("celery.worker.components:Timer", "celery.worker.components:Pool")
-    life: WorkerLife
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
+        self._life = _life
 
     def create(self, parent: Any) -> None:
         """
         Get ready before the pool forks.
         """
-        self.life.worker_created(parent)
+        if self._life is not None:
+            self._life.worker_created(parent)
 
     def start(self, parent: Any) -> None:
         """
         Begin to look around.
         """
-        self.life.worker_started(parent)
+        if self._life is not None:
+            self._life.worker_started(parent)
 
     def stop(self, parent: Any) -> None:
         """
         Take leave.
         """
-        self.life.worker_stopped(parent)
+        if self._life is not None:
+            self._life.worker_stopped(parent)
 
 
 class BrokerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types.
     """
-    The step of a worker's consumer that hears of the connection; *life* is set by the plugin when it is installed.
+    The step of a worker's consumer that hears of the connection.
 
     Celery starts and stops a consumer's steps anew with every connection.
     """
 
     requires: Final = ("celery.worker.consumer.connection:Connection",)
-    life: WorkerLife
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        self._life = _life
 
     def start(self, parent: Any) -> None:
         """
         Tell that the broker is there.
         """
-        self.life.broker_found()
+        if self._life is not None:
+            self._life.broker_found()
 
     def stop(self, parent: Any) -> None:
         """
         Tell that it is not.
         """
-        self.life.broker_lost()
+        if self._life is not None:
+            self._life.broker_lost()

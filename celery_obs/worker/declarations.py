@@ -6,7 +6,7 @@ A name that is not declared here comes from a message, a variable or a mistake, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -23,7 +23,7 @@ class Declarations:
     Threads and forks: safe.
     """
 
-    def __init__(self, apps: Sequence[Any]) -> None:
+    def __init__(self, apps: Iterable[Any]) -> None:
         self._apps = apps
         self._consumed: frozenset[str] = frozenset()
         self._queues: tuple[int, frozenset[str]] = (0, frozenset())

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import weakref
 
 from typing import Any, Final
 
@@ -42,7 +43,7 @@ class MainProcess:
     What we do there.
 
     Args:
-        worker: Celery's.
+        worker: Celery's; held weakly, for one that is embedded in a program may end long before that.
 
         settings: For intervals and Redis.
 
@@ -65,7 +66,8 @@ class MainProcess:
         lost: LostAttempts,
         on_error: OnError,
     ) -> None:
-        self._worker = worker
+        self._worker = weakref.proxy(worker)
+        self._beat: Any = None
         self._settings = settings
         self._recorder = recorder
         self._attempts = attempts
@@ -82,6 +84,7 @@ class MainProcess:
         Begin to beat, look around and announce.
         """
         if self._recorder is not None and self._recorder.node is not None:
+            self._beat = getattr(self._worker, "beat", None)
             self._state = WorkerState(self._worker, self._recorder)
             self._heartbeat = Heartbeat(self._recorder.node.folder, role="worker")
             self._heartbeat.write(ready=False)
@@ -171,10 +174,9 @@ class MainProcess:
             self._attempts.sweep()
             if self._heartbeat is not None:
                 self._heartbeat.remove()
-            beat = getattr(self._worker, "beat", None)
-            if beat is not None and self._recorder is not None:
+            if self._beat is not None and self._recorder is not None:
                 # Beat inside a worker is ended by a signal, so that it cannot take leave itself; joined, it is no zombie.
-                beat.join(_FAREWELL)
+                self._beat.join(_FAREWELL)
                 Heartbeat(self._recorder.metrics_dir / folder_name(f"beat@{socket.gethostname()}"), role="beat").remove_if_dead()
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._on_error(exc, component="worker.leave")

@@ -1,15 +1,20 @@
 """
 Publishing: see each message through, so that what its publish began is ended however it goes.
 
-Celery tells before a publish and after one that went well, and says nothing of one that failed; so the one method that sends every task message is wrapped.
+Celery tells before a publish and after one that went well, and says nothing of one that failed; so the one method that sends every task message is wrapped,
+once the app has made it.
 """
 
 from __future__ import annotations
+
+import weakref
 
 from typing import Any, Final
 
 from celery_obs.hub import Hub
 from celery_obs.vocabulary.tasks import PublishEnded
+
+from .apps import Apps, amqp_of
 
 
 __all__ = ["Publishing"]
@@ -20,35 +25,52 @@ _METHOD: Final = "send_task_message"
 
 class Publishing:
     """
-    Wrap the apps of a process.
+    Follow what the apps of a process publish.
 
     Args:
         hub: Hears of the end of each publish.
 
+        apps: The apps.
+
+    Attributes:
+        may_overlook: Whether to look again before the next message.
+
     Threads: safe under the GIL.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, apps: Apps) -> None:
         self._hub = hub
+        self._apps = apps
+        self.may_overlook = True
         self._followed: set[int] = set()
-        self._wrapped: list[tuple[Any, Any]] = []
+        self._wrapped: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
 
     def follows(self, headers: object) -> bool:
         """
         Tell whether the end of the publish of these *headers* will be told.
         """
-        return id(headers) in self._followed
+        found = id(headers) in self._followed
+        if not found and self._hub.wants(PublishEnded):
+            self.may_overlook = True
+        return found
 
-    def install(self, app: Any) -> None:
+    def look(self) -> None:
         """
-        Follow what *app* publishes from now on.
+        Follow what is published from now on by the apps that have made what they publish with.
         """
-        amqp = app.amqp
-        send = getattr(amqp, _METHOD)
-        if any(known is amqp for known, _ in self._wrapped):
-            return
+        self.may_overlook = False
+        if self._hub.wants(PublishEnded):
+            for amqp in map(amqp_of, self._apps):
+                if amqp is not None and amqp not in self._wrapped:
+                    self._wrap(amqp)
+
+    def _wrap(self, amqp: Any) -> None:
+        send = amqp.__dict__.get(_METHOD)
 
         def send_task_message(producer: Any, name: str, message: Any, *args: Any, **kwargs: Any) -> Any:
+            nonlocal send
+            if send is None:
+                send = _original(amqp)
             headers = message[0]
             self._followed.add(id(headers))
             try:
@@ -59,8 +81,9 @@ class Publishing:
             self._end(headers, None)
             return result
 
+        send_task_message.__wrapped__ = send  # type: ignore[attr-defined]  # As functools.wraps has it.
         setattr(amqp, _METHOD, send_task_message)
-        self._wrapped.append((amqp, send))
+        self._wrapped[amqp] = weakref.ref(send_task_message)
 
     def _end(self, headers: Any, error: BaseException | None) -> None:
         self._followed.discard(id(headers))
@@ -70,6 +93,23 @@ class Publishing:
         """
         Leave the apps as they were.
         """
-        for amqp, send in self._wrapped:
-            setattr(amqp, _METHOD, send)
+        for amqp, reference in tuple(self._wrapped.items()):
+            ours = reference()
+            if ours is None or amqp.__dict__.get(_METHOD) is not ours:
+                continue  # Another library has put something around it, which it still needs.
+            amqp.__dict__.pop(_METHOD)
+            if ours.__wrapped__ is not None:
+                setattr(amqp, _METHOD, ours.__wrapped__)
         self._wrapped.clear()
+        self.may_overlook = True
+
+
+def _original(amqp: Any) -> Any:
+    """
+    Have *amqp* make its own method, which keeps serializer, compression and queues from then on: so not before the first message.
+    """
+    ours = amqp.__dict__.pop(_METHOD)
+    try:
+        return getattr(amqp, _METHOD)
+    finally:
+        amqp.__dict__[_METHOD] = ours

@@ -54,9 +54,9 @@ class Lifecycle(Protocol):
     What has to be done when a process of Celery's comes or goes.
     """
 
-    def publisher_started(self) -> None:
+    def publisher_started(self) -> bool:
         """
-        A process is about to publish its first task.
+        A process is about to publish a task.  Tell whether that is settled, so that the next one need not be told.
         """
 
     def child_started(self, node: str | None) -> None:
@@ -91,13 +91,13 @@ class Receivers:
 
         lifecycle: Is told of processes that come and go.
 
+        publishing: Follows publishes to their end.
+
     Attributes:
         lost: Finds the attempts that came to no end of their own.
-
-        publishing: Sees publishes through.
     """
 
-    def __init__(self, hub: Hub, *, queues: QueueNames, lifecycle: Lifecycle) -> None:
+    def __init__(self, hub: Hub, *, queues: QueueNames, lifecycle: Lifecycle, publishing: Publishing) -> None:
         self._hub = hub
         self._queues = queues
         self._routes = queues.known
@@ -106,7 +106,7 @@ class Receivers:
         self._names: Mapping[str, str] = {}
         self._publishes = False
         self.lost = LostAttempts(hub)
-        self.publishing = Publishing(hub)
+        self._publishing = publishing
 
     def ignore(self, patterns: tuple[str, ...]) -> None:
         """
@@ -303,8 +303,7 @@ class Receivers:
         """
         try:
             if not self._publishes:  # Before the first message is stamped: it is to say as much as all others.
-                self._publishes = True
-                self._lifecycle.publisher_started()
+                self._publishes = self._lifecycle.publisher_started()
             now = time()
             headers[_PUBLISHED] = now
             message = headers if "task" in headers else translate.message_of(headers, body)
@@ -313,7 +312,7 @@ class Receivers:
             if self._hub.wants(PublishStarted) and not (self._ignored and self._ignores(str(sender))):
                 name, queue = self._names.get(str(sender), str(sender)), self._queues.find(exchange, routing_key)
                 origin = self.lost.carrier_of(message.get("parent_id"))
-                self._hub.emit(PublishStarted(name, queue, headers, message, self.publishing.follows(headers), origin))
+                self._hub.emit(PublishStarted(name, queue, headers, message, self._publishing.follows(headers), origin))
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 

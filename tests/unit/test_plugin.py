@@ -75,12 +75,16 @@ def test_unknown_arguments_are_refused_at_once(tmp_path: Path) -> None:
 
 def test_spawned_children_will_load_us(app: Celery) -> None:
     """
-    The entry for spawned pool processes is added to the user's own imports.
+    The entry for spawned pool processes is added to the user's own imports where there will be a pool, and nowhere else.
     """
-    app.conf.imports = ("proj.more",)
-    app.on_after_configure.send(sender=app)
+    app.conf.imports = ("tests.embedded",)
+    app.finalize()
+    before = app.conf.imports
 
-    assert ("proj.more", "celery_obs.autoload") == app.conf.imports
+    with embedded_worker(app):
+        pass
+
+    assert (("tests.embedded",), ("tests.embedded", "celery_obs.autoload")) == (before, app.conf.imports)
 
 
 def test_an_embedded_worker_is_observed(app: Celery, tmp_path: Path) -> None:

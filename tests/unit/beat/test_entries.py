@@ -133,7 +133,7 @@ def test_a_scheduler_has_our_entries_and_the_users(app: Celery) -> None:
     """
     mine = {"task": "proj.mine", "schedule": 1.0}
     app.conf.beat_schedule = {"mine": mine, "celery_obs.sweep_state": mine}
-    app.finalize()
+    signals.import_modules.send(sender=app)
 
     found = Scheduler(app=app).schedule
 
@@ -150,6 +150,18 @@ def test_a_schedule_that_comes_after_the_app_was_final_is_merged_too(app: Celery
     app.conf.beat_schedule = {"mine": {"task": "proj.mine", "schedule": 1.0}}
 
     signals.import_modules.send(sender=app)
+
+    assert {"mine", "celery_obs.take_census"} <= set(app.conf.beat_schedule)
+
+
+def test_a_schedule_that_a_module_of_the_program_assigns_is_merged_too(app: Celery) -> None:
+    """
+    Worker and beat tell that they load the app before they import its modules; these may assign a schedule, and the app is final after that.
+    """
+    signals.import_modules.send(sender=app)
+    app.conf.beat_schedule = {"mine": {"task": "proj.mine", "schedule": 1.0}}
+
+    app.finalize()
 
     assert {"mine", "celery_obs.take_census"} <= set(app.conf.beat_schedule)
 

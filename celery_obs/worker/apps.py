@@ -1,0 +1,87 @@
+"""
+The apps that a process observes: held weakly, and only looked at.
+
+An app reads its configuration, and makes what it sends messages with, when it first needs them; from then on it keeps what they said.  Asking for one of them
+earlier would fix serializers, queues and routes before the program has set them.  So nothing here asks: it looks for what the app has made already.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+__all__ = ["Apps", "amqp_of", "change", "queues_of", "registry_of"]
+
+
+class Apps:
+    """
+    The apps that were set up and are still there, in the order of their set-up.
+
+    Threads: safe under the GIL.
+    """
+
+    def __init__(self) -> None:
+        self._known: list[weakref.ref[Any]] = []
+
+    def add(self, app: Any) -> bool:
+        """
+        Remember *app* for as long as the program does; tell whether it is new.
+        """
+        if app in self:
+            return False
+        self._known.append(weakref.ref(app, self._known.remove))
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        for reference in tuple(self._known):
+            app = reference()
+            if app is not None:
+                yield app
+
+    def __contains__(self, app: object) -> bool:
+        return any(known is app for known in self)
+
+    def configured(self) -> Any | None:
+        """
+        Return the first app that has read its configuration; None where none has.
+        """
+        return next((app for app in self if app.configured), None)
+
+
+def amqp_of(app: Any) -> Any | None:
+    """
+    Return what *app* sends its messages with, if it has made that already.
+    """
+    return app.__dict__.get("amqp")
+
+
+def queues_of(app: Any) -> Mapping[str, Any]:
+    """
+    Return the queues that *app* knows, by name; none before it has asked for them itself.
+    """
+    amqp = amqp_of(app)
+    found: Mapping[str, Any] = {} if amqp is None else amqp.__dict__.get("queues") or {}
+    return found
+
+
+def registry_of(app: Any) -> Mapping[str, Any]:
+    """
+    Return the tasks that *app* has made so far, by name.  Its public registry would make all others, too.
+    """
+    tasks: Mapping[str, Any] = app._tasks  # noqa: SLF001 -- see above.
+    return tasks
+
+
+def change(app: Any, key: str, value: Any) -> None:
+    """
+    Have *app*, which has read its configuration, find *value* under *key*, until it reads its configuration anew.
+
+    What is assigned to ``app.conf`` stays there for good, and would hide what a later ``config_from_object`` says.  So it is put below that, as a default;
+    only where the program assigned something itself, which hides defaults, it is put in the place of that.
+    """
+    app.conf.add_defaults({key: value})
+    if app.conf[key] is not value:
+        app.conf[key] = value
