@@ -37,6 +37,6 @@ CONSUMERS = Metric(
 OLDEST_MESSAGE_AGE = Metric(
     kind="gauge",
     name="celery_queue_oldest_message_age_seconds",
-    help="How long has the front of the queue waited? Age of the oldest message since it was due; absent without our publish stamp.",
+    help="How long has the front of the queue waited? Age of the message that has waited longest since it was due, which with an ETA is then; absent without our publish stamp.",
     labels=("queue",),
 )

@@ -41,7 +41,8 @@ class QueueReading:
 
         consumers: Who listens; None where it cannot tell.
 
-        oldest_due_at: When the message in front was published or due, the later of both, in seconds since the epoch; None without our stamp.
+        oldest_due_at: When the message that waits longest was published or due, the later of both, in seconds since the epoch; what a worker took,
+            such as a task with an ETA, waits no more.  None without our stamp, and where the broker cannot tell.
     """
 
     depth: int

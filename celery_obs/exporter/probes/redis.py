@@ -8,6 +8,7 @@ Messages may be large, so that scripts send us no more than their ends, where ko
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import math
@@ -15,10 +16,10 @@ import re
 import time
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 from celery_obs.clock import Clock, wall
 from celery_obs.state.announcements import DEFAULT_PRIORITY_STEPS, DEFAULT_SEPARATOR, DEFAULT_UNACKED_KEY, QueueAnnouncement
@@ -33,12 +34,22 @@ if TYPE_CHECKING:
     Client: TypeAlias = Redis
 
 
-__all__ = ["RedisProbe", "connect", "due_at"]
+__all__ = ["RedisProbe", "connect", "due_at", "oldest_of"]
 
 
 TAIL: Final = 32 * 1024
 """
 Bytes of a message that we look at, from its end and from its beginning.
+"""
+
+CLOSELY: Final = 64
+"""
+Messages of a list that are looked at one after the other, while those before have an ETA or no stamp; behind them, ever fewer are.
+"""
+
+MOST_BYTES: Final = 256 * 1024
+"""
+Bytes of messages after which no other one is looked at.
 """
 
 MOST_UNACKED: Final = 20_000
@@ -50,25 +61,34 @@ _UNACKED_TAIL = 1024
 _UNACKED_PAGE = 500
 _UNACKED_BYTES = 16 * 1024 * 1024
 _UNACKED_ROUNDS = 60
+_END_OF_TIME = 1e12
 _LOOK_WIDER_EVERY = 60.0
 _LOOK_WIDER_PAGES = 50
 
 log = logging.getLogger("celery_obs.exporter")
 
-# Both ends: the JSON of kombu puts body, content-encoding, content-type, headers, properties in this order, but no format promises it.
+# From the end that is taken from.  The first message without an ETA waits longest of its kind, for those behind it came later; those before it may have
+# an ETA that is far away, so that one has to look past them: at each of the first, then in strides, and at no more than so many bytes.
+#
+# Both ends of each: the JSON of kombu puts body, content-encoding, content-type, headers, properties in this order, but no format promises it.
 _OLDEST = """
-local found = {}
-local size = tonumber(ARGV[1])
-for place, key in ipairs(KEYS) do
-  local message = redis.call('LINDEX', key, -1)
-  if message then
-    if #message > 2 * size then
-      message = string.sub(message, 1, size) .. '\\0' .. string.sub(message, -size)
-    end
-    found[place] = message
-  else
-    found[place] = ''
+local found, bytes, place = {}, 0, 1
+local size, closely, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local length = redis.call('LLEN', KEYS[1])
+while place <= length and bytes <= most do
+  local message = redis.call('LINDEX', KEYS[1], -place)
+  if not message then
+    break
   end
+  bytes = bytes + #message
+  if #message > 2 * size then
+    message = string.sub(message, 1, size) .. '\\0' .. string.sub(message, -size)
+  end
+  found[#found + 1] = message
+  if string.find(message, '"celery_obs_published":', 1, true) and string.find(message, '"eta":%s*null') then
+    break
+  end
+  place = place < closely and place + 1 or place * 2
 end
 return found
 """
@@ -234,22 +254,25 @@ class RedisProbe:
 
     def _oldest(self, layouts: Mapping[str, _Layout], depths: Mapping[str, Mapping[int, int]]) -> dict[str, float]:
         """
-        Find when the message that waits longest was due, by queue.
+        Find when the message that waits longest was due, by queue.  A queue whose first messages tell nothing of that is left out.
         """
-        places = [(queue, key) for queue, layout in layouts.items() for step, key in layout.keys(queue).items() if depths[queue][step]]
+        places = [
+            (queue, step, key) for queue, layout in layouts.items() for step, key in layout.keys(queue).items() if depths[queue][step]
+        ]
         if not places or not self._may_eval:
             return {}
         with self._client.pipeline(transaction=False) as pipe:
             # One key to a script, so that Redis Cluster could do it, too.
-            for _, key in places:
-                pipe.eval(_OLDEST, 1, key, TAIL)
+            for _, _, key in places:
+                pipe.eval(_OLDEST, 1, key, TAIL, CLOSELY, MOST_BYTES)
             answers = pipe.execute(raise_on_error=False)
         oldest: dict[str, float] = {}
-        for (queue, _), answer in zip(places, answers, strict=True):
+        now = self._clock()
+        for (queue, step, _), answer in zip(places, answers, strict=True):
             if isinstance(answer, Exception):
                 self._without_scripts(answer)
                 continue
-            due = due_at(answer[0])
+            due = oldest_of(answer, of=depths[queue][step], now=now)
             if due is not None:
                 oldest[queue] = min(due, oldest.get(queue, due))
         return oldest
@@ -371,8 +394,20 @@ def _route(tail: bytes) -> tuple[str, str | None]:
     return "", None
 
 
+def oldest_of(messages: Sequence[bytes], *, of: int, now: float) -> float | None:
+    """
+    Return when the first of *messages* was due; None where that says nothing of a list of so many.
+
+    What is not due yet waits for nothing; it says that the list is young only where it is all that there is.
+    """
+    known = [due for due in map(due_at, messages) if due is not None]
+    earliest = min(known, default=None)
+    return None if earliest is not None and earliest > now and len(known) < of else earliest
+
+
 _HEADERS = re.compile(r'(?<!\\)"headers":\s*(?=\{)')
 _STAMP = re.compile(r'(?<!\\)"celery_obs_published":\s*(-?[0-9.eE+-]+)\s*[,}]')
+_DUE = re.compile(r'(?<!\\)"celery_obs_due":\s*(-?[0-9.eE+-]+)\s*[,}]')
 _ETA = re.compile(r'(?<!\\)"eta":\s*"([^"\\]{8,40})"')
 
 
@@ -389,14 +424,31 @@ def due_at(message: bytes) -> float | None:
     text = message.decode(errors="replace")
     headers = _headers(text)
     if headers is not None:
-        published, eta = headers.get("celery_obs_published"), headers.get("eta")
+        published, later, eta = headers.get("celery_obs_published"), headers.get("celery_obs_due"), headers.get("eta")
+        if "task" not in headers:
+            eta = _eta_in_body(text)
     else:
-        stamp, later = _STAMP.search(text), _ETA.search(text)
-        published, eta = (_number(stamp.group(1)) if stamp else None), (later.group(1) if later else None)
-    if not isinstance(published, (int, float)) or isinstance(published, bool) or not _is_plausible(published):
+        published, later = (_number(found.group(1)) if (found := pattern.search(text)) else None for pattern in (_STAMP, _DUE))
+        eta = found.group(1) if (found := _ETA.search(text)) else None
+    if not _is_time(published) or not _is_plausible(published):
         return None
+    # When the first attempt was due says more than the publish where an ETA is out of sight; of a retry it says less.
+    known = [published, *([later] if _is_time(later) and 0 < later < _END_OF_TIME else [])]
     due = _seconds(eta) if isinstance(eta, str) else None
-    return max(float(published), due) if due is not None else float(published)
+    return float(max([*known, due] if due is not None else known))
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _eta_in_body(text: str) -> object:
+    """
+    Return the ETA in the body of a whole message by protocol 1, which is JSON in base 64; None where it is something else.
+    """
+    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+        return json.loads(base64.b64decode(json.loads(text)["body"], validate=True)).get("eta")
+    return None
 
 
 def _headers(text: str) -> dict[str, Any] | None:

@@ -4,20 +4,28 @@ The Redis probe on a real Redis, with queues and messages made by kombu.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from celery import Celery
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from kombu import Exchange, Queue
+
+import celery_obs
 
 from celery_obs.exporter.discovery import Discovery
 from celery_obs.exporter.probes import QueueReading
-from celery_obs.exporter.probes.redis import RedisProbe, connect
+from celery_obs.exporter.probes.redis import CLOSELY, RedisProbe, connect
 from celery_obs.state import keys
 from celery_obs.state.announcements import QueueAnnouncement, encode_queue
 from tests.servers import RedisServer, kombu_connection
@@ -292,3 +300,140 @@ def test_a_hanging_redis_is_given_up_after_a_second(server: RedisServer, client:
             probe.probe(["q"])
 
     assert time.monotonic() - begin < 2
+
+
+# --- how long the queue waits ---------------------------------------------------------------------------------------------------------
+
+
+def _put(client: Any, waits: Sequence[tuple[float | None, float | None]], *, now: float, queue: str = "q") -> None:
+    """
+    Put messages into a queue, the first one first: how long ago each was published, None for not by us, and in how many seconds it is due.
+    """
+    for ago, due_in in waits:
+        eta = None if due_in is None else datetime.fromtimestamp(now + due_in, tz=timezone.utc).isoformat()
+        stamp = {} if ago is None else {"celery_obs_published": now - ago}
+        headers = {"task": "t", "id": "1", "eta": eta, "argsrepr": "()", **stamp}
+        client.lpush(queue, json.dumps({"body": "W10=", "headers": headers, "properties": {"priority": 0}}))
+
+
+def _oldest(server: RedisServer) -> float | None:
+    return _read(server).oldest_due_at
+
+
+def test_a_message_that_is_due_later_does_not_hide_those_behind_it(server: RedisServer, client: Any) -> None:
+    """
+    With an ETA in an hour in front, the age of the queue is that of the 20 messages behind.
+    """
+    now = time.time()
+    _put(client, [(12.5, 3600.0), *[(12.0, None)] * 20], now=now)
+
+    assert 12.0 == pytest.approx(now - (_oldest(server) or 0), abs=0.001)
+
+
+def test_an_eta_that_has_come_counts_from_then(server: RedisServer, client: Any) -> None:
+    """
+    Whichever waits longer since it was due is the oldest: it need not be the one in front.
+    """
+    now = time.time()
+    _put(client, [(90.0, -30.0), (80.0, -60.0), (50.0, None)], now=now)
+
+    assert 60.0 == pytest.approx(now - (_oldest(server) or 0), abs=0.001)
+
+
+def test_a_queue_of_what_is_not_due_yet_is_young(server: RedisServer, client: Any) -> None:
+    """
+    Where all that waits is due later, nothing waits too long: that is known, and told.
+    """
+    now = time.time()
+    _put(client, [(500.0, 3600.0)] * 5, now=now)
+
+    assert (_oldest(server) or 0) > now
+
+
+def test_a_message_without_our_stamp_does_not_hide_those_behind_it(server: RedisServer, client: Any) -> None:
+    """
+    What another program published tells no age; the oldest one that does is what is told.
+    """
+    now = time.time()
+    _put(client, [(None, None), (None, 5.0), (7.0, None)], now=now)
+
+    assert 7.0 == pytest.approx(now - (_oldest(server) or 0), abs=0.001)
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_a_countdown_of_either_protocol_is_seen(server: RedisServer, client: Any, tmp_path: Path, protocol: int) -> None:
+    """
+    As an observed app publishes them: protocol 1 has the ETA in its body.
+    """
+    app = Celery("publisher", broker=server.url, set_as_current=False, task_protocol=protocol, task_default_queue="q")
+    app.conf.celery_obs = {"metrics_dir": str(tmp_path), "errors": False}
+    celery_obs.setup(app)
+    try:
+        app.send_task("t", countdown=3600)
+        later = _oldest(server)
+        before = time.time()
+        app.send_task("t", ignore_result=True)
+        now = _oldest(server)
+    finally:
+        celery_obs.teardown()
+        app.close()
+
+    assert later == pytest.approx(time.time() + 3600, abs=30)
+    assert before <= (now or 0) <= time.time()
+
+
+@pytest.mark.parametrize("in_front", [100, 3000])
+def test_looking_for_the_oldest_is_bounded(server: RedisServer, client: Any, in_front: int) -> None:
+    """
+    Behind very many messages that are due later, some of the rest are looked at: the age is at least what is told, for a bounded number of looks.
+    """
+    now = time.time()
+    _put(client, [(900.0, 3600.0)] * in_front, now=now)
+    _put(client, [(600.0 - each / 100, None) for each in range(5000)], now=now)
+    client.config_resetstat()
+
+    age = now - (_oldest(server) or 0)
+
+    assert 500.0 < age <= 600.001
+    assert client.info("commandstats")["cmdstat_lindex"]["calls"] <= CLOSELY + 20
+
+
+def test_large_messages_are_looked_at_a_few_only(server: RedisServer, client: Any) -> None:
+    """
+    So that Redis is not kept from its work; nothing is told where these are not due yet, for the rest may be.
+    """
+    now = time.time()
+    for _ in range(50):
+        eta = datetime.fromtimestamp(now + 60, tz=timezone.utc).isoformat()
+        headers = {"task": "t", "eta": eta, "celery_obs_published": now}
+        client.lpush("q", json.dumps({"body": "x" * 100_000, "headers": headers, "properties": {}}))
+    client.config_resetstat()
+
+    assert _oldest(server) is None
+    assert 3 == client.info("commandstats")["cmdstat_lindex"]["calls"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.none() | st.integers(1, 10_000), st.none() | st.integers(-5000, 5000)),
+        min_size=1,
+        max_size=CLOSELY,
+    )
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_oldest_of_a_short_queue_is_exact(server: RedisServer, client: Any, waits: list[tuple[int | None, int | None]]) -> None:
+    """
+    Whatever is mixed in a queue: of the messages with our stamp, the one that was due first is found.
+    """
+    now = float(round(time.time()))
+    ordered = sorted(waits, key=lambda each: -(each[0] or 0))
+    client.delete("q")
+    _put(client, ordered, now=now)
+    due = [max(now - ago, now + due_in if due_in is not None else 0.0) for ago, due_in in ordered if ago is not None]
+
+    found = _probe(server).probe(["q"])["q"].oldest_due_at
+
+    expected = min(due, default=None)
+    if expected is not None and expected > time.time() and len(due) < len(ordered):
+        expected = None  # Those without a stamp may be old.
+    assert found == expected
