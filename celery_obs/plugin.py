@@ -519,7 +519,7 @@ class Plugin:
             self._node = (self.settings and self.settings.node_name) or str(worker.hostname)
             os.environ[_NODE_VARIABLE] = self._node
             self._open()
-        self._telemetry.tell()
+        self._telemetry.tell(runs_tasks=True)
         if self.settings is None:
             return
         self._main = MainProcess(
@@ -641,7 +641,7 @@ class Plugin:
             self.activate(service.app)
             if self.recorder is not None and self.recorder.slot is None:
                 self._open()
-        self._telemetry.tell()
+        self._telemetry.tell(runs_tasks=False)
         if self.settings is None or self.recorder is None or self.recorder.node is None:
             return
         every = self.settings.heartbeat_interval

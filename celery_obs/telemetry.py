@@ -62,12 +62,15 @@ class Telemetry:
             self._logging.serve(app)
         self._report_errors(settings)
 
-    def tell(self) -> None:
+    def tell(self, *, runs_tasks: bool) -> None:
         """
         Say in the log, now that there is one, what the person who reads it should know.
+
+        Args:
+            runs_tasks: Whether this is a worker.
         """
         if self._logging is not None:
-            self._logging.tell()
+            self._logging.tell(runs_tasks=runs_tasks)
 
     def observers(self, app: Any, settings: Settings, *, reports: bool) -> list[Observer]:
         """

@@ -93,6 +93,7 @@ class ErrorObserver:
         self._running: dict[int, _Attempt] = {}
         self._unwatched: set[str] = set()
         self._is_child = False
+        self._has_begun = False
         sentry.describe = self.describe
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
@@ -116,6 +117,7 @@ class ErrorObserver:
         Become a child's own.
         """
         self._is_child = True
+        self._has_begun = False
         self._running.clear()
         self._sentry.after_fork()
 
@@ -135,6 +137,9 @@ class ErrorObserver:
         attempt = _Attempt(started, carrier)
         sentry = self._sentry
         sentry.client()
+        if not self._has_begun:
+            self._has_begun = True
+            sentry.look_again()
         if not sentry.is_full:
             attempt.scope = sentry.own_scope(started[2])
         attempt.token = _current.set(attempt)

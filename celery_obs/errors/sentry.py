@@ -49,6 +49,7 @@ _SILENT_LOGGERS: Final = (
     "opentelemetry.*",
 )
 _CALLBACKS: Final = ("before_send", "before_send_transaction", "before_send_log")
+_TRACING: Final = ("traces_sample_rate", "traces_sampler")
 _SECRETS: Final = "celery_obs_secrets"
 
 Report = dict[str, Any]
@@ -120,6 +121,7 @@ class Sentry:
         self._dropped = dropped
         self._failed = failed
         self._traced = traced
+        self._gives_traces = False
         self._redactor = Redactor(settings.redact_keys)
         self._scrubber = Scrubber(self._redactor, _secrets_of(settings, environ))
         self._ignored = frozenset(settings.sentry_ignore)
@@ -249,21 +251,45 @@ class Sentry:
         self._deliveries = Deliveries(client.transport, self._dropped) if client.transport is not None else None
         _hear_everything()
         if self._traced:
-            self._leave_tracing(options)
+            self._leave_tracing(client)
 
-    def _leave_tracing(self, options: Mapping[str, Any]) -> None:
+    def look_again(self) -> None:
         """
-        Have Sentry take its trace ids from OpenTelemetry and send none of its own.
+        Leave tracing to OpenTelemetry, where the program set up its SDK after we started: as its documentation has it, in the pool's processes.
         """
-        with contextlib.suppress(ImportError):
-            from sentry_sdk.scope import register_external_propagation_context  # noqa: PLC0415
+        if not self._traced and self._settings.traces and is_traced(self._environ):
+            self._traced = True
+            if self._client is not None and self._client.is_active():
+                self._leave_tracing(self._client)
+                import sentry_sdk  # noqa: PLC0415 -- only where it is used.
 
-            register_external_propagation_context(current_trace)
-        if options.get("traces_sample_rate") or options.get("traces_sampler") or options.get("enable_tracing"):
-            logging.getLogger("celery_obs").warning(
-                "OpenTelemetry traces this process, and so does Sentry: each task has two traces, and you pay for both. "
-                "Take traces_sample_rate and traces_sampler out of sentry_sdk.init, or set traces to False."
-            )
+                begun = sentry_sdk.get_current_scope().transaction
+                if begun is not None:  # Of the attempt that is just starting: Sentry began it before we were asked.
+                    begun.sampled = False
+
+    def _leave_tracing(self, client: Any) -> None:
+        """
+        Have Sentry take its trace ids from OpenTelemetry and make no traces of its own.
+
+        Where the program's Sentry gets its spans from OpenTelemetry, there is one tracer already.
+        """
+        options = client.options
+        if client.get_integration("otlp") is None:  # It has done that.
+            with contextlib.suppress(ImportError):
+                from sentry_sdk.scope import register_external_propagation_context  # noqa: PLC0415
+
+                register_external_propagation_context(current_trace)
+                self._gives_traces = True
+        found = {name: options.get(name) for name in _TRACING if options.get(name) is not None}
+        if not found or options.get("instrumenter") == "otel":
+            return
+        self._kept.update(found)
+        options.update(dict.fromkeys(found))
+        logging.getLogger("celery_obs").warning(
+            "OpenTelemetry traces this process, so Sentry does not: %s of sentry_sdk.init is switched off here, and errors carry OpenTelemetry's trace id. "
+            "Take it out of sentry_sdk.init, or set traces to False to trace with Sentry alone.",
+            " and ".join(found),
+        )
 
     def _restore(self) -> None:
         if self._client is not None and self._kept:
@@ -288,7 +314,8 @@ class Sentry:
         self._client = None
         self._get_client = _none
         with contextlib.suppress(ImportError):
-            if self._traced and "sentry_sdk" in sys.modules:
+            if self._gives_traces and "sentry_sdk" in sys.modules:
+                self._gives_traces = False
                 from sentry_sdk.scope import remove_external_propagation_context  # noqa: PLC0415
 
                 remove_external_propagation_context()

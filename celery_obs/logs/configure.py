@@ -40,6 +40,12 @@ _ADVICE: Final = (
 )
 
 
+_TOO_QUIET: Final = (
+    "celery_obs: the log level is %s, so no line is written for tasks that succeed. "
+    "Start the worker with -l INFO, or set log_levels to {'%s': 'INFO'} for these lines alone."
+)
+
+
 class LogSetup:
     """
     Sets up the logging of this process when Celery asks for it.
@@ -98,13 +104,25 @@ class LogSetup:
         if self._app.conf.worker_redirect_stdouts:
             self._app.log.redirect_stdouts(self._app.conf.worker_redirect_stdouts_level)
 
-    def tell(self) -> None:
+    def tell(self, *, runs_tasks: bool) -> None:
         """
-        Say who is in charge of logging, where it is not us; once.
+        Say who is in charge of logging, where it is not us, and that there will be few lines, where the level asks for that; once.
+
+        Args:
+            runs_tasks: Whether this is a worker, which writes a line for each attempt.
         """
         if self._others:
             logging.getLogger("celery_obs").info("celery_obs: logging is set up by %s. %s", ", ".join(self._others), _ADVICE)
             self._others = []
+        elif (
+            runs_tasks
+            and self._handlers
+            and TASK not in self._settings.log_levels
+            and not logging.getLogger(TASK).isEnabledFor(logging.INFO)
+        ):
+            level = logging.getLevelName(logging.getLogger(TASK).getEffectiveLevel())
+            # As a warning, for it is to be seen by those who start a worker without a level: Celery's own default is WARNING.
+            logging.getLogger("celery_obs").warning(_TOO_QUIET, level, TASK)
 
     def _install(self, root: logging.Logger, level: Any, logfile: Any) -> None:
         from billiard.util import get_logger as multiprocessing_logger  # noqa: PLC0415 -- as above.

@@ -146,19 +146,40 @@ def test_a_client_of_the_programs_is_left_as_it_was() -> None:
     assert (0.5, True) == (options["sample_rate"], options["before_send"] is theirs)
 
 
-def test_two_traces_of_one_task_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("given", [{"traces_sample_rate": 1.0}, {"traces_sampler": lambda _: 1.0}, {"traces_sample_rate": 0.0}])
+def test_where_opentelemetry_traces_sentry_does_not(given: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     """
-    Pitfall 30: what the program told Sentry to trace is not taken from it, but the person who pays is told.
+    Pitfall 30: the program's own sampling is switched off while we are there, the person who set it is told which setting, and it comes back.
     """
-    sentry_sdk.init(dsn=DSN, traces_sample_rate=1.0)
-    ours = sentry(traced=True)
+    sentry_sdk.init(dsn=DSN, **given)
+    [name] = given
+    client, ours = sentry_sdk.get_client(), sentry(traced=True)
 
     with caplog.at_level(logging.WARNING, "celery_obs"):
         ours.start()
-
+    during = client.options[name]
     ours.stop()
     sentry_sdk.get_global_scope().set_client(None)
-    assert "Take traces_sample_rate and traces_sampler out of sentry_sdk.init" in caplog.text
+
+    assert (None, given[name]) == (during, client.options[name])
+    assert f"Sentry does not: {name} of sentry_sdk.init" in caplog.text
+
+
+@pytest.mark.parametrize("given", [{}, {"traces_sample_rate": 1.0, "instrumenter": "otel"}])
+def test_one_tracer_is_left_as_it_is(given: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """
+    Sentry that does not trace, or that gets its spans from OpenTelemetry, is nothing to warn of.
+    """
+    sentry_sdk.init(dsn=DSN, **given)
+    client, ours = sentry_sdk.get_client(), sentry(traced=True)
+
+    ours.start()
+    during = client.options["traces_sample_rate"]
+    ours.stop()
+    sentry_sdk.get_global_scope().set_client(None)
+
+    assert given.get("traces_sample_rate") == during
+    assert "Sentry does not" not in caplog.text
 
 
 @pytest.mark.parametrize("status", [429, 500, 413])
