@@ -56,6 +56,7 @@ from celery_obs.worker.heartbeat import BeatHeart
 from celery_obs.worker.main_process import MainProcess
 from celery_obs.worker.processes import exit_word, restart_reason
 from celery_obs.worker.publishing import Publishing
+from celery_obs.worker.retire import retiring_thread
 from celery_obs.worker.state import attempts_at_once
 from celery_obs.worker.sync_task import SyncTask
 from celery_obs.worker.translate import Binding, QueueNames
@@ -651,6 +652,7 @@ class Plugin:
         heart = BeatHeart(self.recorder, self.recorder.node.folder, interval=every)
         ScheduleWatch(service.scheduler, self.hub, pulse=every, connecting=heart.connecting).install()
         heart.start(self.hub)
+        retiring_thread(self.recorder, self.attempts, self.settings, self.hub.on_error).start()
 
 
 class _fatal:  # noqa: N801 -- reads like the context manager that it is.

@@ -128,7 +128,7 @@ def _nodes(metrics_dir: Path, clock: Callable[[], float]) -> Iterator[Finding]:
         facts = f"pid {beat.pid}{runs}, heartbeat {max(age, 0.0):.1f} s ago"
         name = f"{beat.role} {beat.node}"
         if age > _STALE:
-            advice = f"If it was taken away for good, remove its directory in {metrics_dir}; otherwise look at its log."
+            advice = f"If it was taken away for good: celery-obs forget-node {beat.node}; otherwise look at its log."
             yield Finding("FAIL", name, f"{facts}, which is too long. {advice}")
         elif not beat.ready:
             yield Finding("FAIL", name, f"{facts}, not ready. Can it reach its broker?")

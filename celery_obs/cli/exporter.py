@@ -16,6 +16,7 @@ from typing import Any, Literal
 import click
 
 from celery_obs.exceptions import CeleryObsError, MissingExtraError
+from celery_obs.metrics.format import FORGET_AFTER
 
 
 __all__ = ["exporter"]
@@ -48,6 +49,13 @@ __all__ = ["exporter"]
     type=click.Path(path_type=Path),
     envvar=["CELERY_OBS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROC_DIR"],
     help="prometheus_client files to serve, too.",
+)
+@click.option(
+    "--forget-after",
+    type=click.FloatRange(1),
+    default=FORGET_AFTER,
+    envvar="CELERY_OBS_FORGET_AFTER",
+    help="Seconds for which a worker that vanished is shown as down; as the workers' setting.",
 )
 @click.option(
     "--lease-period",
@@ -83,6 +91,7 @@ def exporter(
     web_config: Path | None,
     scope: Literal["worker", "cluster", "all"],
     multiproc_dir: Path | None,
+    forget_after: float,
     lease_period: float,
     enable_operations: bool,
     operations_token_file: Path | None,
@@ -105,6 +114,7 @@ def exporter(
             web_config=web_config,
             scope=scope,
             multiproc_dir=multiproc_dir,
+            forget_after=forget_after,
             lease_period=lease_period,
             enable_operations=enable_operations,
             # By the environment or a file only: a command line is for all to see.

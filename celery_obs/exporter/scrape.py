@@ -322,7 +322,8 @@ class Runner:
             self._errors.count("duplicate_family", merged.dropped)
             if self._said.is_news("duplicate_family"):
                 log.warning("Two collectors show the same series; %d were left out.", merged.dropped)
-        return merged.body + "# EOF\n" if openmetrics else merged.body
+        size = render([family(ourselves.PAGE_SAMPLES, [((), float(_samples_in(merged.body) + 1))])])
+        return f"{merged.body}{size.openmetrics}# EOF\n" if openmetrics else merged.body + size.text
 
     def has_run(self, outcomes: Mapping[str, Outcome[Page]]) -> bool:
         """
@@ -376,6 +377,13 @@ class Runner:
                 log.warning("The collector %s failed: %s", name, _in_words(error), exc_info=log.isEnabledFor(logging.DEBUG))
 
         return report
+
+
+def _samples_in(body: str) -> int:
+    """
+    Count the lines of *body*, which all end, that are no comments.
+    """
+    return body.count("\n") - body.count("\n#") - body.startswith("#")
 
 
 def _in_words(error: Exception) -> str:

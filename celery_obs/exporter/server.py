@@ -23,6 +23,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.metrics.format import FORGET_AFTER
 from celery_obs.metrics_dir import default_metrics_dir
 from celery_obs.state.lease import PERIOD, Lease
 from celery_obs.state.overview import Overview, OverviewReader
@@ -79,6 +80,8 @@ class Options:
 
         multiproc_dir: A multiprocess directory of prometheus_client's to serve as well.
 
+        forget_after: Seconds for which a worker that went without a word is shown as down.
+
         lease_period: Seconds for which one exporter is the one that serves what the cluster shares; the same for all.
 
         enable_operations: Whether channels can be paused, and so on, over HTTP.
@@ -96,6 +99,7 @@ class Options:
     web_config: Path | None = None
     scope: Scope = "all"
     multiproc_dir: Path | None = None
+    forget_after: float = FORGET_AFTER
     lease_period: float = PERIOD
     enable_operations: bool = False
     operations_token: str = ""
@@ -145,7 +149,7 @@ def build_collectors(options: Options, errors: InternalErrors, *, overview: Call
     if options.serves_workers:
         from .collectors.workers import WorkersCollector
 
-        collectors.append(WorkersCollector(options.directory, errors=errors))
+        collectors.append(WorkersCollector(options.directory, errors=errors, forget_after=options.forget_after))
     collectors.append(OurselvesCollector(errors, folded=folded))
     if options.serves_workers and options.multiproc_dir is not None:
         from .collectors.stock import StockCollector

@@ -411,6 +411,15 @@ class AttemptMeter:
         self._tell_lost_syncs()
         return settled
 
+    def settle(self, node: Node, slot: Slot) -> None:
+        """
+        Settle what the dead owner of *slot* left running, in any node; the caller holds the slot.
+
+        Raises:
+            OSError: when the disk is full; it may be done again.
+        """
+        self._settle_all(node, slot)
+
     def settle_interrupted(self, *, older_than: float) -> None:
         """
         Count as lost what was interrupted in this living process and of which nobody said why.

@@ -33,6 +33,7 @@ from urllib.parse import quote, unquote
 
 
 __all__ = [
+    "FORGET_AFTER",
     "MAGIC",
     "MOST_GAUGES",
     "SHORTAGE",
@@ -57,6 +58,11 @@ MAGIC: Final = int.from_bytes(b"clryobs\x00", "little")
 MOST_GAUGES: Final = (1 << 16) - 1
 """
 Gauges that a slot file has room for: a hole in the file, but for those that are set.
+"""
+
+FORGET_AFTER: Final = 3600.0
+"""
+Seconds without a sign of life after which a node is forgotten, unless set otherwise: what it counted stays.
 """
 
 SHORTAGE: Final = "shortage"

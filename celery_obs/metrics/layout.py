@@ -141,6 +141,18 @@ class Layout:
             elif line:
                 self._take(line)
 
+    def add(self, metric: Metric, values: tuple[str, ...]) -> int:
+        """
+        Declare a series in a layout that is no file's; return its place, which it may have had before.
+        """
+        if metric not in self._numbers:
+            self._enter(metric)
+        place = self._places[metric].get(values)
+        if place is None:
+            self._place(metric, values)
+            place = self._places[metric][values]
+        return place
+
     def number(self, metric: Metric) -> int | None:
         """
         Return the number of a family, or None if it is not declared.
@@ -195,10 +207,13 @@ class Layout:
         if ours == metric:
             metric = ours  # Look-ups compare by identity first.
         if metric not in self._numbers:
-            self._numbers[metric] = len(self.families)
-            self._places[metric] = {}
-            self._values[metric] = tuple(set() for _ in metric.labels)
-            self.families.append(metric)
+            self._enter(metric)
+
+    def _enter(self, metric: Metric) -> None:
+        self._numbers[metric] = len(self.families)
+        self._places[metric] = {}
+        self._values[metric] = tuple(set() for _ in metric.labels)
+        self.families.append(metric)
 
     def _declare_series(self, entry: list[object]) -> None:
         number, *raw = entry
@@ -211,15 +226,17 @@ class Layout:
         if len(values) != len(metric.labels):
             message = "not the labels of its family"
             raise ValueError(message)
-        if values in places:
-            return
+        if values not in places:
+            self._place(metric, values)
+
+    def _place(self, metric: Metric, values: tuple[str, ...]) -> None:
         if metric.kind == "gauge":
             at, self.gauges = self.gauges, self.gauges + 1
             if metric.aggregate == "mostrecent":
                 self.lasting.add(at)
         else:
             at, self.lanes = self.lanes, self.lanes + width(metric)
-        places[values] = at
+        self._places[metric][values] = at
         for seen, value in zip(self._values[metric], values, strict=True):
             seen.add(value)
         self.series.append(Series(metric, values, at))
@@ -267,6 +284,13 @@ class LayoutFile:
         """
         while data := os.pread(self._descriptor, 1 << 20, self.layout.consumed):
             self.layout.feed(data)
+
+    @property
+    def descriptor(self) -> int:
+        """
+        The open file.
+        """
+        return self._descriptor
 
     def declare(self, wanted: Sequence[tuple[Metric, tuple[str, ...]]]) -> None:
         """

@@ -10,6 +10,7 @@ Forks: a child starts without a slot and claims its own at its first metric; wha
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -51,6 +52,7 @@ Lanes that a node has for series that nothing declares, where no ``lane_limit`` 
 
 _ROLES = ("worker", "child", "beat", "publisher")
 _LONGEST_LABEL = 500
+_TRIES: Final = 5
 _PORTION: Final = 4096  # Series that are written to the layout at once.
 _MOST_ENTRIES: Final = 10_000
 _OWN_LABELS: Final = frozenset({"state", "worker", "slot", "exhausted"})  # Their values are ours, and few.
@@ -154,10 +156,7 @@ class Recorder:
             if self.slot is not None:
                 return
             identity = self.identify()
-            if self.node is None or self.node.name != identity.node:
-                self.node = Node(self.metrics_dir, identity.node, gauges=self.gauge_limit)
-            self.node.file.refresh()
-            slot = self.node.claim(identity.number, records=identity.attempts, exemplars=PLACES if self.exemplar is not None else 0)
+            self.node, slot = self._join(identity)
             slot.reserve(self.node.layout.lanes)
             self.role = identity.role
             for listener in self.on_claim:
@@ -169,6 +168,28 @@ class Recorder:
             self.slot = slot
             self.exemplars = Exemplars(slot, self.exemplar) if self.exemplar is not None else None
             self.epoch = object()
+
+    def _join(self, identity: Identity) -> tuple[Node, Slot]:
+        """
+        Open the node and claim a slot there; again in a new folder where the one that was found was retired at that very moment.
+        """
+        exemplars = PLACES if self.exemplar is not None else 0
+        node = self.node
+        if node is not None and node.name == identity.node:  # The parent's, whose own slot keeps it from being retired.
+            node.file.refresh()
+            return node, node.claim(identity.number, records=identity.attempts, exemplars=exemplars)
+        for _ in range(_TRIES):
+            node = Node(self.metrics_dir, identity.node, gauges=self.gauge_limit)
+            try:
+                slot = node.claim(identity.number, records=identity.attempts, exemplars=exemplars)
+            except FileNotFoundError:
+                node.close()
+                continue
+            if node.is_current():
+                return node, slot
+            slot.close()
+            node.close()
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(self.metrics_dir / identity.node))
 
     def _claim(self) -> bool:
         try:

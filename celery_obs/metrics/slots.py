@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import mmap
 import os
 import secrets
@@ -31,15 +32,29 @@ from celery_obs.exceptions import LayoutError
 
 from .format import MAGIC, VERSION, WORD, Exemplar, Gauge, Header, Record, exemplar_region, folder_name
 from .layout import LayoutFile
+from .remainder import pending_nodes
 
 
-__all__ = ["Node", "Slot", "holder_lives", "slot_numbers"]
+__all__ = [
+    "Node",
+    "Slot",
+    "holder_lives",
+    "is_alive",
+    "is_held",
+    "is_still",
+    "layout_id_of",
+    "locks",
+    "remove_folder",
+    "slot_numbers",
+    "whole_lock",
+]
 
 
 _GROWTH: Final = 4096  # Lanes are added in steps of 32 KiB.
 _PAGE: Final = 4096  # Disk space is taken in steps of as many bytes.
 _FIRST_SPARE: Final = 100_000
 _CLAIM_PATIENCE: Final = 0.1
+_RETIRING_PATIENCE: Final = 5.0
 _FLOCK = struct.Struct("qqihh4x" if sys.platform == "darwin" else "hh4xqqi4x")
 
 
@@ -54,11 +69,28 @@ def holder_lives(lock: int, number: int) -> bool:
 
     Asking takes no lock, so it disturbs nobody (fcntl(2), F_GETLK).
     """
+    kind, length = _holder(lock, number, 1)
+    return kind != fcntl.F_UNLCK and length == 1  # All slots at once are held by a process that retires the node.
+
+
+def is_held(lock: int) -> bool:
+    """
+    Tell whether a living process other than this one owns any slot; asked as `holder_lives`.
+    """
+    return _holder(lock, 0, 0)[0] != fcntl.F_UNLCK
+
+
+def _holder(lock: int, first: int, number: int) -> tuple[int, int]:
+    """
+    Return the kind and the length of a lock on *number* bytes from *first* on; a length of 0 is one of all bytes.
+    """
     if sys.platform == "darwin":
-        answer = fcntl.fcntl(lock, fcntl.F_GETLK, _FLOCK.pack(number, 1, 0, fcntl.F_WRLCK, os.SEEK_SET))
-        return bool(_FLOCK.unpack(answer)[3] != fcntl.F_UNLCK)
-    answer = fcntl.fcntl(lock, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0))
-    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+        answer = fcntl.fcntl(lock, fcntl.F_GETLK, _FLOCK.pack(first, number, 0, fcntl.F_WRLCK, os.SEEK_SET))
+        _, length, _, kind, _ = _FLOCK.unpack(answer)
+    else:
+        answer = fcntl.fcntl(lock, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, first, number, 0))
+        kind, _, _, length, _ = _FLOCK.unpack(answer)
+    return kind, length
 
 
 def slot_numbers(folder: Path) -> Iterator[int]:
@@ -69,6 +101,76 @@ def slot_numbers(folder: Path) -> Iterator[int]:
         stem, _, number = path.name.partition("-")
         if stem == "slot" and number.isdecimal():
             yield int(number)
+
+
+@contextlib.contextmanager
+def whole_lock(folder: Path) -> Iterator[bool]:
+    """
+    Hold all slots of a node for as long as the context lasts; tell whether that could be had.
+
+    Never for a folder whose lock this process has open: closing it drops every lock that the process has there.
+    """
+    try:
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError:
+        yield False
+        return
+    try:
+        yield locks(lock) and is_still(lock, folder / "lock")
+    finally:
+        os.close(lock)
+
+
+def locks(lock: int) -> bool:
+    """
+    Take a lock on the whole of an open file, if it is free.
+    """
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        if exc.errno in {errno.EACCES, errno.EAGAIN}:
+            return False
+        raise
+    return True
+
+
+def is_still(descriptor: int, path: Path) -> bool:
+    """
+    Tell whether the open file is the one that *path* names now.
+    """
+    try:
+        return os.fstat(descriptor).st_ino == path.stat().st_ino
+    except OSError:
+        return False
+
+
+def is_alive(folder: Path) -> bool:
+    """
+    Tell whether a living process other than this one holds a slot of the node.
+    """
+    with whole_lock(folder) as ours:
+        return not ours
+
+
+def remove_folder(folder: Path) -> None:
+    """
+    Remove what a merged node left; the caller holds its slots.  What cannot be removed stays for the next one.
+    """
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name == "lock", path.name == "layout", path.name)):
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+    folder.rmdir()
+
+
+def layout_id_of(folder: Path) -> int | None:
+    """
+    Return the identity of the layout in a node's folder; None where there is none.
+    """
+    try:
+        with (folder / "layout").open("rb") as file:
+            return int(json.loads(file.readline(1 << 12))["id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class Slot:
@@ -144,6 +246,14 @@ class Slot:
             if page not in backed:
                 _allocate(self._descriptor, page * _PAGE, min(_PAGE, len(self.words) * WORD - page * _PAGE))
                 backed.add(page)
+
+    def totals(self, number: int) -> list[int]:
+        """
+        Return the first *number* lanes, 0 for those that the file has no room for; without touching holes.
+        """
+        data = os.pread(self._descriptor, number * WORD, self.lanes_at * WORD)
+        known = memoryview(data[: len(data) // WORD * WORD]).cast("q").tolist()
+        return known + [0] * (number - len(known))
 
     def set_gauges(self, number: int) -> Iterator[int]:
         """
@@ -309,12 +419,35 @@ class Node:
         self.name = name
         self.folder = metrics_dir / folder_name(name)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._clear_away(metrics_dir)
         self.file = self._open_layout()
         self.layout = self.file.layout
         self._gauges = gauges
         self._lock: int | None = None
         self._owned: set[int] = set()
         self._is_inherited = False
+
+    def _clear_away(self, metrics_dir: Path) -> None:
+        """
+        Begin anew in a folder whose numbers were merged into the remainder, by a process that died before it could remove them.
+        """
+        pending = pending_nodes(metrics_dir)
+        deadline = time.monotonic() + _RETIRING_PATIENCE
+        while pending and layout_id_of(self.folder) in pending:
+            with whole_lock(self.folder) as ours:
+                if ours:
+                    remove_folder(self.folder)
+            if not ours:
+                if time.monotonic() > deadline:
+                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(self.folder))
+                time.sleep(0.001)
+            self.folder.mkdir(exist_ok=True)
+
+    def is_current(self) -> bool:
+        """
+        Tell whether the layout and the lock that this process has open are still those of the folder, and not of one that was retired meanwhile.
+        """
+        return is_still(self.file.descriptor, self.folder / "layout") and is_still(self.lock, self.folder / "lock")
 
     def _open_layout(self) -> LayoutFile:
         path = self.folder / "layout"
@@ -359,9 +492,14 @@ class Node:
             spare = 0
         while number is None:
             number, spare = (spare, spare) if self.try_lock(spare) else (None, spare + 1)
+            if spare % _FIRST_SPARE == _FIRST_SPARE - 1:  # All at once are held by a process that retires the node, for milliseconds.
+                spare -= _FIRST_SPARE - 1
+                time.sleep(0.001)
         path = self.folder / f"slot-{number}"
         room = _Room(records, self._gauges, exemplars, self.layout.lanes)
-        return Slot(number, _open_slot(path, layout_id=self.layout.layout_id or 0, room=room))
+        slot = Slot(number, _open_slot(path, layout_id=self.layout.layout_id or 0, room=room))
+        os.utime(path)  # A sign of life, for stores into mapped memory leave none.
+        return slot
 
     def others(self, own: Slot | None) -> Iterator[Slot]:
         """

@@ -160,6 +160,12 @@ class Settings:
     )
     gauge_limit: int = _setting(POSITIVE, "Series of gauges that a node has room for, 65535 at most.", default=65535)
     heartbeat_interval: float = _setting(SECONDS, "Seconds between two touches of the heartbeat file that probes look at.", default=5.0)
+    forget_after: float = _setting(
+        SECONDS,
+        "Seconds without a sign of life after which a node is forgotten: its gauges leave the page, celery_worker_up too, "
+        "and its folder is merged into the remainder of the metrics directory. What it counted stays. Give the exporter the same.",
+        default=3600.0,
+    )
     ignore_tasks: tuple[str, ...] = _setting(PATTERNS, "Tasks to leave alone, as shell patterns of their names: reports.*", default=())
     runtime_buckets: tuple[float, ...] | None = _setting(
         BUCKETS, "Bucket edges of the runtime of tasks, in seconds, instead of ours.", default=None

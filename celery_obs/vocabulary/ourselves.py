@@ -20,6 +20,8 @@ __all__ = [
     "LABELS_FOLDED",
     "LEADER",
     "METRIC_FILES",
+    "PAGE_SAMPLES",
+    "SAMPLE_LIMIT",
     "ObservationDropped",
     "TelemetryDropped",
 ]
@@ -102,6 +104,18 @@ METRIC_FILES = Metric(
     name="celery_obs_metric_files",
     help="Which metric files does the sidecar see, and in what state?",
     labels=("state",),
+)
+SAMPLE_LIMIT: Final = 2_000_000
+"""
+Samples of one page that the shipped scrape configurations accept: 16,000 tasks on one queue each, at some 123 samples.
+
+A page that has more is refused as a whole by Prometheus, so that an alert tells before.
+"""
+
+PAGE_SAMPLES = Metric(
+    kind="gauge",
+    name="celery_obs_page_samples",
+    help="Will Prometheus go on taking this page? Samples on it, to compare with sample_limit of its scrape configuration.",
 )
 LEADER = Metric(
     kind="gauge",

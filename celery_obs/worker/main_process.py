@@ -25,6 +25,7 @@ from celery_obs.settings import Settings
 from .announce import Announcer, announcements
 from .heartbeat import Heartbeat, Substitute
 from .lost import LostAttempts
+from .retire import RetiringThread, retiring_thread
 from .state import WorkerState, pool_pids
 
 
@@ -78,6 +79,8 @@ class MainProcess:
         self._heartbeat: Heartbeat | None = None
         self._substitute: Substitute | None = None
         self._announcer: Announcer | None = None
+        self._retiring: RetiringThread | None = None
+        self._has_failed = False
 
     def start(self) -> None:
         """
@@ -91,6 +94,8 @@ class MainProcess:
             self._substitute = Substitute(self._heartbeat, interval=self._settings.heartbeat_interval)
             self._substitute.start()
             self._state.describe(celery.__version__)
+            self._retiring = retiring_thread(self._recorder, self._attempts, self._settings, self._on_error)
+            self._retiring.start()
         self.tick()
         self._worker.timer.call_repeatedly(self._settings.heartbeat_interval, self.tick)
         if self._settings.redis and self._settings.announce_queues:
@@ -150,6 +155,7 @@ class MainProcess:
         """
         Say that no new work is taken.  A warm shutdown may last for as long as a task, so the heart beats on until the process ends.
         """
+        self._has_failed = self._failed()
         self.silence()
         if self._substitute is not None:
             self._substitute.stop()
@@ -163,6 +169,18 @@ class MainProcess:
         """
         if self._announcer is not None:
             self._announcer.stop()
+        if self._retiring is not None:
+            self._retiring.stop()
+
+    def _failed(self) -> bool:
+        """
+        Tell whether the worker ends by an error of its own, and not because it was told to stop.
+
+        Celery has a text as the exit code where the order came by remote control.
+        """
+        told = any(word not in {None, False} for word in (state.should_stop, state.should_terminate))
+        code = getattr(self._worker, "exitcode", None)
+        return not told and isinstance(code, int) and code != 0
 
     def leave(self) -> None:
         """
@@ -172,8 +190,8 @@ class MainProcess:
             return
         try:
             self._attempts.sweep()
-            if self._heartbeat is not None:
-                self._heartbeat.remove()
+            if self._heartbeat is not None and not self._has_failed:
+                self._heartbeat.remove()  # So that it leaves the page at once: nothing of it is missing.
             if self._beat is not None and self._recorder is not None:
                 # Beat inside a worker is ended by a signal, so that it cannot take leave itself; joined, it is no zombie.
                 self._beat.join(_FAREWELL)

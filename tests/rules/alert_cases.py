@@ -159,7 +159,11 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case(alert="CeleryWorkersAbsent", series={'celery_worker_up{worker="w"}': _UP_DOWN_UP}, quiet=(8, 13), fires=20, recovers=40),
         Case(
             alert="CeleryWorkerDown",
-            series={'celery_worker_up{worker="w"}': "1x10 0x30 1x20", 'celery_worker_up{worker="never"}': "0x60"},
+            series={
+                'celery_worker_up{worker="w"}': "1x10 0x30 1x20",
+                'celery_worker_up{worker="never"}': "0x60",
+                'celery_worker_up{worker="stopped in order"}': "1x10 stale",
+            },
             quiet=(8, 20),
             fires=30,
             recovers=45,
@@ -732,6 +736,15 @@ CASES: dict[str, tuple[Case, ...]] = {
             recovers=150,
             labels={"metric": "m"},
             value="1",
+        ),
+        Case(
+            alert="CeleryObsPageNearLimit",
+            series={'celery_obs_page_samples{job="celery-obs", instance="i"}': "1600000x10 1600001x30 1500000x20"},
+            quiet=(8, 20),
+            fires=30,
+            recovers=45,
+            labels={"job": "celery-obs", "instance": "i"},
+            value="1600001",
         ),
     ),
     "neighbours": (

@@ -8,16 +8,19 @@ import logging
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from celery_obs.clock import Clock, wall
 from celery_obs.exceptions import ConfigurationError, LayoutError
 from celery_obs.exporter.exposition import Page
+from celery_obs.exporter.files.kept import Kept, Share
 from celery_obs.exporter.files.merge import MergedText, NodeNumbers, SampleFamily, escape_help, labels_text
-from celery_obs.exporter.files.reader import FileCounts, GaugeReading, NodeReader, NodeReading
+from celery_obs.exporter.files.reader import FileCounts, GaugeReading, NodeReader, NodeReading, RemainderReader, look
 from celery_obs.exporter.scrape import InternalErrors, Said
-from celery_obs.metrics.format import node_name
+from celery_obs.metrics.format import FORGET_AFTER, node_name
+from celery_obs.metrics.remainder import ENDS_WITH_ITS_NODE, REMAINDER
 from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_OVERDUE
+from celery_obs.vocabulary.beat import HEARTBEAT as BEAT
 from celery_obs.vocabulary.ourselves import METRIC_FILES
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import IN_PROGRESS, LONGEST_RUNNING, STARTED
@@ -28,9 +31,34 @@ __all__ = ["WorkersCollector"]
 
 
 _MICRO: Final = 1e6
-_MOST_RETIRED: Final = 256
+_MOST_VANISHED: Final = 10_000
+_MOST_AWAKE: Final = 16  # Dead nodes whose files are kept open: they may be back in a moment.
+_TRIES: Final = 5
 
 log = logging.getLogger("celery_obs.exporter")
+
+
+class _Resting(NamedTuple):
+    """
+    A node that nothing lives in and whose files are not read while they look the same.
+    """
+
+    name: str
+    layout_id: int
+    looks: tuple[object, ...]
+    share: Share
+    files: FileCounts
+    is_up: bool | None
+    lasting: Mapping[Metric, Mapping[tuple[str, ...], list[GaugeReading]]]
+
+
+class _Vanished(NamedTuple):
+    """
+    A node whose folder went: its share in what is kept, and how many files it had.
+    """
+
+    share: Share
+    files: int
 
 
 class WorkersCollector:
@@ -42,6 +70,8 @@ class WorkersCollector:
 
         errors: Counts what went wrong.
 
+        forget_after: Seconds for which a worker that went without a word is shown as down.
+
         clock: Tells the time.
 
     Threads: `collect` is called by one at a time.
@@ -50,14 +80,18 @@ class WorkersCollector:
     name = "workers"
     inline = True
 
-    def __init__(self, metrics_dir: Path, *, errors: InternalErrors, clock: Clock = wall) -> None:
+    def __init__(self, metrics_dir: Path, *, errors: InternalErrors, forget_after: float = FORGET_AFTER, clock: Clock = wall) -> None:
         self._metrics_dir = metrics_dir
         self._errors = errors
+        self._forget_after = forget_after
         self._clock = clock
         self._said = Said()
         self._nodes: dict[str, NodeReader] = {}
-        self._gone: list[tuple[NodeReader, NodeReading]] = []
-        self._last: dict[NodeReader, NodeReading] = {}
+        self._last: dict[str, NodeReading] = {}
+        self._resting: dict[str, _Resting] = {}
+        self._vanished: dict[int, _Vanished] = {}
+        self._kept = Kept()
+        self._remainder = RemainderReader(metrics_dir / REMAINDER)
         self._merged = MergedText(on_conflict=self._conflict, on_decrease=lambda: errors.count("merge:decrease"))
         self._heads: dict[Metric, tuple[str, str]] = {}
 
@@ -68,21 +102,52 @@ class WorkersCollector:
         Raises:
             ConfigurationError: if the metrics directory is not there or cannot be read.
         """
-        bad_folders, unsupported = self._find_nodes()
-        readings = [(node, reading) for node in list(self._nodes.values()) if (reading := self._read(node)) is not None]
-        failed = [(node, self._last[node]) for node in self._nodes.values() if node in self._last and node not in dict(readings)]
+        for _ in range(_TRIES):
+            self._read_remainder()
+            bad_folders, unsupported = self._find_nodes()
+            readings = {name: reading for name, node in list(self._nodes.items()) if (reading := self._read(node)) is not None}
+            if not self._remainder.is_news():
+                break  # Else a node may have gone from its folder into the remainder meanwhile: everything is looked at once more.
         self._last.update(readings)
-        everything = [*readings, *failed, *self._gone]
-        self._merged.update([NodeNumbers(node.layout, reading.lanes, reading.exemplars) for node, reading in everything])
-        files = (
-            FileCounts(*(sum(column) for column in zip(*(reading.files for _, reading in everything), strict=True)))
-            if everything
-            else FileCounts()
-        )
+        shown = {name: self._last[name] for name in self._nodes if name in self._last}
+        numbers = [NodeNumbers(self._nodes[name].layout, reading.lanes, reading.exemplars) for name, reading in shown.items()]
+        self._merged.update([*numbers, self._kept.numbers(), self._remainder.numbers()])
+        counts = [
+            *(reading.files for reading in shown.values()),
+            *(resting.files for resting in self._resting.values()),
+            *(FileCounts(vanished=vanished.files) for vanished in self._vanished.values()),
+        ]
+        files = FileCounts(*(sum(column) for column in zip(FileCounts(), *counts, strict=True)))
         files = files._replace(corrupt=files.corrupt + bad_folders + len(self._nodes) - len(readings), unsupported=unsupported)
-        return self._page([*self._gauges(readings), _file_states(files)])
+        page = self._page([*self._gauges(readings), _file_states(files)])
+        self._put_to_rest(readings)
+        return page
 
     # -- which nodes there are --------------------------------------------------------------------------------------
+
+    def _read_remainder(self) -> None:
+        """
+        Take over what was merged: such nodes are counted there, and here no more.
+        """
+        try:
+            self._remainder.refresh()
+        except (OSError, LayoutError) as exc:
+            self._fail("files:remainder", exc)
+            return
+        merged = self._remainder.merged
+        for layout_id in self._vanished.keys() & merged:
+            self._kept.take(self._vanished.pop(layout_id).share)
+        for name, resting in list(self._resting.items()):
+            if resting.layout_id in merged:
+                self._kept.take(self._resting.pop(name).share)
+        for name, node in list(self._nodes.items()):
+            if node.layout.layout_id in merged:
+                node.close()
+                self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        del self._nodes[name]
+        self._last.pop(name, None)
 
     def _find_nodes(self) -> tuple[int, int]:
         """
@@ -105,6 +170,9 @@ class WorkersCollector:
             bad += not self._open(name)
         for name in self._nodes.keys() - present:
             self._retire(name)
+        for name in self._resting.keys() - present:
+            resting = self._resting.pop(name)
+            self._keep_vanished(resting.layout_id, _Vanished(resting.share, resting.files.live + resting.files.dead))
         return bad, unsupported
 
     def _open(self, name: str) -> bool:
@@ -112,6 +180,11 @@ class WorkersCollector:
         Make sure that there is a reader for the folder *name* as it is now.
         """
         folder = self._metrics_dir / name
+        resting = self._resting.get(name)
+        if resting is not None:
+            if resting.looks == look(folder):
+                return True
+            self._kept.take(self._resting.pop(name).share)
         known = self._nodes.get(name)
         try:
             if known is not None and known.inode == (folder / "layout").stat().st_ino:
@@ -122,21 +195,48 @@ class WorkersCollector:
         except (OSError, LayoutError) as exc:
             self._fail(f"files:{name}", exc)
             return known is not None
+        if fresh.layout.layout_id in self._remainder.merged:
+            fresh.close()  # Merged, and about to be removed.
+            return True
         if known is not None:
             self._retire(name)
-        self._gone = [
-            (node, last) for node, last in self._gone if node.layout.layout_id != fresh.layout.layout_id
-        ]  # It was away, and is back.
+        if fresh.layout.layout_id in self._vanished:  # It was away, and is back.
+            self._kept.take(self._vanished.pop(fresh.layout.layout_id).share)
         self._nodes[name] = fresh
         return True
 
     def _retire(self, name: str) -> None:
-        node = self._nodes.pop(name)
-        self._last.pop(node, None)
-        self._gone.append((node, node.retire()))
-        if len(self._gone) > _MOST_RETIRED:
-            self._errors.count("files:forgotten")
-            self._gone.pop(0)
+        """
+        The folder is gone: what it said stays counted, until it comes back or is found in the remainder.
+        """
+        node = self._nodes[name]
+        last = node.retire()
+        self._drop(name)
+        if node.layout.layout_id is not None:
+            self._keep_vanished(node.layout.layout_id, _Vanished(self._kept.add(node.layout, last.lanes), last.files.vanished))
+
+    def _keep_vanished(self, layout_id: int, vanished: _Vanished) -> None:
+        self._vanished[layout_id] = vanished
+        if len(self._vanished) > _MOST_VANISHED:
+            self._vanished.pop(next(iter(self._vanished)))  # It stays in the sum; but should it come back, it would be counted twice.
+
+    def _put_to_rest(self, readings: Mapping[str, NodeReading]) -> None:
+        """
+        Let go of nodes that nothing lives in, but for a few: they cost a look at their files from now on.
+        """
+        dead = [name for name, reading in readings.items() if not reading.files.live and not reading.files.corrupt]
+        for name in dead[: max(0, len(dead) - _MOST_AWAKE)]:
+            node, reading = self._nodes[name], readings[name]
+            looks = look(node.folder)
+            if looks is None or node.layout.layout_id is None or self._read(node) != reading:
+                continue  # It changed since it was read.
+            lasting: dict[Metric, dict[tuple[str, ...], list[GaugeReading]]] = {}
+            _sort_gauges(node, reading, lasting)
+            self._resting[name] = _Resting(
+                node.name, node.layout.layout_id, looks, self._kept.add(node.layout, reading.lanes), reading.files, reading.is_up, lasting
+            )
+            node.close()
+            self._drop(name)
 
     def _read(self, node: NodeReader) -> NodeReading | None:
         try:
@@ -157,14 +257,25 @@ class WorkersCollector:
 
     # -- gauges -----------------------------------------------------------------------------------------------------
 
-    def _gauges(self, readings: Iterable[tuple[NodeReader, NodeReading]]) -> Iterable[SampleFamily]:
+    def _gauges(self, readings: Mapping[str, NodeReading]) -> Iterable[SampleFamily]:
         now = self._clock()
         found: dict[Metric, dict[tuple[str, ...], list[GaugeReading]]] = {}
         running: dict[tuple[str, ...], int] = {}
         oldest: dict[tuple[str, ...], float] = {}
         up: dict[tuple[str, ...], float] = {}
-        for node, reading in readings:
-            _sort_gauges(node, reading, found)
+        for metric, values, gauge in self._remainder.gauges():
+            found.setdefault(metric, {}).setdefault(values, []).append(gauge)
+        for folder, resting in self._resting.items():
+            present = self._is_present(self._metrics_dir / folder, resting.is_up, resting.lasting)
+            _join(found, resting.lasting, present=present)
+            if resting.is_up is not None and present:
+                up[(resting.name,)] = 0.0
+        for folder, reading in readings.items():
+            node = self._nodes[folder]
+            of_node: dict[Metric, dict[tuple[str, ...], list[GaugeReading]]] = {}
+            _sort_gauges(node, reading, of_node)
+            present = bool(reading.is_up) or self._is_present(node.folder, reading.is_up, of_node)
+            _join(found, of_node, present=present)
             tasks = {place: values[0] for values, place in node.layout.places(STARTED)}
             for task in tasks.values():
                 running.setdefault((task,), 0)
@@ -173,7 +284,7 @@ class WorkersCollector:
                 if name is not None:
                     running[(name,)] += 1
                     oldest[(name,)] = max(oldest.get((name,), 0.0), now - attempt.started_at)
-            if reading.is_up is not None:
+            if reading.is_up is not None and present:
                 up[(node.name,)] = float(reading.is_up)
         families = {metric: {values: _one(metric, readings) for values, readings in series.items()} for metric, series in found.items()}
         due = families.get(ENTRY_DUE, {})
@@ -183,6 +294,24 @@ class WorkersCollector:
         yield SampleFamily(ENTRY_OVERDUE, {values: max(0.0, now - value) for values, value in due.items()})
         for metric, samples in families.items():
             yield SampleFamily(metric, samples)
+
+    def _is_present(self, folder: Path, is_up: bool | None, gauges: Mapping[Metric, Mapping[tuple[str, ...], list[GaugeReading]]]) -> bool:  # noqa: FBT001 -- as it was read.
+        """
+        Tell whether what a node without a living main process says of itself is still to be shown.
+
+        One that stopped in order has taken its heartbeat along: it leaves at once, and a beat, whose stillness is to be noticed, after *forget_after*.
+        One that went without a word is shown for *forget_after*; a beat until another one takes its place, or it is forgotten by command.
+        """
+        try:
+            beat: float | None = (folder / "heartbeat").stat().st_mtime
+        except OSError:
+            beat = None
+        if is_up is not None:
+            return beat is not None and self._clock() - beat < self._forget_after
+        if beat is not None:
+            return True
+        last = max((gauge.set_at / _MICRO for each in gauges.get(BEAT, {}).values() for gauge in each), default=None)
+        return last is None or self._clock() - last < self._forget_after
 
     # -- the page ---------------------------------------------------------------------------------------------------
 
@@ -239,6 +368,21 @@ def _is_other_version(path: Path) -> bool:
     """
     stem, _, version = path.name.rpartition(".v")
     return bool(stem) and version.isdecimal() and path.is_dir()
+
+
+def _join(
+    found: dict[Metric, dict[tuple[str, ...], list[GaugeReading]]],
+    of_node: Mapping[Metric, Mapping[tuple[str, ...], list[GaugeReading]]],
+    *,
+    present: bool,
+) -> None:
+    """
+    Add a node's gauges to those of all; of one that is not *present*, only those that say nothing of itself.
+    """
+    for metric, series in of_node.items():
+        if present or metric not in ENDS_WITH_ITS_NODE:
+            for values, gauges in series.items():
+                found.setdefault(metric, {}).setdefault(values, []).extend(gauges)
 
 
 def _sort_gauges(node: NodeReader, reading: NodeReading, found: dict[Metric, dict[tuple[str, ...], list[GaugeReading]]]) -> None:

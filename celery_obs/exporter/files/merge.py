@@ -84,7 +84,7 @@ class MergedText:
     def __init__(self, *, on_conflict: Callable[[str], object], on_decrease: Callable[[], object]) -> None:
         self._on_conflict = on_conflict
         self._on_decrease = on_decrease
-        self._shape: tuple[tuple[int, int], ...] | None = None
+        self._shape: list[tuple[Layout, int]] | None = None
         self._families: list[_Family] = []
         self._routes: list[list[int]] = []
         self._cells: list[int] = [0]  # The last cell is there from the start: see update.
@@ -97,7 +97,7 @@ class MergedText:
         """
         Take in the nodes' totals.
         """
-        shape = tuple((id(node.layout), len(node.layout.series)) for node in nodes)
+        shape = [(node.layout, len(node.layout.series)) for node in nodes]
         if shape != self._shape:
             self._index(nodes)
             self._shape = shape

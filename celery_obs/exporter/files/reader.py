@@ -12,7 +12,7 @@ import contextlib
 import os
 import struct
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,10 +22,14 @@ from celery_obs.exceptions import LayoutError
 from celery_obs.metrics.exemplars import Noted, decode
 from celery_obs.metrics.format import MAGIC, VERSION, WORD, Exemplar, Gauge, Header, Phase, Record, exemplar_region, node_name
 from celery_obs.metrics.layout import Layout
-from celery_obs.metrics.slots import holder_lives
+from celery_obs.metrics.remainder import Remainder
+from celery_obs.metrics.slots import holder_lives, is_held
+from celery_obs.vocabulary.spec import Metric
+
+from .merge import NodeNumbers
 
 
-__all__ = ["FileCounts", "GaugeReading", "NodeReader", "NodeReading", "RunningAttempt"]
+__all__ = ["FileCounts", "GaugeReading", "NodeReader", "NodeReading", "RemainderReader", "RunningAttempt", "look"]
 
 
 _HEADER = struct.Struct(f"={Header.WORDS}q")
@@ -410,6 +414,88 @@ class NodeReader:
             self._last_sum = total
             self._last = struct.unpack(f"<{count}q", total.to_bytes(count * WORD, "little"))
         return self._last
+
+
+class RemainderReader:
+    """
+    Read the remainder, again when it was replaced.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        merged: The nodes that it speaks for, by the identities of their layouts.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._looks: tuple[int, int, int] | None = None
+        self._numbers = NodeNumbers(Layout(), [])
+        self._gauges: list[tuple[Metric, tuple[str, ...], GaugeReading]] = []
+        self.merged: frozenset[int] = frozenset()
+
+    def is_news(self) -> bool:
+        """
+        Tell whether the file was replaced since it was read.
+        """
+        return self._look() != self._looks
+
+    def refresh(self) -> None:
+        """
+        Read it if it was replaced; what cannot be read changes nothing.
+
+        Raises:
+            LayoutError, OSError: as `Remainder.read`.
+        """
+        looks = self._look()
+        if looks == self._looks or looks is None:  # One that went is remembered.
+            self._looks = looks
+            return
+        remainder = Remainder.read(self._path)
+        self._numbers = NodeNumbers(*remainder.as_layout())
+        self._gauges = [
+            (metric, values, GaugeReading(0, gauge.value, gauge.set_at, is_live=False))
+            for (metric, values), gauge in remainder.gauges.items()
+        ]
+        self.merged = self.merged | frozenset(remainder.merged)
+        self._looks = looks
+
+    def numbers(self) -> NodeNumbers:
+        """
+        Return what all merged nodes counted.
+        """
+        return self._numbers
+
+    def gauges(self) -> Iterable[tuple[Metric, tuple[str, ...], GaugeReading]]:
+        """
+        Return the gauges that they set for good.
+        """
+        return self._gauges
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def look(folder: Path) -> tuple[object, ...] | None:
+    """
+    Return what changes when a process claims a slot in *folder*, or its files are made anew; None while one holds a slot.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, entry.inode(), entry.stat(follow_symlinks=False)) for entry in entries)
+        lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if is_held(lock):
+            return None
+    finally:
+        os.close(lock)
+    return tuple((name, inode, status.st_mtime_ns, status.st_size) for name, inode, status in found)
 
 
 def _gauges(view: _SlotView, *, is_live: bool) -> Iterator[GaugeReading]:

@@ -12,7 +12,17 @@ from celery_obs.generate.promql import among, gauge, happened, least, most, tota
 from celery_obs.generate.rules import Alert
 from celery_obs.generate.thresholds import amount
 from celery_obs.vocabulary.conditions import METRIC_FILES_UNREADABLE
-from celery_obs.vocabulary.ourselves import BUILD_INFO, COLLECTOR_SUCCESS, DROPPED, INTERNAL_ERRORS, LABELS_FOLDED, LEADER, METRIC_FILES
+from celery_obs.vocabulary.ourselves import (
+    BUILD_INFO,
+    COLLECTOR_SUCCESS,
+    DROPPED,
+    INTERNAL_ERRORS,
+    LABELS_FOLDED,
+    LEADER,
+    METRIC_FILES,
+    PAGE_SAMPLES,
+    SAMPLE_LIMIT,
+)
 
 
 __all__ = ["ALERTS"]
@@ -115,5 +125,16 @@ ALERTS: Final = (
         description='{{ $value | printf "%.0f" }} observations of {{ $labels.metric }} went to _other in the last hour.',
         shows="celery-obs-exporter",
         keeps_firing="1h",
+    ),
+    Alert(
+        name="CeleryObsPageNearLimit",
+        severity="warning",
+        when=f"{most(gauge(PAGE_SAMPLES), *_WHO)} > $threshold",
+        threshold=amount(0.8 * SAMPLE_LIMIT),
+        lasts="15m",
+        by=_WHO,
+        summary="The page of the exporter at {{ $labels.instance }} is nearly too large for Prometheus",
+        description='It has {{ $value | printf "%.0f" }} samples (threshold: $threshold). Above sample_limit of the scrape configuration Prometheus drops all of them.',
+        shows="celery-obs-exporter",
     ),
 )
