@@ -57,6 +57,31 @@ def prepare_metrics_dir(path: Path) -> Path:
     return path
 
 
+def look_at_metrics_dir(path: Path) -> bool:
+    """
+    Tell whether the metrics directory is there, without making it.
+
+    Raises:
+        ConfigurationError: as `prepare_metrics_dir` would, where this process could not make it, or not use it.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        if path.is_symlink():
+            raise _unusable(path, "is a symbolic link that leads nowhere", "Remove it, or name another place.") from None
+        parent = next((each for each in path.absolute().parents if os.path.lexists(each)), Path("/"))
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise _unusable(path, f"cannot be made by uid {os.geteuid()}", "Create it before the worker starts.") from None
+        return False
+    if path.name == f"celery_obs-{os.geteuid()}":
+        _refuse_planted(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise _unusable(path, "is no directory", "Remove it, or name another place.")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise _unusable(path, f"is not writable by uid {os.geteuid()}", "Create it before the worker starts.")
+    return True
+
+
 def _refuse_planted(path: Path) -> None:
     found = path.lstat()
     advice = "Somebody else may have put it there. Remove it, or name another place."

@@ -31,6 +31,7 @@ from celery_obs.beat.ours import OurTasks, is_ours
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.hub import ErrorLog, Hub
 from celery_obs.metrics import declared
+from celery_obs.metrics.about import write_about
 from celery_obs.metrics.attempts import AttemptMeter
 from celery_obs.metrics.format import Header
 from celery_obs.metrics.observer import MetricsObserver
@@ -430,9 +431,27 @@ class Plugin:
         )
         self.attempts.on_lost_sync = self.hub.emit
         self.recorder.on_claim.append(self._count_restart)  # After the attempts: settling them may tell why.
+        self.recorder.on_claim.append(self._say_who_we_are)
         self.errors.count = self.recorder.count_error
         declared.connect(self.recorder)
         return [MetricsObserver(self.recorder, attempts=self.attempts), SyncObserver(self.recorder, attempts=self.attempts)]
+
+    def _say_who_we_are(self, node: Node, _: Slot) -> None:
+        """
+        Leave word in the node's folder of what is switched on in this process, for the doctor.
+        """
+        app = self.apps.configured()
+        if self.recorder is None or self.recorder.role == "child" or app is None:
+            return
+        try:
+            from celery_obs.switches import about  # noqa: PLC0415 -- only who records says it.
+
+            settings = self.settings or self._load(app)
+            others = self._telemetry.others_logging() if self.recorder.role != "publisher" else ""
+            facts = about(settings, app, os.environ, role=self.recorder.role, node=node.name, others_logging=others)
+            write_about(node.folder, facts)
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self.errors(exc, component="about")
 
     def _activate_quietly(self, app: Any = None) -> None:
         """

@@ -72,6 +72,12 @@ class Telemetry:
         if self._logging is not None:
             self._logging.tell(runs_tasks=runs_tasks)
 
+    def others_logging(self) -> str:
+        """
+        Name those who set up logging in our place; empty where it is ours.
+        """
+        return "" if self._logging is None else self._logging.others
+
     def observers(self, app: Any, settings: Settings, *, reports: bool) -> list[Observer]:
         """
         Make the observers that *settings* switch on, in the order in which they hear of beginnings.

@@ -1,5 +1,7 @@
 """
 ``celery-obs doctor``: one line per check, OK or what to do.
+
+It only looks: it makes no directory, writes no file and no key, and declares no queue.
 """
 
 from __future__ import annotations
@@ -9,35 +11,33 @@ import json
 import os
 import time
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.metrics.format import SHORTAGE, node_name
-from celery_obs.metrics_dir import prepare_metrics_dir
-from celery_obs.settings import load
+from celery_obs.metrics.about import read_about
+from celery_obs.metrics.format import SHORTAGE, VERSION, folder_name, node_name
+from celery_obs.metrics_dir import look_at_metrics_dir
+from celery_obs.settings import Settings, load
 from celery_obs.state.broker import Broker, mask, of_app, of_url, reach, reason_of
 from celery_obs.state.connection import connect
+from celery_obs.switches import EXTRAS, Finding, is_installed, reaches, switches
 
-from .probe import Unreadable, heartbeats
-from .switches import Finding, is_installed, reaches, switches
+from .operate import print_json
+from .probe import Heartbeat, Unreadable, heartbeats
 
 
-__all__ = ["Finding", "Surroundings", "doctor", "examine"]
+__all__ = ["Finding", "Surroundings", "doctor", "examine", "examine_numbers", "examine_switches"]
 
 
 _PATIENCE = 3.0
 _TOLERATED_SKEW = 1.0
 _STALE = 30.0
-_EXTRAS = {
-    "exporter": ("starlette", "uvicorn", "yaml", "bcrypt"),
-    "tracing": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http", "opentelemetry.instrumentation.celery"),
-    "sentry": ("sentry_sdk",),
-    "oauth": ("authlib", "cryptography", "httpx"),
-}
+_MOST_NAMES = 5
+_STATUS = {"OK": "ok", "FAIL": "fail", "--": "not_checked"}
 
 
 class Surroundings(NamedTuple):
@@ -62,15 +62,20 @@ def examine(
     yield from _redis(surroundings.redis, clock)
     yield from _nodes(surroundings.metrics_dir, clock)
     yield from _shortages(surroundings.metrics_dir)
+    yield from examine_numbers(surroundings.metrics_dir, clock=clock)
     yield from _extras(installed or is_installed)
 
 
 def _metrics_dir(path: Path) -> Finding:
+    name = "metrics directory"
     try:
-        prepare_metrics_dir(path)
+        is_there = look_at_metrics_dir(path)
     except ConfigurationError as error:
-        return Finding("FAIL", "metrics directory", str(error))
-    return Finding("OK", "metrics directory", f"{path}, owned by uid {path.stat().st_uid}, is writable by uid {os.geteuid()}.")
+        return Finding("FAIL", name, str(error))
+    if not is_there:
+        advice = "A worker makes it when it starts; if one runs, it uses another one: compare CELERY_OBS_METRICS_DIR."
+        return Finding("--", name, f"{path} does not exist. {advice}")
+    return Finding("OK", name, f"{path}, owned by uid {path.stat().st_uid}, is writable by uid {os.geteuid()}.")
 
 
 def _broker(broker: Broker | None, wrong: str) -> Finding:
@@ -154,14 +159,203 @@ def _shortages(metrics_dir: Path) -> Iterator[Finding]:
             yield Finding("FAIL", f"room of {node}", text)
 
 
+def examine_numbers(metrics_dir: Path, *, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
+    """
+    Tell what is wrong by the numbers that the nodes recorded: with workers, tasks and beat, and with the observing itself.
+    """
+    from celery_obs.exporter.collectors.workers import WorkersCollector  # noqa: PLC0415 -- help is quick.
+    from celery_obs.exporter.health import Health  # noqa: PLC0415
+    from celery_obs.exporter.samples import Samples  # noqa: PLC0415
+    from celery_obs.exporter.scrape import InternalErrors  # noqa: PLC0415
+
+    try:
+        page = WorkersCollector(metrics_dir, errors=InternalErrors(), clock=clock).collect().text
+    except ConfigurationError:
+        return  # The directory has a line of its own.
+    report = Health(watches_workers=True, watches_queues=False, clock=clock).report([page])
+    for area in report.areas:
+        for trouble in report.troubles:
+            if trouble.condition.area == area:
+                yield Finding("FAIL", area, f"{trouble.text} {trouble.advice}")
+        if area != "sidecar" and report.status(area) == "healthy":
+            yield Finding("OK", area, "all well, by the numbers of the alerts.")
+    samples = Samples([page])
+    yield _internal_errors(samples)
+    yield _dropped(samples)
+    yield _folded(samples)
+    yield from _publishers(samples)
+
+
+def _internal_errors(samples: Any) -> Finding:
+    from celery_obs.vocabulary.ourselves import INTERNAL_ERRORS  # noqa: PLC0415
+
+    name = "internal errors"
+    counts = {component: count for (component,), count in samples.of(INTERNAL_ERRORS).items() if count}
+    if not counts:
+        return Finding("OK", name, "none.")
+    advice = "Your tasks are not affected. The log of the process has each (logger celery_obs); please report them."
+    return Finding("FAIL", name, f"{_listed(counts)} since the metric files were made. {advice}")
+
+
+def _dropped(samples: Any) -> Finding:
+    from celery_obs.vocabulary.ourselves import DROPPED  # noqa: PLC0415
+
+    name = "dropped"
+    counts = {reason: count for (reason,), count in samples.of(DROPPED).items() if count}
+    if not counts:
+        return Finding("OK", name, "nothing was dropped.")
+    advice = "The runbook of CeleryObsDropping tells what to do about each reason."
+    return Finding("FAIL", name, f"{_listed(counts)} since the metric files were made. {advice}")
+
+
+def _folded(samples: Any) -> Finding:
+    from celery_obs.vocabulary.ourselves import LABELS_FOLDED  # noqa: PLC0415
+
+    name = "folded labels"
+    counts = {metric: count for (metric,), count in samples.of(LABELS_FOLDED).items() if count}
+    if not counts:
+        return Finding("OK", name, "none.")
+    advice = "They have more label values than label_limit, and the rest is shown as _other: raise label_limit, or use fewer values."
+    return Finding("FAIL", name, f"{_listed(counts)} since the metric files were made. {advice}")
+
+
+def _publishers(samples: Any) -> Iterator[Finding]:
+    """
+    Find tasks that workers run and that no observed process publishes: their messages have no stamp of ours.
+    """
+    from celery_obs.vocabulary.tasks import PUBLISHED, QUEUE_WAIT, STARTED  # noqa: PLC0415
+
+    started = _by_task(samples.of(STARTED))
+    published, waited = _by_task(samples.of(PUBLISHED)), _by_task(samples.count_of(QUEUE_WAIT))
+    unseen = sorted(task for task, count in started.items() if count and not published.get(task) and not waited.get(task))
+    if not any(started.values()):
+        return
+    if not unseen:
+        yield Finding("OK", "publishers", "those of all tasks are observed.")
+        return
+    shown = ", ".join(unseen[:_MOST_NAMES]) + (f" and {len(unseen) - _MOST_NAMES} more" if len(unseen) > _MOST_NAMES else "")
+    advice = (
+        "Waiting times, published counts and correlation ids are missing. "
+        "Call celery_obs.setup(app) where the publishing program, such as the web application, makes its Celery app."
+    )
+    yield Finding("FAIL", "publishers", f"no observed process publishes {shown}. {advice}")
+
+
+def _by_task(counts: Mapping[tuple[str, ...], float]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for (task, *_), count in counts.items():
+        found[task] = found.get(task, 0.0) + count
+    return found
+
+
+def _listed(counts: Mapping[str, float]) -> str:
+    shown = sorted(counts.items(), key=lambda item: -item[1])
+    words = ", ".join(f"{count:.0f} in {name}" for name, count in shown[:_MOST_NAMES])
+    return words + (f" and {len(shown) - _MOST_NAMES} more" if len(shown) > _MOST_NAMES else "")
+
+
 def _extras(installed: Callable[[str], bool]) -> Iterator[Finding]:
-    for extra, modules in _EXTRAS.items():
+    for extra, modules in EXTRAS.items():
         missing = [module for module in modules if not installed(module)]
         if missing:
             text = f"not installed ({', '.join(missing)}). To have it: pip install 'celery_obs[{extra}]'"
             yield Finding("--", f"extra {extra}", text)
         else:
             yield Finding("OK", f"extra {extra}", "installed.")
+
+
+class Node(NamedTuple):
+    """
+    A node that runs.
+
+    Attributes:
+        heartbeat: Its last; None for publishers, which have none.
+
+        about: What it said of itself at its start; None where it said nothing.
+    """
+
+    name: str
+    heartbeat: Heartbeat | None
+    about: Mapping[str, Any] | None
+
+
+def running_nodes(metrics_dir: Path, *, clock: Callable[[], float] = time.time) -> list[Node]:
+    """
+    Find the nodes that run, and what each said of itself.
+    """
+    try:
+        beats = heartbeats(str(metrics_dir))
+    except Unreadable:
+        beats = []
+    fresh = [beat for beat in beats if clock() - beat.touched_at <= _STALE]
+    found = [Node(beat.node, beat, read_about(metrics_dir / f"{beat.node}.v{VERSION}")) for beat in fresh]
+    return found + [Node(name, None, read_about(metrics_dir / folder_name(name))) for name in _publishing_nodes(metrics_dir)]
+
+
+def _publishing_nodes(metrics_dir: Path) -> Iterator[str]:
+    """
+    Go through the nodes of publishers of which one lives.
+    """
+    from celery_obs.exceptions import LayoutError  # noqa: PLC0415
+    from celery_obs.exporter.files.reader import NodeReader  # noqa: PLC0415
+
+    try:
+        folders = sorted(metrics_dir.iterdir())
+    except OSError:
+        return
+    for folder in folders:
+        name = node_name(folder.name)
+        about = read_about(folder) if name is not None else None
+        if name is None or about is None or about.get("role") != "publisher":
+            continue
+        try:
+            reader = NodeReader(folder)
+        except (OSError, LayoutError):
+            continue
+        try:
+            if reader.read().files.live:
+                yield name
+        finally:
+            reader.close()
+
+
+def examine_switches(
+    nodes: Iterable[Node],
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    installed: Callable[[str], bool],
+    unreachable: Callable[[str], str],
+    others_logging: str = "",
+) -> Iterator[Finding]:
+    """
+    Tell of metrics, logs, traces and errors what the running nodes announced; where none did, what follows from this shell's environment.
+    """
+    announced = [(node, each) for node in nodes if node.about is not None for each in _announced_switches(node.about)]
+    if not announced:
+        view = "as this shell's environment says, for no running node has announced anything"
+        for each in switches(settings, environ, installed=installed, unreachable=unreachable, others_logging=others_logging):
+            yield each._replace(text=f"{each.text} ({view})")
+        return
+    said: dict[Finding, list[str]] = {}
+    for node, each in announced:
+        said.setdefault(each, []).append(node.name)
+    problems = {where: unreachable(where) for where in {each.where for each in said if each.where}}
+    for each, names in said.items():
+        who = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")
+        problem = problems.get(each.where, "")
+        text = f"{each.text} (as {who} announced)"
+        if problem and each.verdict == "OK":
+            yield each._replace(verdict="FAIL", text=f"{text} From here it does not answer: {problem}. Is it running?", node=who)
+        else:
+            yield each._replace(text=text, node=who)
+
+
+def _announced_switches(about: Mapping[str, Any]) -> Iterator[Finding]:
+    told = about.get("switches")
+    for each in told if isinstance(told, list) else ():
+        if isinstance(each, dict) and each.get("verdict") in _STATUS:
+            yield Finding(each["verdict"], str(each.get("name", "")), str(each.get("text", "")), str(each.get("where", "")))
 
 
 def _broker_of(app: Any, url: str | None) -> tuple[Broker | None, str]:
@@ -180,12 +374,14 @@ def _broker_of(app: Any, url: str | None) -> tuple[Broker | None, str]:
 )
 @click.option("--redis-url", envvar="CELERY_OBS_REDIS_URL", help="Redis of the cluster's state.  [default: the app's, or the broker]")
 @click.option("--broker-url", envvar="CELERY_OBS_BROKER_URL", help="The broker.  [default: the app's]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: status, checks, and what the running nodes announced.")
 @click.pass_context
-def doctor(ctx: click.Context, metrics_dir: str | None, redis_url: str | None, broker_url: str | None) -> None:
+def doctor(ctx: click.Context, metrics_dir: str | None, redis_url: str | None, broker_url: str | None, *, as_json: bool) -> None:
     """
-    Check the surroundings: one line per check, OK or what to do.
+    Check the surroundings, and change nothing: one line per check, OK or what to do.
 
     As "celery -A proj obs doctor" it takes the URLs from the app.
+    Exit code 0 if nothing failed, else 1.
     """
     from celery_obs.logs.configure import other_receivers  # noqa: PLC0415 -- loads structlog.
 
@@ -194,10 +390,36 @@ def doctor(ctx: click.Context, metrics_dir: str | None, redis_url: str | None, b
     settings = load(app.conf if app is not None else {}, os.environ, {name: value for name, value in given.items() if value})
     broker, wrong = _broker_of(app, broker_url)
     redis: str | Broker | None = settings.redis_url or (broker if broker is not None and broker.is_redis else None)
-    healthy = True
     others = ", ".join(other_receivers()) if app is not None else ""
-    observers = switches(settings, os.environ, installed=is_installed, unreachable=reaches, others_logging=others)
-    for finding in (*examine(Surroundings(settings.metrics_dir, redis, broker, wrong)), *observers):
-        click.echo(f"{finding.verdict:<4} {finding.name}: {finding.text}")
-        healthy = healthy and finding.verdict != "FAIL"
-    ctx.exit(0 if healthy else 1)
+    nodes = running_nodes(settings.metrics_dir)
+    findings = [
+        *examine(Surroundings(settings.metrics_dir, redis, broker, wrong)),
+        *examine_switches(nodes, settings, os.environ, installed=is_installed, unreachable=reaches, others_logging=others),
+    ]
+    has_failed = any(finding.verdict == "FAIL" for finding in findings)
+    if as_json:
+        print_json(_document(findings, nodes, status="fail" if has_failed else "ok"))
+    else:
+        for finding in findings:
+            click.echo(f"{finding.verdict:<4} {finding.name}: {finding.text}")
+    ctx.exit(1 if has_failed else 0)
+
+
+def _document(findings: Iterable[Finding], nodes: Iterable[Node], *, status: str) -> dict[str, object]:
+    return {
+        "status": status,
+        "checks": [
+            {"name": each.name, "status": _STATUS[each.verdict], "text": each.text, "where": each.where or None, "node": each.node or None}
+            for each in findings
+        ],
+        "nodes": [
+            {
+                "node": node.name,
+                "role": node.heartbeat.role if node.heartbeat is not None else "publisher",
+                "ready": node.heartbeat.ready if node.heartbeat is not None else None,
+                "last_heartbeat": node.heartbeat.touched_at if node.heartbeat is not None else None,
+                "announced": node.about,
+            }
+            for node in nodes
+        ],
+    }

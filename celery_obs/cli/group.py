@@ -39,6 +39,7 @@ COMMANDS: dict[str, Target] = {
     "probe": Target("celery_obs.cli.group", "probe", "Answer a container's liveness or readiness probe."),
     "rate-limit": Target("celery_obs.cli.rate_limit", "rate_limit", "Forget what rate limits count."),
     "reconciliation": Target("celery_obs.cli.reconciliation", "reconciliation", "See what reconciliation found."),
+    "uninstall": Target("celery_obs.cli.uninstall", "uninstall", "Remove what celery_obs left: entries, keys, files."),
     "tokens": Target("celery_obs.cli.tokens", "tokens", "See how long tokens are good for."),
 }
 """

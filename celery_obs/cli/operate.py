@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from celery_obs.state.broker import Broker
 
 
-__all__ = ["deed", "find_redis", "json_option", "print_json", "redis_option", "reports", "run", "seconds_of"]
+__all__ = ["connected", "deed", "find_redis", "json_option", "print_json", "redis_option", "reports", "run", "seconds_of"]
 
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,8 @@ from types import TracebackType
 from typing import NamedTuple
 
 from celery_obs.exceptions import CeleryObsError
+
+from . import watchdog
 
 
 __all__ = ["Child", "ChildFailedError", "Household", "free_port", "wait_until"]
@@ -50,7 +53,7 @@ class Child(NamedTuple):
 
 class Household:
     """
-    All processes of one demo; leaving the context stops them, the last one first.
+    All processes of one demo; leaving the context stops them, the last one first, and where this process is killed a watchdog does.
 
     Args:
         directory: Where the logs go.
@@ -58,16 +61,36 @@ class Household:
         environ: The environment of every process.
 
         grace: Seconds between SIGTERM and SIGKILL.
+
+        temporary: Directories that the watchdog removes as well; whoever made them removes them where all goes well.
     """
 
-    def __init__(self, directory: Path, environ: Mapping[str, str], *, grace: float = 8.0) -> None:
+    def __init__(self, directory: Path, environ: Mapping[str, str], *, grace: float = 8.0, temporary: Sequence[Path] = ()) -> None:
         self._directory = directory
         self._environ = dict(environ)
         self._grace = grace
         self._children: list[Child] = []
+        self._temporary = tuple(temporary)
+        self._watchdog: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Household:  # noqa: PYI034 -- Self came with Python 3.11.
+        self._watchdog = subprocess.Popen(  # noqa: S603 -- our own file.
+            [sys.executable, "-I", watchdog.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for path in self._temporary:
+            self._tell_watchdog(str(path))
         return self
+
+    def _tell_watchdog(self, line: str) -> None:
+        pipe = self._watchdog.stdin if self._watchdog is not None else None
+        if pipe is not None:
+            with contextlib.suppress(OSError):  # It is gone; then nothing is watched, and all else works.
+                pipe.write(f"{line}\n".encode())
+                pipe.flush()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
@@ -91,6 +114,7 @@ class Household:
         except OSError as error:
             message = f"The demo's {name} cannot be started: {error}."
             raise ChildFailedError(message) from error
+        self._tell_watchdog(str(process.pid))
         child = Child(name, process, log)
         self._children.append(child)
         return child
@@ -120,6 +144,10 @@ class Household:
                     child.process.wait(self._grace)
             _kill_session(child.process.pid)
             child.process.wait()
+        if self._watchdog is not None:
+            with contextlib.suppress(OSError):
+                self._watchdog.communicate()  # Closes the pipe, and waits until it has seen that nothing is left.
+            self._watchdog = None
 
 
 def _kill_session(leader: int) -> None:

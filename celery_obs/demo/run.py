@@ -27,7 +27,7 @@ from celery_obs.exceptions import ConfigurationError
 from .accounts import CHANNELS, HORIZON, PROVIDER, RECEIVER_PORT, WEBHOOK_SECRET
 from .processes import ChildFailedError, Household, free_port, wait_until
 from .redis_server import find_redis_server
-from .summary import Sample, has_sync_metrics, has_task_metrics, read, render
+from .summary import Sample, fitted, has_sync_metrics, has_task_metrics, joined, read, sections
 
 
 __all__ = ["Plan", "answers", "plan", "run", "show"]
@@ -38,6 +38,7 @@ _TOKEN_LIFETIME = 30.0
 _TOKEN = "CELERY_OBS_OPERATIONS_TOKEN"  # noqa: S105 -- the name of a variable.
 _REFRESH_ON_TTY = 1.0
 _REFRESH_IN_LOG = 5.0
+_USUAL_SIZE = os.terminal_size((80, 24))
 
 
 class Plan(NamedTuple):
@@ -184,7 +185,8 @@ def run(*, duration: float | None, port: int | None, directory: Path | None, out
         0 if everything came up and metrics of tasks and syncs were scraped, else 1.
     """
     with _stopping() as stop, _workplace(directory) as place:
-        return show(plan(place, port=port, environ=os.environ), place, duration=duration, stop=stop, out=out)
+        temporary = () if directory is not None else (place,)
+        return show(plan(place, port=port, environ=os.environ), place, duration=duration, stop=stop, out=out, temporary=temporary)
 
 
 @contextmanager
@@ -216,13 +218,13 @@ def _workplace(directory: Path | None) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def show(what: Plan, place: Path, *, duration: float | None, stop: threading.Event, out: TextIO) -> int:
+def show(what: Plan, place: Path, *, duration: float | None, stop: threading.Event, out: TextIO, temporary: Sequence[Path] = ()) -> int:
     """
-    Start *what*, show its metrics until *stop* is set or *duration* is over, and stop it.
+    Start *what*, show its metrics until *stop* is set or *duration* is over, and stop it; see `Household` for *temporary*.
     """
     deadline = None if duration is None else time.monotonic() + duration
     seen = False
-    with Household(place, what.environ) as household:
+    with Household(place, what.environ, temporary=temporary) as household:
         try:
             if _bring_up(what, household, stop=stop, out=out):
                 seen = _watch(what.url, household, deadline=deadline, stop=stop, out=out)
@@ -257,7 +259,7 @@ def _try_this(what: Plan) -> str:
         return ""
     outage = json.dumps({"kind": "outage", "path": "/airbnb/listings", "seconds": 60})
     return (
-        f"Health:   celery-obs health --redis-url {redis_url}\n"
+        f"Health:   celery-obs health --exporter-url {what.url} --redis-url {redis_url}\n"
         f"Pause:    curl -X POST -H 'Authorization: Bearer {token}' {what.url}/api/v1/channels/airbnb/pause-all\n"
         f"Break it: curl -X POST -d '{outage}' {what.environ.get(PROVIDER)}/admin/faults\n"
     )
@@ -286,7 +288,7 @@ def _watch(url: str, household: Household, *, deadline: float | None, stop: thre
         household.check()
         samples = _scrape(url)
         seen = seen or (has_task_metrics(samples) and has_sync_metrics(samples))
-        screen.show(render(samples, now=time.time()) if samples else ["the exporter does not answer"])
+        screen.show(sections(samples, now=time.time()) if samples else [["the exporter does not answer"]])
         if not seen and time.monotonic() > give_up:
             message = f"No task and sync metrics appeared at {url}/metrics within {_PATIENCE:.0f} s."
             raise ChildFailedError(message)
@@ -300,23 +302,38 @@ def _watch(url: str, household: Household, *, deadline: float | None, stop: thre
 
 class _Screen:
     """
-    Shows a table: in place on a terminal, else one after the other.
+    Shows a table: on a terminal in place, as much of it as fits, else one after the other.
     """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._in_place = out.isatty()
+        self._in_place = out.isatty() and os.environ.get("TERM") != "dumb"
+        self._size = os.terminal_size((0, 0))
         self._height = 0
         self.refresh = _REFRESH_ON_TTY if self._in_place else _REFRESH_IN_LOG
 
-    def show(self, lines: Sequence[str]) -> None:
-        if self._in_place and self._height:
-            self._out.write(f"\x1b[{self._height}F\x1b[J")
-        self._out.write("\n".join(lines) + "\n")
+    def show(self, table: Sequence[Sequence[str]]) -> None:
         if not self._in_place:
-            self._out.write("\n")
+            self._out.write("\n".join(joined(table)) + "\n\n")
+            self._out.flush()
+            return
+        size = _size_of(self._out)
+        # A line as wide as the terminal, or a table as high, would move all others.
+        lines = fitted(table, rows=size.lines - 1, columns=size.columns - 1)
+        if self._height:
+            # What a terminal of another size made of the last table cannot be told, so that it begins anew.
+            self._out.write(f"\x1b[{self._height}F\x1b[J" if size == self._size else "\x1b[2J\x1b[H")
+        self._out.write("\n".join(lines) + "\n")
         self._out.flush()
-        self._height = len(lines)
+        self._height, self._size = len(lines), size
+
+
+def _size_of(out: TextIO) -> os.terminal_size:
+    try:
+        size = os.get_terminal_size(out.fileno())
+    except (OSError, ValueError):
+        return _USUAL_SIZE
+    return size if size.columns > 0 and size.lines > 0 else _USUAL_SIZE
 
 
 def _scrape(url: str) -> list[Sample]:

@@ -5,15 +5,23 @@ The live summary: what one scrape says, as a table for a terminal.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from celery_obs.vocabulary import beat, circuit_breaker, connections, queues, reconciliation, syncs, tasks, tokens
 
 
-__all__ = ["Sample", "has_sync_metrics", "has_task_metrics", "quantile", "read", "render"]
+__all__ = ["Sample", "fitted", "has_sync_metrics", "has_task_metrics", "joined", "quantile", "read", "sections"]
+
+
+_NARROWEST: Final = 8
+
+_SHORTEST: Final = 3
+"""
+Lines that a section keeps as long as that is possible: its head and two more.
+"""
 
 
 class Sample(NamedTuple):
@@ -66,12 +74,42 @@ def quantile(q: float, buckets: Mapping[float, float]) -> float | None:
     return low
 
 
-def render(samples: Iterable[Sample], *, now: float) -> list[str]:
+def sections(samples: Iterable[Sample], *, now: float) -> list[list[str]]:
     """
-    Write the summary, line by line.
+    Write the summary, section by section: tasks, channels, queues, entries, each with its head; no line is longer than 79 characters.
     """
     every = list(samples)
-    return [*_tasks(every), "", *_channels(every, now), "", *_queues(every), "", *_entries(every, now)]
+    return [list(_tasks(every)), list(_channels(every, now)), list(_queues(every)), list(_entries(every, now))]
+
+
+def joined(table: Sequence[Sequence[str]]) -> list[str]:
+    """
+    Put the sections below one another, with a line between them.
+    """
+    return [line for number, section in enumerate(table) for line in ([""] if number else []) + list(section)]
+
+
+def fitted(table: Sequence[Sequence[str]], *, rows: int, columns: int) -> list[str]:
+    """
+    Make the summary fit: the longest sections lose lines at their end and say how many, then the lines between sections go, then whole sections.
+    """
+    left = [list(section) for section in table]
+    missing = [0] * len(left)
+
+    def lines() -> list[str]:
+        return joined([section + ([f"  and {lost} more"] if lost else []) for section, lost in zip(left, missing, strict=True)])
+
+    while len(lines()) > rows:
+        longest = max(range(len(left)), key=lambda number: (len(left[number]), number))
+        if len(left[longest]) <= _SHORTEST:
+            break
+        # The first that goes makes room for the line that says so.
+        missing[longest] += 1 if missing[longest] else 2
+        del left[longest][-(1 if missing[longest] > 2 else 2) :]  # noqa: PLR2004 -- the first two at once.
+    fitting = lines()
+    if len(fitting) > rows:
+        fitting = [line for line in fitting if line]
+    return [line[: max(columns, 1)] for line in fitting[: max(rows, 1)]]
 
 
 def _by(samples: Iterable[Sample], name: str, label: str, **wanted: str) -> dict[str, float]:
@@ -92,10 +130,12 @@ def _tasks(samples: list[Sample]) -> Iterator[str]:
         "lost": _by(samples, tasks.FINISHED.name, "task", state="lost"),
         "running": _by(samples, tasks.IN_PROGRESS.name, "task"),
     }
-    yield f"{'task':<24}" + "".join(f"{title:>10}" for title in columns) + f"{'p95':>10}"
+    widths = [max(len(title) + 2, _NARROWEST) for title in columns]
+    yield f"{'task':<20}" + "".join(f"{title:>{width}}" for title, width in zip(columns, widths, strict=True)) + f"{'p95':>8}"
     for task in sorted(started):
-        cells = "".join(f"{_number(column.get(task)):>10}" for column in columns.values())
-        yield f"{task.removeprefix('channel_manager.')[:24]:<24}{cells}{_seconds(_p95(samples, task)):>10}"
+        numbers = (_number(column.get(task)) for column in columns.values())
+        cells = "".join(f"{number:>{width}}" for number, width in zip(numbers, widths, strict=True))
+        yield f"{task.removeprefix('channel_manager.')[:19]:<20}{cells}{_seconds(_p95(samples, task)):>8}"
     if not started:
         yield "no task has started yet"
 
@@ -113,14 +153,14 @@ def _channels(samples: list[Sample], now: float) -> Iterator[str]:
     expiries = _least(samples, tokens.EXPIRES_AT.name, "channel_type")
     done = _by(samples, syncs.TOTAL.name, "channel_type")
     failed = _by(samples, syncs.TOTAL.name, "channel_type", status="failure")
-    yield f"{'channel':<18}{'breaker':>11}{'syncs':>9}{'failed':>9}{'drift':>9}{'accounts':>15}{'next token':>13}"
+    yield f"{'channel':<16}{'breaker':>10}{'syncs':>9}{'failed':>8}{'drift':>8}{'accounts':>14}{'next token':>13}"
     for channel in sorted(done.keys() | states.keys()):
         state = "paused" if paused.get(channel) else _state(states.get(channel))
         days = f"{drift[channel]:.0f} d" if channel in drift else "-"
         accounts = "-" if channel not in broken else "fine" if not broken[channel] else f"{broken[channel]:.0f} in error"
         expiry = f"in {max(expiries[channel] - now, 0.0):.0f} s" if channel in expiries else "-"
-        counts = f"{_number(done.get(channel)):>9}{_number(failed.get(channel)):>9}"
-        yield f"{channel[:18]:<18}{state:>11}{counts}{days:>9}{accounts:>15}{expiry:>13}"
+        counts = f"{_number(done.get(channel)):>9}{_number(failed.get(channel)):>8}"
+        yield f"{channel[:15]:<16}{state:>10}{counts}{days:>8}{accounts:>14}{expiry:>13}"
 
 
 def _state(value: float | None) -> str:

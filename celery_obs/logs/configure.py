@@ -63,6 +63,7 @@ class LogSetup:
         self._settings = settings
         self._handlers: list[logging.Handler] = []
         self._others: list[str] = []
+        self._told = False
         self._silenced = False
 
     def serve(self, app: Any) -> None:
@@ -112,8 +113,9 @@ class LogSetup:
             runs_tasks: Whether this is a worker, which writes a line for each attempt.
         """
         if self._others:
-            logging.getLogger("celery_obs").info("celery_obs: logging is set up by %s. %s", ", ".join(self._others), _ADVICE)
-            self._others = []
+            if not self._told:
+                logging.getLogger("celery_obs").info("celery_obs: logging is set up by %s. %s", self.others, _ADVICE)
+            self._told = True
         elif (
             runs_tasks
             and self._handlers
@@ -123,6 +125,13 @@ class LogSetup:
             level = logging.getLevelName(logging.getLogger(TASK).getEffectiveLevel())
             # As a warning, for it is to be seen by those who start a worker without a level: Celery's own default is WARNING.
             logging.getLogger("celery_obs").warning(_TOO_QUIET, level, TASK)
+
+    @property
+    def others(self) -> str:
+        """
+        Those who set up logging in our place; empty where it is ours.
+        """
+        return ", ".join(self._others)
 
     def _install(self, root: logging.Logger, level: Any, logfile: Any) -> None:
         from billiard.util import get_logger as multiprocessing_logger  # noqa: PLC0415 -- as above.

@@ -13,6 +13,8 @@ A *node* (one Celery worker, one beat, the publishers of a host) has a folder ``
     One line for probes; its modification time is the last beat.
 ``shortage``
     There when room ended: which limit is too low, and how much is needed.
+``about``
+    What the node said of itself when it started, as JSON, for the doctor; see `celery_obs.metrics.about`.
 
 A slot file is a header, then the table of running attempts, then gauges, then exemplars, then lanes::
 

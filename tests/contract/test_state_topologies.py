@@ -17,7 +17,7 @@ import pytest
 
 from celery_obs.hub import Hub
 from celery_obs.settings import Settings, load
-from celery_obs.state import keys
+from celery_obs.state import keys, removal
 from celery_obs.state.announcements import QueueAnnouncement
 from celery_obs.state.audit import Audit
 from celery_obs.state.breakers import Breakers
@@ -104,6 +104,31 @@ def redis(topology: Topology) -> Iterator[Any]:
     client.flushall()
     yield client
     client.close()
+
+
+def test_all_keys_of_ours_are_found_and_removed(redis: Any) -> None:
+    """
+    Thousands of them, those that people type included, on every kind of Redis; what others have there stays, and twice is once.
+    """
+    for number in range(1500):
+        redis.set(f"celery_obs:once:x:{number}", "1")
+    Channels(redis).touch(CHANNELS)
+    for channel in CHANNELS:
+        redis.hset(keys.breaker(channel), "state", "open")
+        redis.set(keys.paused(channel), "true")
+        redis.rpush(keys.rate_limit(channel, "c 1"), 1)
+    theirs = ("theirs", "circuit_breaker:other:state", "rate_limit:other:x", "celery_obs_theirs")
+    for key in theirs:
+        redis.set(key, "x")
+
+    channels = removal.channels_of(redis)
+    counts = removal.count_keys(redis, channels)
+
+    of_channels = {name: len(CHANNELS) for name in ("circuit_breaker", "channel_manager", "rate_limit")}
+    assert {"celery_obs": 1501, **of_channels} == counts
+    assert sum(counts.values()) == removal.remove_keys(redis, channels)
+    assert 0 == removal.remove_keys(redis, channels)
+    assert set(theirs) == {key.decode() for key in redis.scan_iter()}
 
 
 def test_a_rate_limit_is_kept_shown_and_cleared(redis: Any) -> None:

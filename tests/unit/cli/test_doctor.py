@@ -15,8 +15,12 @@ from types import SimpleNamespace
 from celery import Celery
 from click.testing import CliRunner
 
-from celery_obs.cli.doctor import Finding, Surroundings, doctor, examine
+from celery_obs.cli.doctor import Finding, Surroundings, doctor, examine, examine_numbers
+from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.state.broker import of_url
+from celery_obs.vocabulary.ourselves import DROPPED, INTERNAL_ERRORS, LABELS_FOLDED
+from celery_obs.vocabulary.spec import Metric
+from celery_obs.vocabulary.tasks import PUBLISHED, QUEUE_WAIT, STARTED
 from tests.unit.cli.test_probe import beat
 
 
@@ -45,6 +49,73 @@ def test_a_usable_directory_is_ok_and_a_file_in_its_place_is_not(tmp_path: Path)
 
     assert "OK" == findings(tmp_path)["metrics directory"].verdict
     assert ("FAIL", True) == ((found := findings(tmp_path / "file")["metrics directory"]).verdict, "is no directory" in found.text)
+
+
+def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    """
+    Asking only looks: nothing is there afterwards, and the advice says who makes it.
+    """
+    asked = tmp_path / "nowhere" / "x"
+
+    result = CliRunner().invoke(doctor, ["--metrics-dir", str(asked)])
+
+    assert (0, False) == (result.exit_code, asked.parent.exists())
+    assert f"--   metrics directory: {asked} does not exist. A worker makes it when it starts" in result.output
+
+
+def test_a_planted_directory_is_told(tmp_path: Path) -> None:
+    """
+    The doctor refuses what a worker would refuse.
+    """
+    planted = tmp_path / f"celery_obs-{os.geteuid()}"
+    planted.mkdir(mode=0o700)
+    planted.chmod(0o777)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nothing")
+
+    assert "is writable by others" in findings(planted)["metrics directory"].text
+    assert "is a symbolic link that leads nowhere" in findings(link)["metrics directory"].text
+
+
+def recorded(tmp_path: Path, *counts: tuple[Metric, tuple[str, ...], int]) -> dict[str, Finding]:
+    """
+    Record *counts* as a worker does, and return what the doctor says of them.
+    """
+    recorder = Recorder(tmp_path, identify=lambda: Identity(node="w@host", role="worker", number=0))
+    for metric, values, count in counts:
+        recorder.count(metric, values, count)
+    recorder.close()
+    return {finding.name: finding for finding in examine_numbers(tmp_path)}
+
+
+def test_errors_of_ours_are_told(tmp_path: Path) -> None:
+    """
+    What was kept from the tasks is not kept from who asks, each with what to do.
+    """
+    found = recorded(tmp_path, (INTERNAL_ERRORS, ("beat.freshness",), 20), (DROPPED, ("no_room",), 3), (LABELS_FOLDED, ("x_total",), 1))
+
+    assert ("FAIL", True) == ((told := found["internal errors"]).verdict, told.text.startswith("20 in beat.freshness since"))
+    assert ("FAIL", True) == ((told := found["dropped"]).verdict, told.text.startswith("3 in no_room since"))
+    assert ("FAIL", True) == ((told := found["folded labels"]).verdict, "label_limit" in told.text)
+
+
+def test_publishers_that_are_not_observed_are_told(tmp_path: Path) -> None:
+    """
+    A task that runs and that no process was seen to publish comes from a program without us; one with a waiting time or a publish does not.
+    """
+    started = [(STARTED, (task, "q"), 2) for task in ("from_web", "from_beat", "from_afar")]
+
+    found = recorded(tmp_path, *started, (PUBLISHED, ("from_beat", "q"), 2), (QUEUE_WAIT, ("from_afar", "q"), 1))["publishers"]
+
+    assert ("FAIL", True) == (found.verdict, found.text.startswith("no observed process publishes from_web. "))
+    assert "celery_obs.setup(app)" in found.text
+
+
+def test_a_machine_without_numbers_has_no_publishers_to_miss(tmp_path: Path) -> None:
+    """
+    Nothing is said where no task ran.
+    """
+    assert "publishers" not in recorded(tmp_path, (INTERNAL_ERRORS, ("x",), 1))
 
 
 def test_servers_that_do_not_answer_are_told_without_their_password(tmp_path: Path) -> None:

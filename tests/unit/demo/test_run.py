@@ -9,12 +9,16 @@ import json
 import os
 import shlex
 import socket
+import subprocess
 import sys
 import threading
 
 from pathlib import Path
 
 import pytest
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from celery_obs.demo import redis_server
 from celery_obs.demo.accounts import PROVIDER
@@ -23,7 +27,7 @@ from celery_obs.demo.processes import ChildFailedError, Household, free_port, wa
 from celery_obs.demo.provider.faults import fault_of
 from celery_obs.demo.run import Plan, plan, show
 from celery_obs.demo.story import Act, Story
-from celery_obs.demo.summary import quantile, read, render
+from celery_obs.demo.summary import fitted, joined, quantile, read, sections
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.vocabulary import circuit_breaker, connections, reconciliation, syncs, tasks, tokens
 
@@ -90,6 +94,77 @@ def test_leaving_stops_the_stubborn_and_their_children(tmp_path: Path) -> None:
 
     assert not is_alive(child.process.pid)
     wait_for(lambda: not is_alive(grandchild))
+
+
+HOUSEHOLD = """
+import os, pathlib, sys, time
+from celery_obs.demo.processes import Household
+place = pathlib.Path(sys.argv[1])
+with Household(place, os.environ, temporary=(place,)) as household:
+    for name in ("one", "two"):
+        child = household.start(name, [sys.executable, "-c", "import os, time; os.fork(); print(os.getpid(), flush=True); time.sleep(600)"])
+    while not all(len((place / f"{name}.log").read_text().split()) == 2 for name in ("one", "two")):
+        time.sleep(0.01)
+    print(*((place / f"{name}.log").read_text().strip() for name in ("one", "two")), sep="\\n", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_demo_that_is_killed_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+    """
+    Even SIGKILL, which nobody can answer, takes all of its processes, theirs, and its temporary directory with it.
+    """
+    place = tmp_path / "demo"
+    place.mkdir()
+    command = [sys.executable, "-c", HOUSEHOLD, str(place)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
+        assert demo.stdout is not None
+        said = [demo.stdout.readline().strip() for _ in range(4)]
+        assert all(word.isdecimal() for word in said), [*said, demo.stdout.read()]
+        pids = list(map(int, said))
+        assert [True] * 4 == list(map(is_alive, pids))
+
+        demo.kill()
+
+        wait_for(lambda: not any(map(is_alive, pids)))
+        wait_for(lambda: not place.exists())
+
+
+def test_the_watchdog_goes_with_a_demo_that_ends_well(tmp_path: Path) -> None:
+    """
+    Nothing is left of it, and what it watched over stays as the demo left it.
+    """
+    with Household(tmp_path, os.environ) as household:
+        child = household.start("worker", SLEEPER)
+        assert household._watchdog is not None
+        watchdog = household._watchdog.pid
+        assert is_alive(watchdog)
+
+    assert [False, False] == [is_alive(watchdog), is_alive(child.process.pid)]
+    assert tmp_path.exists()
+
+
+@given(
+    st.lists(
+        st.lists(st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=100), min_size=1, max_size=20), min_size=1, max_size=4
+    ),
+    st.integers(5, 60),
+    st.integers(10, 120),
+)
+def test_a_table_always_fits(table: list[list[str]], rows: int, columns: int) -> None:
+    """
+    It is never higher nor wider than the terminal, complete where there is room, and says what is left out.
+    """
+    whole = joined(table)
+
+    lines = fitted(table, rows=rows, columns=columns)
+
+    assert len(lines) <= rows
+    assert all(len(line) <= columns for line in lines)
+    assert len(whole) > rows or [line[:columns] for line in whole] == lines
+    if len(whole) > rows >= 20:
+        told = sum(int(line.split()[1]) for line in lines if line.startswith("  and "))
+        assert told + len([line for line in lines if line and not line.startswith("  and ")]) == sum(map(len, table))
 
 
 def test_a_child_that_ends_by_itself_is_told_with_its_last_words(tmp_path: Path) -> None:
@@ -236,7 +311,7 @@ def test_what_was_not_read_is_shown_as_a_dash() -> None:
     """
     Absent is not zero.
     """
-    lines = render(read(ONE_TASK), now=0.0)
+    lines = joined(sections(read(ONE_TASK), now=0.0))
 
     assert ["demo.fast", "3", "-", "-", "-", "-", "-", "-"] == next(line for line in lines if "demo.fast" in line).split()
 
@@ -256,7 +331,7 @@ def test_a_channel_is_one_line_of_breaker_syncs_drift_accounts_and_tokens() -> N
         ]
     )
 
-    (line,) = [line for line in render(read(page), now=100.0) if line.startswith("airbnb")]
+    (line,) = [line for line in joined(sections(read(page), now=100.0)) if line.startswith("airbnb")]
 
     assert ["airbnb", "half_open", "7", "-", "4", "d", "1", "in", "error", "in", "20", "s"] == line.split()
 
@@ -267,7 +342,7 @@ def test_a_paused_channel_says_so_and_what_is_unknown_is_a_dash() -> None:
     """
     paused = f'{connections.PAUSED.name}{{channel_type="airbnb"}} 1\n'
 
-    lines = [render(read(page), now=0.0) for page in (ONE_SYNC + paused, ONE_SYNC)]
+    lines = [joined(sections(read(page), now=0.0)) for page in (ONE_SYNC + paused, ONE_SYNC)]
     states = [next(line for line in each if line.startswith("airbnb")).split()[1] for each in lines]
 
     assert ["paused", "-"] == states

@@ -14,8 +14,8 @@ from celery.signals import setup_logging
 from click.testing import CliRunner
 
 from celery_obs.cli.doctor import doctor
-from celery_obs.cli.switches import Finding, reaches, switches
 from celery_obs.settings import Settings, load
+from celery_obs.switches import Finding, reaches, switches
 from tests.servers import free_port
 
 
@@ -59,8 +59,8 @@ def test_where_traces_and_errors_go_is_shown_without_secrets() -> None:
     """
     seen = found({**HERE, "SENTRY_DSN": DSN})
 
-    assert Finding("OK", "traces", "on, to http://user:***@collector:4318.") == seen["traces"]
-    assert Finding("OK", "errors", "on, to https://***@sentry.example.com/42, full.") == seen["errors"]
+    assert Finding("OK", "traces", "on, to http://user:***@collector:4318.", "http://user:***@collector:4318") == seen["traces"]
+    assert Finding("OK", "errors", "on, to https://***@sentry.example.com/42, full.", "https://***@sentry.example.com/42") == seen["errors"]
 
 
 def test_a_dsn_of_the_settings_counts() -> None:

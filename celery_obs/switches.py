@@ -5,23 +5,60 @@ What is switched on, and why the rest is not: metrics, logs, traces, errors.
 from __future__ import annotations
 
 import importlib.util
+import os
+import platform
 import socket
+import time
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from importlib import metadata
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
+
+import celery_obs
 
 from celery_obs.settings import Settings, mask
 from celery_obs.settings.checks import sentry_dsn
+from celery_obs.state.broker import Broker, of_app
 from celery_obs.traces.configuration import ENDPOINTS, NEEDED, plan
 
 
-__all__ = ["Finding", "is_installed", "reaches", "switches"]
+__all__ = ["EXTRAS", "Finding", "about", "is_installed", "reaches", "switches"]
 
 
 _PATIENCE = 3.0
 _PORTS = {"http": 80, "https": 443}
 _USUAL_ENDPOINT = "http://localhost:4318"
+
+EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
+    "exporter": ("starlette", "uvicorn", "yaml", "bcrypt"),
+    "tracing": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http", "opentelemetry.instrumentation.celery"),
+    "sentry": ("sentry_sdk",),
+    "oauth": ("authlib", "cryptography", "httpx"),
+}
+"""
+The extras of the package, each with the modules that it brings.
+"""
+
+_PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
+    "exporter": ("starlette", "uvicorn", "pyyaml", "bcrypt"),
+    "tracing": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http", "opentelemetry-instrumentation-celery"),
+    "sentry": ("sentry-sdk",),
+    "oauth": ("authlib", "cryptography", "httpx"),
+}
+"""
+The same by the names of their packages: to ask for a module loads those that it lies in.
+"""
+
+_TOLD_SETTINGS: Final = (
+    "task_namespace",
+    "task_queue",
+    "label_limit",
+    "heartbeat_interval",
+    "beat_schedule",
+    "announce_queues",
+    "log_format",
+)
 
 
 class Finding(NamedTuple):
@@ -30,11 +67,17 @@ class Finding(NamedTuple):
 
     Attributes:
         verdict: ``OK``; ``FAIL``, with what to do; ``--`` where there was nothing to check.
+
+        where: The URL that data go to, without secrets; empty where they go to none.
+
+        node: The node that it is about; empty where it is about none.
     """
 
     verdict: str
     name: str
     text: str
+    where: str = ""
+    node: str = ""
 
 
 def switches(
@@ -63,6 +106,58 @@ def switches(
     yield _logs(settings, others_logging)
     yield _traces(settings, environ, installed, unreachable)
     yield _errors(settings, environ, installed, unreachable)
+
+
+def about(settings: Settings, app: Any, environ: Mapping[str, str], *, role: str, node: str, others_logging: str = "") -> dict[str, Any]:
+    """
+    Return what a process says of itself at its start, for those who ask later from another shell: no secret is in it, and nothing is asked for it.
+
+    Args:
+        settings: Those in force.
+
+        app: The `celery.Celery` app.
+
+        environ: This process's.
+
+        role: ``worker``, ``beat`` or ``publisher``.
+
+        node: Its name.
+
+        others_logging: As for `switches`.
+    """
+    found = switches(settings, environ, installed=is_installed, unreachable=lambda _: "", others_logging=others_logging)
+    # What only publishes has logs and error reports of its own.
+    shown = [each for each in found if role != "publisher" or each.name in {"metrics", "traces"}]
+    return {
+        "format": 1,
+        "role": role,
+        "node": node,
+        "pid": os.getpid(),
+        "since": time.time(),
+        "version": celery_obs.__version__,
+        "python": platform.python_version(),
+        "celery": metadata.version("celery"),
+        "app": str(app.main or ""),
+        "switches": [{"name": each.name, "verdict": each.verdict, "text": each.text, "where": each.where} for each in shown],
+        "settings": {name: getattr(settings, name) for name in _TOLD_SETTINGS},
+        "broker": _broker_shown(app),
+        "redis": settings.redis.shown if isinstance(settings.redis, Broker) else mask(settings.redis or ""),
+        "extras": [extra for extra, packages in _PACKAGES.items() if all(map(_is_package, packages))],
+    }
+
+
+def _is_package(name: str) -> bool:
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _broker_shown(app: Any) -> str:
+    try:
+        return of_app(app).shown
+    except Exception:  # noqa: BLE001 -- its words may quote a password; whoever connects says what is wrong.
+        return "cannot be told"
 
 
 def is_installed(module: str) -> bool:
@@ -152,4 +247,4 @@ def _reached(name: str, url: str, shown: str, unreachable: Callable[[str], str],
     problem = unreachable(url)
     if problem:
         return Finding("FAIL", name, f"on, to {shown}, which does not answer: {problem}. {advice}")
-    return Finding("OK", name, f"on, to {shown}.")
+    return Finding("OK", name, f"on, to {shown}.", shown.partition(",")[0])
