@@ -40,7 +40,7 @@ from celery_obs.metrics.slots import Node, Slot
 from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.metrics_dir import prepare_metrics_dir
 from celery_obs.observers import Observer, Observers
-from celery_obs.settings import Settings, hidden, load, mask
+from celery_obs.settings import Settings, environment, hidden, load, mask
 from celery_obs.state.connection import shared_by
 from celery_obs.sync import engine as sync_engine
 from celery_obs.sync import presence
@@ -205,6 +205,7 @@ class Plugin:
         self._forked_from_worker = False
         self._main: MainProcess | None = None
         self._takes_leave = False
+        self._is_told_of_variables = False
 
     # -- apps -------------------------------------------------------------------------------------------------------
 
@@ -296,6 +297,16 @@ class Plugin:
                 self.recorder.exemplar = self._observers.exemplar
         self._ours.activate(settings)
         self._publishing.may_overlook = True
+        self._tell_unknown_variables()
+
+    def _tell_unknown_variables(self) -> None:
+        """
+        Warn of variables with our prefix that nothing reads, once a process, and not in each process of a pool.
+        """
+        found = environment.unknown(os.environ) if not self._is_told_of_variables and _pool_index() is None else {}
+        self._is_told_of_variables = True
+        if found:
+            log.warning("celery_obs: %s.", environment.advice(found))
 
     def _deactivate(self) -> None:
         """

@@ -5,6 +5,7 @@ The group of commands; each is loaded when it is called.
 from __future__ import annotations
 
 import importlib
+import os
 
 from typing import NamedTuple
 
@@ -92,6 +93,11 @@ def obs() -> None:
     """
     Observability for Celery workers.
     """
+    from celery_obs.settings import environment  # noqa: PLC0415 -- every command of Celery's loads this group.
+
+    found = environment.unknown(os.environ)
+    if found:
+        click.echo(f"Warning: {environment.advice(found)}.", err=True)
 
 
 @click.command(

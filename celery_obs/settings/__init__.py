@@ -284,17 +284,6 @@ The settings as data, in the order of the reference page.
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 _BY_VARIABLE = {setting.variable: setting for setting in SETTINGS}
 
-_OTHER_VARIABLES = re.compile(
-    # Options of our commands ...
-    r"CELERY_OBS_((EXPORTER|WEB|PROBE|DEMO|DOCTOR|TESTS)(_.+)?"
-    r"|BROKER_URL|QUEUES|SCOPE|LOG_LEVEL|ENABLE_OPERATIONS|OPERATIONS_TOKEN|PROFILE"
-    # ... and what Kubernetes puts into every pod when a Service is called celery-obs or celery-obs-something.
-    r"|(.+_)?SERVICE_HOST|(.+_)?SERVICE_PORT(_.+)?|(.+_)?PORT(_\d+_(TCP|UDP)(_.+)?)?)"
-)
-"""
-Environment variables with our prefix that are not settings.
-"""
-
 
 # --- reading ---
 
@@ -318,19 +307,21 @@ def load(conf: Mapping[Any, Any], environ: Mapping[str, str], overrides: Mapping
             Celery's configuration.  Read are the dict ``celery_obs`` and the keys ``obs_…``;
             with Django's namespace these are ``CELERY_OBS`` and ``CELERY_OBS_…``.
 
-        environ: The environment; ``CELERY_OBS_…`` wins over *conf*.  An empty variable counts as not set.
+        environ:
+            The environment; ``CELERY_OBS_…`` wins over *conf*.  An empty variable counts as not set, and one that is no setting is left alone:
+            it may be another program's, or the option of a command (`celery_obs.settings.environment`).
 
         overrides: Arguments of ``setup()``; they win over everything.
 
     Raises:
-        ConfigurationError: for an unknown setting, or a value of the wrong type.
+        ConfigurationError: for an unknown setting in *conf* or *overrides*, or a value of the wrong type.
     """
     values: dict[str, Any] = {}
     for key, value, source in (*_from_dict(conf), *_from_keys(conf)):
         setting = _known(key, value, source)
         values[setting.name] = _checked(setting, value, source)
     for variable, text, source in _from_environ(environ):
-        setting = _known_variable(variable, text)
+        setting = _BY_VARIABLE[variable]
         values[setting.name] = _parsed(setting, text, source)
     for key, value in overrides.items():
         source = "argument of setup()"
@@ -399,9 +390,7 @@ def _hidden(name: str, value: Any) -> Any:
 
 def _from_environ(environ: Mapping[str, str]) -> Iterator[_Found]:
     for variable in environ:
-        if not variable.startswith("CELERY_OBS_") or not environ[variable].strip():
-            continue
-        if variable in _BY_VARIABLE or not _OTHER_VARIABLES.fullmatch(variable):
+        if variable in _BY_VARIABLE and environ[variable].strip():
             yield _Found(variable, environ[variable], f"environment variable {variable}")
 
 
@@ -410,14 +399,6 @@ def _known(key: Any, value: Any, source: str) -> Setting:
     if setting is None:
         subject = f"The setting {key!r} ({source})"
         raise _unknown(subject, key, value, _BY_NAME)
-    return setting
-
-
-def _known_variable(variable: str, text: str) -> Setting:
-    setting = _BY_VARIABLE.get(variable)
-    if setting is None:
-        subject = f"The environment variable {variable}"
-        raise _unknown(subject, variable, text, _BY_VARIABLE)
     return setting
 
 

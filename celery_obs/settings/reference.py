@@ -24,7 +24,11 @@ A setting comes from one of four places, and the later wins:
 3. the environment: `CELERY_OBS_METRICS_DIR=/run/celery_obs`; an empty variable counts as not set;
 4. an argument: `celery_obs.setup(app, metrics_dir="/run/celery_obs")`.
 
-An unknown setting, or a value of the wrong type, ends the start with a message that names the setting, the place and what was expected.
+A value of the wrong type, or an unknown setting in Celery's configuration or among the arguments, ends the start of worker, beat, exporter and commands
+with a message that names the setting, the place and what was expected.
+A process that only publishes is never stopped: it logs that message once and is not observed.
+An environment variable that nothing of ours reads, such as `CELERY_OBS_LABEL_LIMTI`, is a warning that names the nearest one that is known.
+Worker, beat, exporter and commands may share one environment: what is an option of one is left alone by the others.
 """
 
 
