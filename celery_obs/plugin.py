@@ -26,8 +26,10 @@ from typing import Any, Final
 
 from celery.local import Proxy
 
-from celery_obs.beat import entries, routes, tasks
+from celery_obs.beat import entries, firing, routes, tasks
 from celery_obs.beat.ours import OurTasks, is_ours
+from celery_obs.beat.start import StartHook, scheduler_class_of
+from celery_obs.beat.waiting import Discards, Waiting, waiting_in
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.hub import ErrorLog, Hub
 from celery_obs.metrics import declared
@@ -47,7 +49,7 @@ from celery_obs.sync import presence
 from celery_obs.telemetry import Telemetry
 from celery_obs.vocabulary.policies import ANY_CHANNEL
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RUNTIME
+from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RUNTIME, TaskDiscarded
 from celery_obs.vocabulary.workers import PROCESS_RESTARTS
 from celery_obs.worker import bootstep, signals
 from celery_obs.worker.apps import Apps, amqp_of, change, queues_of, registry_of
@@ -206,6 +208,9 @@ class Plugin:
         self._main: MainProcess | None = None
         self._takes_leave = False
         self._is_told_of_variables = False
+        self._beat: Any = None
+        self._heart: BeatHeart | None = None
+        self._start_hook = StartHook(self.beat_starting)
 
     # -- apps -------------------------------------------------------------------------------------------------------
 
@@ -350,6 +355,7 @@ class Plugin:
             return
         self._is_program = True
         _amend(sender)  # Once more, for what the program has assigned since.
+        self._start_hook.install()
         self._look_for_channels(sender)
         self._schedule(sender)
         with contextlib.suppress(CeleryObsError):  # As above.
@@ -509,6 +515,7 @@ class Plugin:
             self._forked_from_worker = True
         self._role = "publisher"
         self._main = None
+        self._beat = self._heart = None
         if self._engine is not None:
             self._engine.after_fork()
         if self.recorder is not None:
@@ -519,6 +526,8 @@ class Plugin:
         """
         Let go of everything.
         """
+        self._start_hook.uninstall()
+        self.receivers.firing = None
         if self._main is not None:
             self._main.silence()
         self._deactivate()
@@ -561,6 +570,8 @@ class Plugin:
             lost=self.receivers.lost,
             on_error=self.hub.on_error,
         )
+        if self._engine is not None and self._engine.redis is not None:
+            self.hub.subscribe(TaskDiscarded, Discards(self._engine.redis, tasks.periodic(self.settings)).discarded)
         atexit.register(self._main.leave)
         if not self._takes_leave:
             self._takes_leave = True
@@ -657,6 +668,43 @@ class Plugin:
             slot.back(slot.lanes_at + place)
             slot.words[slot.lanes_at + place] += 1
 
+    def beat_starting(self, service: Any) -> None:
+        """
+        Let the heart of beat begin to beat, before its scheduler is made.
+
+        Raises:
+            SystemExit: with one paragraph, if a setting or the metrics directory cannot work.
+        """
+        from celery_obs.beat import schedulers  # noqa: PLC0415 -- only beat needs it.
+
+        if _plugin is not self or service is self._beat or service.app not in self.apps:
+            return
+        self._beat = service
+        if self._role != "worker":  # In a worker whose pool has no processes, beat is a thread of it and shares its slot.
+            self._role = "beat"
+        with _fatal():
+            self.activate(service.app)
+            if self.recorder is not None and self.recorder.slot is None:
+                self._open()
+        self._telemetry.tell(runs_tasks=False)
+        if self.settings is None:
+            return
+        schedule = schedulers.prepared(
+            scheduler_class_of(service), service.app.conf.beat_schedule or {}, entries.entries(self.settings).keys()
+        )
+        if schedule is not None:
+            change(service.app, "beat_schedule", schedule)
+        if self._role == "beat" and self.recorder is not None and self.recorder.node is not None:
+            self._heart = BeatHeart(
+                self.recorder,
+                self.recorder.node.folder,
+                interval=self.settings.heartbeat_interval,
+                hung_after=self.settings.beat_hung_after,
+                waits_for=lambda: schedulers.waits_for(vars(service).get("scheduler")),  # It is made when it is first asked for.
+            )
+            with _fatal():
+                self._heart.start()
+
     def beat_started(self, service: Any) -> None:
         """
         Watch the scheduler.
@@ -666,23 +714,22 @@ class Plugin:
         """
         from celery_obs.beat.freshness import ScheduleWatch  # noqa: PLC0415 -- only beat needs it.
 
-        if self._role != "worker":  # In a worker whose pool has no processes, beat is a thread of it and shares its slot.
-            self._role = "beat"
-        with _fatal():
-            self.activate(service.app)
-            if self.recorder is not None and self.recorder.slot is None:
-                self._open()
-        self._telemetry.tell(runs_tasks=False)
-        if self.settings is None or self.recorder is None or self.recorder.node is None:
+        self.beat_starting(service)
+        if service is not self._beat or self.settings is None:
             return
-        every = self.settings.heartbeat_interval
-        if self._role != "beat":
-            ScheduleWatch(service.scheduler, self.hub, pulse=every).install()
-            return
-        heart = BeatHeart(self.recorder, self.recorder.node.folder, interval=every)
-        ScheduleWatch(service.scheduler, self.hub, pulse=every, connecting=heart.connecting).install()
-        heart.start(self.hub)
-        retiring_thread(self.recorder, self.attempts, self.settings, self.hub.on_error).start()
+        self.receivers.firing = firing.stamp
+        waiting = None
+        if self._engine is not None and self._engine.redis is not None:
+            waiting = Waiting(
+                self._engine.redis,
+                ours=tasks.periodic(self.settings),
+                depth=lambda entry: waiting_in(service.scheduler, entry),
+                on_error=self.hub.on_error,
+            )
+        pulse = self.settings.heartbeat_interval
+        ScheduleWatch(service.scheduler, self.hub, pulse=pulse, pace=self._heart, waiting=waiting).install()
+        if self._heart is not None and self.recorder is not None:
+            retiring_thread(self.recorder, self.attempts, self.settings, self.hub.on_error).start()
 
 
 class _fatal:  # noqa: N801 -- reads like the context manager that it is.

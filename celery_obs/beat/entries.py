@@ -16,8 +16,13 @@ from celery_obs.settings import Settings
 from . import circuit_breaker, connections, reconciliation, tokens
 
 
-__all__ = ["PERIODS", "entries", "merged", "schedule"]
+__all__ = ["PERIODS", "PREFIX", "entries", "merged", "schedule"]
 
+
+PREFIX: Final = "celery_obs."
+"""
+What the names of our entries begin with.
+"""
 
 PERIODS: Final[Mapping[str, float]] = MappingProxyType(
     {
@@ -112,7 +117,7 @@ def _chosen(periods: Mapping[str, Any], source: str) -> dict[str, float]:
 
 
 def _made(plan: _Plan, periods: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-    return {f"celery_obs.{name}": _entry(plan, name, seconds) for name, seconds in periods.items() if seconds}
+    return {f"{PREFIX}{name}": _entry(plan, name, seconds) for name, seconds in periods.items() if seconds}
 
 
 def _entry(plan: _Plan, name: str, seconds: float) -> dict[str, Any]:

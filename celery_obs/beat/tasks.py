@@ -8,6 +8,9 @@ it is defined, is the one that runs.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -15,12 +18,15 @@ from typing import Any, Final
 from celery import Task, bootsteps
 
 from celery_obs.settings import Settings
+from celery_obs.sync import engine as engines
 
 from . import circuit_breaker, connections, reconciliation, tokens
+from .entries import PERIODS
 from .spec import TaskSpec
+from .waiting import taken
 
 
-__all__ = ["AliasStep", "aliases", "connect", "disconnect", "register", "specs"]
+__all__ = ["AliasStep", "aliases", "connect", "disconnect", "periodic", "register", "specs"]
 
 
 _SOFTLY: Final = 0.9
@@ -51,7 +57,36 @@ def register(app: Any, settings: Settings) -> None:
     for spec in specs():
         name = full_name(settings, spec.name)
         if name not in app._tasks:  # noqa: SLF001 -- the public way finalises the app.
-            app.task(spec.run, **_options(spec, name))
+            app.task(_taking(spec, name) if spec.name in PERIODS else spec.run, **_options(spec, name))
+
+
+def periodic(settings: Settings) -> frozenset[str]:
+    """
+    Return the full names of the tasks that beat publishes for us.
+    """
+    return frozenset(full_name(settings, name) for name in PERIODS)
+
+
+def _taking(spec: TaskSpec, name: str) -> Callable[..., Any]:
+    """
+    Return a task's body that also says that its message waits no longer.  One that comes back when its worker dies (acks late) waits until it is done.
+    """
+
+    def take() -> None:
+        with contextlib.suppress(Exception):  # Beat finds out by itself, later.
+            taken(engines.current().redis, name)
+
+    @functools.wraps(spec.run)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not spec.options.get("acks_late"):
+            take()
+            return spec.run(*args, **kwargs)
+        try:
+            return spec.run(*args, **kwargs)
+        finally:
+            take()
+
+    return run
 
 
 def full_name(settings: Settings, name: str) -> str:

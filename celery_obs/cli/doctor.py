@@ -27,7 +27,7 @@ from celery_obs.state.connection import connect
 from celery_obs.switches import EXTRAS, Finding, is_installed, reaches, switches
 
 from .operate import print_json
-from .probe import Heartbeat, Unreadable, heartbeats
+from .probe import Heartbeat, Unreadable, heartbeats, standby
 
 
 __all__ = ["Finding", "Surroundings", "doctor", "examine", "examine_numbers", "examine_switches"]
@@ -138,7 +138,7 @@ def _nodes(metrics_dir: Path, clock: Callable[[], float]) -> Iterator[Finding]:
         elif not beat.ready:
             yield Finding("FAIL", name, f"{facts}, not ready. Can it reach its broker?")
         else:
-            yield Finding("OK", name, f"{facts}.")
+            yield Finding("OK", name, f"{facts}; it {standby(beat)}." if standby(beat) else f"{facts}.")
     if not any(beat.role == "beat" for beat in beats):
         yield Finding("--", "beat", "no heartbeat of a beat here. Fine where beat runs elsewhere, or inside a worker (-B).")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-__all__ = ["Heartbeat", "Unreadable", "heartbeats", "run", "verdict"]
+__all__ = ["Heartbeat", "Unreadable", "heartbeats", "run", "standby", "verdict"]
 
 
 _USAGE = """\
@@ -117,10 +117,21 @@ def verdict(question: str, beats: Sequence[Heartbeat], *, now: float, max_age: f
         if age > max_age:
             return False, f"{beat.role} {beat.node} (pid {beat.pid}) last beat {age:.1f} s ago; the limit is {max_age:g} s."
         if question == "readiness" and not beat.ready:
-            return False, f"{beat.role} {beat.node} (pid {beat.pid}) lives, but is not ready: it has no connection to its broker yet."
+            why = "it is starting" if beat.facts.get("state") == "starting" else "it has no connection to its broker yet"
+            return False, f"{beat.role} {beat.node} (pid {beat.pid}) lives, but is not ready: {why}."
     oldest = max(now - beat.touched_at for beat in beats)
     word = "live" if question == "liveness" else "ready"
-    return True, f"{word}: {len(beats)} node(s), oldest heartbeat {max(oldest, 0.0):.1f} s ago."
+    standing_by = "".join(f" {beat.role} {beat.node} {standby(beat)}." for beat in beats if standby(beat))
+    return True, f"{word}: {len(beats)} node(s), oldest heartbeat {max(oldest, 0.0):.1f} s ago.{standing_by}"
+
+
+def standby(beat: Heartbeat) -> str:
+    """
+    Return what a node that stands by waits for, as the end of a sentence; empty for one that works.
+    """
+    if beat.facts.get("state") != "standby":
+        return ""
+    return f"stands by: it waits for {str(beat.facts.get('waits_for') or 'its turn')[:200]}"
 
 
 def run(arguments: Sequence[str]) -> int:

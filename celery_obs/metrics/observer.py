@@ -107,7 +107,7 @@ class MetricsObserver:
 
     def schedule_changed(self, event: ScheduleChanged) -> None:
         """
-        Say nothing more of entries that left the schedule: they are not late, they are gone.
+        Say nothing more of entries that left the schedule: they are not late, they are gone.  One that will not come up again is not late, either.
         """
-        for metric in (ENTRY_DUE, ENTRY_LAST_FIRED):
-            self._recorder.clear(metric, keep=event.entries)
+        self._recorder.clear(ENTRY_DUE, keep=event.due)
+        self._recorder.clear(ENTRY_LAST_FIRED, keep=event.entries)

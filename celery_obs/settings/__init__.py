@@ -166,6 +166,11 @@ class Settings:
         "and its folder is merged into the remainder of the metrics directory. What it counted stays. Give the exporter the same.",
         default=3600.0,
     )
+    beat_hung_after: float = _setting(
+        SECONDS,
+        "Seconds that one pass of beat through its schedule may take before it counts as hung, and its heartbeat stops.",
+        default=300.0,
+    )
     ignore_tasks: tuple[str, ...] = _setting(PATTERNS, "Tasks to leave alone, as shell patterns of their names: reports.*", default=())
     runtime_buckets: tuple[float, ...] | None = _setting(
         BUCKETS, "Bucket edges of the runtime of tasks, in seconds, instead of ours.", default=None

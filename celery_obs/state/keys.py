@@ -41,6 +41,7 @@ __all__ = [
     "paused",
     "rate_limit",
     "token",
+    "waiting",
 ]
 
 
@@ -188,6 +189,13 @@ def once(kind: str, name: str) -> str:
     Return the key that remembers that something happened, so that it does not happen twice; it has a TTL.
     """
     return f"celery_obs:once:{part(kind)}:{part(name)}"
+
+
+def waiting(task: str) -> str:
+    """
+    Return the key that says that a message of this periodic task of ours waits for a worker.  The worker that takes it removes the key; it has a TTL.
+    """
+    return f"celery_obs:waiting:{part(task)}"
 
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.@+-]{1,128}")

@@ -87,10 +87,13 @@ class ScheduleChanged(NamedTuple):
     Entries came to the schedule or left it, or beat has just begun.
 
     Attributes:
-        entries: The names of all that are in it now.
+        entries: The names of all that are in it now, without those that are disabled.
+
+        due: The names of those of which it is known when they are due next.
     """
 
     entries: frozenset[str]
+    due: frozenset[str]
 
 
 ENTRY_LAST_FIRED = Metric(

@@ -9,18 +9,29 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import logging
 import os
 import threading
+import time
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
-from celery_obs.hub import Hub
 from celery_obs.metrics.recorder import Recorder
-from celery_obs.vocabulary.beat import BeatTicked
 
 
 __all__ = ["BeatHeart", "Heartbeat", "Substitute"]
+
+
+_STARTING: Final = "starting"
+_FIRST: Final = "first"
+_PASSING: Final = ""
+_CONNECTING: Final = "connecting"
+_STANDBY: Final = "standby"
+"""
+What beat does.  The file says it as ``state``, but for a first pass, which is starting, and for beat's usual work, which needs no word.
+"""
 
 
 class Heartbeat:
@@ -37,15 +48,16 @@ class Heartbeat:
         self._path = folder / "heartbeat"
         self._role = role
 
-    def write(self, *, ready: bool) -> None:
+    def write(self, *, ready: bool, **facts: str) -> None:
         """
-        Say who beats, and whether it is ready to work.
+        Say who beats, whether it is ready to work, and what else there is to say; what is empty is left out.
 
         Raises:
             OSError: if the file cannot be written.
         """
         fresh = self._path.with_name("heartbeat.new")
-        fresh.write_text(json.dumps({"pid": os.getpid(), "role": self._role, "ready": ready}) + "\n")
+        more = {name: fact for name, fact in facts.items() if fact}
+        fresh.write_text(json.dumps({"pid": os.getpid(), "role": self._role, "ready": ready, **more}) + "\n")
         fresh.replace(self._path)
 
     def beat(self) -> None:
@@ -78,7 +90,7 @@ class Heartbeat:
 
 class Substitute:
     """
-    Beats in the place of the worker's event loop, or of beat, which stand still for as long as Celery tries to connect to its broker.
+    Beats in the place of the worker's event loop, which stands still for as long as Celery tries to connect to its broker.
 
     Without it every worker would look dead while the broker is away, and be restarted, which mends nothing.  Who hangs elsewhere is still found out.
 
@@ -124,51 +136,139 @@ class Substitute:
 
 class BeatHeart:
     """
-    Beats for beat, where that has a process of its own, each time it has gone through its schedule.
+    Beats for beat, where that has a process of its own.
+
+    A thread beats, for as long as beat either goes on or waits where waiting is its work: it starts, connects to its broker, or stands by because
+    another beat holds the lock of the schedule.  Those may last for ever.  Anything else has to come to an end: when a pass through the schedule takes
+    longer than *hung_after* (a slow query of a database scheduler does not), beat hangs, and the heart is silent until it goes on.
 
     Args:
         recorder: Beat's.
 
         folder: Its node's.
 
-        interval: Seconds between two beats while beat itself stands still.
+        interval: Seconds between two beats.
+
+        hung_after: Seconds without progress after which beat hangs.
+
+        waits_for: Returns what beat waits for before it goes through its schedule, such as another beat's lock; empty when it does not.
+
+        monotonic: Tells how much time passed.
+
+    Threads: its own, and beat's.
+    Forks: a child has none.
     """
 
-    def __init__(self, recorder: Recorder, folder: Path, *, interval: float) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        folder: Path,
+        *,
+        interval: float,
+        hung_after: float,
+        waits_for: Callable[[], str] = str,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._recorder = recorder
         self._heartbeat = Heartbeat(folder, role="beat")
-        self._substitute = Substitute(self._heartbeat, interval=interval)
+        self._interval = interval
+        self._hung_after = hung_after
+        self._waits_for = waits_for
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._end = threading.Event()
+        self._doing = _STARTING
+        self._shown = ""
+        self._progress_at = monotonic()
+        self._is_hung = False
 
-    def start(self, hub: Hub) -> None:
+    def start(self) -> None:
         """
-        Begin, ready; an orderly end of the process takes the file away.
+        Begin; an orderly end of the process takes the file away.
 
         Raises:
             OSError: if the file cannot be written.
-        """
-        self._heartbeat.write(ready=True)
-        hub.subscribe(BeatTicked, self._beat)
-        atexit.register(self._heartbeat.remove)
 
-    def _beat(self, _: BeatTicked) -> None:
-        if self._recorder.is_off:
-            return
-        try:
-            self._heartbeat.beat()
-        except OSError as exc:
-            self._recorder.switch_off(exc)
+            RuntimeError: if the process can have no more threads.
+        """
+        self._write(_STARTING)
+        atexit.register(self._stop)
+        threading.Thread(target=self._run, name="celery_obs.heartbeat", daemon=True).start()
+
+    def _stop(self) -> None:
+        self._end.set()
+        with self._lock:
+            self._heartbeat.remove()
+
+    def passing(self) -> None:
+        """
+        Beat goes on.
+        """
+        self._progress_at = self._monotonic()
+        if self._doing == _STARTING:
+            self._doing = _FIRST  # It is ready once it has gone through its schedule.
+        elif self._doing == _FIRST:
+            self._enter(_PASSING)
 
     @contextlib.contextmanager
     def connecting(self) -> Iterator[None]:
         """
-        Beat on, not ready, while beat tries to connect to its broker.
+        Beat tries to connect to its broker; it is not ready meanwhile.
         """
-        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError is for no more threads.
-            self._heartbeat.write(ready=False)
-            self._substitute.start()
+        before = self._doing
+        self._enter(_CONNECTING)
         try:
             yield
         finally:
-            self._substitute.stop()
-            with contextlib.suppress(OSError):
-                self._heartbeat.write(ready=True)
+            self._progress_at = self._monotonic()
+            self._enter(before)
+
+    def _enter(self, doing: str) -> None:
+        self._doing = doing
+        self.beat()
+
+    def _run(self) -> None:
+        while not self._end.wait(self._interval):
+            self.beat()
+
+    def beat(self) -> None:
+        """
+        Beat once, unless beat hangs.  Never raises.
+        """
+        doing = self._doing
+        if doing in {_FIRST, _PASSING} and self._monotonic() - self._progress_at > self._hung_after:
+            self._say_hung()
+            return
+        self._is_hung = False
+        if doing == _FIRST:
+            doing = _STARTING
+        elif doing == _STARTING and self._waits_for():
+            doing = _STANDBY
+        try:
+            if doing != self._shown:
+                self._write(doing)
+            else:
+                with self._lock:
+                    if not self._end.is_set():
+                        self._heartbeat.beat()
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self._recorder.switch_off(exc)
+            self._end.set()
+
+    def _write(self, doing: str) -> None:
+        with self._lock:
+            if not self._end.is_set():
+                # One that stands by is all that it should be: a rollout that waits for it is not to wait for ever.
+                self._heartbeat.write(
+                    ready=doing in {_PASSING, _STANDBY}, state=doing, waits_for=self._waits_for() if doing == _STANDBY else ""
+                )
+                self._shown = doing
+
+    def _say_hung(self) -> None:
+        if not self._is_hung:
+            self._is_hung = True
+            logging.getLogger("celery_obs").error(
+                "celery_obs: beat has not gone on for %.0f s, in the middle of its schedule. Its heartbeat stops, so that liveness probes fail. "
+                "A pass that may take longer: setting beat_hung_after.",
+                self._hung_after,
+            )

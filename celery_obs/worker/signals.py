@@ -95,6 +95,8 @@ class Receivers:
 
     Attributes:
         lost: Finds the attempts that came to no end of their own.
+
+        firing: In beat, writes on a message which schedule entry it belongs to; None in all other processes.
     """
 
     def __init__(self, hub: Hub, *, queues: QueueNames, lifecycle: Lifecycle, publishing: Publishing) -> None:
@@ -105,6 +107,7 @@ class Receivers:
         self._ignored: tuple[str, ...] = ()
         self._names: Mapping[str, str] = {}
         self._publishes = False
+        self.firing: Callable[[Any], object] | None = None
         self.lost = LostAttempts(hub)
         self._publishing = publishing
 
@@ -304,6 +307,8 @@ class Receivers:
         try:
             if not self._publishes:  # Before the first message is stamped: it is to say as much as all others.
                 self._publishes = self._lifecycle.publisher_started()
+            if self.firing is not None:
+                self.firing(headers)
             now = time()
             headers[_PUBLISHED] = now
             message = headers if "task" in headers else translate.message_of(headers, body)

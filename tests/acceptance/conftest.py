@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import warnings
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -26,6 +27,10 @@ from redis import Redis
 from tests.integration.conftest import client_of
 from tests.servers import RedisServer, free_port, wait_until
 from tests.workers import APPS, Metrics, Process, Worker
+
+
+if TYPE_CHECKING:
+    from .schedules import Schedules
 
 
 OUR_APPS = Path(__file__).parent / "apps"
@@ -272,6 +277,34 @@ def open_stage(tmp_path: Path) -> Iterator[Callable[[RedisServer], Stage]]:
     finally:
         for each in made:
             each.close()
+
+
+@pytest.fixture(scope="session")
+def _migrated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Schedules], None]:
+    database = tmp_path_factory.mktemp("database") / "empty.sqlite3"
+
+    def give(schedules: Schedules) -> None:
+        if not database.exists():
+            schedules.change("migrate()")
+            shutil.copy(schedules.database, database)
+        shutil.copy(database, schedules.database)
+
+    return give
+
+
+@pytest.fixture
+def schedules(stage: Stage, _migrated: Callable[[Schedules], None]) -> Schedules:
+    """
+    A stage for schedulers.
+    """
+    pytest.importorskip("django_celery_beat")
+    pytest.importorskip("redbeat")
+    from .schedules import Schedules
+
+    stage.__class__ = Schedules
+    assert isinstance(stage, Schedules)
+    _migrated(stage)
+    return stage
 
 
 def complaints(promtool: str, page: str) -> list[str]:

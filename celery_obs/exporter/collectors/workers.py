@@ -19,7 +19,7 @@ from celery_obs.exporter.files.reader import FileCounts, GaugeReading, NodeReade
 from celery_obs.exporter.scrape import InternalErrors, Said
 from celery_obs.metrics.format import FORGET_AFTER, node_name
 from celery_obs.metrics.remainder import ENDS_WITH_ITS_NODE, REMAINDER
-from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_OVERDUE
+from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, ENTRY_OVERDUE, SUCCEEDED_ENTRY
 from celery_obs.vocabulary.beat import HEARTBEAT as BEAT
 from celery_obs.vocabulary.ourselves import METRIC_FILES
 from celery_obs.vocabulary.spec import Metric
@@ -288,6 +288,7 @@ class WorkersCollector:
                 up[(node.name,)] = float(reading.is_up)
         families = {metric: {values: _one(metric, readings) for values, readings in series.items()} for metric, series in found.items()}
         due = families.get(ENTRY_DUE, {})
+        _drop_left_entries((self._nodes[folder] for folder in readings), families)
         yield SampleFamily(IN_PROGRESS, running)
         yield SampleFamily(LONGEST_RUNNING, oldest)
         yield SampleFamily(UP, up)
@@ -393,6 +394,17 @@ def _sort_gauges(node: NodeReader, reading: NodeReading, found: dict[Metric, dic
         series = places.get(gauge.place)
         if series is not None and (gauge.is_live or series.family.aggregate == "mostrecent"):
             found.setdefault(series.family, {}).setdefault(series.values, []).append(gauge)
+
+
+def _drop_left_entries(nodes: Iterable[NodeReader], families: Mapping[Metric, dict[tuple[str, ...], float]]) -> None:
+    """
+    Drop the successes of entries that a beat here fired once and that are in its schedule no more: workers, who note successes, are not told.
+    """
+    fired, due, succeeded = (families.get(metric, {}) for metric in (ENTRY_LAST_FIRED, ENTRY_DUE, SUCCEEDED_ENTRY))
+    for node in nodes:
+        for values, _ in node.layout.places(ENTRY_LAST_FIRED):
+            if values not in fired and values not in due:
+                succeeded.pop(values, None)
 
 
 def _one(metric: Metric, readings: list[GaugeReading]) -> float:

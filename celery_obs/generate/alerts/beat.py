@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.generate.promql import gauge, most
+from celery_obs.generate.promql import gauge, least, most
 from celery_obs.generate.rules import Alert
 from celery_obs.generate.thresholds import amount, seconds
 from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, ENTRY_OVERDUE, HEARTBEAT, SUCCEEDED_ENTRY
@@ -34,7 +34,8 @@ ALERTS: Final = (
     Alert(
         name="CeleryBeatEntryOverdue",
         severity=BEAT_ENTRY_OVERDUE.severity,
-        when=f"{most(gauge(ENTRY_OVERDUE), 'entry')} > $threshold",
+        # The least, for where a beat on another machine took over, the exporter beside the old one still tells what that one left undone.
+        when=f"{least(gauge(ENTRY_OVERDUE), 'entry')} > $threshold",
         threshold=seconds(BEAT_ENTRY_OVERDUE.threshold),
         lasts=BEAT_ENTRY_OVERDUE.lasts,
         by=("entry",),

@@ -25,6 +25,7 @@ __all__ = [
     "chosen",
     "highest",
     "increase",
+    "lowest",
     "mean",
     "none_of",
     "per_minute",
@@ -180,6 +181,13 @@ def highest(metric: Metric, *by: str, **where: Where) -> str:
     Tell the highest of a gauge's values: for state that several exporters may show for a moment, while the lease goes from one to the other.
     """
     return _of_gauge("max", metric, by, where)
+
+
+def lowest(metric: Metric, *by: str, **where: Where) -> str:
+    """
+    Tell the lowest of a gauge's values: for what is wrong only if it is wrong everywhere.
+    """
+    return _of_gauge("min", metric, by, where)
 
 
 def total(metric: Metric, *by: str, **where: Where) -> str:

@@ -10,7 +10,7 @@ from celery_obs.vocabulary import beat, reconciliation, tokens
 
 from .model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
 from .parts import JOB, coloured, higher_is_worse
-from .queries import age, chosen, highest, per_minute
+from .queries import age, chosen, highest, lowest, per_minute
 
 
 __all__ = ["BEAT"]
@@ -35,7 +35,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Entries overdue",
             question="How many entries should have been fired a minute ago, and were not?",
-            queries=(Query(expr=f"sum ({highest(beat.ENTRY_OVERDUE, 'entry', entry=_ENTRY)} > bool 60)", legend="Overdue"),),
+            queries=(Query(expr=f"sum ({lowest(beat.ENTRY_OVERDUE, 'entry', entry=_ENTRY)} > bool 60)", legend="Overdue"),),
             unit="none",
             steps=(Step(None, "green"), Step(1, "red")),
             width=8,
@@ -63,7 +63,7 @@ _ENTRIES = Row(
             keys=(("entry", "Entry"),),
             queries=(
                 Query(
-                    expr=highest(beat.ENTRY_OVERDUE, "entry", entry=_ENTRY),
+                    expr=lowest(beat.ENTRY_OVERDUE, "entry", entry=_ENTRY),
                     legend="Overdue by",
                     unit="s",
                     steps=higher_is_worse(60, 300),
@@ -83,7 +83,7 @@ _ENTRIES = Row(
             kind="timeseries",
             title="Overdue by",
             question="Since when is an entry late, and do all of them wait for beat?",
-            queries=(Query(expr=highest(beat.ENTRY_OVERDUE, "entry", entry=_ENTRY), legend="{{entry}}"),),
+            queries=(Query(expr=lowest(beat.ENTRY_OVERDUE, "entry", entry=_ENTRY), legend="{{entry}}"),),
             unit="s",
         ),
         Panel(

@@ -57,7 +57,7 @@ def test_an_entry_that_is_removed_while_beat_runs_is_said_to_be_gone() -> None:
     del scheduler.schedule["report"]
     watcher.report()
 
-    assert [ScheduleChanged(frozenset({"cleanup"}))] == heard
+    assert [ScheduleChanged(frozenset({"cleanup"}), frozenset({"cleanup"}))] == heard
 
 
 def test_an_entry_that_comes_back_is_due_again() -> None:

@@ -20,7 +20,7 @@ from celery_obs.exporter.collectors.workers import WorkersCollector
 from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.metrics.format import Header
 from celery_obs.metrics.recorder import Recorder
-from celery_obs.vocabulary.beat import ENTRY_DUE
+from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, SUCCEEDED_ENTRY
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import FINISHED, PUBLISHED, RUNTIME
 from tests.unit.metrics.builders import finished, meter, recorder, started
@@ -340,6 +340,22 @@ def test_an_entry_in_time_is_not_overdue(tmp_path: Path) -> None:
     publish(tmp_path, 1).set(ENTRY_DUE, ("nightly",), 2000.0, at=500.0)
 
     assert 0 == Sidecar(tmp_path).samples()["celery_beat_entry_overdue_seconds", "nightly"]
+
+
+def test_an_entry_that_left_the_schedule_takes_its_last_success_along(tmp_path: Path) -> None:
+    """
+    Workers, who note successes, are not told that an entry is gone; beat is.  One that no beat here has ever fired is left as it is.
+    """
+    for entry in ("nightly", "gone", "of another beat"):
+        publish(tmp_path, 1).set(SUCCEEDED_ENTRY, (entry,), 400.0, at=500.0)
+    beat = publish(tmp_path, 2)
+    for entry in ("nightly", "gone"):
+        beat.set(ENTRY_LAST_FIRED, (entry,), 400.0, at=500.0)
+
+    beat.clear(ENTRY_LAST_FIRED, keep=frozenset({"nightly"}))
+
+    found = {entry for name, entry in Sidecar(tmp_path).samples() if name == SUCCEEDED_ENTRY.name}
+    assert {"nightly", "of another beat"} == found
 
 
 def test_a_new_sidecar_reads_the_same_totals(tmp_path: Path) -> None:
