@@ -57,7 +57,7 @@ def test_every_kind_of_row_of_a_database_scheduler_is_told_as_it_is(schedules: S
     started = datetime.now(timezone.utc)
     schedules.change(ROWS)
     metrics = Metrics(schedules.metrics_dir)
-    schedules.worker(app="scheduled")
+    schedules.worker(app="scheduled", SCHEDULER="django", DATABASE=str(schedules.database))
     schedules.beat_of("django", CHANNELS="1", CELERY_OBS_BEAT_SCHEDULE="1")
     wait_until(lambda: metrics.find(SUCCEEDED_ENTRY.name, entry="deleted"), within=30, what="a success")
     wait_until(lambda: len(schedules.times("sent", "once")) == 1, what="the one-off entry to be fired")
@@ -75,6 +75,13 @@ def test_every_kind_of_row_of_a_database_scheduler_is_told_as_it_is(schedules: S
     assert (30, (started.hour + 12) % 24) == (far.minute, far.hour)
     assert 0 < due["sunrise"] - now < 86400
     assert {} == {entry: late for entry, late in metrics.by("entry", ENTRY_OVERDUE.name).items() if late > 2.0}
+
+    rows = dict(schedules.rows("select name, expire_seconds from django_celery_beat_periodictask where name like 'celery_obs.%'"))
+    ours = {"export_breaker_states": 13, "refresh_expiring_tokens": 270, "take_census": 270, "sweep_state": 3240}
+    assert {f"celery_obs.{name}": seconds for name, seconds in ours.items()} == rows
+    # django-celery-results goes on knowing which entry a result belongs to.
+    results = "select periodic_task_name, count(*) from django_celery_results_taskresult where status = 'SUCCESS' group by 1"
+    wait_until(lambda: {"on time", "once"} <= dict(schedules.rows(results)).keys(), what="results")
 
     schedules.change("""
 PeriodicTask.objects.get(name="deleted").delete()

@@ -58,13 +58,14 @@ if SCHEDULER == "django":
     from django.conf import settings
 
     settings.configure(
-        INSTALLED_APPS=["django_celery_beat"],
+        INSTALLED_APPS=["django_celery_beat", "django_celery_results"],
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["DATABASE"], "OPTIONS": {"timeout": 20}}},
         DEFAULT_AUTO_FIELD="django.db.models.AutoField",
         TIME_ZONE="UTC",
         USE_TZ=True,
     )
     django.setup()
+    app.conf.update(result_backend="django-db", task_ignore_result=False)
 
 
 @app.task(name="scheduled.record")
