@@ -15,7 +15,7 @@ from typing import Any, Final
 from celery_obs.vocabulary import headers
 
 
-__all__ = ["Firing", "current", "firing", "stamp"]
+__all__ = ["Firing", "current", "firing", "published", "stamp"]
 
 
 class Firing:

@@ -188,12 +188,13 @@ class BeatHeart:
 
         Raises:
             OSError: if the file cannot be written.
-
-            RuntimeError: if the process can have no more threads.
         """
         self._write(_STARTING)
         atexit.register(self._stop)
-        threading.Thread(target=self._run, name="celery_obs.heartbeat", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="celery_obs.heartbeat", daemon=True).start()
+        except RuntimeError:  # The process can have no more threads, which is no reason to keep beat from its work.
+            logging.getLogger("celery_obs").exception("celery_obs: beat's heartbeat stays as it is, for there is no thread for it.")
 
     def _stop(self) -> None:
         self._end.set()

@@ -43,7 +43,8 @@ def prepared(schedule: Mapping[str, Any], ours: Collection[str]) -> dict[str, An
     """
     changed = {}
     for name in ours:
-        options = dict(schedule.get(name, {}).get("options") or {})
+        entry = schedule.get(name)
+        options = dict(entry.get("options") or {}) if isinstance(entry, dict) else {}
         expires = options.get("expires")
         if isinstance(expires, (int, float)) and "expire_seconds" not in options:
             changed[name] = {**schedule[name], "options": {**options, "expire_seconds": max(1, int(expires))}}
