@@ -208,5 +208,6 @@ def waiting_in(scheduler: Any, entry: Any) -> int | None:
         # A channel of its own: the broker closes one that asks for a queue that is not there.
         with scheduler.producer.connection.channel() as channel:
             return int(channel.queue_declare(getattr(queue, "name", queue), passive=True).message_count)
-    except Exception:  # noqa: BLE001 -- then it cannot be known.
-        return None
+    except Exception as exc:  # noqa: BLE001 -- then it cannot be known.
+        # On Redis a queue is there as long as something is in it.
+        return 0 if "NOT_FOUND" in str(exc) else None
