@@ -48,10 +48,12 @@ from celery_obs.sync import engine as sync_engine
 from celery_obs.sync import presence
 from celery_obs.telemetry import Telemetry
 from celery_obs.vocabulary.policies import ANY_CHANNEL
+from celery_obs.vocabulary.queues import shared_label
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RUNTIME, TaskDiscarded
 from celery_obs.vocabulary.workers import PROCESS_RESTARTS
 from celery_obs.worker import bootstep, signals
+from celery_obs.worker.announce import Announcer, publishers_announcer
 from celery_obs.worker.apps import Apps, amqp_of, change, queues_of, registry_of
 from celery_obs.worker.bootstep import BrokerStep, ObservabilityStep
 from celery_obs.worker.declarations import Declarations
@@ -76,6 +78,11 @@ Seconds that a process which ends gives to what is still to be written.
 """
 
 log = logging.getLogger("celery_obs")
+
+_LAST_WORD: Final = 0.3
+"""
+Seconds that a publisher which ends gives to saying which queues it knows; a Redis that answers needs a hundredth of that.
+"""
 
 _plugin: Plugin | None = None
 _hears_of_forks = False
@@ -204,6 +211,7 @@ class Plugin:
         self._node: str | None = None
         self._attempts_at_once = 0
         self._cannot_share = ""
+        self._announcer: Announcer | None = None
         self._forked_from_worker = False
         self._main: MainProcess | None = None
         self._takes_leave = False
@@ -319,6 +327,9 @@ class Plugin:
         """
         declared.disconnect()
         self._publishing.uninstall()
+        if self._announcer is not None:
+            self._announcer.stop()
+            self._announcer = None
         self._observers.disconnect()
         self._flush()
         self._telemetry.close()
@@ -390,6 +401,7 @@ class Plugin:
             self._activate_quietly(getattr(task, "app", None))
         if self._publishing.may_overlook:
             self._publishing.look()
+            self._announce_published()
         return self._ours.route(name, args, kwargs, options, self._router(task)) if is_ours(name) else None
 
     def _router(self, task: Any) -> Any:
@@ -398,6 +410,28 @@ class Plugin:
         """
         found = (amqp_of(app) for app in (getattr(task, "app", None), *self.apps) if app is not None)
         return next((amqp.router for amqp in found if amqp is not None), None)
+
+    def _announce_published(self) -> None:
+        """
+        Tell sidecars which queues this process publishes to, and how its broker stores them; workers tell more, and their pools nothing.
+        """
+        settings = self.settings
+        if self._announcer is not None or settings is None or not settings.redis or not settings.announce_queues:
+            return
+        if self._role == "worker" or self._forked_from_worker or _pool_index() is not None:
+            return
+        try:
+            self._announcer = publishers_announcer(settings.redis, self.apps, on_error=self.hub.on_error)
+            self._announcer.start()
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+            self.hub.on_error(exc, component="plugin.announce")
+            return
+        atexit.register(self._end_announcements, os.getpid())
+
+    def _end_announcements(self, pid: int) -> None:
+        if pid == os.getpid() and self._announcer is not None:
+            self._announcer.stop()
+            self._announcer.join(within=_LAST_WORD)
 
     def engine(self) -> sync_engine.Engine | None:
         """
@@ -423,7 +457,7 @@ class Plugin:
         Say, at the first use of a channel in a process, what that means where nothing said before that there are channels.
         """
         settings = self.settings
-        if settings is None or settings.redis_url is None or settings.sync_engine is not None:
+        if settings is None or settings.redis is None or settings.sync_engine is not None:
             return
         if not any(self._has_channels(app) for app in self.apps):
             logging.getLogger("celery_obs").info(
@@ -503,7 +537,11 @@ class Plugin:
             for queue in list(queues_of(app).values()):
                 exchange = queue.exchange
                 yield Binding(
-                    queue.name, exchange.name if exchange else "", exchange.type if exchange else "direct", queue.routing_key or ""
+                    queue.name,
+                    exchange.name if exchange else "",
+                    exchange.type if exchange else "direct",
+                    queue.routing_key or "",
+                    shared_label(queue),
                 )
 
     def after_fork(self) -> None:
@@ -516,6 +554,8 @@ class Plugin:
         self._role = "publisher"
         self._main = None
         self._beat = self._heart = None
+        self._announcer = None
+        self._publishing.may_overlook = True
         if self._engine is not None:
             self._engine.after_fork()
         if self.recorder is not None:
@@ -530,6 +570,8 @@ class Plugin:
         self.receivers.firing = None
         if self._main is not None:
             self._main.silence()
+        if self._announcer is not None:
+            self._announcer.stop()
         self._deactivate()
         self.hub.unsubscribe_all()
 
@@ -555,7 +597,7 @@ class Plugin:
         self._is_program = True
         with _fatal():
             self.activate(worker.app)
-            self._declarations.consume(worker.app.amqp.queues.consume_from)
+            self._declarations.consume(shared_label(queue) or name for name, queue in worker.app.amqp.queues.consume_from.items())
             self._node = (self.settings and self.settings.node_name) or str(worker.hostname)
             os.environ[_NODE_VARIABLE] = self._node
             self._open()
@@ -809,7 +851,7 @@ def _known_pairs(app: Any) -> Iterator[tuple[str, str]]:
             continue
         queue_name = getattr(queue, "name", queue) or app.conf.task_default_queue
         if queue_name in consumed:
-            yield name, str(queue_name)
+            yield name, shared_label(consumed[queue_name]) or str(queue_name)
 
 
 def _uses_channels(app: Any, settings: Settings) -> bool:

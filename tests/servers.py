@@ -29,8 +29,20 @@ import pytest
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from .certificates import Authority
 
-__all__ = ["RabbitMQServer", "RedisCluster", "RedisSentinel", "RedisServer", "free_port", "kombu_connection", "missing", "wait_until"]
+
+__all__ = [
+    "RabbitMQServer",
+    "RedisCluster",
+    "RedisSentinel",
+    "RedisServer",
+    "free_port",
+    "kombu_connection",
+    "missing",
+    "tls_options",
+    "wait_until",
+]
 
 
 def free_port() -> int:
@@ -264,6 +276,23 @@ class RedisServer:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
+def tls_options(authority: Authority, *, port: int, clients: bool) -> dict[str, str]:
+    """
+    Return what a Redis needs to listen with TLS on *port*, too.
+
+    Args:
+        clients: Whether they have to show a certificate.
+    """
+    server = authority.issue("redis")
+    return {
+        "tls-port": str(port),
+        "tls-cert-file": str(server.cert),
+        "tls-key-file": str(server.key),
+        "tls-ca-cert-file": str(authority.cert),
+        "tls-auth-clients": "yes" if clients else "no",
+    }
+
+
 class RedisSentinel:
     """
     A master, its replica, and sentinels that watch them.
@@ -271,13 +300,16 @@ class RedisSentinel:
     Args:
         sentinels: How many; several take some seconds to find each other.
 
+        password: What clients have to say to the sentinels; the servers have none.
+
     Attributes:
         name: What the sentinels call the master.
     """
 
     name = "obs"
 
-    def __init__(self, *, sentinels: int = 3) -> None:
+    def __init__(self, *, sentinels: int = 3, password: str = "") -> None:
+        self.password = password
         # A master waits five seconds for more replicas otherwise.
         self._first = RedisServer(options={"repl-diskless-sync-delay": "0"})
         self._second = RedisServer(options={"replicaof": f"127.0.0.1 {self._first.port}", "repl-diskless-sync-delay": "0"})
@@ -319,6 +351,7 @@ class RedisSentinel:
                     f"sentinel monitor {self.name} 127.0.0.1 {self._first.port} {len(self._sentinels) // 2 + 1}\n"
                     f"sentinel down-after-milliseconds {self.name} 500\n"
                     f"sentinel failover-timeout {self.name} 2000\n"
+                    + (f"requirepass {self.password}\nsentinel sentinel-pass {self.password}\n" if self.password else "")
                 )
                 self._processes.append(_Process([program, str(settings), "--sentinel"], log=self._directory / f"{port}.log"))
             wait_until(self._is_ready, within=30, what="the sentinels to know each other")
@@ -359,7 +392,7 @@ class RedisSentinel:
         import redis
 
         try:
-            with redis.Redis(port=port, socket_timeout=2) as client:
+            with redis.Redis(port=port, socket_timeout=2, password=self.password or None) as client:
                 known = client.sentinel_master(self.name)
                 replicas = client.sentinel_slaves(self.name)
         except redis.exceptions.RedisError:
@@ -369,7 +402,7 @@ class RedisSentinel:
     def _master_port(self, port: int) -> int:
         import redis
 
-        with redis.Redis(port=port, socket_timeout=2) as client:
+        with redis.Redis(port=port, socket_timeout=2, password=self.password or None) as client:
             return int(client.sentinel_get_master_addr_by_name(self.name)[1])
 
     def __enter__(self) -> Self:

@@ -11,12 +11,18 @@ import sys
 
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
 from celery_obs.exceptions import CeleryObsError, MissingExtraError
 from celery_obs.metrics.format import FORGET_AFTER
+
+from .brokers import BrokerOptions, broker_options, configured_app
+
+
+if TYPE_CHECKING:
+    from celery_obs.state.broker import Broker
 
 
 __all__ = ["exporter"]
@@ -29,7 +35,7 @@ __all__ = ["exporter"]
 @click.option(
     "--redis-url", default="", envvar="CELERY_OBS_REDIS_URL", show_default="the broker's, if Redis", help="Redis of the cluster's state."
 )
-@click.option("--broker-url", default="", envvar="CELERY_OBS_BROKER_URL", show_default="none", help="Broker to ask about queues.")
+@broker_options
 @click.option("--queues", default="", envvar="CELERY_OBS_QUEUES", show_default="announced ones", help="More queues, divided by commas.")
 @click.option(
     "--web.listen-address",
@@ -81,11 +87,13 @@ __all__ = ["exporter"]
     envvar="CELERY_OBS_LOG_LEVEL",
 )
 @click.option("--log-format", type=click.Choice(["text", "json", "console", "auto"]), default="text", envvar="CELERY_OBS_LOG_FORMAT")
+@click.pass_context
 def exporter(
+    ctx: click.Context,
     *,
     metrics_dir: Path | None,
     redis_url: str,
-    broker_url: str,
+    brokers: BrokerOptions,
     queues: str,
     addresses: tuple[str, ...],
     web_config: Path | None,
@@ -102,14 +110,18 @@ def exporter(
     Serve /metrics beside a worker, until Ctrl-C or SIGTERM.
 
     Every option is also an environment variable: CELERY_OBS_ and its name.
+    As "celery -A proj obs exporter" it reads what is not given from the app: its broker, with TLS and all, its queues and its settings.
     """
     _log_to_stderr(log_level, log_format)
     try:
+        app = configured_app(ctx)
+        known = _known_to(app) if app is not None else _Known()
         _serve(
-            metrics_dir=metrics_dir,
-            redis_url=redis_url,
-            broker_url=broker_url,
-            queues=tuple(dict.fromkeys(name.strip() for name in queues.split(",") if name.strip())),
+            metrics_dir=metrics_dir or known.metrics_dir,
+            redis_url=redis_url or known.redis_url,
+            shared=known.shared,
+            brokers=brokers.brokers(app),
+            queues=tuple(dict.fromkeys((*(name.strip() for name in queues.split(",") if name.strip()), *known.queues))),
             addresses=addresses,
             web_config=web_config,
             scope=scope,
@@ -124,6 +136,34 @@ def exporter(
     except CeleryObsError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
+
+
+class _Known(NamedTuple):
+    """
+    What an app says of what was not given.
+    """
+
+    metrics_dir: Path | None = None
+    redis_url: str = ""
+    shared: Broker | None = None
+    queues: tuple[str, ...] = ()
+
+
+def _known_to(app: Any) -> _Known:
+    """
+    Read the configuration of *app*.
+
+    Raises:
+        ConfigurationError: if our settings in it are wrong.
+    """
+    from celery_obs.settings import load  # noqa: PLC0415 -- help is quick.
+    from celery_obs.state.connection import shared_by  # noqa: PLC0415
+    from celery_obs.vocabulary.queues import shared_label  # noqa: PLC0415
+
+    settings = load(app.conf, os.environ, {})
+    shared = None if settings.redis_url else shared_by(app)
+    queues = tuple(str(queue.name) for queue in app.amqp.queues.values() if not shared_label(queue))
+    return _Known(settings.metrics_dir, settings.redis_url or "", shared, queues)
 
 
 def _serve(**options: Any) -> None:

@@ -195,8 +195,11 @@ class Health:
                 also = f", and {waiting:.0f} messages wait" if waiting else ""
                 advice = "Start one with the same metrics_dir, or ask the exporter beside a worker"
                 yield "workers", f"no worker has written to this exporter's metrics directory{also}. {advice}"
-        if self._watches_queues and "queues" in failed:
-            yield "queues", f"the broker cannot be asked ({failed['queues']})"
+        if self._watches_queues:
+            for name, error in failed.items():
+                if name.partition(":")[0] == "queues":  # One collector for each broker, where there are several.
+                    _, _, which = name.partition(":")
+                    yield "queues", f"the broker{f' {which}' if which else ''} cannot be asked ({error})"
 
 
 def find(samples: Samples, past: Past, *, now: float, watches_workers: bool = True) -> Iterator[Trouble]:

@@ -25,6 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.metrics.format import FORGET_AFTER
 from celery_obs.metrics_dir import default_metrics_dir
+from celery_obs.state.broker import Broker
 from celery_obs.state.lease import PERIOD, Lease
 from celery_obs.state.overview import Overview, OverviewReader
 
@@ -68,9 +69,11 @@ class Options:
     Attributes:
         metrics_dir: Where the workers beside us write; by default the same as theirs.
 
-        redis_url: Where workers announce their queues; by default the broker, when that is Redis.  May hold a password.
+        redis_url: Where the cluster shares its state; by default *shared*, else the first broker that is a Redis.  May hold a password.
 
-        broker_url: Which broker to ask about queues; none by default.  May hold a password.
+        shared: The same as an app has it.
+
+        brokers: Which brokers to ask about queues; with several, each series of theirs has a label ``broker``.
 
         queues: Names of queues to look at, beside those that workers announce.
 
@@ -93,7 +96,8 @@ class Options:
 
     metrics_dir: Path | None = None
     redis_url: str = ""
-    broker_url: str = ""
+    shared: Broker | None = None
+    brokers: tuple[Broker, ...] = ()
     queues: tuple[str, ...] = ()
     addresses: tuple[str, ...] = (DEFAULT_ADDRESS,)
     web_config: Path | None = None
@@ -109,15 +113,20 @@ class Options:
         """
         Show everything but the passwords.
         """
-        return f"Options(metrics_dir={self.metrics_dir}, redis_url={mask(self.redis_url)!r}, broker_url={mask(self.broker_url)!r}, scope={self.scope!r})"
+        return (
+            f"Options(metrics_dir={self.metrics_dir}, redis_url={mask(self.redis_url)!r}, brokers={self.brokers!r}, scope={self.scope!r})"
+        )
 
     @property
     def directory(self) -> Path:
         return self.metrics_dir or default_metrics_dir(os.environ)
 
     @property
-    def state_url(self) -> str:
-        return self.redis_url or (self.broker_url if is_redis(self.broker_url) else "")
+    def state(self) -> str | Broker | None:
+        """
+        The Redis of the cluster's state; None where there is none.
+        """
+        return self.redis_url or self.shared or next((broker for broker in self.brokers if broker.is_redis), None)
 
     @property
     def serves_workers(self) -> bool:
@@ -129,7 +138,7 @@ class Options:
 
     @property
     def shares_state(self) -> bool:
-        return self.serves_cluster and bool(self.state_url)
+        return self.serves_cluster and bool(self.state)
 
 
 def build_collectors(options: Options, errors: InternalErrors, *, overview: Callable[[], Overview] | None = None) -> list[Collector]:
@@ -155,16 +164,38 @@ def build_collectors(options: Options, errors: InternalErrors, *, overview: Call
         from .collectors.stock import StockCollector
 
         collectors.append(StockCollector(options.multiproc_dir, errors=errors))
-    if options.serves_cluster and options.broker_url:
-        from .collectors.queues import QueuesCollector
-
-        names = Discovery(options.queues, client=_redis(options.state_url) if options.state_url else None)
-        collectors.append(QueuesCollector(probe_for(options.broker_url, announced=names.announced), names, errors=errors))
+    if options.serves_cluster:
+        collectors.extend(_queues_collectors(options, errors))
     if overview is not None:
         from .collectors.cluster import ClusterCollector
 
         collectors.append(ClusterCollector(overview, folded=folded))
     return collectors
+
+
+def _queues_collectors(options: Options, errors: InternalErrors) -> Iterator[Collector]:
+    """
+    Make a collector for each broker, so that each fails for itself.
+
+    Raises:
+        ConfigurationError: if a broker cannot be used, or two have the same host and database.
+    """
+    from .collectors.queues import QueuesCollector
+
+    brokers = {broker.name: broker for broker in options.brokers}
+    if len(brokers) < len(options.brokers):
+        message = (
+            f"Two of the brokers have the same host and database: {', '.join(sorted(b.name for b in options.brokers))}. Expected each once."
+        )
+        raise ConfigurationError(message)
+    for name, broker in brokers.items():
+        # What a Redis broker's workers announce, they announce there, unless they were told another place.
+        place = options.redis_url or options.shared or (broker if broker.is_redis else options.state)
+        client = _redis(place) if place else None
+        others = brokers.keys() - {name}
+        names = Discovery(options.queues, client=client, broker=name, others=others)
+        probe = probe_for(broker, announced=names.announced)
+        yield QueuesCollector(probe, names, errors=errors, broker=name if others else "")
 
 
 def build_lease(options: Options, errors: InternalErrors) -> Lease | None:
@@ -180,7 +211,7 @@ def build_lease(options: Options, errors: InternalErrors) -> Lease | None:
         if said.is_news(type(error).__name__):
             log.warning("The lease in Redis cannot be had or kept, so nobody serves the cluster's state by it: %s", error)
 
-    return Lease(_redis(options.state_url), period=options.lease_period, on_error=report)
+    return Lease(_redis(options.state or ""), period=options.lease_period, on_error=report)
 
 
 def operations_token(options: Options) -> str:
@@ -221,19 +252,19 @@ def build_checks(options: Options) -> tuple[Check, ...]:
     if options.serves_workers:
         checks.append(directory_check(options.directory))
     if options.shares_state:
-        client = _redis(options.state_url)
+        client = _redis(options.state or "")
         checks.append(Check("redis", lambda: client.ping() and None))
     return tuple(checks)
 
 
-def _redis(url: str) -> Any:
+def _redis(place: str | Broker) -> Any:
     from celery_obs.state.connection import connect
 
     # A Redis Cluster can hold the state, though it can be nobody's broker.
-    if not is_redis(url) and not scheme_of(url).endswith("+cluster"):
-        message = f"The Redis URL {mask(url)!r} does not lead to Redis. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
+    if isinstance(place, str) and not is_redis(place) and not scheme_of(place).endswith("+cluster"):
+        message = f"The Redis URL {mask(place)!r} does not lead to Redis. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
         raise ConfigurationError(message)
-    return connect(url)
+    return connect(place)
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -301,7 +332,7 @@ def run(options: Options) -> None:
     errors = InternalErrors()
     web = WebConfigFile(options.web_config, errors=errors) if options.web_config is not None else None
     lease = build_lease(options, errors)
-    client = _redis(options.state_url) if options.shares_state else None
+    client = _redis(options.state or "") if options.shares_state else None
     overview = OverviewReader(client).read if client is not None else None
     app = create_app(
         Runner(build_collectors(options, errors, overview=overview), errors, gate=lease),
@@ -310,7 +341,7 @@ def run(options: Options) -> None:
         api=Api(client, token=operations_token(options)),
         overview=overview,
         leader=lease.holder if lease is not None else str,
-        health=Health(watches_workers=options.serves_workers, watches_queues=options.serves_cluster and bool(options.broker_url)),
+        health=Health(watches_workers=options.serves_workers, watches_queues=options.serves_cluster and bool(options.brokers)),
     )
     raise_file_limit()
     with contextlib.ExitStack() as stack:
@@ -325,7 +356,7 @@ def run(options: Options) -> None:
                 ", ".join(_shown(each, tls=web is not None and web.current().tls is not None) for each in sockets),
                 options.scope,
                 options.directory if options.serves_workers else "no directory",
-                mask(options.broker_url) or "not asked",
+                ", ".join(broker.shown for broker in options.brokers) or "not asked",
             )
             asyncio.run(server.serve(sockets=sockets))
 

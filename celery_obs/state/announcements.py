@@ -1,5 +1,5 @@
 """
-What workers tell the exporter through Redis: the queues that they declared, and how the broker's keys are spelled.
+What workers and publishers tell the exporter through Redis: the queues that they know, and how the broker's keys are spelled.
 """
 
 from __future__ import annotations
@@ -24,12 +24,18 @@ _MOST_STEPS = 256
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueAnnouncement:
     """
-    A worker's word about a queue that it consumes from.
+    A worker's word about a queue that it consumes from, or a publisher's about one that it knows.
 
     Attributes:
         seen: When it said so, in seconds since the epoch.
 
         exchange: The exchange that the queue is bound to, where it is not called as the queue is.
+
+        label: The label value that it shares with all of its kind; empty for a queue that has its name for good.
+
+        broker: Host and database of the broker, without credentials.
+
+        consumed: Whether a worker said so, so that the queue exists though it may be empty.  Not written: each of the two hashes has one kind.
 
         priority_steps, sep, global_keyprefix, unacked_key:
             The worker's transport options of these names, which decide how the Redis transport spells its keys.
@@ -37,6 +43,9 @@ class QueueAnnouncement:
 
     seen: float
     exchange: str = ""
+    label: str = ""
+    broker: str = ""
+    consumed: bool = True
     priority_steps: tuple[int, ...] = DEFAULT_PRIORITY_STEPS
     sep: str = DEFAULT_SEPARATOR
     global_keyprefix: str = ""
@@ -57,7 +66,7 @@ def encode_queue(announcement: QueueAnnouncement) -> str:
     return json.dumps(written)
 
 
-def decode_queue(written: str) -> QueueAnnouncement | None:
+def decode_queue(written: str, *, consumed: bool = True) -> QueueAnnouncement | None:
     """
     Read what :func:`encode_queue` wrote.
 
@@ -74,10 +83,17 @@ def decode_queue(written: str) -> QueueAnnouncement | None:
     texts = {name: data.get(name, default) for name, default in _TEXTS.items()}
     if not _is_time(seen) or not _are_steps(steps) or not all(isinstance(text, str) for text in texts.values()):
         return None
-    return QueueAnnouncement(seen=float(seen), priority_steps=tuple(steps), **texts)
+    return QueueAnnouncement(seen=float(seen), priority_steps=tuple(steps), consumed=consumed, **texts)
 
 
-_TEXTS: Final = {"exchange": "", "sep": DEFAULT_SEPARATOR, "global_keyprefix": "", "unacked_key": DEFAULT_UNACKED_KEY}
+_TEXTS: Final = {
+    "exchange": "",
+    "label": "",
+    "broker": "",
+    "sep": DEFAULT_SEPARATOR,
+    "global_keyprefix": "",
+    "unacked_key": DEFAULT_UNACKED_KEY,
+}
 
 
 def _is_time(value: object) -> bool:

@@ -75,7 +75,7 @@ def _mask_one(url: str) -> str:
     return f"{scheme}{found}{user}{':**' if colon else ''}{at}{place}{'?**' if question else ''}"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Broker:
     """
     A broker: one server, several that stand in for each other, or the sentinels that know it.
@@ -217,6 +217,7 @@ def of_app(app: Any, *, write: bool = False) -> Broker:
         ConfigurationError: if kombu cannot make a connection of it.
     """
     which = "broker_write_url" if write else "broker_read_url"
+    had_amqp = "amqp" in vars(app)
     try:
         connection = app.connection_for_write() if write else app.connection_for_read()
         arguments = dict(connection.info())
@@ -228,6 +229,9 @@ def of_app(app: Any, *, write: bool = False) -> Broker:
             "write / @ : ; ? # % and spaces in a password as %2F %40 %3A %3B %3F %23 %25 %20."
         )
         raise ConfigurationError(message) from None
+    finally:
+        if not had_amqp:  # It was made to make a connection; the app makes its own when it needs it, with the configuration of then.
+            vars(app).pop("amqp", None)
     # Alternates are kept as they were written, and switched to by kombu; the first is what the other arguments say.
     return Broker(arguments={**arguments, "transport_options": dict(arguments.get("transport_options") or {})})
 
@@ -247,11 +251,12 @@ def of_url(url: str, *, transport_options: Mapping[str, Any] | None = None, ssl:
     return Broker(arguments=arguments, url=url)
 
 
-def with_options(broker: Broker, options: Mapping[str, Any]) -> Broker:
+def with_options(broker: Broker, options: Mapping[str, Any], *, tls: Mapping[str, Any] | None = None) -> Broker:
     """
-    Return *broker* with more transport options; *options* win.
+    Return *broker* with more transport options, and with *tls* in the place of its own; what is given wins.
     """
-    return replace(broker, arguments={**broker.arguments, "transport_options": {**broker.options, **options}})
+    changes: dict[str, Any] = {"transport_options": {**broker.options, **options}, **({"ssl": dict(tls)} if tls else {})}
+    return replace(broker, arguments={**broker.arguments, **changes})
 
 
 def reach(broker: Broker, *, within: float = 3.0) -> str:

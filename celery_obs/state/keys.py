@@ -27,6 +27,7 @@ __all__ = [
     "LIMITS",
     "MISSING",
     "PENDING",
+    "PUBLISHED",
     "QUEUES",
     "QUEUES_TTL",
     "RATE_LIMITS",
@@ -47,7 +48,13 @@ __all__ = [
 
 QUEUES: Final = "celery_obs:queues"
 """
-A hash: queue name to announcement.  Workers write it when they start to consume; it goes by itself when none did for :data:`QUEUES_TTL`.
+A hash: queue name to announcement.  Workers write it for as long as they consume, and take out at an orderly stop what lives no longer than
+they do; what was not written for :data:`QUEUES_TTL` is taken out by the next worker, and the whole goes by itself.
+"""
+
+PUBLISHED: Final = "celery_obs:queues:published"
+"""
+A hash as :data:`QUEUES`: what publishers know of the queues that they publish to.  It goes as that does.
 """
 
 QUEUES_TTL: Final = 30 * 24 * 3600

@@ -67,10 +67,10 @@ def are_known(settings: Settings) -> bool:
 
     Blocks for as long as Redis takes, a second at most; no Redis, and one that does not answer, know none.
     """
-    if settings.redis_url is None:
+    if settings.redis is None:
         return False
     with contextlib.suppress(Exception):  # Inferred, so it stops nobody: what is wrong with Redis is told where Redis is needed.
-        client = connect_redis(settings.redis_url)
+        client = connect_redis(settings.redis)
         with contextlib.closing(client):
             return Channels(client).has_any()
     return False

@@ -4,10 +4,37 @@ Queues, as the broker tells of them.
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from .spec import Metric
 
 
-__all__ = ["CONSUMERS", "DEPTH", "OLDEST_MESSAGE_AGE", "PRIORITY_DEPTH", "UNACKED"]
+__all__ = ["CONSUMERS", "DEPTH", "OLDEST_MESSAGE_AGE", "PRIORITY_DEPTH", "UNACKED", "shared_label"]
+
+
+WORKER_DIRECT: Final = "C.dq2"
+"""
+Exchange of the queues that Celery makes for single workers (``worker_direct``), one for each node name.
+"""
+
+
+def shared_label(queue: Any) -> str:
+    """
+    Return the label value that a queue which lives no longer than its consumer shares with all of its kind: its exchange's name.
+
+    Broadcast queues, exclusive and auto-delete ones have random names, a new one for each process; those of ``worker_direct`` one for each node.
+
+    Args:
+        queue: A `kombu.Queue`.
+
+    Returns:
+        Nothing for a queue that has its name for good, which is its own label value.
+    """
+    exchange = str(getattr(queue.exchange, "name", "") or "")
+    if not exchange or exchange == queue.name:
+        return ""
+    is_temporary = queue.auto_delete or queue.exclusive or type(queue).__name__ == "Broadcast"
+    return exchange if is_temporary or exchange == WORKER_DIRECT else ""
 
 
 DEPTH = Metric(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from celery_obs.vocabulary.queues import shared_label
+
 
 __all__ = ["Declarations"]
 
@@ -61,10 +63,18 @@ def _queues_of(conf: Any) -> Iterator[str]:
     """
     yield str(conf.task_default_queue)
     for queue in conf.task_queues or ():
-        yield str(getattr(queue, "name", queue))
+        yield _shown(queue)
     routes = conf.task_routes or ()
     for route in (routes,) if isinstance(routes, Mapping) else tuple(routes) if isinstance(routes, (list, tuple)) else ():
         for target in route.values() if isinstance(route, Mapping) else ():
             queue = target.get("queue") if isinstance(target, Mapping) else target
             if queue is not None:
-                yield str(getattr(queue, "name", queue))
+                yield _shown(queue)
+
+
+def _shown(queue: Any) -> str:
+    """
+    Return what a queue is called in metrics; what declares it may be its name alone.
+    """
+    name = getattr(queue, "name", None)
+    return str(queue) if name is None else shared_label(queue) or str(name)

@@ -100,7 +100,10 @@ class MainProcess:
         self._worker.timer.call_repeatedly(self._settings.heartbeat_interval, self.tick)
         if self._settings.redis and self._settings.announce_queues:
             self._announcer = Announcer(self._settings.redis, say=lambda: announcements(self._worker, now=wall()), on_error=self._on_error)
-            self._announcer.start()
+            try:
+                self._announcer.start()
+            except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+                self._on_error(exc, component="worker.announce")
 
     def tick(self) -> None:
         """
@@ -186,7 +189,12 @@ class MainProcess:
         """
         Settle what is left, at the end of the process; does nothing in a child that inherited this.
         """
-        if self._pid != os.getpid() or self._attempts is None:
+        if self._pid != os.getpid():
+            return
+        if self._announcer is not None:
+            self._announcer.stop()
+            self._announcer.join(within=_FAREWELL)
+        if self._attempts is None:
             return
         try:
             self._attempts.sweep()

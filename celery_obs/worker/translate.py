@@ -316,12 +316,23 @@ def _name(raised: object) -> str:
 class Binding(NamedTuple):
     """
     A queue that an exchange routes to.
+
+    Attributes:
+        label: What it is called in metrics, where that is not its name: see :func:`~celery_obs.vocabulary.queues.shared_label`.
     """
 
     queue: str
     exchange: str
     exchange_type: str
     routing_key: str
+    label: str = ""
+
+    @property
+    def shown(self) -> str:
+        """
+        Its label value.
+        """
+        return self.label or self.queue
 
 
 class QueueNames:
@@ -367,17 +378,18 @@ class QueueNames:
 
     def _resolve(self, exchange: str, routing_key: str) -> str:
         if not exchange:
-            return routing_key
+            return next((known.shown for known in self._bindings() if known.queue == routing_key), routing_key)
         candidates = [known for known in self._bindings() if known.exchange == exchange]
         for known in candidates:
             if known.routing_key == routing_key:
-                return known.queue
+                return known.shown
         for known in candidates:
             if known.exchange_type == "topic" and _topic_matches(known.routing_key, routing_key):
-                return known.queue
-        if len(candidates) == 1 and candidates[0].exchange_type in {"fanout", "headers"}:
-            return candidates[0].queue
-        return next((known.queue for known in self._bindings() if known.queue == routing_key), routing_key or exchange)
+                return known.shown
+        shown = {known.shown for known in candidates}
+        if len(shown) == 1 and candidates[0].exchange_type in {"fanout", "headers"}:
+            return candidates[0].shown
+        return next((known.shown for known in self._bindings() if known.queue == routing_key), routing_key or exchange)
 
 
 def _topic_matches(pattern: str, key: str) -> bool:

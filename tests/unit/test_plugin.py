@@ -4,6 +4,8 @@ Setting up: once a process, whatever is called how often.
 
 from __future__ import annotations
 
+import logging
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,3 +181,24 @@ def _until(holds: Any) -> None:
     from tests.servers import wait_until
 
     wait_until(holds, what="the events")
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h:1/PLAN", "redis://:PLAN@h:nothing/0", "redis://h:1/0;redis://h:1/PLAN", "carrier-pigeon://PLAN@h"]
+)
+def test_a_broker_that_cannot_keep_the_state_stops_nothing(app: Celery, url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """
+    What is inferred costs the cluster features and one line, and no process its life; what was set itself is refused as ever.
+    """
+    app.conf.broker_url = url
+    observing = plugin()
+    assert observing is not None
+
+    with caplog.at_level(logging.WARNING, "celery_obs"):
+        observing.activate(app)
+        observing.activate(app)
+
+    assert observing.settings is not None
+    assert observing.settings.redis is None
+    assert 1 == len([line for line in caplog.messages if "cluster features are off" in line])
+    assert "PLAN" not in caplog.text

@@ -1,11 +1,13 @@
 """
-The queues of the broker: how much waits, how long, and who listens.
+The queues of a broker: how much waits, how long, and who listens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
 
 from celery_obs.clock import Clock, wall
 from celery_obs.exporter.discovery import QueueNames
@@ -13,6 +15,7 @@ from celery_obs.exporter.exposition import Page, family, render
 from celery_obs.exporter.probes import QueueProbe, QueueReading
 from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.vocabulary import queues as vocabulary
+from celery_obs.vocabulary.spec import Metric
 
 
 __all__ = ["QueuesCollector", "page_of"]
@@ -28,12 +31,15 @@ class QueuesCollector:
         names: Which queues there are.
 
         errors: Where a failed look for names is counted; the names known before are used then.
+
+        broker: Its name, the value of the label ``broker``; empty where it is the only one, and there is no such label.
     """
 
-    name: Final = "queues"
     shared: Final = True
 
-    def __init__(self, probe: QueueProbe, names: QueueNames, *, errors: InternalErrors, clock: Clock = wall) -> None:
+    def __init__(self, probe: QueueProbe, names: QueueNames, *, errors: InternalErrors, broker: str = "", clock: Clock = wall) -> None:
+        self.name = f"queues:{broker}" if broker else "queues"
+        self._broker = broker
         self._probe = probe
         self._names = names
         self._errors = errors
@@ -44,7 +50,8 @@ class QueuesCollector:
         Read all queues; raises what the broker's client raises.
         """
         self._refresh()
-        return page_of(self._probe.probe(self._names.names()), now=self._clock())
+        readings = self._probe.probe(self._names.names())
+        return page_of(_shown(readings, self._names), now=self._clock(), broker=self._broker)
 
     def _refresh(self) -> None:
         try:
@@ -53,21 +60,59 @@ class QueuesCollector:
             self._errors.count("discovery")
 
 
-def page_of(readings: Mapping[str, QueueReading], *, now: float) -> Page:
+def _shown(readings: Mapping[str, QueueReading], names: QueueNames) -> dict[str, QueueReading]:
+    """
+    Leave out what nothing announces any more and is empty, or lived no longer than its consumer; add up what shares a label value.
+    """
+    shown: dict[str, QueueReading] = {}
+    for queue, reading in readings.items():
+        label = names.label(queue)
+        holds = label == queue and (reading.depth or reading.unacked)
+        if holds or names.is_current(queue):
+            shown[label] = _sum(shown[label], reading) if label in shown else reading
+    return shown
+
+
+def _sum(one: QueueReading, other: QueueReading) -> QueueReading:
+    return replace(
+        one,
+        depth=one.depth + other.depth,
+        by_priority=None if one.by_priority is None else dict(Counter(one.by_priority) + Counter(other.by_priority or {})),
+        unacked=_known(sum, one.unacked, other.unacked),
+        consumers=_known(sum, one.consumers, other.consumers),
+        oldest_due_at=_known(min, one.oldest_due_at, other.oldest_due_at),
+    )
+
+
+def _known(combine: Any, *values: Any) -> Any:
+    known = [value for value in values if value is not None]
+    return combine(known) if known else None
+
+
+def page_of(readings: Mapping[str, QueueReading], *, now: float, broker: str = "") -> Page:
     """
     Write *readings* down; a number that is not known has no sample.
+
+    Args:
+        broker: The value of the label ``broker``; without one there is no such label.
     """
     by_name = sorted(readings.items())
+
+    def written(metric: Metric, samples: Iterable[tuple[tuple[str, ...], float]]) -> Any:
+        if not broker:
+            return family(metric, samples)
+        return family(replace(metric, labels=(*metric.labels, "broker")), (((*values, broker), value) for values, value in samples))
+
     return render(
         [
-            family(vocabulary.DEPTH, (((queue,), reading.depth) for queue, reading in by_name)),
-            family(
+            written(vocabulary.DEPTH, (((queue,), reading.depth) for queue, reading in by_name)),
+            written(
                 vocabulary.PRIORITY_DEPTH,
                 (((queue, str(step)), depth) for queue, reading in by_name for step, depth in (reading.by_priority or {}).items()),
             ),
-            family(vocabulary.UNACKED, (((queue,), reading.unacked) for queue, reading in by_name if reading.unacked is not None)),
-            family(vocabulary.CONSUMERS, (((queue,), reading.consumers) for queue, reading in by_name if reading.consumers is not None)),
-            family(
+            written(vocabulary.UNACKED, (((queue,), reading.unacked) for queue, reading in by_name if reading.unacked is not None)),
+            written(vocabulary.CONSUMERS, (((queue,), reading.consumers) for queue, reading in by_name if reading.consumers is not None)),
+            written(
                 vocabulary.OLDEST_MESSAGE_AGE,
                 (((queue,), max(0.0, now - reading.oldest_due_at)) for queue, reading in by_name if reading.oldest_due_at is not None),
             ),

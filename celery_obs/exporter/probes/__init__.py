@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.state.announcements import QueueAnnouncement
-from celery_obs.state.connection import is_redis, mask, scheme_of
+from celery_obs.state.broker import Broker, is_redis, mask, of_url, scheme_of
 
 
 __all__ = ["Announced", "QueueProbe", "QueueReading", "is_redis", "mask", "probe_for", "scheme_of"]
@@ -78,37 +78,43 @@ class _Nothing:
         return self.announced
 
 
-def probe_for(url: str, *, announced: Announced | None = None, transport_options: Mapping[str, Any] | None = None) -> QueueProbe:
+def probe_for(place: str | Broker, *, announced: Announced | None = None, transport_options: Mapping[str, Any] | None = None) -> QueueProbe:
     """
-    Make the probe for the broker at *url*; it connects when it is first asked.
+    Make the probe for a broker, or for the one at a URL; it connects when it is first asked.
 
     Raises:
-        ConfigurationError: if the URL cannot be one of a broker that we can ask.
+        ConfigurationError: if it cannot be one of a broker that we can ask.
     """
+    broker = of_url(place, transport_options=transport_options) if isinstance(place, str) else place
+    if broker.url:
+        _refuse_bad_url(broker.url)
+    if broker.is_redis:
+        from .redis import RedisProbe, connect
+
+        return RedisProbe(connect(broker), announced=announced or _Nothing(), transport_options=broker.options)
+    if broker.is_amqp:
+        from .amqp import AmqpProbe
+
+        return AmqpProbe(broker)
+    from .generic import GenericProbe
+
+    return GenericProbe(broker)
+
+
+def _refuse_bad_url(url: str) -> None:
     scheme = scheme_of(url)
     if not scheme:
         message = f"The broker URL {mask(url)!r} has no scheme. Expected something like redis://host:6379/0 or amqp://user:password@host//."
         raise ConfigurationError(message)
     _refuse_bad_place(url)
-    options = dict(transport_options or {})
-    if is_redis(url):
-        from .redis import RedisProbe, connect
-
-        return RedisProbe(connect(url, options), announced=announced or _Nothing(), transport_options=options)
-    if scheme in _AMQP_SCHEMES:
-        from .amqp import AmqpProbe
-
-        _refuse_without_host(url)
-        return AmqpProbe(url, transport_options=options)
-    from .generic import GenericProbe
-
     known = _kombu_schemes()
-    if scheme.partition("+")[0] not in known:
+    if scheme in _AMQP_SCHEMES:
+        _refuse_without_host(url)
+    elif not is_redis(url) and scheme.partition("+")[0] not in known:
         near = difflib.get_close_matches(scheme, known, n=1)
         hint = f" Did you mean {near[0]}://?" if near else ""
         message = f"The broker URL {mask(url)!r} has the scheme {scheme!r}, which is not one of a transport of kombu's.{hint} Known are {', '.join(known)}."
         raise ConfigurationError(message)
-    return GenericProbe(url, transport_options=options)
 
 
 def _refuse_bad_place(url: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
+from celery_obs.state.broker import Broker
+
 from . import QueueReading
 
 
@@ -24,14 +26,11 @@ class AmqpProbe:
     Asks a broker that speaks AMQP 0.9.1, over one connection that is kept.
 
     Args:
-        url: As Celery has it, several alternatives divided by ``;`` included.
-
-        transport_options: Celery's ``broker_transport_options``.
+        broker: The broker; of several servers that stand in for each other, it goes on to the next when one fails.
     """
 
-    def __init__(self, url: str, *, transport_options: Mapping[str, Any] | None = None) -> None:
-        self._url = url
-        self._options = dict(transport_options or {})
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
         self._connection: Any = None
         self._channel: Any = None
 
@@ -57,7 +56,7 @@ class AmqpProbe:
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
             with suppress(Exception):
-                connection.collapse()
+                connection.collect(CONNECT_TIMEOUT)
 
     def _read(self, queue: str) -> QueueReading | None:
         from amqp.exceptions import NotFound, ResourceLocked
@@ -77,12 +76,13 @@ class AmqpProbe:
 
     def _open(self) -> Any:
         if self._connection is None:
-            from kombu import Connection
-
-            options = {**self._options, "read_timeout": READ_TIMEOUT, "write_timeout": READ_TIMEOUT}
-            # One try to connect: the next scrape is the retry.
-            self._connection = Connection(self._url, connect_timeout=CONNECT_TIMEOUT, heartbeat=0, transport_options=options)
-            self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=CONNECT_TIMEOUT + READ_TIMEOUT)
+            timeouts = {"read_timeout": READ_TIMEOUT, "write_timeout": READ_TIMEOUT}
+            self._connection = self._broker.connection(connect_timeout=CONNECT_TIMEOUT, heartbeat=0, transport_options=timeouts)
+            # One try for each server: the next scrape is the retry.
+            tries = max(1, len(self._connection.alt or ()))
+            self._connection.ensure_connection(
+                max_retries=tries, interval_start=0, interval_step=0, timeout=tries * (CONNECT_TIMEOUT + READ_TIMEOUT)
+            )
         if self._channel is None:
             self._channel = self._connection.channel()
         return self._channel

@@ -1,16 +1,18 @@
 """
-Queues on any other transport of kombu's that can tell the size of one.
+Queues on any other transport of kombu's that can tell the size of one without making it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.state.broker import Broker
 
-from . import QueueReading, mask
+from . import QueueReading
+from .passive import LOOKS, known_queue
 
 
 __all__ = ["GenericProbe"]
@@ -18,32 +20,48 @@ __all__ = ["GenericProbe"]
 
 CONNECT_TIMEOUT: Final = 0.5
 
+_BLIND: Final = frozenset({"kombu.transport.confluentkafka", "kombu.transport.gcpubsub"})
+"""
+Transports that know the size of those queues only that their own process consumes.
+"""
+_LOOKING: Final[Mapping[str, Mapping[str, Any]]] = {"kombu.transport.pgmq": {"init_extension": False}}
+"""
+Transport options with which a transport makes nothing when it connects.
+"""
+
 
 class GenericProbe:
     """
-    Asks through kombu's virtual transports, whose channels know ``_size`` and ``_has_queue``.
+    Asks through kombu's virtual transports, never with a method that makes what it does not find.
 
     Raises:
         ConfigurationError: if the transport's packages are missing, or if it is none that can tell.
     """
 
-    def __init__(self, url: str, *, transport_options: Mapping[str, Any] | None = None) -> None:
-        from kombu import Connection
+    def __init__(self, broker: Broker) -> None:
         from kombu.transport.virtual import Channel
 
-        self._connection: Any = Connection(url, connect_timeout=CONNECT_TIMEOUT, transport_options=dict(transport_options or {}))
         try:
+            self._connection: Any = broker.connection(connect_timeout=CONNECT_TIMEOUT)
             transport = self._connection.get_transport_cls()
-        except (ImportError, AttributeError, KeyError) as error:
-            message = f"The broker URL {mask(url)!r} needs a kombu transport that cannot be loaded: {error}. Install the packages that kombu names for it."
+        except (ImportError, AttributeError, KeyError, NameError) as error:
+            message = f"The broker URL {broker.shown!r} needs a kombu transport that cannot be loaded: {error}. Install the packages that kombu names for it."
             raise ConfigurationError(message) from error
         channel: Any = getattr(transport, "Channel", None)
         is_virtual = isinstance(channel, type) and issubclass(channel, Channel)
-        if not is_virtual or channel._size is Channel._size:  # noqa: SLF001 -- kombu has no public way.
-            message = f"The broker URL {mask(url)!r} has a transport that cannot tell how many messages wait. Leave --broker-url away to go without queue metrics."
+        module = str(getattr(channel, "__module__", ""))
+        self._look: Callable[[Any, str], QueueReading | None] = LOOKS.get(module, known_queue)
+        can_tell = is_virtual and module not in _BLIND and channel._size is not Channel._size  # noqa: SLF001 -- kombu has no public way.
+        if can_tell and self._look is known_queue:
+            can_tell = channel._has_queue is not Channel._has_queue  # noqa: SLF001 -- see above.
+        if not can_tell:
+            message = (
+                f"The broker URL {broker.shown!r} has a transport that cannot tell how many messages wait in a queue without making it. "
+                "Leave --broker-url away to go without queue metrics."
+            )
             raise ConfigurationError(message)
-        self._url = url
-        self._knows_queues = channel._has_queue is not Channel._has_queue  # noqa: SLF001 -- see above.
+        if module in _LOOKING:
+            self._connection = broker.connection(connect_timeout=CONNECT_TIMEOUT, transport_options=_LOOKING[module])
         self._channel: Any = None
 
     def probe(self, queues: Collection[str]) -> Mapping[str, QueueReading]:
@@ -52,17 +70,21 @@ class GenericProbe:
         """
         try:
             if self._channel is None:
-                self._channel = self._connection.channel()
-            return {queue: QueueReading(depth=int(self._channel._size(queue))) for queue in queues if self._exists(queue)}  # noqa: SLF001 -- see above.
+                self._channel = self._connect().channel()
+            found = {queue: self._look(self._channel, queue) for queue in queues}
         except BaseException:
             self.close()
             raise
+        return {queue: reading for queue, reading in found.items() if reading is not None}
 
     def close(self) -> None:
+        """
+        Drop the connection.
+        """
         self._channel = None
         with suppress(Exception):
-            self._connection.collapse()
+            self._connection.collect(CONNECT_TIMEOUT)
 
-    def _exists(self, queue: str) -> bool:
-        # What cannot tell says True; then an empty queue and none look alike, and only the depth of a known name is shown.
-        return bool(self._channel._has_queue(queue)) if self._knows_queues else True  # noqa: SLF001 -- see above.
+    def _connect(self) -> Any:
+        tries = max(1, len(self._connection.alt or ()))
+        return self._connection.ensure_connection(max_retries=tries, interval_start=0, interval_step=0, timeout=tries * 2 * CONNECT_TIMEOUT)

@@ -57,6 +57,7 @@ MOST_UNACKED: Final = 20_000
 Unacknowledged messages up to which we count them by queue; a scan of more would keep Redis from its work.
 """
 
+_PRIORITIES: Final = range(10)
 _UNACKED_TAIL = 1024
 _UNACKED_PAGE = 500
 _UNACKED_BYTES = 16 * 1024 * 1024
@@ -111,6 +112,11 @@ return tails
 class _Layout(NamedTuple):
     """
     How the keys of a queue are spelled.
+
+    Attributes:
+        steps: The priority steps that are shown though nothing waits there.
+
+        announced: Whether a worker consumes it, so that it exists though it may be empty.
     """
 
     steps: tuple[int, ...]
@@ -120,14 +126,37 @@ class _Layout(NamedTuple):
     exchange: str
     announced: bool
 
+    @property
+    def asked(self) -> list[int]:
+        """
+        The steps that are looked at.
+
+        A message's priority is 0 to 9 with kombu, so that no step of another publisher, or of a default that nothing announced, is missed.
+        """
+        return sorted({*self.steps, *_PRIORITIES})
+
     def keys(self, queue: str) -> dict[int, str]:
         """
         Return the list of each priority step.
         """
-        return {step: f"{self.prefix}{queue}{self.sep}{step}" if step else f"{self.prefix}{queue}" for step in self.steps}
+        return {step: f"{self.prefix}{queue}{self.sep}{step}" if step else f"{self.prefix}{queue}" for step in self.asked}
 
     def bindings(self, exchange: str) -> str:
         return f"{self.prefix}_kombu.binding.{exchange}"
+
+
+_DEFAULT: Final = _Layout(
+    steps=DEFAULT_PRIORITY_STEPS, sep=DEFAULT_SEPARATOR, prefix="", unacked_key=DEFAULT_UNACKED_KEY, exchange="", announced=False
+)
+_SPELLED: Final[Mapping[str, str]] = {
+    "priority_steps": "steps",
+    "sep": "sep",
+    "global_keyprefix": "prefix",
+    "unacked_key": "unacked_key",
+}
+"""
+The transport options that decide how keys are spelled.
+"""
 
 
 class RedisProbe:
@@ -139,7 +168,7 @@ class RedisProbe:
 
         announced: What workers told of their queues.
 
-        transport_options: The broker's transport options, for queues that no worker announced.
+        transport_options: The broker's transport options, where they are known: they win over what was announced.
     """
 
     def __init__(
@@ -149,14 +178,9 @@ class RedisProbe:
         self._announced = announced
         self._clock = clock
         options = transport_options or {}
-        self._default = _Layout(
-            steps=tuple(options.get("priority_steps", DEFAULT_PRIORITY_STEPS)),
-            sep=options.get("sep", DEFAULT_SEPARATOR),
-            prefix=options.get("global_keyprefix", ""),
-            unacked_key=options.get("unacked_key", DEFAULT_UNACKED_KEY),
-            exchange="",
-            announced=False,
-        )
+        self._given = {spelled: options[name] for name, spelled in _SPELLED.items() if name in options}
+        if "steps" in self._given:
+            self._given["steps"] = tuple(self._given["steps"])
         self._may_eval = True
         self._too_many_said = False
         self._looked_wider_at = -math.inf
@@ -183,7 +207,7 @@ class RedisProbe:
         return {
             queue: QueueReading(
                 depth=sum(depths[queue].values()),
-                by_priority=depths[queue],
+                by_priority={step: depth for step, depth in depths[queue].items() if depth or step in existing[queue].steps},
                 unacked=None if unacked is None else unacked.get(queue, 0),
                 oldest_due_at=oldest.get(queue),
             )
@@ -194,16 +218,20 @@ class RedisProbe:
         self._client.close()
 
     def _layout(self, announcement: QueueAnnouncement | None) -> _Layout:
+        """
+        Say how a queue's keys are spelled: as the options have it, else as was announced, else as is kombu's default.
+        """
         if announcement is None:
-            return self._default
-        return _Layout(
+            return _DEFAULT._replace(**self._given)
+        told = _Layout(
             steps=announcement.priority_steps,
             sep=announcement.sep,
             prefix=announcement.global_keyprefix,
             unacked_key=announcement.unacked_key,
             exchange=announcement.exchange,
-            announced=True,
+            announced=announcement.consumed,
         )
+        return told._replace(**self._given)
 
     def _depths(self, layouts: Mapping[str, _Layout]) -> tuple[dict[str, dict[int, int]], dict[str, list[bytes]]]:
         """
@@ -218,7 +246,7 @@ class RedisProbe:
         depths: dict[str, dict[int, int]] = {}
         bindings: dict[str, list[bytes]] = {}
         for queue, layout in layouts.items():
-            depths[queue] = {step: _length(next(answers)) for step in layout.steps}
+            depths[queue] = {step: _length(next(answers)) for step in layout.asked}
             members = next(answers)
             bindings[queue] = [] if isinstance(members, Exception) else list(members)
         return depths, bindings

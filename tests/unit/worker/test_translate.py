@@ -14,10 +14,14 @@ import pytest
 
 from celery import Celery
 from celery.exceptions import MaxRetriesExceededError, Retry
+from celery.utils.nodenames import worker_direct
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kombu import Exchange, Queue
+from kombu.common import Broadcast
 
 from celery_obs.vocabulary import headers
+from celery_obs.vocabulary.queues import shared_label
 from celery_obs.vocabulary.tasks import TaskStarted
 from celery_obs.worker import translate
 from celery_obs.worker.translate import BAD_HEADER, IMPLAUSIBLE_STAMP, Binding, QueueNames
@@ -308,3 +312,35 @@ def test_an_eta_far_away_does_no_harm() -> None:
     complaints: list[str] = []
 
     assert translate.due_time(datetime.max.replace(tzinfo=timezone(timedelta(hours=-23))), complaints.append) is None or complaints == []
+
+
+def test_queues_with_random_names_are_called_as_their_exchange() -> None:
+    """
+    A broadcast queue's name is another one in each process; what all of them have in common is the exchange.
+    """
+    found = names(
+        Binding("bcast.1", "news", "fanout", "", "news"),
+        Binding("bcast.2", "news", "fanout", "", "news"),
+        Binding("mine-7", "replies", "direct", "mine-7", "replies"),
+    )
+
+    assert ["news", "replies", "replies"] == [found.find("news", ""), found.find("replies", "mine-7"), found.find("", "mine-7")]
+
+
+@pytest.mark.parametrize(
+    ("queue", "label"),
+    [
+        (Queue("orders", Exchange("orders")), ""),
+        (Queue("orders", Exchange("shop")), ""),
+        (Broadcast("news"), "news"),
+        (Queue("x1", Exchange("replies"), auto_delete=True), "replies"),
+        (Queue("x1", Exchange("replies"), exclusive=True), "replies"),
+        (Queue("x1", auto_delete=True), ""),
+        (worker_direct("w1@host"), "C.dq2"),
+    ],
+)
+def test_which_queues_share_a_label_value(queue: Any, label: str) -> None:
+    """
+    Those that live no longer than their consumer, and that an exchange has a name for.
+    """
+    assert label == shared_label(queue)
