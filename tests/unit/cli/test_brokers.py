@@ -5,6 +5,8 @@ What the options about brokers make, and what they refuse.
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import ssl
 
 from pathlib import Path
@@ -17,8 +19,13 @@ from celery import Celery
 from click.testing import CliRunner
 
 from celery_obs.cli.brokers import BrokerOptions, broker_options
+from celery_obs.cli.exporter import exporter
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.exporter.probes import probe_for
 from celery_obs.state.broker import Broker
+
+
+DOCS = Path(__file__).parents[3] / "docs" / "how-to"
 
 
 def brokers(*arguments: str, app: Any = None, **environ: str) -> tuple[Broker, ...]:
@@ -113,6 +120,29 @@ def test_the_password_of_sentinels_comes_from_the_environment_or_a_file(tmp_path
 
     assert ["hunter2"] * 2 == [broker.options["sentinel_kwargs"]["password"] for broker in found]
     assert "hunter2" not in repr(found)
+
+
+COMMANDS = re.findall(r"^celery-obs (exporter .*)$", (DOCS / "connect-to-your-broker.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_commands_of_the_page_are_understood(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Every command that the how-to prints is taken by the sidecar, and leads to brokers that it can ask.
+    """
+    made: list[Any] = []
+    monkeypatch.setattr("celery_obs.exporter.server.run", made.append)
+    for name in ("/run/secrets/broker-urls", "/etc/ssl/ca.pem", "/etc/ssl/client.pem", "/etc/ssl/client.key"):
+        file = tmp_path / Path(name).name
+        file.write_text("redis://a:1/0\n")
+        line = line.replace(name, str(file))
+
+    result = CliRunner().invoke(exporter, shlex.split(line)[1:], catch_exceptions=False)
+
+    assert (0, 1) == (result.exit_code, len(made)), result.output
+    assert made[0].brokers
+    for broker in made[0].brokers:
+        probe_for(broker).close()
 
 
 @pytest.mark.parametrize(
