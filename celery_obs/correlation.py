@@ -1,8 +1,8 @@
 """
 Correlation: what a piece of work belongs to, from the web request that began it to the last task that came of it.
 
-An id is taken from the web request (``asgi-correlation-id``, ``django-guid``, or what somebody bound to structlog's context as ``correlation_id``),
-travels in a header of each message, and is inherited by retries, children, chains, chords and errbacks.  Work that nobody asked for by a
+An id is taken from the web request (``asgi-correlation-id``, ``django-guid``, what is bound to structlog's context as ``correlation_id``,
+or the request's own header where `celery_obs.django` is installed), travels in a header of each message, and is inherited by retries, children, chains, chords and errbacks.  Work that nobody asked for by a
 request belongs to the task at the root of its tree.
 """
 
@@ -19,10 +19,11 @@ from celery_obs.vocabulary.headers import CORRELATION, correlation_of, text
 from celery_obs.vocabulary.tasks import AttemptInterrupted, AttemptOpened, PublishStarted, TaskFinished, TaskStarted
 
 
-__all__ = ["CorrelationObserver", "correlate", "correlation_id"]
+__all__ = ["CorrelationObserver", "correlate", "correlation_id", "in_request"]
 
 
 _current: Final[contextvars.ContextVar[str]] = contextvars.ContextVar("celery_obs_correlation", default="")
+_request: Final[contextvars.ContextVar[str]] = contextvars.ContextVar("celery_obs_request", default="")
 
 
 def correlation_id() -> str | None:
@@ -51,6 +52,18 @@ def correlate(correlation_id: str) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+@contextlib.contextmanager
+def in_request(correlation_id: str) -> Iterator[None]:
+    """
+    Let what is published in this block belong to *correlation_id*, unless a middleware that we know has another id for the request.
+    """
+    token = _request.set(_clean(correlation_id))
+    try:
+        yield
+    finally:
+        _request.reset(token)
 
 
 class CorrelationObserver:
@@ -114,9 +127,9 @@ def _of_request() -> str:
         return found
     if (module := modules.get("django_guid.context")) is not None and (found := _clean(module.guid.get(None))):
         return found
-    if (module := modules.get("structlog.contextvars")) is not None:
-        return _clean(module.get_contextvars().get("correlation_id"))
-    return ""
+    if (module := modules.get("structlog.contextvars")) is not None and (found := _clean(module.get_contextvars().get("correlation_id"))):
+        return found
+    return _request.get()
 
 
 def _clean(found: object) -> str:

@@ -4,17 +4,23 @@ The metrics directory: where it is when nobody says, and how it is made.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import stat
 import tempfile
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from .exceptions import ConfigurationError
 
 
-__all__ = ["default_metrics_dir", "prepare_metrics_dir"]
+__all__ = ["default_metrics_dir", "prepare_metrics_dir", "use_temporary_metrics_dir"]
+
+
+_VARIABLE: Final = "CELERY_OBS_METRICS_DIR"
 
 
 def default_metrics_dir(environ: Mapping[str, str]) -> Path:
@@ -25,6 +31,25 @@ def default_metrics_dir(environ: Mapping[str, str]) -> Path:
     if runtime and os.access(runtime, os.W_OK | os.X_OK):
         return Path(runtime).absolute() / "celery_obs"
     return _shared_default(environ)
+
+
+def use_temporary_metrics_dir() -> Path | None:
+    """
+    Have this process, and those that it starts, write to a directory that goes with it; None where the environment names one already.
+
+    For tests, which are to leave nothing where real workers write.
+    """
+    if os.environ.get(_VARIABLE):
+        return None
+    path = Path(tempfile.mkdtemp(prefix="celery_obs-tests-"))
+    os.environ[_VARIABLE] = str(path)
+    atexit.register(_remove, path, os.getpid())
+    return path
+
+
+def _remove(path: Path, pid: int) -> None:
+    if os.getpid() == pid:  # Not in a child that was forked with this to do.
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _shared_default(environ: Mapping[str, str]) -> Path:

@@ -67,7 +67,7 @@ from celery_obs.worker.sync_task import SyncTask
 from celery_obs.worker.translate import Binding, QueueNames
 
 
-__all__ = ["Plugin", "plugin", "setup", "teardown"]
+__all__ = ["Plugin", "join", "plugin", "setup", "teardown"]
 
 
 _AUTOLOAD: Final = "celery_obs.autoload"
@@ -127,6 +127,18 @@ def setup(app: Any, **overrides: Any) -> None:
         )
         raise ConfigurationError(message)
     _plugin.add(app._get_current_object() if isinstance(app, Proxy) else app)  # noqa: SLF001 -- the proxy's documented way to the object.
+
+
+def join(app: Any) -> None:
+    """
+    Observe *app* from code that runs while a program loads its modules.
+
+    A worker, beat or a spawned pool process then said already that it does, when there was nothing of ours yet to hear it.
+    In a spawned one, marked by Celery's variable, the app that is current may be another than the one that has a loader at work.
+    """
+    setup(app)
+    if _plugin is not None and (app.loader.worker_initialized or "FORKED_BY_MULTIPROCESSING" in os.environ):
+        _plugin.program_started(app)
 
 
 def teardown() -> None:

@@ -362,7 +362,7 @@ def _from_keys(conf: Mapping[Any, Any]) -> Iterator[_Found]:
             continue
         # Celery keeps the namespace in the keys that it lists: CELERY_OBS_METRICS_DIR for obs_metrics_dir.
         match = re.fullmatch(r"(?:celery_)?obs_(.+)", key.lower())
-        if match:
+        if match and match[1] != "app":  # Which app to observe, for celery_obs.django.
             yield _Found(match[1], _revealed(conf[key]), f"{key} in Celery's configuration")
 
 

@@ -12,6 +12,7 @@ A task that is a sync: its outcome is the run's, and while its channel is paused
 from __future__ import annotations
 
 import inspect
+import logging
 import random
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,8 @@ from celery_obs.vocabulary.syncs import SyncHeldBack
 
 __all__ = ["HeldBack", "SyncTask"]
 
+
+log = logging.getLogger("celery_obs")
 
 _SEEN: Final = "celery_obs_sync"
 _MISSING: Final = object()
@@ -61,6 +64,8 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
 
         retry_schedule: When a failed attempt is tried again; part of what `celery_obs.retry_policy` returns.
 
+    It builds on the app's own task class, ``app.Task``: Django's ``delay_on_commit`` is there, and so is the context that Flask's tasks run in.
+
     A `SyncResult` that it returns tells its records, and goes on as a dictionary, to the result backend and to the next task of a chain.
     Called directly or by ``apply()`` it is a function of its caller's: it is never held back.
 
@@ -76,6 +81,11 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
     connection_argument: str = ""
     retry_schedule: RetrySchedule | None = None
 
+    _is_wrapped = False
+    """
+    Whether the app's task class has a call of its own, around the task's function.
+    """
+
     @classmethod
     def bind(cls, app: Any) -> Any:
         """
@@ -84,11 +94,32 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
         Raises:
             ConfigurationError: without a channel, or with the name of an argument that the function does not have.
         """
+        if cls.run is not Task.run and issubclass(app.Task, Task):
+            cls._build_on(app.Task)
         bound = super().bind(app)
         if cls.run is not Task.run:
             cls._check()
             presence.sync_task_made(app)
         return bound
+
+    @classmethod
+    def _build_on(cls, base: type) -> None:
+        """
+        Take *base*, the app's own task class, in below what the task derives from so far.
+
+        Its place in the task's bases is the only way: which app a class belongs to is known when it is bound to one, and not before.
+        """
+        theirs = base.__mro__[: base.__mro__.index(Task)]
+        added = [each for each in theirs if each not in cls.__mro__]
+        if any("_app" not in each.__dict__ for each in added):  # Celery derives one such class from its own for each app.
+            try:
+                cls.__bases__ = (*cls.__bases__, base)
+            except TypeError as exc:  # The classes contradict each other.
+                log.warning(
+                    "The sync task %s cannot build on the app's task class %s, and does without: %s", cls.name, added[-1].__qualname__, exc
+                )
+        between = cls.__mro__[cls.__mro__.index(SyncTask) + 1 : cls.__mro__.index(Task)]
+        cls._is_wrapped = any("__call__" in each.__dict__ for each in between)
 
     @classmethod
     def _check(cls) -> None:
@@ -140,12 +171,14 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
 
     def _attempt(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """
-        Run the user's function; with a schedule of ours, in place of Celery's wrapper around it.
+        Run the user's function, within the call of the app's task class if that has one; with a schedule of ours, in place of Celery's wrapper around it.
         """
         run: Any = self.run
         if self.retry_schedule is None:
-            return run(*args, **kwargs)
+            return super().__call__(*args, **kwargs) if self._is_wrapped else run(*args, **kwargs)
         run = getattr(self, "_orig_run", run)
+        if self._is_wrapped:
+            self.run, run = run, super().__call__  # That calls what the task has for its run.
         try:
             return run(*args, **kwargs)
         except (Ignore, Reject, Retry):
