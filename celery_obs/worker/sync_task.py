@@ -178,7 +178,8 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
             return super().__call__(*args, **kwargs) if self._is_wrapped else run(*args, **kwargs)
         run = getattr(self, "_orig_run", run)
         if self._is_wrapped:
-            self.run, run = run, super().__call__  # That calls what the task has for its run.
+            self.__dict__["run"] = run  # What the call of the app's class calls.
+            run = super().__call__
         try:
             return run(*args, **kwargs)
         except (Ignore, Reject, Retry):
