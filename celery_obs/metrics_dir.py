@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -17,32 +18,42 @@ from typing import Final
 from .exceptions import ConfigurationError
 
 
-__all__ = ["default_metrics_dir", "prepare_metrics_dir", "use_temporary_metrics_dir"]
+__all__ = ["FALLBACK", "default_metrics_dir", "fallback_name", "prepare_metrics_dir", "use_temporary_metrics_dir"]
 
 
-_VARIABLE: Final = "CELERY_OBS_METRICS_DIR"
+FALLBACK: Final = "_CELERY_OBS_TESTS_METRICS_DIR"
+"""
+The variable by which tests say, to processes that they start as well, where the default directory is.  No setting: what is configured wins over it.
+"""
 
 
 def default_metrics_dir(environ: Mapping[str, str]) -> Path:
     """
     Work out this user's own metrics directory: in ``XDG_RUNTIME_DIR`` where that is set and writable, else in the temporary directory.
     """
+    if environ.get(FALLBACK):
+        return Path(environ[FALLBACK])
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if runtime and os.access(runtime, os.W_OK | os.X_OK):
         return Path(runtime).absolute() / "celery_obs"
     return _shared_default(environ)
 
 
-def use_temporary_metrics_dir() -> Path | None:
+def fallback_name() -> str:
     """
-    Have this process, and those that it starts, write to a directory that goes with it; None where the environment names one already.
+    Make a name for the directory of one run of tests; hard to guess, for it lies where all users may make directories.
+    """
+    return f"celery_obs-tests-{secrets.token_hex(8)}"
+
+
+def use_temporary_metrics_dir() -> Path:
+    """
+    Have this process, and those that it starts, write to a directory that goes with it, where nothing else is configured.
 
     For tests, which are to leave nothing where real workers write.
     """
-    if os.environ.get(_VARIABLE):
-        return None
-    path = Path(tempfile.mkdtemp(prefix="celery_obs-tests-"))
-    os.environ[_VARIABLE] = str(path)
+    path = Path(tempfile.gettempdir()).absolute() / fallback_name()
+    os.environ[FALLBACK] = str(path)
     atexit.register(_remove, path, os.getpid())
     return path
 

@@ -110,7 +110,7 @@ def _observe(app: Any, configured: Mapping[str, Any]) -> None:
 
     from . import requests
 
-    if sys.argv[1:2] == ["test"] and "metrics_dir" not in configured:
+    if sys.argv[1:2] == ["test"]:
         from celery_obs.metrics_dir import use_temporary_metrics_dir
 
         use_temporary_metrics_dir()
