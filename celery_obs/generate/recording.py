@@ -15,10 +15,14 @@ from .render import Output
 from .rules import Group, Record, rule_file
 
 
-__all__ = ["GROUPS", "PATH", "build"]
+__all__ = ["CHANNELS_PATH", "GROUPS", "PATH", "build"]
 
 
 PATH: Final = "deploy/prometheus/rules/recording.yml"
+CHANNELS_PATH: Final = "deploy/prometheus/rules/recording-channels.yml"
+"""
+In a file of their own, so that an app without channels can do without them.
+"""
 
 _SETTLED: Final = among("success", "partial", "failure")
 """
@@ -221,18 +225,24 @@ def _channels() -> Iterator[Record]:
     )
 
 
-GROUPS: Final = (
+_GENERAL: Final = (
     Group(name="celery_obs_recording_tasks", comment="tasks; metrics of celery_obs/vocabulary/tasks.", rules=tuple(_tasks())),
     Group(name="celery_obs_recording_workers", comment="workers and queues; seed 000 section 9.2, 002.", rules=tuple(_workers())),
+)
+
+_OF_CHANNELS: Final = (
     Group(name="celery_obs_recording_syncs", comment="syncs; seed 000 sections 3.1, 3.2 and 6.2.", rules=tuple(_syncs()), interval="1m"),
     Group(
         name="celery_obs_recording_channels", comment="channels; seed 000 sections 3.1 and 3.3.", rules=tuple(_channels()), interval="1m"
     ),
 )
 
+GROUPS: Final = (*_GENERAL, *_OF_CHANNELS)
+
 
 def build(links: Links) -> Iterator[Output]:
     """
     Write the recording rules.
     """
-    yield Output(PATH, rule_file("celery_obs/generate/recording", GROUPS, links))
+    yield Output(PATH, rule_file("celery_obs/generate/recording", _GENERAL, links))
+    yield Output(CHANNELS_PATH, rule_file("celery_obs/generate/recording", _OF_CHANNELS, links))
