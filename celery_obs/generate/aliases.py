@@ -25,7 +25,7 @@ from .rules import Group, Record, rule_file
 from .yaml_text import Tree, to_yaml
 
 
-__all__ = ["ALIASES", "RELABELLED", "Alias", "Derived", "Relabelled", "build", "groups"]
+__all__ = ["ABSENT", "ALIASES", "RELABELLED", "Alias", "Derived", "Relabelled", "build", "groups"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +216,103 @@ def _of_consumers(name: str, question: str, each: str) -> Derived:
     )
 
 
+_ITS_WORKER: Final = f"({workers.UP.name} >= bool 0) and on (job, instance) (count by (job, instance) ({workers.UP.name}) == 1)"
+"""
+The name of the one worker of a target, always 1; nothing for a target with several workers or none.
+"""
+
+
+def _with_worker(expr: str) -> str:
+    """
+    Add the label worker to a series of a target that has one worker.  Of another it is not known, so the series stays without: its totals are right.
+    """
+    return (
+        f"(\n  {indented(expr)}\n)\n* on (job, instance) group_left (worker) (\n  {_ITS_WORKER}\n)\n"
+        f"or\n(\n  {indented(expr)}\n)\nunless on (job, instance) (\n  {_ITS_WORKER}\n)"
+    )
+
+
+_FLOWER_EVENTS: Final[Mapping[str, str]] = {
+    # Who published is no worker.
+    "task-sent": tasks.PUBLISHED.name,
+    "task-received": tasks.RECEIVED.name,
+    "task-started": tasks.STARTED.name,
+    "task-succeeded": f'{tasks.FINISHED.name}{{state="success"}}',
+    "task-failed": f'{tasks.FINISHED.name}{{state=~"failure|timeout|lost"}}',
+    "task-retried": f'{tasks.FINISHED.name}{{state="retry"}}',
+    "task-revoked": f'{tasks.FINISHED.name}{{state=~"revoked|terminated"}}',
+    "task-rejected": f'{tasks.FINISHED.name}{{state="rejected"}}',
+}
+"""
+What Flower counts by the type of an event, as we count it.
+"""
+
+
+def _flower_events() -> Iterator[Derived]:
+    for event, counted in _FLOWER_EVENTS.items():
+        # With and without the labels that other aliases put beside ours.
+        expr = f"sum without (queue, state, name, queue_name, hostname) (\n  {counted}\n)"
+        yield Derived(
+            name="flower_events_total",
+            help="How often did what happen to which task on which worker?",
+            expr=expr if event == "task-sent" else _with_worker(expr),
+            by=("task", "worker"),
+            labels={"type": event},
+        )
+
+
+def _flower_runtimes() -> Iterator[Derived]:
+    for suffix in ("_bucket", "_count", "_sum"):
+        yield Derived(
+            name=f"flower_task_runtime_seconds{suffix}",
+            help="How long does a task take that succeeds?",
+            expr=_with_worker(f'sum without (queue, state) (\n  {tasks.RUNTIME.name}{suffix}{{state="success"}}\n)'),
+            by=("task", "worker", *(("le",) if suffix == "_bucket" else ())),
+        )
+
+
+ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
+    "flower": {
+        "flower_task_prefetch_time_seconds": (
+            "it is the last task's time between receipt and start, which we do not measure; "
+            "`celery_task_queue_wait_seconds` is a histogram of the time from publish (or ETA) to start"
+        ),
+        "`task` on `flower_worker_prefetched_tasks`": "we know how many messages a worker holds, not of which tasks",
+        "`worker` on `flower_events_total` and `flower_task_runtime_seconds` where one exporter serves several workers": (
+            "the files of a directory are added up; the series are there without the label. Run one exporter beside each worker to have it"
+        ),
+        '`worker` on `flower_events_total{type="task-sent"}`': "a task is sent by a program, not by a worker",
+    },
+    "celery-exporter": {
+        "`hostname` where one exporter serves several workers": "it is the exporter's host, for the files of a directory are added up",
+    },
+}
+"""
+What another system has and we cannot tell, with the reason: there is no series for it, rather than one of zeros.
+"""
+
+_TOOLS: Final[Mapping[str, str]] = {"flower": "Flower", "celery-exporter": "celery-exporter"}
+
+_REJECT: Final = (
+    "A task that raises `Reject` is `rejected` here; Celery sends the event `task-failed` of it (since 5.7, without `requeue`), "
+    "so both tools count a failure."
+)
+_DIFFERENT: Final[Mapping[str, tuple[str, ...]]] = {
+    "flower": (
+        _REJECT,
+        "`task-failed` counts each attempt that failed, ran into its hard time limit or was lost once; of a time limit Celery sends two events.",
+        "`task-revoked` counts tasks that were revoked, expired or terminated.",
+        "`task-sent` needs no `task_send_sent_event`, and no setting has to switch events on.",
+        "`flower_task_runtime_seconds` has our buckets: set `runtime_buckets` for others.",
+        "`flower_worker_prefetched_tasks` includes messages that wait for their ETA.",
+    ),
+    "celery-exporter": (
+        _REJECT,
+        "`hostname` of a task is the host of the exporter; that of a worker is its whole node name.",
+        "`celery_task_runtime` knows every outcome, not only success.",
+    ),
+}
+
 ALIASES: Final[Mapping[str, tuple[Alias | Derived, ...]]] = {
     "business-hub": (
         Alias(
@@ -289,7 +386,8 @@ ALIASES: Final[Mapping[str, tuple[Alias | Derived, ...]]] = {
         Alias(name="flower_worker_online", metric=workers.UP, labels={"worker": "worker"}),
         Alias(name="flower_worker_number_of_currently_executing_tasks", metric=workers.POOL_BUSY, labels={"worker": "worker"}),
         Alias(name="flower_worker_prefetched_tasks", metric=workers.RESERVED, labels={"worker": "worker"}),
-        Alias(name="flower_task_runtime_seconds", metric=tasks.RUNTIME, labels={"task": "task"}),
+        *_flower_events(),
+        *_flower_runtimes(),
     ),
 }
 """
@@ -316,12 +414,34 @@ def groups() -> Iterator[Group]:
         yield Group(name=f"celery_obs_aliases_{system.replace('-', '_')}", comment=f"our series under the names of {system}.", rules=rules)
 
 
+def _page() -> Iterator[str]:
+    """
+    Write the lines of the page for those who come from another tool.
+    """
+    yield "# Coming from Flower or celery-exporter"
+    yield ""
+    yield "Load the file of aliases of the tool that you come from, and its dashboards and alerts ask our series, under its names."
+    yield "How to load it: [keep the names of another system](../how-to/load-rules-and-alerts.md#keep-the-names-of-another-system)."
+    yield "What cannot be told is absent: a panel shows no data rather than a zero, unless its own query makes one."
+    for system, absent in ABSENT.items():
+        yield from ("", f"## {_TOOLS[system]}", "", f"`deploy/prometheus/aliases/aliases-{system}.yml` has:", "")
+        names = dict.fromkeys(record.name for alias in ALIASES[system] for record in alias.records())
+        yield from (f"- `{name}`" for name in names)
+        yield from ("", "Absent, and why:", "")
+        yield from (f"- {name}: {reason}." if name.startswith("`") else f"- `{name}`: {reason}." for name, reason in absent.items())
+        yield from ("", "Different:", "")
+        yield from (f"- {said}" for said in _DIFFERENT[system])
+
+
 def build(links: Links) -> Iterator[Output]:
     """
     Write one file of aliases a system, and one of labels where a name is the same.
     """
     for system, group in zip(ALIASES, groups(), strict=True):
         yield Output(f"deploy/prometheus/aliases/aliases-{system}.yml", rule_file("celery_obs/generate/aliases", [group], links))
+    yield Output(
+        "docs/reference/migration.md", marked("celery_obs/generate/aliases", "\n".join(_page()) + "\n", comment="<!--", end=" -->")
+    )
     for system, relabelled in RELABELLED.items():
         tree = {"metric_relabel_configs": [config for each in relabelled for config in each.configs()]}
         text = f"# The labels that {system} has on series of the same name: put these lines below the job that scrapes our exporters.\n"

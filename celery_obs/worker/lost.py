@@ -94,6 +94,13 @@ class LostAttempts:
         if request is not None:
             self._tell(request, state, exception, message)
 
+    @staticmethod
+    def is_told(request: Any) -> bool:
+        """
+        Tell whether the end of Celery's *request* was told of.
+        """
+        return bool(request.__dict__.get(_TOLD))
+
     def carrier_of(self, task_id: object) -> Mapping[str, Any] | None:
         """
         Return the headers of the attempt of *task_id*, as long as Celery knows it here; None in all other processes.

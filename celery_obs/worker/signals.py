@@ -209,6 +209,8 @@ class Receivers:
         A task was revoked before it began, or expired, or is being killed for it.
         """
         try:
+            if terminated and self.lost.is_told(request):
+                return  # It was cancelled, and is being killed for that.
             if terminated:
                 self._hub.emit(AttemptDoomed(translate.identity(request.id), "terminated"))
                 self.lost.found(request.id, "terminated", "Terminated", "It was revoked and its process killed.")
@@ -270,7 +272,8 @@ class Receivers:
         """
         The body of an attempt asked for another one; or the main process published one for a lost attempt.
 
-        Without a *reason* nothing was published (cold shutdown).
+        Without a *reason* nothing was published: the main process kills the attempt, whose message the broker will deliver again, with its connection
+        (``worker_cancel_long_running_tasks_on_connection_loss``) or at a cold shutdown.
         """
         try:
             error = getattr(reason, "exc", None)
@@ -281,6 +284,10 @@ class Receivers:
             elif isinstance(error, WorkerLostError):
                 self._hub.emit(TaskRetried(sender.name, self._queues.of(request.delivery_info), type(error).__name__))
                 self.lost.found(request.id, "lost", "WorkerLostError", str(error))
+            elif reason is None and getattr(sender, "acks_late", False):
+                self.lost.found(
+                    request.id, "lost", "WorkerLostError", "Its worker cancelled it when the connection to the broker was lost."
+                )
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 

@@ -11,12 +11,14 @@ import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from celery import Celery
+from redis import Redis
 
 import celery_obs
 
@@ -240,3 +242,121 @@ def test_an_expired_message_is_revoked(rig: Rig, publishing: Any, protocol: int)
     publishing(task_protocol=protocol).send_task("observed.expire", expires=moment_in(-5, "UTC"), ignore_result=True)
 
     settle_at(before + 1, lambda: rig.metrics.states("expire").get("revoked", 0))
+
+
+# --- one word for an outcome ----------------------------------------------------------------------------------------------------------
+
+
+def words_of(rig: Rig, task: str) -> dict[str, list[str]]:
+    """
+    Return how attempts of *task* ended, as the metrics, the log and the traces tell it.
+    """
+    lines = [json.loads(line) for line in rig.worker.log.read_text(errors="replace").splitlines() if line.startswith("{")]
+    counted = rig.metrics.states_of(task)
+    return {
+        "metrics": sorted(state for state, times in counted.items() for _ in range(int(times))),
+        "log": sorted(line["state"] for line in lines if line.get("event") == "task_finished" and line.get("task") == task),
+        "traces": sorted(span.attributes["celery.task.state"] for span in rig.collector.spans(f"process {task}")),
+    }
+
+
+def agreed(*states: str) -> dict[str, list[str]]:
+    return dict.fromkeys(("metrics", "log", "traces"), sorted(states))
+
+
+ENDS = [
+    pytest.param("observed.succeed", ("success",), "", id="success"),
+    pytest.param("observed.fail_expectedly", ("failure",), "", id="expected exception"),
+    pytest.param("observed.retry_in_vain", ("retry", "retry", "failure"), "KeyError", id="retries"),
+    pytest.param("observed.ignore", ("ignored",), "", id="Ignore"),
+    pytest.param("effective.ignore_late", ("ignored",), "", id="Ignore, acks_late"),
+    pytest.param("observed.reject", ("rejected",), "", id="Reject"),
+    pytest.param("observed.reject_and_requeue", ("rejected", "success"), "", id="Reject(requeue=True)"),
+    pytest.param("observed.replace_itself", ("ignored",), "", id="replace()"),
+    pytest.param("observed.return_the_unserialisable", ("failure",), "EncodeError", id="unserialisable result"),
+]
+DEADLY = [
+    pytest.param("observed.exceed_soft_limit", ("failure",), "SoftTimeLimitExceeded", id="soft limit"),
+    pytest.param("observed.leave", ("lost",), "WorkerLostError", id="sys.exit"),
+    pytest.param("observed.kill_own_process", ("lost",), "WorkerLostError", id="SIGKILL"),
+    pytest.param("observed.kill_then_redeliver", ("lost", "success"), "WorkerLostError", id="SIGKILL, redelivered"),
+]
+
+
+def check_words(rig: Rig, task: str, states: tuple[str, ...], error: str) -> None:
+    rig.client.send_task(task, ignore_result=False)
+
+    settle_at(agreed(*states), lambda: words_of(rig, task))
+    settle_at([error] if error else [], lambda: [event["exception"]["values"][-1]["type"] for event in rig.sentry.events(task)], steady=0.2)
+
+
+@pytest.mark.parametrize(("task", "states", "error"), [*ENDS, *DEADLY])
+def test_an_outcome_has_one_word(rig: Rig, task: str, states: tuple[str, ...], error: str) -> None:
+    """
+    Metrics, log and traces call it the same, and what needs attention is reported once.
+    """
+    check_words(rig, task, states, error)
+
+
+def test_what_is_terminated_has_one_word(rig: Rig) -> None:
+    """
+    What was revoked while it ran is terminated, and no error.
+    """
+    task_id = "terminated-1"
+    rig.client.send_task("observed.wait_for_ever", task_id=task_id, ignore_result=True)
+    wait_until(lambda: rig.worker.ran("wait_for_ever"), what="the task to run")
+    rig.client.control.revoke(task_id, terminate=True)
+
+    settle_at(agreed("terminated"), lambda: words_of(rig, "observed.wait_for_ever"))
+    assert [] == rig.sentry.events("observed.wait_for_ever")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("pool", ["threads", "gevent", "solo"])
+def test_an_outcome_has_one_word_in_one_process(pool: str, redis_server: RedisServer, tmp_path: Path) -> None:
+    """
+    The same holds for the pools that run their tasks in the worker's own process.
+    """
+    with RedisServer() as broker, Collector() as collector, SentryServer() as sentry:
+        worker = Worker(
+            f"--pool={pool}",
+            "--concurrency=2",
+            redis=broker.url,
+            folder=tmp_path,
+            app="effective",
+            **{**collector.environ, "SENTRY_DSN": sentry.dsn, "CELERY_OBS_LOGS": "1"},
+        )
+        with worker:
+            client = Celery("client", broker=broker.url, set_as_current=False, task_default_queue="work")
+            rig = Rig(worker, client, Metrics(worker.metrics_dir), collector, sentry)
+            for case in ENDS:
+                check_words(rig, *case.values)
+        worker.redis.close()
+
+
+def test_what_is_cancelled_with_its_connection_has_one_word(tmp_path: Path) -> None:
+    """
+    With ``worker_cancel_long_running_tasks_on_connection_loss`` an attempt is killed and comes again: lost, for all four observers.
+    """
+    with RedisServer() as broker, RedisServer() as ledger, Collector() as collector, SentryServer() as sentry:
+        worker = Worker(
+            "--concurrency=2",
+            redis=broker.url,
+            folder=tmp_path,
+            app="effective",
+            **{**collector.environ, "SENTRY_DSN": sentry.dsn, "CELERY_OBS_LOGS": "1", "TEST_CANCEL": "1", "TEST_LEDGER": ledger.url},
+        )
+        with worker, Redis.from_url(ledger.url, decode_responses=True) as told:
+            client = Celery("client", broker=broker.url, set_as_current=False, task_default_queue="work")
+            rig = Rig(worker, client, Metrics(worker.metrics_dir), collector, sentry)
+            client.send_task("effective.hold_on", ignore_result=True)
+            wait_until(lambda: told.hget("ran", "hold_on") == "1", what="the task to run")
+
+            with Redis.from_url(broker.url) as operator:
+                for kind in ("normal", "pubsub"):
+                    operator.client_kill_filter(_type=kind)
+            wait_until(lambda: rig.metrics.states_of("effective.hold_on"), what="the attempt to be over")
+
+            settle_at(agreed("lost", "success"), lambda: words_of(rig, "effective.hold_on"))
+            wait_until(sentry.events, what="the report")
+            assert ["lost"] == [event["contexts"]["celery"]["state"] for event in sentry.events()]

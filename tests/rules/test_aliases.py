@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celery_obs.generate.aliases import ALIASES, build
+from celery_obs.generate.aliases import ABSENT, ALIASES, build
 from celery_obs.generate.links import Links
 from celery_obs.generate.rules import Group, rule_file
 
@@ -24,6 +24,8 @@ from .promtool import run_tests
 SYNC = 'channel_type="airbnb", sync_type="calendar"'
 
 TARGET = 'instance="host-1:19540", job="celery-obs", namespace="shop"'
+
+F1, F3, G = (f'instance="{host}:19540", job="celery-obs"' for host in ("f-1", "f-3", "g"))
 
 GIVEN = {
     f'channel_sync_total{{{SYNC}, direction="outbound", status="success", instance="a"}}': "0+60x60",
@@ -74,6 +76,31 @@ GIVEN = {
     'http_request_duration_seconds_bucket{method="GET", endpoint="/", le="0.2", instance="a"}': "0+60x60",
     'http_request_duration_seconds_bucket{method="GET", endpoint="/", le="+Inf", instance="a"}': "0+60x60",
 }
+
+FLOWER = {
+    # One worker beside its exporter, one that is down, and two that share a directory.
+    f'celery_worker_up{{worker="f1", {F1}}}': "1x60",
+    f'celery_worker_up{{worker="f3", {F3}}}': "0x60",
+    f'celery_worker_up{{worker="g1", {G}}}': "1x60",
+    f'celery_worker_up{{worker="g2", {G}}}': "1x60",
+    f'celery_task_published_total{{task="f", queue="q", {F1}}}': "0+110x60",
+    **{
+        f'celery_task_finished_total{{task="f", queue="{queue}", state="{state}", {F1}}}': f"0+{each}x60"
+        for queue in ("q", "r")
+        for state, each in {"success": 30, "failure": 20, "timeout": 2, "retry": 10, "revoked": 4, "rejected": 7, "ignored": 8}.items()
+    },
+    f'celery_task_finished_total{{task="f", queue="q", state="lost", {F1}}}': "0+1x60",
+    f'celery_task_finished_total{{task="f", queue="q", state="terminated", {F1}}}': "0+1x60",
+    f'celery_task_runtime_seconds_sum{{task="f", queue="q", state="success", {F1}}}': "0+30x60",
+    f'celery_task_runtime_seconds_count{{task="f", queue="q", state="success", {F1}}}': "0+60x60",
+    f'celery_task_runtime_seconds_sum{{task="f", queue="q", state="failure", {F1}}}': "0+900x60",
+    f'celery_task_runtime_seconds_count{{task="f", queue="q", state="failure", {F1}}}': "0+9x60",
+    f'celery_task_finished_total{{task="f", queue="q", state="success", {F3}}}': "0+10x60",
+    f'celery_task_finished_total{{task="g", queue="q", state="success", {G}}}': "0+7x60",
+}
+"""
+What is given besides where Flower's names are asked for: numbers by worker.
+"""
 
 ASKED: dict[str, dict[str, tuple[str, float]]] = {
     "business-hub": {
@@ -153,6 +180,25 @@ ASKED: dict[str, dict[str, tuple[str, float]]] = {
         'sum by (worker) (flower_worker_online{worker="w2"})': ('{worker="w2"}', 1),
         "sum by (worker) (flower_worker_number_of_currently_executing_tasks)": ('{worker="w"}', 3),
         "histogram_quantile(0.5, sum by (task, le) (rate(flower_task_runtime_seconds_bucket[5m])))": ('{task="t"}', 0.5),
+        # What its example dashboard and alerts ask, of a target with one worker.
+        'count(flower_worker_online{worker=~"f.+"} == 0) or vector(0)': ("{}", 1),
+        'sum by (worker) (increase(flower_events_total{worker=~"f1", task=~".+", type="task-failed"}[5m]))': ('{worker="f1"}', 5 * 45),
+        'sum by (worker) (increase(flower_events_total{worker=~"f1", type=~"task-(succeeded|failed)"}[5m]))': ('{worker="f1"}', 5 * 105),
+        'sum by (worker) (increase(flower_events_total{worker="f1", type="task-retried"}[5m]))': ('{worker="f1"}', 5 * 20),
+        'sum by (worker) (increase(flower_events_total{worker="f1", type="task-revoked"}[5m]))': ('{worker="f1"}', 5 * 9),
+        'sum by (worker) (rate(flower_task_runtime_seconds_sum{worker="f1"}[5m])) / sum by (worker) (rate(flower_task_runtime_seconds_count{worker="f1"}[5m]))': (
+            '{worker="f1"}',
+            0.5,
+        ),
+        # A worker that is down still has its name and its numbers.
+        'sum by (worker, task) (increase(flower_events_total{worker="f3", type="task-succeeded"}[5m]))': ('{task="f", worker="f3"}', 50),
+        # Of a target with two workers the totals are right, and which of them it was is not told.
+        'sum by (worker, task) (increase(flower_events_total{type="task-succeeded", task="g"}[5m]))': ('{task="g"}', 35),
+        'sum by (task) (increase(flower_events_total{type="task-sent", task="f"}[5m]))': ('{task="f"}', 5 * 110),
+        'round((sum(avg_over_time(flower_events_total{type="task-failed", task="f"}[15m])) by (task) / sum(avg_over_time(flower_events_total{type=~"task-failed|task-succeeded", task="f"}[15m])) by (task)) * 100, 0.0001) > 1': (
+            '{task="f"}',
+            100 * 45 / 115,
+        ),
     },
 }
 
@@ -221,9 +267,22 @@ def test_the_questions_of_another_system_are_answered(system: str, tmp_path: Pat
     """
     [rules] = [output.text for output in build(Links()) if output.path.endswith(f"/aliases-{system}.yml")]
     (tmp_path / "rules.yml").write_text(rules, encoding="utf-8")
-    done = run_tests([tmp_path / "rules.yml"], [asking(GIVEN, ASKED[system])], tmp_path)
+    done = run_tests([tmp_path / "rules.yml"], [asking({**GIVEN, **FLOWER} if system == "flower" else GIVEN, ASKED[system])], tmp_path)
 
     assert 0 == done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("system", "absent"), ABSENT.items())
+def test_what_is_absent_is_listed_with_its_reason(system: str, absent: dict[str, str]) -> None:
+    """
+    The page names each alias, and each name that has none together with why; nothing is in both lists.
+    """
+    [page] = [output.text for output in build(Links()) if output.path == "docs/reference/migration.md"]
+    names = {record.name for alias in ALIASES[system] for record in alias.records()}
+
+    assert all(f"- `{name}`" in page for name in names)
+    assert all(f"{name}`: {reason}." in page.replace("``", "`") or f"{name}: {reason}." in page for name, reason in absent.items())
+    assert names.isdisjoint(absent)
 
 
 def course(draw: st.DrawFn, minutes: int) -> list[int]:

@@ -175,12 +175,6 @@ def retry_later(self: Task) -> None:
         raise self.retry(countdown=1.5)
 
 
-@app.task(name="effective.run_out_of_memory")
-def run_out_of_memory() -> None:
-    enter("run_out_of_memory")
-    raise MemoryError
-
-
 @app.task(name="effective.ignore_late", acks_late=True)
 def ignore_late() -> None:
     enter("ignore_late")
@@ -194,8 +188,3 @@ def hold_on() -> None:
     """
     if enter("hold_on") == 1:
         time.sleep(600)
-
-
-@app.task(name="effective.join")
-def join(results: list[object]) -> None:
-    enter("join")
