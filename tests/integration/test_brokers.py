@@ -5,6 +5,7 @@ Whatever an app uses as its broker, its worker, its publishers and its sidecar f
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -169,7 +170,7 @@ def test_tls_with_client_certificates(tmp_path: Path, scheme: str) -> None:
 
         with Exporter(tmp_path, conf=conf) as of_the_app:
             of_the_app.shows(2)
-        with Exporter(tmp_path, "--broker-url", conf["broker_url"], *files) as by_options:
+        with Exporter(tmp_path, "--broker-url", str(conf["broker_url"]), *files) as by_options:
             by_options.shows(2)
 
 
@@ -199,7 +200,7 @@ def test_sentinel_with_a_password_of_its_own_and_a_failover(tmp_path: Path) -> N
             "broker_url": sentinel.url.partition("?")[0],
             "broker_transport_options": {"master_name": sentinel.name, "sentinel_kwargs": {"password": "theirs"}},
         }
-        options = ("--broker-url", conf["broker_url"], f"--broker-transport-option=master_name={sentinel.name}")
+        options = ("--broker-url", str(conf["broker_url"]), f"--broker-transport-option=master_name={sentinel.name}")
         with (
             worker(tmp_path, conf, ledger=sentinel.master.url) as observed,
             Exporter(tmp_path, *options, CELERY_OBS_BROKER_SENTINEL_PASSWORD="theirs") as exporter,
@@ -247,7 +248,7 @@ def test_priority_steps_of_publishers_are_announced_by_them(tmp_path: Path, redi
 
     subprocess.run([sys.executable, "-c", program], check=True, env=environ, timeout=60)
 
-    with Exporter(tmp_path, "--broker-url", conf["broker_url"]) as exporter:
+    with Exporter(tmp_path, "--broker-url", str(conf["broker_url"])) as exporter:
         exporter.shows(55)
         by_step = {
             dict(labels)["priority"]: value for (name, labels), value in exporter.samples().items() if name == "celery_queue_priority_depth"
@@ -292,7 +293,7 @@ def test_broadcast_queues_share_a_label_value_and_end_with_their_worker(tmp_path
         "PYTHONPATH": str(APPS),
         "TEST_BROADCAST": "news",
     }
-    with Exporter(tmp_path, "--broker-url", conf["broker_url"]) as exporter:
+    with Exporter(tmp_path, "--broker-url", str(conf["broker_url"])) as exporter:
         for _ in range(2):
             with (
                 worker(tmp_path, conf, ledger=redis_server.url, name="w1@test", TEST_BROADCAST="news") as one,
@@ -301,12 +302,8 @@ def test_broadcast_queues_share_a_label_value_and_end_with_their_worker(tmp_path
                 metrics = Metrics(one.metrics_dir)
                 before = metrics.find("celery_task_finished_total", task="brokered.told", queue="news") or 0.0
                 subprocess.run([sys.executable, "-c", "import brokered; brokered.tell()"], check=True, env=environ, timeout=60)
-                wait_until(
-                    lambda before=before, metrics=metrics: (
-                        metrics.find("celery_task_finished_total", task="brokered.told", queue="news") == before + 2
-                    ),
-                    what="both workers to have been told",
-                )
+                told = functools.partial(metrics.find, "celery_task_finished_total", task="brokered.told", queue="news")
+                wait_until(lambda told=told, wanted=before + 2: told() == wanted, what="both workers to have been told")  # type: ignore[misc]  # Bound at once.
                 exporter.shows(0, "news")
                 assert 5 == len(announced(conf))
                 seen.append(_queues_in(metrics.text()) | {dict(labels).get("queue", "") for _, labels in exporter.samples()})

@@ -330,7 +330,7 @@ def test_an_outcome_has_one_word_in_one_process(pool: str, redis_server: RedisSe
             client = Celery("client", broker=broker.url, set_as_current=False, task_default_queue="work")
             rig = Rig(worker, client, Metrics(worker.metrics_dir), collector, sentry)
             for case in ENDS:
-                check_words(rig, *case.values)
+                check_words(rig, *case.values)  # type: ignore[arg-type]  # What pytest.param holds has no types.
         worker.redis.close()
 
 
