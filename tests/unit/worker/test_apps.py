@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -244,6 +245,20 @@ def test_the_first_message_of_a_second_app_is_followed(active: Plugin) -> None:
         second.send_task("second.seen")
 
     assert ["second.seen"] == [event.headers["task"] for event in events]
+
+
+def test_what_a_test_puts_in_the_place_of_publishing_stays_there(active: Plugin) -> None:
+    """
+    A mock that a program's own test asks afterwards is the one that it gave.
+    """
+    second = Celery("second", broker="memory://", set_as_current=False)
+    celery_obs.setup(second)
+    second.amqp.send_task_message = given = Mock()
+
+    second.send_task("second.task")
+
+    assert given is second.amqp.send_task_message
+    given.assert_called_once()
 
 
 def test_taking_us_off_leaves_what_publishes_as_it_was(active: Plugin) -> None:
