@@ -399,8 +399,8 @@ class AttemptMeter:
         A slot is touched only while its lock is held.
         """
         recorder = self._recorder
-        if not recorder.ready() or recorder.node is None or recorder.slot is None:
-            return 0
+        if recorder.is_off or recorder.node is None or recorder.slot is None:
+            return 0  # One that gave its slot back does not claim it again for this, at the end of the process.
         settled = 0
         for slot in recorder.node.others(recorder.slot):
             if any(slot.words[at] for at in _records(slot)) and recorder.node.try_lock(slot.number):

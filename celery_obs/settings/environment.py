@@ -28,11 +28,13 @@ _PREFIX: Final = "CELERY_OBS_"
 
 READ_DIRECTLY: Final = frozenset(
     {
+        "CELERY_OBS_APP",  # Where Django's projects keep their app, one of Django's own settings.
+        "CELERY_OBS_BROKER_SENTINEL_PASSWORD",  # No option, because a command line is for all to see.
         "CELERY_OBS_DEMO_CLIENT_SECRET",  # How the demo's processes know each other.
         "CELERY_OBS_DEMO_PROVIDER",
         "CELERY_OBS_DEMO_RECEIVER_PORT",
         "CELERY_OBS_DEMO_WEBHOOK_SECRET",
-        "CELERY_OBS_OPERATIONS_TOKEN",  # No option, because a command line is for all to see.
+        "CELERY_OBS_OPERATIONS_TOKEN",  # As above.
         "CELERY_OBS_PROBE_MAX_AGE",  # The probe loads no command line library.
         "CELERY_OBS_PROBE_NODE",
         "CELERY_OBS_URL",  # Of the shell script for the daily check.

@@ -194,8 +194,8 @@ class MainProcess:
         if self._announcer is not None:
             self._announcer.stop()
             self._announcer.join(within=_FAREWELL)
-        if self._attempts is None or self._recorder is None or self._recorder.slot is None:
-            return  # Without a slot, everything was left in order before, and would be made anew.
+        if self._attempts is None:
+            return
         try:
             self._attempts.sweep()
             if self._heartbeat is not None and not self._has_failed:
