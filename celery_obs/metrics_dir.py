@@ -18,7 +18,7 @@ from typing import Final
 from .exceptions import ConfigurationError
 
 
-__all__ = ["FALLBACK", "default_metrics_dir", "fallback_name", "prepare_metrics_dir", "use_temporary_metrics_dir"]
+__all__ = ["FALLBACK", "default_metrics_dir", "fallback_name", "look_at_metrics_dir", "prepare_metrics_dir", "use_temporary_metrics_dir"]
 
 
 FALLBACK: Final = "_CELERY_OBS_TESTS_METRICS_DIR"

@@ -273,7 +273,7 @@ def _workers_down(scene: _Scene) -> Iterator[Trouble]:
                 {"worker": worker},
                 0.0,
                 f"Worker {worker} is down without having been stopped; its last sign of life was {scene.ago(worker)}.",
-                "Find out in its log, or the kernel's, what ended it, and start it again.",
+                f"Find out in its log, or the kernel's, what ended it, and start it again; gone for good: celery-obs forget-node {worker}.",
             )
 
 
