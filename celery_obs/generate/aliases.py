@@ -232,33 +232,54 @@ def _with_worker(expr: str) -> str:
     )
 
 
-_FLOWER_EVENTS: Final[Mapping[str, str]] = {
-    # Who published is no worker.
-    "task-sent": tasks.PUBLISHED.name,
-    "task-received": tasks.RECEIVED.name,
-    "task-started": tasks.STARTED.name,
-    "task-succeeded": f'{tasks.FINISHED.name}{{state="success"}}',
-    "task-failed": f'{tasks.FINISHED.name}{{state=~"failure|timeout|lost"}}',
-    "task-retried": f'{tasks.FINISHED.name}{{state="retry"}}',
-    "task-revoked": f'{tasks.FINISHED.name}{{state=~"revoked|terminated"}}',
-    "task-rejected": f'{tasks.FINISHED.name}{{state="rejected"}}',
+RELABELLED: Final[Mapping[str, tuple[Relabelled, ...]]] = {
+    "celery-exporter": (
+        *(Relabelled(metric=metric, labels={**_TASK, "instance": _HOSTNAME}) for metric in (tasks.RECEIVED, tasks.STARTED)),
+        Relabelled(metric=workers.UP, labels={"worker": _HOSTNAME}),
+    )
 }
 """
-What Flower counts by the type of an event, as we count it.
+What has one name there and here, by system.
+"""
+
+
+_FLOWER_EVENTS: Final[Mapping[str, tuple[Metric, str]]] = {
+    # Who published is no worker.
+    "task-sent": (tasks.PUBLISHED, ""),
+    "task-received": (tasks.RECEIVED, ""),
+    "task-started": (tasks.STARTED, ""),
+    "task-succeeded": (tasks.FINISHED, '{state="success"}'),
+    "task-failed": (tasks.FINISHED, '{state=~"failure|timeout|lost"}'),
+    "task-retried": (tasks.FINISHED, '{state="retry"}'),
+    "task-revoked": (tasks.FINISHED, '{state=~"revoked|terminated"}'),
+    "task-rejected": (tasks.FINISHED, '{state="rejected"}'),
+}
+"""
+What Flower counts by the type of an event, as we count it: of which metric, and with which labels.
 """
 
 
 def _flower_events() -> Iterator[Derived]:
-    for event, counted in _FLOWER_EVENTS.items():
-        # With and without the labels that other aliases put beside ours.
-        expr = f"sum without (queue, state, name, queue_name, hostname) (\n  {counted}\n)"
+    for event, (metric, matchers) in _FLOWER_EVENTS.items():
+        expr = f"sum without ({', '.join(_all_but_task(metric))}) (\n  {metric.name}{matchers}\n)"
         yield Derived(
             name="flower_events_total",
             help="How often did what happen to which task on which worker?",
             expr=expr if event == "task-sent" else _with_worker(expr),
-            by=("task", "worker"),
+            by=("task",),  # The worker is there where it is known.
             labels={"type": event},
         )
+
+
+def _all_but_task(metric: Metric) -> Iterator[str]:
+    """
+    Go through the labels of *metric* besides its task: its own, and those of other systems that it may have got when it was scraped.
+    """
+    yield from (label for label in metric.labels if label != "task")
+    for relabelled in RELABELLED.values():
+        for each in relabelled:
+            if each.metric is metric:
+                yield from each.labels.values()
 
 
 def _flower_runtimes() -> Iterator[Derived]:
@@ -267,7 +288,7 @@ def _flower_runtimes() -> Iterator[Derived]:
             name=f"flower_task_runtime_seconds{suffix}",
             help="How long does a task take that succeeds?",
             expr=_with_worker(f'sum without (queue, state) (\n  {tasks.RUNTIME.name}{suffix}{{state="success"}}\n)'),
-            by=("task", "worker", *(("le",) if suffix == "_bucket" else ())),
+            by=("task", *(("le",) if suffix == "_bucket" else ())),
         )
 
 
@@ -392,16 +413,6 @@ ALIASES: Final[Mapping[str, tuple[Alias | Derived, ...]]] = {
 }
 """
 By the system whose names they are.
-"""
-
-RELABELLED: Final[Mapping[str, tuple[Relabelled, ...]]] = {
-    "celery-exporter": (
-        *(Relabelled(metric=metric, labels={**_TASK, "instance": _HOSTNAME}) for metric in (tasks.RECEIVED, tasks.STARTED)),
-        Relabelled(metric=workers.UP, labels={"worker": _HOSTNAME}),
-    )
-}
-"""
-What has one name there and here, by system.
 """
 
 
