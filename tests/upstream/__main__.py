@@ -58,7 +58,9 @@ SUITES: Mapping[str, Suite] = {
     "celery-unit": Suite("celery", ("t/unit",), (*_CELERY, "-n", "2")),
     "celery-integration": Suite("celery", ("t/integration",), _CELERY, needs_redis=True),
     "opentelemetry": Suite("opentelemetry-instrumentation-celery", ("tests",)),
-    "sentry": Suite("sentry-sdk", ("tests/integrations/celery",), ("--ignore=tests/integrations/celery/integration_tests",)),
+    "sentry": Suite(
+        "sentry-sdk", ("tests/integrations/celery",), ("-o", "addopts=", "--ignore=tests/integrations/celery/integration_tests")
+    ),
 }
 """
 The suites, by the words that choose them.
