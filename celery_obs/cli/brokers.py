@@ -45,20 +45,21 @@ _OPTIONS = (
         "broker_urls",
         multiple=True,
         envvar="CELERY_OBS_BROKER_URL",
-        show_default="the app's, if celery -A proj obs …",
-        help="Broker to ask about queues, servers that stand in for each other divided by ;. May be repeated; in the environment, spaces divide.",
+        show_default="the app's",
+        help="Broker to ask about queues; may be repeated.",
     ),
     click.option("--broker-url-file", type=_FILE, envvar="CELERY_OBS_BROKER_URL_FILE", help="File with the brokers' URLs, one a line."),
     click.option(
-        "--broker-transport-option", "pairs", multiple=True, metavar="KEY=VALUE", help="As in broker_transport_options; may be repeated."
+        "--broker-transport-option", "pairs", multiple=True, metavar="K=V", help="One of the broker_transport_options."
     ),
     click.option(
         "--broker-transport-options",
         "options_json",
         default="",
         metavar="JSON",
+        show_default=False,
         envvar="CELERY_OBS_BROKER_TRANSPORT_OPTIONS",
-        help="The same as a JSON object, or a list of one for each broker.",
+        help="All of them, or a list with those of each broker.",
     ),
     click.option("--broker-tls-ca-file", "ca_file", type=_FILE, envvar="CELERY_OBS_BROKER_TLS_CA_FILE", help="Who signed its certificate."),
     click.option("--broker-tls-cert-file", "cert_file", type=_FILE, envvar="CELERY_OBS_BROKER_TLS_CERT_FILE", help="Our certificate."),
@@ -68,16 +69,16 @@ _OPTIONS = (
         "verify",
         type=click.Choice(["required", "optional", "none"]),
         envvar="CELERY_OBS_BROKER_TLS_VERIFY",
+        metavar="LEVEL",
         show_default="required",
-        help="Whether the broker's certificate is checked.",
+        help="Or optional, or none.",
     ),
     click.option(
         "--broker-sentinel-password-file",
         "sentinel_file",
         type=_FILE,
         envvar="CELERY_OBS_BROKER_SENTINEL_PASSWORD_FILE",
-        show_default="CELERY_OBS_BROKER_SENTINEL_PASSWORD",
-        help="File with the password of the sentinels themselves.",
+        help="With the sentinels' own password.",
     ),
 )
 _NAMES = ("broker_urls", "broker_url_file", "pairs", "options_json", "ca_file", "cert_file", "key_file", "verify", "sentinel_file")

@@ -60,15 +60,17 @@ __all__ = ["exporter"]
     "--forget-after",
     type=click.FloatRange(1),
     default=FORGET_AFTER,
+    metavar="SECONDS",
     envvar="CELERY_OBS_FORGET_AFTER",
-    help="Seconds for which a worker that vanished is shown as down; as the workers' setting.",
+    help="How long a vanished worker is shown.",
 )
 @click.option(
     "--lease-period",
     type=click.FloatRange(0.3, 3600),
     default=10.0,
+    metavar="SECONDS",
     envvar="CELERY_OBS_LEASE_PERIOD",
-    help="Seconds; the same on all exporters of a Redis.",
+    help="The same on all exporters of a Redis.",
 )
 @click.option(
     "--enable-operations", is_flag=True, envvar="CELERY_OBS_ENABLE_OPERATIONS", help="Let callers pause channels; asks for a token."
@@ -110,7 +112,7 @@ def exporter(
     Serve /metrics beside a worker, until Ctrl-C or SIGTERM.
 
     Every option is also an environment variable: CELERY_OBS_ and its name.
-    As "celery -A proj obs exporter" it reads what is not given from the app: its broker, with TLS and all, its queues and its settings.
+    As "celery -A proj obs exporter" it reads what is not given from the app.
     """
     _log_to_stderr(log_level, log_format)
     try:
