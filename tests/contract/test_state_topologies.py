@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from celery_obs.clock import wall
 from celery_obs.hub import Hub
 from celery_obs.settings import Settings, load
 from celery_obs.state import keys, removal
@@ -215,7 +216,7 @@ def test_workers_announce_their_queues(topology: Topology, redis: Any) -> None:
     """
     By the same URL as everything else.
     """
-    announcer = Announcer(topology.url, say=lambda: {"work": QueueAnnouncement(seen=1.0)}, on_error=RaisingErrors())
+    announcer = Announcer(topology.url, say=lambda: {"work": QueueAnnouncement(seen=wall())}, on_error=RaisingErrors())
     announcer.start()
     try:
         wait_until(lambda: redis.hexists(keys.QUEUES, "work"), what="the queue to be announced")
