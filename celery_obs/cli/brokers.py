@@ -49,9 +49,7 @@ _OPTIONS = (
         help="Broker to ask about queues; may be repeated.",
     ),
     click.option("--broker-url-file", type=_FILE, envvar="CELERY_OBS_BROKER_URL_FILE", help="File with the brokers' URLs, one a line."),
-    click.option(
-        "--broker-transport-option", "pairs", multiple=True, metavar="K=V", help="One of the broker_transport_options."
-    ),
+    click.option("--broker-transport-option", "pairs", multiple=True, metavar="K=V", help="One of the broker_transport_options."),
     click.option(
         "--broker-transport-options",
         "options_json",

@@ -24,7 +24,8 @@ class Apps:
     """
 
     def __init__(self) -> None:
-        self._known: list[weakref.ref[Any]] = []
+        # Never changed in place: an app may go, and be forgotten, in the middle of a loop over it, even of one in C.
+        self._known: tuple[weakref.ref[Any], ...] = ()
 
     def add(self, app: Any) -> bool:
         """
@@ -32,11 +33,14 @@ class Apps:
         """
         if app in self:
             return False
-        self._known.append(weakref.ref(app, self._known.remove))
+        self._known = (*self._known, weakref.ref(app, self._forget))
         return True
 
+    def _forget(self, gone: weakref.ref[Any]) -> None:
+        self._known = tuple(each for each in self._known if each is not gone)
+
     def __iter__(self) -> Iterator[Any]:
-        for reference in tuple(self._known):
+        for reference in self._known:
             app = reference()
             if app is not None:
                 yield app
