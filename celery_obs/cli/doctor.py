@@ -11,7 +11,7 @@ import json
 import os
 import time
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -180,43 +180,36 @@ def examine_numbers(metrics_dir: Path, *, clock: Callable[[], float] = time.time
         if area != "sidecar" and report.status(area) == "healthy":
             yield Finding("OK", area, "all well, by the numbers of the alerts.")
     samples = Samples([page])
-    yield _internal_errors(samples)
-    yield _dropped(samples)
-    yield _folded(samples)
+    yield from _observing(samples)
     yield from _publishers(samples)
 
 
-def _internal_errors(samples: Any) -> Finding:
-    from celery_obs.vocabulary.ourselves import INTERNAL_ERRORS  # noqa: PLC0415
+def _observing(samples: Any) -> Iterator[Finding]:
+    """
+    Tell what went wrong with the observing itself, since the metric files were made.
+    """
+    from celery_obs.vocabulary.ourselves import DROPPED, INTERNAL_ERRORS, LABELS_FOLDED  # noqa: PLC0415
 
-    name = "internal errors"
-    counts = {component: count for (component,), count in samples.of(INTERNAL_ERRORS).items() if count}
-    if not counts:
-        return Finding("OK", name, "none.")
-    advice = "Your tasks are not affected. The log of the process has each (logger celery_obs); please report them."
-    return Finding("FAIL", name, f"{_listed(counts)} since the metric files were made. {advice}")
-
-
-def _dropped(samples: Any) -> Finding:
-    from celery_obs.vocabulary.ourselves import DROPPED  # noqa: PLC0415
-
-    name = "dropped"
-    counts = {reason: count for (reason,), count in samples.of(DROPPED).items() if count}
-    if not counts:
-        return Finding("OK", name, "nothing was dropped.")
-    advice = "The runbook of CeleryObsDropping tells what to do about each reason."
-    return Finding("FAIL", name, f"{_listed(counts)} since the metric files were made. {advice}")
-
-
-def _folded(samples: Any) -> Finding:
-    from celery_obs.vocabulary.ourselves import LABELS_FOLDED  # noqa: PLC0415
-
-    name = "folded labels"
-    counts = {metric: count for (metric,), count in samples.of(LABELS_FOLDED).items() if count}
-    if not counts:
-        return Finding("OK", name, "none.")
-    advice = "They have more label values than label_limit, and the rest is shown as _other: raise label_limit, or use fewer values."
-    return Finding("FAIL", name, f"{_listed(counts)} since the metric files were made. {advice}")
+    for name, metric, well, advice in (
+        (
+            "internal errors",
+            INTERNAL_ERRORS,
+            "none.",
+            "Your tasks are not affected. The log of the process has each (logger celery_obs); please report them.",
+        ),
+        ("dropped", DROPPED, "nothing was dropped.", "The runbook of CeleryObsDropping tells what to do about each reason."),
+        (
+            "folded labels",
+            LABELS_FOLDED,
+            "none.",
+            "They have more label values than label_limit, and the rest is shown as _other: raise label_limit, or use fewer values.",
+        ),
+    ):
+        counts = {what: count for (what,), count in samples.of(metric).items() if count}
+        if counts:
+            yield Finding("FAIL", name, f"{_listed(counts)} since the metric files were made. {advice}")
+        else:
+            yield Finding("OK", name, well)
 
 
 def _publishers(samples: Any) -> Iterator[Finding]:
@@ -233,7 +226,7 @@ def _publishers(samples: Any) -> Iterator[Finding]:
     if not unseen:
         yield Finding("OK", "publishers", "those of all tasks are observed.")
         return
-    shown = ", ".join(unseen[:_MOST_NAMES]) + (f" and {len(unseen) - _MOST_NAMES} more" if len(unseen) > _MOST_NAMES else "")
+    shown = _first_of(unseen)
     advice = (
         "Waiting times, published counts and correlation ids are missing. "
         "Call celery_obs.setup(app) where the publishing program, such as the web application, makes its Celery app."
@@ -249,9 +242,12 @@ def _by_task(counts: Mapping[tuple[str, ...], float]) -> dict[str, float]:
 
 
 def _listed(counts: Mapping[str, float]) -> str:
-    shown = sorted(counts.items(), key=lambda item: -item[1])
-    words = ", ".join(f"{count:.0f} in {name}" for name, count in shown[:_MOST_NAMES])
-    return words + (f" and {len(shown) - _MOST_NAMES} more" if len(shown) > _MOST_NAMES else "")
+    return _first_of([f"{count:.0f} in {name}" for name, count in sorted(counts.items(), key=lambda item: -item[1])])
+
+
+def _first_of(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _extras(installed: Callable[[str], bool]) -> Iterator[Finding]:
@@ -342,7 +338,7 @@ def examine_switches(
         said.setdefault(each, []).append(node.name)
     problems = {where: unreachable(where) for where in {each.where for each in said if each.where}}
     for each, names in said.items():
-        who = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")
+        who = _first_of(names)
         problem = problems.get(each.where, "")
         text = f"{each.text} (as {who} announced)"
         if problem and each.verdict == "OK":

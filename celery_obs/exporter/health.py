@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from celery_obs.clock import Clock, wall
 from celery_obs.vocabulary import beat, conditions, ourselves, queues, tasks, workers
 from celery_obs.vocabulary.conditions import CONDITIONS, Area, Condition
+from celery_obs.vocabulary.spec import Metric
 
 from .samples import Samples
 
@@ -356,32 +357,26 @@ def _backlogs(scene: _Scene) -> Iterator[Trouble]:
 
 
 def _old_messages(scene: _Scene) -> Iterator[Trouble]:
-    condition = conditions.QUEUE_MESSAGES_OLD
-    for (queue,), age in sorted(scene.samples.of(queues.OLDEST_MESSAGE_AGE).items()):
-        if age > condition.threshold:
-            yield Trouble(
-                condition,
-                {"queue": queue},
-                age,
-                f"The oldest message of queue {queue} has waited for {duration(age)} since it was due.",
-                "Start more workers for it, or move long tasks to a queue of their own.",
-            )
+    return _above(
+        scene,
+        conditions.QUEUE_MESSAGES_OLD,
+        queues.OLDEST_MESSAGE_AGE,
+        "The oldest message of queue {name} has waited for {value} since it was due.",
+        "Start more workers for it, or move long tasks to a queue of their own.",
+    )
 
 
 # -- tasks ----------------------------------------------------------------------------------------------------------
 
 
 def _hung_tasks(scene: _Scene) -> Iterator[Trouble]:
-    condition = conditions.TASK_HUNG
-    for (task,), age in sorted(scene.samples.of(tasks.LONGEST_RUNNING).items()):
-        if age > condition.threshold:
-            yield Trouble(
-                condition,
-                {"task": task},
-                age,
-                f"An attempt of {task} has been running for {duration(age)}.",
-                "See what it waits for (py-spy dump of its pool process); give it a time limit.",
-            )
+    return _above(
+        scene,
+        conditions.TASK_HUNG,
+        tasks.LONGEST_RUNNING,
+        "An attempt of {name} has been running for {value}.",
+        "See what it waits for (py-spy dump of its pool process); give it a time limit.",
+    )
 
 
 # -- beat -----------------------------------------------------------------------------------------------------------
@@ -402,16 +397,13 @@ def _beat(scene: _Scene) -> Iterator[Trouble]:
 
 
 def _overdue(scene: _Scene) -> Iterator[Trouble]:
-    condition = conditions.BEAT_ENTRY_OVERDUE
-    for (entry,), late in sorted(scene.samples.of(beat.ENTRY_OVERDUE).items()):
-        if late > condition.threshold:
-            yield Trouble(
-                condition,
-                {"entry": entry},
-                late,
-                f"Schedule entry {entry} is {duration(late)} overdue.",
-                "See whether beat runs and what its log says of this entry.",
-            )
+    return _above(
+        scene,
+        conditions.BEAT_ENTRY_OVERDUE,
+        beat.ENTRY_OVERDUE,
+        "Schedule entry {name} is {value} overdue.",
+        "See whether beat runs and what its log says of this entry.",
+    )
 
 
 def _not_succeeding(scene: _Scene) -> Iterator[Trouble]:
@@ -445,6 +437,16 @@ def _unreadable(scene: _Scene) -> Iterator[Trouble]:
                 f"{count:.0f} metric files are {state}; what is in them is not counted.",
                 "The exporter's log names them; use one version of celery_obs for workers and exporter.",
             )
+
+
+def _above(scene: _Scene, condition: Condition, metric: Metric, text: str, advice: str) -> Iterator[Trouble]:
+    """
+    Go through the series of *metric*, which has one label and counts seconds, that are above the condition's threshold.
+    """
+    (label,) = metric.labels
+    for (name,), value in sorted(scene.samples.of(metric).items()):
+        if value > condition.threshold:
+            yield Trouble(condition, {label: name}, value, text.format(name=name, value=duration(value)), advice)
 
 
 def _was_a_worker_here(samples: Samples) -> bool:
