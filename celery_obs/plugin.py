@@ -273,7 +273,7 @@ class Plugin:
             self._ours.register(app)
             self._schedule(app)
 
-    def _schedule(self, app: Any) -> None:
+    def _schedule(self, app: Any, settings: Settings | None = None) -> None:
         """
         Merge our entries into the schedule of *app* where it has channels, in a worker or beat: no other process reads the schedule.
 
@@ -282,7 +282,7 @@ class Plugin:
         if not self._is_program:
             return
         with contextlib.suppress(ConfigurationError):  # The process that starts is told in a moment, when it becomes active.
-            settings = self.settings or self._load(app)
+            settings = settings or self.settings or self._load(app)
             whole = entries.merged(app.conf.beat_schedule or {}, settings) if self._has_channels(app, settings) else None
             if whole is not None:
                 change(app, "beat_schedule", whole)
@@ -379,19 +379,18 @@ class Plugin:
         self._is_program = True
         _amend(sender)  # Once more, for what the program has assigned since.
         self._start_hook.install()
-        self._look_for_channels(sender)
-        self._schedule(sender)
         with contextlib.suppress(CeleryObsError):  # As above.
-            self._telemetry.prepare(sender, self.settings or self._load(sender))
+            settings = self.settings or self._load(sender)
+            self._look_for_channels(sender, settings)
+            self._schedule(sender, settings)
+            self._telemetry.prepare(sender, settings)
 
-    def _look_for_channels(self, app: Any) -> None:
+    def _look_for_channels(self, app: Any, settings: Settings) -> None:
         """
         Ask Redis whether channels were used, in a worker or beat that would not know otherwise.
         """
-        with contextlib.suppress(ConfigurationError):  # As above.
-            settings = self.settings or self._load(app)
-            if settings.sync_engine is None and not self._has_channels(app, settings):
-                self._channels_known = presence.are_known(settings)
+        if settings.sync_engine is None and not self._has_channels(app, settings):
+            self._channels_known = presence.are_known(settings)
 
     def _channel_of(self, task: str) -> str:
         """
