@@ -53,6 +53,10 @@ Lanes that a node has for series that nothing declares, where no ``lane_limit`` 
 _ROLES = ("worker", "child", "beat", "publisher")
 _LONGEST_LABEL = 500
 _TRIES: Final = 5
+_FEW_LANES: Final = 1 << 15
+"""
+Lanes, 256 KiB of them, whose disk space a process takes when it claims its slot, so that it counts on when the disk is full later.
+"""
 _PORTION: Final = 4096  # Series that are written to the layout at once.
 _MOST_ENTRIES: Final = 10_000
 _OWN_LABELS: Final = frozenset({"state", "worker", "slot", "exhausted"})  # Their values are ours, and few.
@@ -159,8 +163,10 @@ class Recorder:
             self.node, slot = self._join(identity)
             slot.reserve(self.node.layout.lanes)
             self.role = identity.role
+            if self.node.layout.lanes <= _FEW_LANES:
+                self._try(slot.back_all, self.node.layout.lanes)
             for listener in self.on_claim:
-                listener(self.node, slot)
+                self._try(listener, self.node, slot)
             self._take_over(slot)
             if identity.role == "worker":
                 with contextlib.suppress(OSError):
@@ -168,6 +174,15 @@ class Recorder:
             self.slot = slot
             self.exemplars = Exemplars(slot, self.exemplar) if self.exemplar is not None else None
             self.epoch = object()
+
+    def _try(self, step: Callable[..., object], *args: object) -> None:
+        """
+        Do what a full disk may forbid, in a process that counts on whatever has its room.
+        """
+        try:
+            step(*args)
+        except OSError as exc:
+            self.complain(exc)
 
     def _join(self, identity: Identity) -> tuple[Node, Slot]:
         """

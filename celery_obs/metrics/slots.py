@@ -4,7 +4,7 @@ Slots: one file of numbers a process, owned through a POSIX lock, handed on from
 A pool child takes the slot of its place in the pool, so that recycled and killed children reuse a few files for ever:
 counters go on where the last owner left them, gauges start anew, and what the last owner was doing when it died is told (see `celery_obs.metrics.attempts`).
 
-A file has room for every series of the node and takes disk space only for those that its owners used: the rest of it is holes.
+A file has room for every series of the node.  Where these are many, it takes disk space only for those that its owners used: the rest of it is holes.
 So each store into a lane or a gauge comes after `Slot.back`; a store into a hole of a full disk would end the process with SIGBUS, and so would a look.
 
 Forks: a slot belongs to the process that claimed it.  POSIX locks are not inherited, so a forked child has to claim its own and must not write to this one.
@@ -242,10 +242,23 @@ class Slot:
         backed = self._backed
         if first in backed and last in backed and last - first < 2:  # noqa: PLR2004 -- nothing between them.
             return
+        end = len(self.words) * WORD
         for page in range(first, last + 1):
             if page not in backed:
-                _allocate(self._descriptor, page * _PAGE, min(_PAGE, len(self.words) * WORD - page * _PAGE))
+                _allocate(self._descriptor, page * _PAGE, min(_PAGE, end - page * _PAGE))
                 backed.add(page)
+
+    def back_all(self, lanes: int) -> None:
+        """
+        Take the disk space under the first *lanes* lanes at once, in a slot that was just claimed.
+
+        Raises:
+            OSError: when the disk is full.
+        """
+        if lanes:
+            first, last = self.lanes_at * WORD // _PAGE, ((self.lanes_at + lanes) * WORD - 1) // _PAGE
+            _allocate(self._descriptor, first * _PAGE, min((last + 1) * _PAGE, len(self.words) * WORD) - first * _PAGE)
+            self._backed.update(range(first, last + 1))
 
     def totals(self, number: int) -> list[int]:
         """

@@ -317,6 +317,39 @@ def test_without_room_for_new_series_the_known_ones_go_on(
     assert 1 == len(caplog.records)
 
 
+def test_what_was_laid_out_when_a_process_began_is_counted_on_a_disk_that_is_full_by_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A process that takes over a slot has its room at once, also for series that its predecessor never counted.
+    """
+    first = recorder(tmp_path)
+    first.open()
+    first.declare([(PUBLISHED, ("never counted", "q")), *((PUBLISHED, (f"t{number}", "q")) for number in range(2000))])
+    first.close()
+    successor = recorder(tmp_path)
+    successor.open()
+    monkeypatch.setattr(slots, "_allocate", refuse)
+
+    successor.count(PUBLISHED, ("never counted", "q"))
+    successor.count(PUBLISHED, ("t1999", "q"))
+
+    assert (1, 1) == (lane(successor, PUBLISHED, "never counted", "q"), lane(successor, PUBLISHED, "t1999", "q"))
+
+
+def test_a_full_disk_at_a_take_over_costs_only_what_has_no_room(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """
+    What is to be told of the last owner may find no room; the process records what it does all the same.
+    """
+    at = recorder(tmp_path)
+    at.on_claim.append(refuse)
+
+    at.count(PUBLISHED, ("t", "q"))
+
+    assert 1 == lane(at, PUBLISHED, "t", "q")
+    assert "new series cannot be recorded" in caplog.text
+
+
 def test_a_directory_that_cannot_be_made_switches_metrics_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """
     A metrics directory below a file is no reason to fail a task.
