@@ -19,6 +19,7 @@ import celery
 import pytest
 
 from celery import Celery
+from opentelemetry import trace
 from redis import Redis
 
 import celery_obs
@@ -226,6 +227,9 @@ def test_a_message_of_protocol_1_is_traced_and_found_again(rig: Rig, publishing:
     """
     for name, value in rig.collector.environ.items():
         monkeypatch.setenv(name, value)
+    # A process without a provider, whatever other tests have set.
+    monkeypatch.setattr(trace, "get_tracer_provider", trace.ProxyTracerProvider)
+    monkeypatch.setattr(trace, "set_tracer_provider", lambda _: None)
     task_id = f"traced-{time.time()}"
     app = publishing(task_protocol=1)
 

@@ -59,7 +59,13 @@ if SCHEDULER == "django":
 
     settings.configure(
         INSTALLED_APPS=["django_celery_beat", "django_celery_results"],
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["DATABASE"], "OPTIONS": {"timeout": 20}}},
+        DATABASES={
+            "default": {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": os.environ["DATABASE"],
+                "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
+            }
+        },
         DEFAULT_AUTO_FIELD="django.db.models.AutoField",
         TIME_ZONE="UTC",
         USE_TZ=True,
