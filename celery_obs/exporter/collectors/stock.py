@@ -276,7 +276,7 @@ class _File:
             if self._inode is not None and self.numbers:
                 self.was_replaced = True
                 return ""
-            return "is empty as yet"
+            return "is shorter than a header" if status.st_size else ""  # Its process is about to give it its size.
         used = _INT.unpack(os.pread(descriptor, _INT.size, 0))[0]
         if used <= 0 and not self.numbers:
             return ""  # Its process is about to write the header.

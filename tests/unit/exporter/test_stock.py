@@ -218,6 +218,18 @@ def test_a_truncated_file_keeps_what_it_had_counted(tmp_path: Path) -> None:
     assert 'hits_total{who="a"} 3.0\n' in collector.collect().text
 
 
+def test_a_file_that_its_process_has_just_made_is_no_error(tmp_path: Path) -> None:
+    """
+    prometheus_client makes a file first and gives it its size then; a look between the two finds nothing wrong.
+    """
+    errors = InternalErrors()
+    (tmp_path / "counter_11.db").touch()
+
+    _collector(tmp_path, errors).collect()
+
+    assert errors.snapshot() == {}
+
+
 def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
     """
     The runner is told, and says that this collector failed.
