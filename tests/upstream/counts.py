@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,10 +16,27 @@ from typing import Any
 from celery import Celery
 
 from celery_obs.testing import counters
-from celery_obs.vocabulary.tasks import FINISHED, RECEIVED
+from celery_obs.vocabulary.tasks import FINISHED, RECEIVED, STARTED
 
 
-__all__ = ["Counts", "listening"]
+__all__ = ["WORDS", "Counts", "listening"]
+
+
+_SILENCE = 2.0
+
+WORDS = {
+    "success": "task-succeeded",
+    "failure": "task-failed",
+    "timeout": "task-failed",
+    "lost": "task-failed",
+    "retry": "task-retried",
+    "rejected": "task-rejected",
+    "revoked": "task-revoked",
+    "terminated": "task-revoked",
+}
+"""
+Under which event of Celery's an outcome of ours is told.  Celery has none for what a task ignored.
+"""
 
 
 class Counts:
@@ -37,34 +55,48 @@ class Counts:
         """
         Count an event of Celery's.
         """
-        self.heard[event["type"]] += 1
+        if event["type"].startswith("task-"):
+            self.heard[event["type"]] += 1
+
+    def settle(self) -> None:
+        """
+        Wait until no more events come.
+        """
+        last = -1
+        while last != (last := self.heard.total()):
+            time.sleep(_SILENCE)
 
     def ours(self) -> Counter[str]:
         """
         Return what we counted, under the names of Celery's events.
         """
         found: Counter[str] = Counter()
-        words = {
-            "success": "task-succeeded",
-            "failure": "task-failed",
-            "retry": "task-retried",
-            "rejected": "task-rejected",
-            "revoked": "task-revoked",
-        }
         for (name, labels), count in counters(self._metrics_dir).items():
             if name == RECEIVED.name:
                 found["task-received"] += count
-            elif name == FINISHED.name:
-                found[words.get(labels[-1], labels[-1])] += count
+            elif name == STARTED.name:
+                found["task-started"] += count
+            elif name == FINISHED.name and labels[-1] in WORDS:
+                found[WORDS[labels[-1]]] += count
         return found
+
+    def differences(self) -> dict[str, tuple[int, int]]:
+        """
+        Return what the receiver heard and what we counted, of each event where the two are not the same.
+        """
+        ours = self.ours()
+        return {name: (self.heard[name], ours[name]) for name in self._names(ours) if self.heard[name] != ours[name]}
+
+    def _names(self, ours: Counter[str]) -> list[str]:
+        return sorted((self.heard.keys() | ours.keys()) - {"task-sent"})
 
     def __str__(self) -> str:
         """
         Lay the two beside each other.
         """
         ours = self.ours()
-        names = sorted(name for name in self.heard.keys() | ours.keys() if not name.startswith("worker-"))
-        return "\n".join(["event               receiver      ours", *(f"{name:18} {self.heard[name]:9} {ours[name]:9}" for name in names)])
+        rows = (f"{name:18} {self.heard[name]:9} {ours[name]:9}" for name in self._names(ours))
+        return "\n".join(["event               receiver      ours", *rows])
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ def test_an_app_of_celerys_own_tests_is_as_without_us(tmp_path: Path) -> None:
             raise
         pytest.skip("Celery's source distribution cannot be downloaded.")
 
-    without, observed = (run(suite, source, TESTS, observed=observed, folder=tmp_path) for observed in (False, True))
+    without, observed = (run(suite, source, TESTS, observed=observed, folder=tmp_path).tests for observed in (False, True))
 
     assert {} == compare(without, observed)
     assert 300 < sum(outcome == "passed" for outcome in without.values())
