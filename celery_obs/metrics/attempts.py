@@ -50,6 +50,7 @@ from .exemplars import Exemplars
 from .format import Exit, Header, Phase, Record
 from .layout import Layout, width
 from .recorder import Recorder
+from .series import Family
 from .slots import Node, Slot
 
 
@@ -222,6 +223,7 @@ class AttemptMeter:
         self._key: Callable[[str], int] = hash
         self._mine = _Mine()
         self._lost_syncs: list[SyncLost] = []
+        self._retries, self._failures = Family(recorder, RETRIES), Family(recorder, FAILURES)
         self._exemplars: Exemplars | None = None
         self.on_lost_sync: Callable[[SyncLost], object] | None = None
         recorder.on_claim.append(self._inherit)
@@ -551,9 +553,9 @@ class AttemptMeter:
         Count why an attempt failed or is tried again, and when a schedule entry last did its work.
         """
         if event.state == "retry":
-            self._recorder.count(RETRIES, (*cell.pair, event.exception))
+            self._retries.count((*cell.pair, event.exception))
         elif event.exception and event.state != "ignored":
-            self._recorder.count(FAILURES, (*cell.pair, event.exception, "true" if event.exhausted else "false"))
+            self._failures.count((*cell.pair, event.exception, "true" if event.exhausted else "false"))
         elif event.entry and event.state == "success":
             now = time.time()
             self._recorder.set(SUCCEEDED_ENTRY, (event.entry,), now, at=now)

@@ -9,6 +9,7 @@ same one.  Counting them is not done here: their slots do that.
 
 from __future__ import annotations
 
+import functools
 import weakref
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -18,7 +19,7 @@ from billiard.exceptions import WorkerLostError
 from celery.worker import state as worker_state
 
 from celery_obs.hub import Hub
-from celery_obs.vocabulary.tasks import AttemptLost
+from celery_obs.vocabulary.tasks import AttemptDoomed, AttemptLost
 
 from .translate import identity
 
@@ -26,6 +27,8 @@ from .translate import identity
 __all__ = ["LostAttempts"]
 
 
+_OVERHEARD: Final = "celery_obs_overheard"
+_ORIGINAL: Final = "celery_obs_original"
 _TOLD: Final = "celery_obs_told"
 _GONE: Final = "celery_obs_gone"
 _QUEUE: Final = "celery_obs_queue"
@@ -47,30 +50,34 @@ class LostAttempts:
 
     def watch(self, request: Any, *, queue: str) -> None:
         """
-        Remember *request*, Celery's in the main process, for as long as Celery does.
+        Hear what the pool tells *request*, Celery's in the main process, and remember it for as long as Celery does.
         """
+        kind = type(request)
+        if kind.__dict__.get(_OVERHEARD) is not self:
+            self._overhear(kind)
         if self._hub.wants(AttemptLost):
             request.__dict__[_QUEUE] = queue
-            request.__dict__["on_failure"] = self._overhearing(request, type(request).on_failure, self._failed)
-            request.__dict__["on_timeout"] = self._overhearing(request, type(request).on_timeout, self._timed_out)
             self._requests[identity(request.id)] = request
 
-    def _overhearing(self, request: Any, original: Callable[..., Any], hear: Callable[..., None]) -> Callable[..., Any]:
+    def _overhear(self, kind: Any) -> None:
         """
-        Return what the pool calls instead of the request's own method, so that we hear of it, too.  It holds no request, or none would ever be forgotten.
+        Have what the pool calls on requests of this class tell us, too.  Celery makes a class for each task of a worker.
         """
-        reference = weakref.ref(request)
+        setattr(kind, _OVERHEARD, self)
+        for name, hear in (("on_failure", self._failed), ("on_timeout", self._timed_out)):
+            method = getattr(kind, name)
+            setattr(kind, name, self._overhearing(getattr(method, _ORIGINAL, method), hear))
 
-        def call(*args: Any, **kwargs: Any) -> Any:
-            known = reference()
-            if known is None:  # It cannot be: the pool keeps it for its other callbacks.
-                return None
+    def _overhearing(self, original: Callable[..., Any], hear: Callable[..., None]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def call(request: Any, *args: Any, **kwargs: Any) -> Any:
             try:
-                hear(known, *args, **kwargs)
+                hear(request, *args, **kwargs)
             except Exception as exc:  # noqa: BLE001 -- never fail the observed.
                 self._hub.on_error(exc, component="worker.lost")
-            return original(known, *args, **kwargs)
+            return original(request, *args, **kwargs)
 
+        setattr(call, _ORIGINAL, original)
         return call
 
     def _failed(self, request: Any, exc_info: Any, *_: object, **__: object) -> None:
@@ -83,8 +90,11 @@ class LostAttempts:
 
     def _timed_out(self, request: Any, soft: object, timeout: object) -> None:
         # The names are billiard's, which passes them as keywords; pools of greenlets pass them by place.
-        if not soft:  # Before Celery 5.7 a pool of greenlets tells nobody else.
-            self._tell(request, "timeout", "TimeLimitExceeded", f"It ran for more than its hard time limit, {timeout} s.")
+        if soft:
+            return
+        # Celery says so, too, but not from a pool of greenlets before 5.7, and not where the result backend fails at that moment.
+        self._hub.emit(AttemptDoomed(identity(request.id), "timeout"))
+        self._tell(request, "timeout", "TimeLimitExceeded", f"It ran for more than its hard time limit, {timeout} s.")
 
     def found(self, task_id: object, state: Literal["timeout", "terminated", "lost"], exception: str, message: str) -> None:
         """

@@ -17,7 +17,7 @@ from celery.worker import state as worker_state
 
 from celery_obs.hub import Hub
 from celery_obs.testing import RaisingErrors
-from celery_obs.vocabulary.tasks import AttemptLost
+from celery_obs.vocabulary.tasks import AttemptDoomed, AttemptLost
 from celery_obs.worker.lost import LostAttempts
 
 
@@ -130,6 +130,22 @@ def test_a_hard_limit_is_told_of_and_a_soft_one_is_not(
         [(event.state, event.message) for event in told],
         request.failures,
     )
+
+
+def test_a_hard_limit_is_a_verdict_where_celery_fails_to_say_so() -> None:
+    """
+    A result backend that is away at that moment keeps Celery from sending its signal; the counters need the verdict without traces, logs or errors, too.
+    """
+    doomed: list[AttemptDoomed] = []
+    hub = Hub(on_error=RaisingErrors())
+    hub.subscribe(AttemptDoomed, doomed.append)
+    request = Request()
+    LostAttempts(hub).watch(request, queue="q")
+
+    request.on_timeout(soft=True, timeout=1.0)
+    request.on_timeout(soft=False, timeout=2.0)
+
+    assert ([AttemptDoomed("id", "timeout")], [1.0, 2.0]) == (doomed, request.failures)
 
 
 def test_what_a_body_raised_is_no_loss(lost: LostAttempts, told: list[AttemptLost]) -> None:
