@@ -42,7 +42,7 @@ class WorkerLife(Protocol):
 
     def worker_stopped(self, worker: Any) -> None:
         """
-        The worker comes down in an orderly way.
+        The worker comes down by order, and takes no more work.
         """
 
 
@@ -96,6 +96,12 @@ class ObservabilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celer
         """
         if self._life is not None:
             self._life.worker_stopped(parent)
+
+    def terminate(self, parent: Any) -> None:
+        """
+        Take leave in a cold shutdown, as in the end of a worker that runs inside a program.
+        """
+        self.stop(parent)
 
 
 class BrokerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types.

@@ -107,6 +107,7 @@ class Substitute:
         self._heartbeat = heartbeat
         self._interval = interval
         self._end: threading.Event | None = None
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """
@@ -117,7 +118,8 @@ class Substitute:
         """
         if self._end is None:
             end = threading.Event()
-            threading.Thread(target=self._run, args=(end,), name="celery_obs.heartbeat", daemon=True).start()
+            self._thread = threading.Thread(target=self._run, args=(end,), name="celery_obs.heartbeat", daemon=True)
+            self._thread.start()
             self._end = end
 
     def stop(self) -> None:
@@ -127,6 +129,13 @@ class Substitute:
         if self._end is not None:
             self._end.set()
             self._end = None
+
+    def join(self, *, within: float) -> None:
+        """
+        Give the thread up to *within* seconds to end.
+        """
+        if self._thread is not None:
+            self._thread.join(within)
 
     def _run(self, end: threading.Event) -> None:
         while not end.wait(self._interval):

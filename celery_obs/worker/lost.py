@@ -137,7 +137,8 @@ class LostAttempts:
     def _tell(self, request: Any, state: Literal["timeout", "terminated", "lost"], exception: str, message: str) -> None:
         if request.__dict__.get(_TOLD):
             return
-        if state == "lost" and worker_state.should_terminate not in {None, False}:
+        order = worker_state.should_terminate  # An exit code, which may be 0.
+        if state == "lost" and order is not None and order is not False:
             return  # A cold shutdown takes all attempts with it, by order.
         request.__dict__[_TOLD] = True
         carrier = request.request_dict

@@ -35,7 +35,7 @@ __all__ = ["MainProcess"]
 _VERDICT_PATIENCE: Final = 30.0
 _FAREWELL: Final = 1.0
 """
-Seconds that a worker which ends waits for the beat inside it.
+Seconds that a worker which ends waits for the beat inside it, and for each of our threads.
 """
 
 
@@ -162,6 +162,9 @@ class MainProcess:
         self.silence()
         if self._substitute is not None:
             self._substitute.stop()
+            self._substitute.join(within=_FAREWELL)
+        if self._retiring is not None:  # A worker inside a program is to leave no thread there.
+            self._retiring.join(within=_FAREWELL)
         if self._heartbeat is not None:
             with contextlib.suppress(OSError):
                 self._heartbeat.write(ready=False)
@@ -179,9 +182,9 @@ class MainProcess:
         """
         Tell whether the worker ends by an error of its own, and not because it was told to stop.
 
-        Celery has a text as the exit code where the order came by remote control.
+        Celery has a text as the exit code where the order came by remote control; an order's own exit code may be 0.
         """
-        told = any(word not in {None, False} for word in (state.should_stop, state.should_terminate))
+        told = any(word is not None and word is not False for word in (state.should_stop, state.should_terminate))
         code = getattr(self._worker, "exitcode", None)
         return not told and isinstance(code, int) and code != 0
 

@@ -44,18 +44,27 @@ class RetiringThread:
         self._after = after
         self._on_error = on_error
         self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """
         Begin.
         """
-        threading.Thread(target=self._run, name="celery_obs.retire", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="celery_obs.retire", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """
         Stop soon; what is under way is not waited for, and may be cut off anywhere.
         """
         self._stopped.set()
+
+    def join(self, *, within: float) -> None:
+        """
+        Give the thread up to *within* seconds to end.
+        """
+        if self._thread is not None:
+            self._thread.join(within)
 
     def _run(self) -> None:
         while True:

@@ -40,6 +40,8 @@ def _observe_all() -> None:
     first = Celery("first", broker="memory://", set_as_current=False)
     celery_obs.setup(first)
     first.send_task("first.task")
+    first.control.purge()  # All apps on memory:// share their queues.
+    first.close()
     _state._on_app_finalizers = before
     Celery.__init__ = initialized
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import threading
 import weakref
 
 from collections.abc import Callable, Iterator
@@ -388,3 +389,19 @@ def test_setting_up_again_and_again_leaves_one_step(tmp_path: Path, torn_down: N
         celery_obs.teardown()
 
     assert (1, 2) == (len(app.steps["worker"]), len(app.steps["consumer"]))
+
+
+def test_a_worker_inside_a_program_leaves_no_thread_there(tmp_path: Path, torn_down: None) -> None:
+    """
+    Its end is a cold shutdown, which calls other methods of Celery's steps; found by Celery's own tests, which look for threads after each.
+    """
+    app = Celery("inside", broker="memory://", backend="cache+memory://", set_as_current=False)
+    celery_obs.setup(app, metrics_dir=str(tmp_path))
+    before = set(threading.enumerate())
+
+    with embedded_worker(app):
+        during = {thread.name for thread in threading.enumerate()}
+    left = set(threading.enumerate()) - before
+
+    assert "celery_obs.retire" in during
+    assert not [thread.name for thread in left if thread.name.startswith("celery_obs")]

@@ -195,14 +195,15 @@ def test_nothing_is_watched_where_nobody_listens() -> None:
     assert "celery_obs_queue" not in vars(request)
 
 
-def test_a_cold_shutdown_loses_nothing(lost: LostAttempts, told: list[AttemptLost], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_cold_shutdown_loses_nothing(lost: LostAttempts, told: list[AttemptLost], monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     """
     Pitfall 11: it takes all attempts with it by order; what it was told to kill for another reason is told of all the same.
     """
     requests = [Request("cut off"), Request("too long")]
     for request in requests:
         lost.watch(request, queue="q")
-    monkeypatch.setattr(worker_state, "should_terminate", 1)
+    monkeypatch.setattr(worker_state, "should_terminate", code)
 
     lost.found("cut off", "lost", "WorkerLostError", "gone")
     lost.found("too long", "timeout", "TimeLimitExceeded", "too long")
