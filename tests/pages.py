@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-__all__ = ["DOCS", "commands_of", "files_of", "write_files"]
+__all__ = ["DOCS", "commands_of", "files_of", "lines_of", "write_files"]
 
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -34,7 +34,14 @@ def commands_of(page: str) -> list[list[str]]:
     """
     Return the commands that *page* has its reader type, in words.
     """
-    return [shlex.split(line) for block in _blocks(page, "sh") for line in block.splitlines() if line.strip()]
+    return [shlex.split(line) for line in lines_of(page)]
+
+
+def lines_of(page: str) -> list[str]:
+    """
+    Return the same as they stand there, for a shell.
+    """
+    return [line for block in _blocks(page, "sh") for line in block.splitlines() if line.strip()]
 
 
 def write_files(page: Path, folder: Path, *, here: Callable[[str], str] = str, keep: tuple[str, ...] = ()) -> None:

@@ -5,7 +5,7 @@ The pages on Django, FastAPI and Flask, followed to the letter on real servers; 
 from __future__ import annotations
 
 import json
-import shlex
+import re
 import subprocess
 import sys
 import urllib.request
@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import DOCS, commands_of, write_files
+from tests.pages import DOCS, write_files
 from tests.servers import free_port, wait_until
-from tests.workers import Metrics, Process, settle_at
+from tests.workers import Metrics, settle_at
 
 from .conftest import Stage
+from .reader import Reader
 
 
 pytestmark = pytest.mark.integration
@@ -54,6 +55,31 @@ def export(self):
 """
 
 
+COMMAND = """
+from django.core.management.base import BaseCommand
+
+from shop.tasks import order
+
+
+class Command(BaseCommand):
+    def handle(self, *args, **options):
+        order.delay(1)
+"""
+
+TESTS = """
+from django.test import SimpleTestCase
+
+from celery_obs.plugin import plugin
+from shop.tasks import order
+
+
+class OrderTest(SimpleTestCase):
+    def test_it(self):
+        order.delay(2)
+        print("metrics were in", plugin().settings.metrics_dir, flush=True)
+"""
+
+
 class Project:
     """
     What a reader of a page has made, with its worker.
@@ -61,32 +87,37 @@ class Project:
 
     def __init__(self, stage: Stage, page: Path, *, keep: tuple[str, ...] = ()) -> None:
         self.stage = stage
-        self.commands = commands_of(page.read_text(encoding="utf-8"))
-        write_files(page, stage.folder, here=lambda text: text.replace("redis://localhost:6379/0", stage.redis.url), keep=keep)
+        self.reader = Reader(stage, page)
+        self.reader.environ |= {"CELERY_OBS_LOGS": "1", "CELERY_OBS_LOG_FORMAT": "json"}
+        write_files(page, stage.folder, here=self.reader.here, keep=keep)
         self.metrics = Metrics(stage.metrics_dir)
-        self.environ = {"PYTHONPATH": str(stage.folder), "CELERY_OBS_LOGS": "1", "CELERY_OBS_LOG_FORMAT": "json"}
 
-    def start(self, program: str, word: str, *more: str, name: str) -> Process:
+    def worker(self, *more: str) -> None:
         """
-        Start the program that the page names, found by *word* among those that run it.
+        Start the page's worker.
         """
-        words = next(each for each in self.commands if each[0] == program and (not word or word in each))
-        return self.stage.process(sys.executable, "-m", *words, *more, name=name, **self.environ)
-
-    def worker(self, *more: str) -> Process:
-        started = self.start("celery", "worker", "--concurrency=1", *more, name="worker")
-        wait_until(lambda: " ready." in started.log.read_text(), within=40, what="the worker to be ready")
-        return started
+        self.reader.start("celery", "worker", more=" ".join(("--concurrency=1", *more)), says=" ready.")
 
     def serve(self, program: str, *more: str) -> int:
         """
-        Start the web server, and return its port.
+        Start the page's web server, and return its port.
         """
         port = free_port()
-        bind = ("--bind", f"127.0.0.1:{port}") if program == "gunicorn" else ("--port", str(port))
-        server = self.start(program, "", *bind, *more, name=program)
-        del server
+        bind = f"--bind=127.0.0.1:{port}" if program == "gunicorn" else f"--port={port}"
+        self.reader.start(program, more=" ".join((bind, *more)))
         return port
+
+    def finish(self, task: str) -> None:
+        """
+        Start the page's sidecar, which shows what was counted; then no command of the page is left.
+        """
+        self.reader.start("celery-obs", "exporter", says="Serving on")
+        _, shown = self.reader.type(f"curl -fsS {self.reader.address}/metrics")
+        assert re.search(
+            rf'celery_task_published_total{{[^}}]*task="{task}"[^}}]*}} {self.metrics.find("celery_task_published_total", task=task)}',
+            shown,
+        )
+        assert [] == self.reader.left()
 
 
 def order(port: int, number: int, *, path: str, method: str) -> None:
@@ -119,7 +150,7 @@ def orders(project: Project, port: int, *, task: str, path: str, method: str = "
     settle_at(total, lambda: find("celery_task_finished_total", task=task, state="success"))
     assert total == find("celery_task_published_total", task=task)
     assert total == find("celery_task_queue_wait_seconds_count", task=task)
-    lines = [json.loads(line) for line in (project.stage.folder / "worker.log").read_text().splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in (project.stage.folder / "celery-worker.log").read_text().splitlines() if line.startswith("{")]
     assert ORDERS == sum(line.get("correlation_id") == REQUEST and line["event"] == "task_finished" for line in lines), json.dumps(
         lines[-1]
     )
@@ -151,10 +182,34 @@ def test_a_django_project_is_observed_by_its_settings_alone(django_project: Proj
     orders(project, port, task=task, path=path, method="GET")
     assert "Autorestarting worker after current request" in (project.stage.folder / "gunicorn.log").read_text()
 
-    (project.stage.folder / "worker.log").write_text("")
+    (project.stage.folder / "celery-worker.log").write_text("")
     orders(project, project.serve("uvicorn"), task=task, path=path, method="GET", before=ORDERS)
+    project.reader.start("celery", "beat", says="beat: Starting")
+    project.finish(task)
     text = project.metrics.text()
     assert "channel" not in text.lower()
+
+
+def test_a_management_command_counts_and_a_test_run_leaves_nothing(django_project: Project) -> None:
+    """
+    What a command publishes is counted as what a request does; what a test publishes is not, where the project configures no directory.
+    """
+    project, task = django_project, "shop.tasks.order"
+    commands = project.stage.folder / "shop" / "management" / "commands"
+    commands.mkdir(parents=True)
+    (commands / "order.py").write_text(COMMAND)
+    (project.stage.folder / "shop" / "tests.py").write_text(TESTS)
+    project.worker()
+
+    for line in ("python manage.py order", "env -u CELERY_OBS_METRICS_DIR python manage.py test"):
+        code, said = project.reader.type(line)
+        assert 0 == code, said
+
+    settle_at(2.0, lambda: project.metrics.find("celery_task_finished_total", task=task, state="success"))
+    assert 1.0 == project.metrics.find("celery_task_published_total", task=task)
+    left = Path(said.split("metrics were in ")[1].split()[0])
+    assert project.stage.metrics_dir not in {left, *left.parents}
+    assert not left.exists()
 
 
 def test_a_fastapi_app_on_uvicorn_is_observed(stage: Stage) -> None:
@@ -165,6 +220,7 @@ def test_a_fastapi_app_on_uvicorn_is_observed(stage: Stage) -> None:
     project.worker()
 
     orders(project, project.serve("uvicorn"), task="shop.order", path="/orders/{}")
+    project.finish("shop.order")
 
 
 def test_flasks_application_factory_is_observed(stage: Stage) -> None:
@@ -176,20 +232,11 @@ def test_flasks_application_factory_is_observed(stage: Stage) -> None:
     project.worker("--include=syncs")
 
     orders(project, project.serve("gunicorn"), task="shop.order", path="/orders/{}")
+    project.finish("shop.order")
 
     stage.client.send_task("syncs.export", (), queue="celery")
     settle_at({"retry": 2.0, "success": 1.0}, lambda: project.metrics.by("status", "channel_sync_total", sync_type="export"))
     assert 2.0 == project.metrics.find("channel_sync_records_total", result="updated")
-
-
-def test_every_command_of_the_pages_names_a_program_that_the_tests_ran() -> None:
-    """
-    A command that is added to a page is to be run here, too.
-    """
-    ran = {("celery", "worker"), ("celery", "beat"), ("celery-obs", "exporter"), ("gunicorn", ""), ("uvicorn", ""), ("pip", "install")}
-    for page in PAGES.values():
-        for words in commands_of(page.read_text(encoding="utf-8")):
-            assert any(words[0] == program and (not word or word in words) for program, word in ran), shlex.join(words)
 
 
 PROGRAM = """
