@@ -343,7 +343,8 @@ class TraceObserver:
             incoming = self._propagation.incoming(headers)
             if origin is not None and not incoming.span.get_span_context().is_valid:
                 incoming = self._propagation.incoming(origin)
-            context = incoming.context
+            # What else is current, such as baggage, goes on.
+            context = Context({**context, **incoming.context}) if context else incoming.context
         if not is_followed:
             self._propagation.write(headers, context)  # Nobody would end a span; what is around it goes on all the same.
             return

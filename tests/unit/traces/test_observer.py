@@ -11,8 +11,8 @@ import pytest
 
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry import baggage, trace
 from opentelemetry import context as contexts
-from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, StaticSampler, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -340,6 +340,29 @@ def test_a_child_names_no_attempt_before() -> None:
     traces.task_finished(finished(event))
 
     assert PREVIOUS not in headers
+
+
+@pytest.mark.parametrize("light", [True, False], ids=["our provider", "the user's provider"])
+def test_baggage_goes_with_the_message_to_the_task_and_further(light: bool) -> None:
+    """
+    What a publisher outside of any trace has in its baggage, the task has, and what the task publishes.
+    """
+    traces, _ = observer(Memory(light=light))
+    headers: dict[str, Any] = {"id": "id-1"}
+    token = contexts.attach(baggage.set_baggage("tenant", "7"))
+    traces.publish_started(PublishStarted("shop.sell", "work", headers, headers, is_followed=True))
+    inside = baggage.get_all()
+    traces.publish_ended(PublishEnded(headers, None))
+    contexts.detach(token)
+    event, further = started(), {"id": "id-2"}
+
+    traces.attempt_opened(AttemptOpened(event, headers))
+    seen = baggage.get_all()
+    traces.publish_started(PublishStarted("shop.more", "work", further, further, is_followed=True))
+    traces.publish_ended(PublishEnded(further, None))
+    traces.task_finished(finished(event))
+
+    assert ("tenant=7", {"tenant": "7"}, {"tenant": "7"}, "tenant=7") == (headers["baggage"], inside, seen, further["baggage"])
 
 
 def test_what_the_main_process_publishes_follows_the_message_itself() -> None:
