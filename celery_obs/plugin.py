@@ -35,7 +35,7 @@ from celery_obs.hub import ErrorLog, Hub
 from celery_obs.metrics import declared
 from celery_obs.metrics.about import write_about
 from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.format import Header
+from celery_obs.metrics.format import Exit, Header
 from celery_obs.metrics.observer import MetricsObserver
 from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
@@ -710,13 +710,15 @@ class Plugin:
         if recorder is not None and recorder.slot is not None and recorder.role == "child":
             app = self.apps.configured()
             limit = app.conf.worker_max_memory_per_child if app is not None else None
-            recorder.slot.words[Header.EXIT] = exit_word(exitcode, memory_limit=limit)
+            if recorder.slot.words[Header.EXIT] != Exit.REMOVED:
+                recorder.slot.words[Header.EXIT] = exit_word(exitcode, memory_limit=limit)
 
     def _count_restart(self, node: Node, slot: Slot) -> None:
         recorder = self.recorder
         if recorder is None or recorder.role != "child" or slot.inherited[Header.PARENT_PID] != os.getppid() or self._node is None:
             return
-        place = node.layout.place(PROCESS_RESTARTS, (self._node, restart_reason(slot.words[Header.EXIT])))
+        reason = restart_reason(slot.words[Header.EXIT])
+        place = None if reason is None else node.layout.place(PROCESS_RESTARTS, (self._node, reason))
         if place is not None:
             slot.back(slot.lanes_at + place)
             slot.words[slot.lanes_at + place] += 1

@@ -109,6 +109,7 @@ class Exit:
 
     *UNSAID*: it lives, or had no time to speak.  *RECYCLED*: it had done its number of tasks.  *MEMORY*: it was above its limit of memory.
     *SIGNAL*: it was told to go.  *LEFT*: it went by itself.  *TIMEOUT*: its task was over the hard limit; written by who settles the slot.
+    *REMOVED*: its pool was made smaller; written by the main process.
     """
 
     UNSAID: Final = 0
@@ -117,6 +118,7 @@ class Exit:
     SIGNAL: Final = 3
     LEFT: Final = 4
     TIMEOUT: Final = 5
+    REMOVED: Final = 6
 
 
 class Record:

@@ -27,7 +27,7 @@ from celery_obs.vocabulary.ourselves import DROPPED, INTERNAL_ERRORS, LABELS_FOL
 from celery_obs.vocabulary.spec import OTHER, Metric
 
 from .exemplars import PLACES, Exemplars
-from .format import MOST_GAUGES, SHORTAGE, Gauge, Header
+from .format import MOST_GAUGES, SHORTAGE, Exit, Gauge, Header
 from .layout import width
 from .slots import Node, Slot
 
@@ -239,6 +239,16 @@ class Recorder:
                 error,
                 self.metrics_dir,
             )
+
+    def expect_end(self, pids: AbstractSet[int]) -> None:
+        """
+        Say of processes of this node that their pool takes them away, so that who follows in their slots is not counted as a replacement.
+        """
+        if self.node is None or self.slot is None or not pids:
+            return
+        for slot in self.node.others(self.slot):
+            if slot.words[Header.PID] in pids:
+                slot.words[Header.EXIT] = Exit.REMOVED
 
     def forget_parent(self) -> None:
         """

@@ -25,6 +25,7 @@ from celery_obs.settings import Settings
 from .announce import Announcer, announcements
 from .heartbeat import Heartbeat, Substitute
 from .lost import LostAttempts
+from .processes import note_removals
 from .retire import RetiringThread, retiring_thread
 from .state import WorkerState, pool_pids
 
@@ -94,6 +95,7 @@ class MainProcess:
             self._substitute = Substitute(self._heartbeat, interval=self._settings.heartbeat_interval)
             self._substitute.start()
             self._state.describe(celery.__version__)
+            note_removals(self._worker.pool, self._recorder.expect_end, on_error=self._on_error)
             self._retiring = retiring_thread(self._recorder, self._attempts, self._settings, self._on_error)
             self._retiring.start()
         self.tick()

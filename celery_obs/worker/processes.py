@@ -8,14 +8,16 @@ import os
 import resource
 import sys
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from celery_obs.hub import OnError
 from celery_obs.metrics.format import Exit
 from celery_obs.vocabulary.workers import RestartReason
 
 
-__all__ = ["Usage", "exit_word", "restart_reason", "usage"]
+__all__ = ["Usage", "exit_word", "note_removals", "restart_reason", "usage"]
 
 
 _RECYCLED: Final = 155  # billiard.pool.EX_RECYCLE
@@ -60,11 +62,40 @@ def exit_word(exitcode: int, *, memory_limit: int | None) -> int:
     return Exit.SIGNAL if exitcode == _TERMINATED else Exit.LEFT
 
 
-def restart_reason(word: int) -> RestartReason:
+def restart_reason(word: int) -> RestartReason | None:
     """
-    Tell from the word that a process left behind why it was replaced.
+    Tell from the word that a process left behind why it was replaced; None if it was not, but taken away before the pool grew again.
     """
-    return _REASONS.get(word, "killed")
+    return None if word == Exit.REMOVED else _REASONS.get(word, "killed")
+
+
+def note_removals(pool: Any, tell: Callable[[frozenset[int]], object], *, on_error: OnError) -> None:
+    """
+    Have *tell* hear of the processes that a worker's *pool* takes away to be smaller, which ``--autoscale`` and ``control.pool_shrink`` do.
+
+    Args:
+        pool: Celery's; one whose tasks are no processes is left alone.
+
+        tell: Is given the ids of the processes that are on their way out by order, each maybe more than once.
+
+        on_error: Hears of what it raises.
+    """
+    processes = getattr(pool, "_pool", None)
+    if processes is None or not hasattr(processes, "_pool") or not hasattr(pool, "shrink"):
+        return
+    shrink = pool.shrink
+
+    def shrink_and_tell(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return shrink(*args, **kwargs)
+        finally:
+            try:
+                going = (process for process in list(processes._pool) if getattr(process, "_controlled_termination", False))  # noqa: SLF001
+                tell(frozenset(process.pid for process in going if not getattr(process, "_job_terminated", False)))
+            except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+                on_error(exc, component="worker.pool")
+
+    pool.shrink = shrink_and_tell
 
 
 def _peak_memory() -> int:

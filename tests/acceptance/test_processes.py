@@ -164,3 +164,28 @@ def test_celery_multi_shares_one_directory(stage: Stage) -> None:
     settle_at(None, lambda: page.find("celery_worker_up"))
     assert not {name for name in page.families() if name.startswith("celery_worker_") and name not in COUNTS}
     assert {"success": TIMES} == page.states("succeed")
+
+
+def test_a_pool_that_grows_and_shrinks_counts_on(stage: Stage) -> None:
+    """
+    With ``--autoscale`` each process that is added has a place of its own, one that is taken away leaves what it counted, and the page shows how many there are.
+    """
+    worker = stage.worker("--concurrency=1", "--autoscale=6,1", AUTOSCALE_KEEPALIVE="1")
+    page = stage.exporter()
+
+    def size() -> float | None:
+        return page.find("celery_worker_pool_size", worker="w1@test")
+
+    finished = 0
+    for _ in range(2):
+        for _ in range(12):
+            stage.client.send_task("observed.succeed", [2.0])
+        finished += 12
+        wait_until(lambda: size() == 6, what="the pool to grow")
+        wait_until(lambda: page.find("celery_worker_pool_busy", worker="w1@test") == 6, what="all of it to be busy")
+        settle_at(finished, lambda: page.find("celery_task_finished_total", task="observed.succeed", state="success"))
+        wait_until(lambda: size() == 1, what="the pool to shrink")
+
+    assert finished == page.find("celery_task_started_total", task="observed.succeed") == worker.ran("succeed")
+    assert 0 == page.find("celery_task_finished_total", task="observed.succeed", state="lost")
+    assert 0 == page.find("celery_worker_process_restarts_total", worker="w1@test", reason="killed")
