@@ -21,7 +21,7 @@ import threading
 import weakref
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 from celery.local import Proxy
@@ -228,6 +228,7 @@ class Plugin:
         self._main: MainProcess | None = None
         self._takes_leave = False
         self._is_told_of_variables = False
+        self._is_told_of_settings = False
         self._beat: Any = None
         self._heart: BeatHeart | None = None
         self._start_hook = StartHook(self.beat_starting)
@@ -263,6 +264,7 @@ class Plugin:
             with contextlib.suppress(CeleryObsError):  # Then what was right before stays in force.
                 if self._load(app) != self.settings:
                     self._deactivate()
+        self._tell_other_settings(app)
 
     def app_finalized(self, app: Any) -> None:
         """
@@ -323,6 +325,9 @@ class Plugin:
         self._ours.activate(settings)
         self._publishing.may_overlook = True
         self._tell_unknown_variables()
+        for each in self.apps:
+            if each.configured:
+                self._tell_other_settings(each)
 
     def _tell_unknown_variables(self) -> None:
         """
@@ -332,6 +337,27 @@ class Plugin:
         self._is_told_of_variables = True
         if found:
             log.warning("celery_obs: %s.", environment.advice(found))
+
+    def _tell_other_settings(self, app: Any) -> None:
+        """
+        Warn, once a process, of an app that is configured otherwise than the one whose settings are in force.
+        """
+        source = self._source()
+        if self.settings is None or source is None or source is app or self._is_told_of_settings:
+            return
+        with contextlib.suppress(ConfigurationError):  # It is told where that app is the first.
+            found, usual = load(app.conf, os.environ, self.overrides), load({}, os.environ, self.overrides)
+            given = [each.name for each in fields(Settings) if getattr(found, each.name) != getattr(usual, each.name)]
+            other = [name for name in given if getattr(found, name) != getattr(self.settings, name)]
+            if other:
+                self._is_told_of_settings = True
+                log.warning(
+                    "celery_obs: a process has one set of settings, and here those of the app %r are in force. What the app %r says of %s is not used: "
+                    "give both the same configuration, or use environment variables.",
+                    str(source.main or source),
+                    str(app.main or app),
+                    ", ".join(other),
+                )
 
     def _deactivate(self) -> None:
         """

@@ -202,3 +202,30 @@ def test_a_broker_that_cannot_keep_the_state_stops_nothing(app: Celery, url: str
     assert observing.settings.redis is None
     assert 1 == len([line for line in caplog.messages if "cluster features are off" in line])
     assert "PLAN" not in caplog.text
+
+
+@pytest.mark.parametrize("first_is_active", [True, False])
+def test_an_app_that_is_configured_otherwise_is_told_that_this_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, first_is_active: bool
+) -> None:
+    """
+    Whether it reads its configuration before or after the first app becomes active: once, with both names and the settings.
+    """
+    first, second, plain = (Celery(name, broker="memory://", set_as_current=False) for name in ("first", "second", "plain"))
+    first.conf.celery_obs = {"metrics_dir": str(tmp_path), "label_limit": 7}
+    second.conf.celery_obs = {"metrics_dir": str(tmp_path), "label_limit": 9, "ignore_tasks": ["x.*"]}
+    try:
+        for each in (first, second, plain):
+            celery_obs.setup(each)
+        apps = (first, plain, second) if first_is_active else (plain, second, first)
+        for each in apps:
+            if each is first:
+                each.send_task("first.task")
+            else:
+                assert each.conf.task_always_eager is False
+        second.send_task("second.task")
+    finally:
+        celery_obs.teardown()
+
+    (told,) = [record.getMessage() for record in caplog.records if "one set of settings" in record.getMessage()]
+    assert "the app 'first' are in force. What the app 'second' says of label_limit, ignore_tasks is not used" in told
