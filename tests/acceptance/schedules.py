@@ -47,7 +47,7 @@ class Schedules(Stage):
         result, said = self.run(sys.executable, program, code, name="change", SCHEDULER="django", DATABASE=str(self.database))
         assert 0 == result, said
 
-    def rows(self, question: str) -> list[tuple[str, int | None]]:
+    def rows(self, question: str) -> list[tuple[str, str | int | None]]:
         """
         Ask the database.
         """

@@ -71,7 +71,7 @@ if SCHEDULER == "django":
         USE_TZ=True,
     )
     django.setup()
-    app.conf.update(result_backend="django-db", task_ignore_result=False)
+    app.conf.update(result_backend="django-db", task_ignore_result=False, result_extended=True)
 
 
 @app.task(name="scheduled.record")
