@@ -11,6 +11,7 @@ import sys
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,13 +122,24 @@ actions = st.one_of(
 )
 
 
-@given(st.lists(actions, max_size=25))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
-def test_totals_equal_the_ledger_whoever_comes_goes_and_dies(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple]) -> None:  # type: ignore[type-arg]  # of several shapes.
+@pytest.mark.parametrize("examples", [10, pytest.param(150, marks=pytest.mark.faults)])
+def test_totals_equal_the_ledger_whoever_comes_goes_and_dies(tmp_path_factory: pytest.TempPathFactory, examples: int) -> None:
     """
     Nodes count, are merged by processes that are killed anywhere, and come back; two exporters look at any time, are restarted, and are always exact.
     """
-    folder = tmp_path_factory.mktemp("metrics")
+
+    @given(st.lists(actions, max_size=25))
+    @settings(max_examples=examples, suppress_health_check=[HealthCheck.too_slow])
+    def check(steps: list[tuple[Any, ...]]) -> None:
+        follow(tmp_path_factory.mktemp("metrics"), steps)
+
+    check()
+
+
+def follow(folder: Path, steps: list[tuple[Any, ...]]) -> None:
+    """
+    Do what *steps* say, and hold every page against the ledger.
+    """
     ledger: Counter[str] = Counter()
     pages = [Page(folder), Page(folder)]
     for step in steps:

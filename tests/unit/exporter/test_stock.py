@@ -86,7 +86,7 @@ def _collector(directory: Path, errors: InternalErrors | None = None) -> StockCo
     return StockCollector(directory, errors=errors or InternalErrors())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(_writes(), st.data())
 def test_it_shows_what_the_official_collector_shows_however_the_writes_are_split(writes: list[Write], data: st.DataObject) -> None:
     """

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -133,6 +133,7 @@ def run(redis: Redis, first: dict[Lease, float], *, until: float, at: float = -1
     return seen
 
 
+@settings(max_examples=30)
 @given(at=st.floats(15, 30), offsets=st.lists(st.floats(0, 3), min_size=2, max_size=2))
 def test_a_redis_that_forgot_everything_makes_no_second_holder(at: float, offsets: list[float]) -> None:
     """
