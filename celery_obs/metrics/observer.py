@@ -12,12 +12,14 @@ from celery_obs.vocabulary.beat import HEARTBEAT as BEAT_HEARTBEAT
 from celery_obs.vocabulary.ourselves import DROPPED, ObservationDropped, TelemetryDropped
 from celery_obs.vocabulary.spec import Metric
 from celery_obs.vocabulary.tasks import (
+    FAILURES,
     FINISHED,
     PUBLISHED,
     RECEIVED,
     RETRIES,
     AttemptDoomed,
     AttemptInterrupted,
+    AttemptNotBegun,
     TaskDiscarded,
     TaskFinished,
     TaskPublished,
@@ -53,6 +55,7 @@ class MetricsObserver:
         self._received = Family(recorder, RECEIVED)
         self._discarded = Family(recorder, FINISHED)
         self._retried = Family(recorder, RETRIES)
+        self._failures = Family(recorder, FAILURES)
         self._dropped = Family(recorder, DROPPED)
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
@@ -68,6 +71,7 @@ class MetricsObserver:
             (TaskReceived, self._received.count),
             (TaskDiscarded, self._discarded.count),
             (TaskRetried, self._retried.count),
+            (AttemptNotBegun, self.attempt_not_begun),
             (ObservationDropped, self._dropped.count),
             (TelemetryDropped, self.telemetry_dropped),
             (BeatTicked, self.beat_ticked),
@@ -75,6 +79,14 @@ class MetricsObserver:
             (EntryScheduled, self.entry_scheduled),
             (ScheduleChanged, self.schedule_changed),
         )
+
+    def attempt_not_begun(self, event: AttemptNotBegun) -> None:
+        """
+        Count a failure that no start belongs to.
+        """
+        task, queue, exception = event
+        self._discarded.count((task, queue, "failure"))
+        self._failures.count((task, queue, exception, "false"))
 
     def telemetry_dropped(self, event: TelemetryDropped) -> None:
         """

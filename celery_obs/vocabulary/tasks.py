@@ -36,6 +36,7 @@ __all__ = [
     "AttemptDoomed",
     "AttemptInterrupted",
     "AttemptLost",
+    "AttemptNotBegun",
     "AttemptOpened",
     "AttemptRaised",
     "PublishEnded",
@@ -302,6 +303,16 @@ class TaskDiscarded(NamedTuple):
     task: str
     queue: str
     state: Literal["revoked", "rejected"]
+
+
+class AttemptNotBegun(NamedTuple):
+    """
+    An attempt failed in the pool before its task was called: its message could not be read there.
+    """
+
+    task: str
+    queue: str
+    exception: str
 
 
 class TaskRetried(NamedTuple):

@@ -15,18 +15,24 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Literal
 
-from billiard.exceptions import WorkerLostError
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+from billiard.pool import MaybeEncodingError
+from celery.exceptions import Ignore, Reject, Retry
 from celery.worker import state as worker_state
 
 from celery_obs.hub import Hub
-from celery_obs.vocabulary.tasks import AttemptDoomed, AttemptLost
+from celery_obs.vocabulary.tasks import AttemptDoomed, AttemptLost, AttemptNotBegun
 
-from .translate import identity
+from .translate import QueueNames, identity
 
 
 __all__ = ["LostAttempts"]
 
 
+_BEGUN: Final = (TimeLimitExceeded, Terminated, MaybeEncodingError, Reject, Ignore, Retry)
+"""
+What the pool, or Celery in its place, raises of an attempt that was begun, and that is told of elsewhere.
+"""
 _OVERHEARD: Final = "celery_obs_overheard"
 _ORIGINAL: Final = "celery_obs_original"
 _TOLD: Final = "celery_obs_told"
@@ -41,11 +47,14 @@ class LostAttempts:
     Args:
         hub: Hears of each.
 
+        queues: Knows the queue that a message came from.
+
     Threads: for the main process's event loop.  Forks: of no use in a child.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, *, queues: QueueNames) -> None:
         self._hub = hub
+        self._queues = queues
         self._requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
     def watch(self, request: Any, *, queue: str) -> None:
@@ -80,13 +89,16 @@ class LostAttempts:
         setattr(call, _ORIGINAL, original)
         return call
 
-    def _failed(self, request: Any, exc_info: Any, *_: object, **__: object) -> None:
+    def _failed(self, request: Any, exc_info: Any, *_: object, return_ok: object = False, **__: object) -> None:
         error = getattr(exc_info, "exception", None)
         error = getattr(error, "exc", error)  # Celery puts a traceback around it.
         if isinstance(error, WorkerLostError):
             self._tell(request, "lost", "WorkerLostError", str(error))
         elif isinstance(error, SystemExit) and not (request._already_cancelled or request._already_revoked):  # noqa: SLF001
             self._tell(request, "lost", "WorkerLostError", f"Its process exited ({error}).")
+        elif not return_ok and isinstance(error, Exception) and not isinstance(error, _BEGUN):
+            # What a task raises is returned.  What the pool itself raises came before: the message cannot be read, or is none that may be.
+            self._hub.emit(AttemptNotBegun(request.name, self._queues.of(request.delivery_info), type(error).__name__))
 
     def _timed_out(self, request: Any, soft: object, timeout: object) -> None:
         # The names are billiard's, which passes them as keywords; pools of greenlets pass them by place.

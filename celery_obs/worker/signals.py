@@ -108,7 +108,7 @@ class Receivers:
         self._names: Mapping[str, str] = {}
         self._publishes = False
         self.firing: Callable[[Any], object] | None = None
-        self.lost = LostAttempts(hub)
+        self.lost = LostAttempts(hub, queues=queues)
         self._publishing = publishing
 
     def ignore(self, patterns: tuple[str, ...]) -> None:

@@ -49,14 +49,16 @@ class Counts:
 
     def __init__(self, metrics_dir: Path) -> None:
         self._metrics_dir = metrics_dir
-        self.heard: Counter[str] = Counter()
+        self._names: dict[str, str] = {}
+        self.heard: Counter[tuple[str, str]] = Counter()
 
     def hear(self, event: dict[str, Any]) -> None:
         """
         Count an event of Celery's.
         """
-        if event["type"].startswith("task-"):
-            self.heard[event["type"]] += 1
+        if event["type"].startswith("task-") and event["type"] != "task-sent":
+            name = self._names.setdefault(event["uuid"], event.get("name") or "")
+            self.heard[event["type"], name] += 1
 
     def settle(self) -> None:
         """
@@ -66,37 +68,43 @@ class Counts:
         while last != (last := self.heard.total()):
             time.sleep(_SILENCE)
 
-    def ours(self) -> Counter[str]:
+    def ours(self) -> Counter[tuple[str, str]]:
         """
-        Return what we counted, under the names of Celery's events.
+        Return what we counted, under the names of Celery's events, by task.
         """
-        found: Counter[str] = Counter()
+        found: Counter[tuple[str, str]] = Counter()
         for (name, labels), count in counters(self._metrics_dir).items():
             if name == RECEIVED.name:
-                found["task-received"] += count
+                found["task-received", labels[0]] += count
             elif name == STARTED.name:
-                found["task-started"] += count
+                found["task-started", labels[0]] += count
             elif name == FINISHED.name and labels[-1] in WORDS:
-                found[WORDS[labels[-1]]] += count
+                found[WORDS[labels[-1]], labels[0]] += count
         return found
 
     def differences(self) -> dict[str, tuple[int, int]]:
         """
-        Return what the receiver heard and what we counted, of each event where the two are not the same.
+        Return what the receiver heard and what we counted, of each event of each task where the two are not the same.
         """
         ours = self.ours()
-        return {name: (self.heard[name], ours[name]) for name in self._names(ours) if self.heard[name] != ours[name]}
-
-    def _names(self, ours: Counter[str]) -> list[str]:
-        return sorted((self.heard.keys() | ours.keys()) - {"task-sent"})
+        return {
+            " ".join(key): (self.heard[key], ours[key]) for key in sorted(self.heard.keys() | ours.keys()) if self.heard[key] != ours[key]
+        }
 
     def __str__(self) -> str:
         """
-        Lay the two beside each other.
+        Lay the two beside each other, added up over all tasks.
         """
-        ours = self.ours()
-        rows = (f"{name:18} {self.heard[name]:9} {ours[name]:9}" for name in self._names(ours))
+        heard, ours = _by_event(self.heard), _by_event(self.ours())
+        rows = (f"{event:18} {heard[event]:9} {ours[event]:9}" for event in sorted(heard.keys() | ours.keys()))
         return "\n".join(["event               receiver      ours", *rows])
+
+
+def _by_event(counts: Counter[tuple[str, str]]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for (event, _), count in counts.items():
+        found[event] += count
+    return found
 
 
 @contextlib.contextmanager

@@ -12,13 +12,18 @@ from typing import Any
 
 import pytest
 
-from billiard.exceptions import WorkerLostError
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from billiard.pool import MaybeEncodingError
+from celery.exceptions import Reject
 from celery.worker import state as worker_state
+from kombu.exceptions import DecodeError
 
 from celery_obs.hub import Hub
 from celery_obs.testing import RaisingErrors
-from celery_obs.vocabulary.tasks import AttemptDoomed, AttemptLost
+from celery_obs.vocabulary.tasks import AttemptDoomed, AttemptLost, AttemptNotBegun
 from celery_obs.worker.lost import LostAttempts
+from celery_obs.worker.translate import QueueNames
 
 
 class Request:
@@ -30,11 +35,12 @@ class Request:
         self.id = task_id
         self.name = "t"
         self.worker_pid = pid
+        self.delivery_info = {"exchange": "", "routing_key": "work"}
         self.time_start = 1_800_000_000.0
         self.request_dict: dict[str, Any] = {"id": task_id, "retries": 2}
         self.failures: list[object] = []
 
-    def on_failure(self, exc_info: object, *, send_failed_event: bool = True) -> None:
+    def on_failure(self, exc_info: object, *, send_failed_event: bool = True, return_ok: bool = False) -> None:
         self.failures.append((exc_info, send_failed_event))
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
@@ -50,7 +56,7 @@ def told() -> list[AttemptLost]:
 def lost(told: list[AttemptLost]) -> LostAttempts:
     hub = Hub(on_error=RaisingErrors())
     hub.subscribe(AttemptLost, told.append)
-    return LostAttempts(hub)
+    return LostAttempts(hub, queues=QueueNames(tuple))
 
 
 def test_what_celery_says_twice_is_told_once(lost: LostAttempts, told: list[AttemptLost]) -> None:
@@ -140,12 +146,39 @@ def test_a_hard_limit_is_a_verdict_where_celery_fails_to_say_so() -> None:
     hub = Hub(on_error=RaisingErrors())
     hub.subscribe(AttemptDoomed, doomed.append)
     request = Request()
-    LostAttempts(hub).watch(request, queue="q")
+    LostAttempts(hub, queues=QueueNames(tuple)).watch(request, queue="q")
 
     request.on_timeout(soft=True, timeout=1.0)
     request.on_timeout(soft=False, timeout=2.0)
 
     assert ([AttemptDoomed("id", "timeout")], [1.0, 2.0]) == (doomed, request.failures)
+
+
+@pytest.mark.parametrize(
+    ("error", "options", "told"),
+    [
+        (ValueError("too many values to unpack"), {}, ["ValueError"]),
+        (ExceptionWithTraceback(DecodeError("no JSON"), None), {}, ["DecodeError"]),
+        (ValueError("raised by the task"), {"return_ok": True}, []),
+        (Reject("no"), {}, []),
+        (TimeLimitExceeded(1.0), {}, []),
+        (MaybeEncodingError("the result", "cannot be sent"), {}, []),
+    ],
+)
+def test_an_attempt_that_the_pool_could_not_begin_is_a_failure(error: object, options: dict[str, Any], told: list[str]) -> None:
+    """
+    A message that cannot be read there, as one that is signed and not well, is told by no signal in the process that got it; what a task raises is.
+    """
+    events: list[AttemptNotBegun] = []
+    hub = Hub(on_error=RaisingErrors())
+    hub.subscribe(AttemptNotBegun, events.append)
+    request = Request()
+    LostAttempts(hub, queues=QueueNames(tuple)).watch(request, queue="work")
+
+    request.on_failure(SimpleNamespace(exception=error), **options)
+
+    assert [AttemptNotBegun("t", "work", each) for each in told] == events
+    assert 1 == len(request.failures)
 
 
 def test_what_a_body_raised_is_no_loss(lost: LostAttempts, told: list[AttemptLost]) -> None:
@@ -190,7 +223,7 @@ def test_nothing_is_watched_where_nobody_listens() -> None:
     """
     request = Request()
 
-    LostAttempts(Hub(on_error=RaisingErrors())).watch(request, queue="q")
+    LostAttempts(Hub(on_error=RaisingErrors()), queues=QueueNames(tuple)).watch(request, queue="q")
 
     assert "celery_obs_queue" not in vars(request)
 
