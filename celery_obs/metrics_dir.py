@@ -143,7 +143,7 @@ def _need_writable(path: Path) -> None:
 
 def _refusal(path: Path, error: OSError) -> ConfigurationError:
     if isinstance(error, RefusedError):
-        return _unusable(path, error.strerror, error.advice)
+        return _unusable(path, error.problem, error.advice)
     if error.errno in {errno.EEXIST, errno.ENOTDIR} and os.path.lexists(path):
         return _unusable(path, "is no directory", "Remove it, or name another place.")
     return _unusable(path, f"cannot be made by uid {os.geteuid()} ({error.strerror})", "Create it before the worker starts.")

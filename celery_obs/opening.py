@@ -70,10 +70,10 @@ class RefusedError(OSError):
 
     def __init__(self, path: str | os.PathLike[str], problem: str, advice: str) -> None:
         super().__init__(errno.EINVAL, problem, os.fspath(path))
-        self.advice = advice
+        self.problem, self.advice = problem, advice
 
     def __str__(self) -> str:
-        return f"{self.filename} {self.strerror}. {self.advice}"
+        return f"{self.filename} {self.problem}. {self.advice}"
 
 
 # -- directories --------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def look_for_files(path: Path) -> Remains:
     except FileNotFoundError:
         return Remains()
     except RefusedError as error:
-        return Remains(problem=error.strerror)
+        return Remains(problem=error.problem)
     except OSError as error:
         problem = (
             "is a symbolic link" if path.is_symlink() else "is no directory" if not path.is_dir() else f"cannot be read ({error.strerror})"
