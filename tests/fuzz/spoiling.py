@@ -68,7 +68,7 @@ _AT_THE_TOP: Final = [
 _SHOWN: Final = 600
 _ITSELF: Final = os.O_NONBLOCK | os.O_NOFOLLOW  # What a link leads to is another's, and a FIFO is not waited for.
 _NUMBERS: Final = [0, 1, -1, 2, 31, 32, 33, 511, 4096, 65535, 65536, 2**31 - 1, 2**31, 2**53, 2**60, 2**61, 2**62, 2**63 - 1, -(2**63)]
-_VALUES: Final = [
+_VALUES: Final[list[Any]] = [
     None,
     True,
     -1,

@@ -201,7 +201,8 @@ def test_a_sidecar_goes_on_beside_anything(template: Path, tmp_path: Path) -> No
     try:
         before = totals(exporter.get().body)
         assert exporter.popen is not None
-        idle = memory_of(exporter.popen.pid)
+        pid = exporter.popen.pid
+        idle = memory_of(pid)
 
         @seed(SEED)
         @settings(
@@ -219,7 +220,7 @@ def test_a_sidecar_goes_on_beside_anything(template: Path, tmp_path: Path) -> No
             now = totals(answer.body)
             assert (200, COUNTED) == (answer.status, good(now))
             assert [key for key, value in before.items() if now.get(key, -1.0) < value] == []
-            assert memory_of(exporter.popen.pid) - idle < MOST_MEMORY
+            assert memory_of(pid) - idle < MOST_MEMORY
             before = now
 
         spoil()

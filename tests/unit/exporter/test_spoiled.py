@@ -78,12 +78,14 @@ def fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
-def sparse(path: Path) -> None:
+def sparse(path: Path, *, size: int = 200 << 30, head: bytes = b"") -> None:
     """
-    Put there what looks like a file of 200 GB.
+    Put there what looks like a file of *size* bytes, in the place of what was there.
     """
-    with path.open("wb") as file:
-        file.truncate(200 << 30)
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_bytes(head)
+    os.truncate(path, size)
 
 
 Spoil = Callable[[Path, Path], object]
@@ -96,16 +98,10 @@ SPOILS: dict[str, Spoil] = {
     "a slot that is a link to a device": lambda _, node: link(node / "slot-9", "/dev/zero"),
     "a layout that is a FIFO": lambda _, node: fifo(node / "layout"),
     "a layout that is a device": lambda _, node: link(node / "layout", "/dev/zero"),
-    "a layout of 200 GB": lambda _, node: ((node / "layout").unlink(), sparse(node / "layout")),
+    "a layout of 200 GB": lambda _, node: sparse(node / "layout"),
     "a layout of brackets": lambda root, _: write(root / "odd.v1" / "layout", b"[" * 100_000 + b"\n"),
-    "a layout with a line of 200 MB": lambda root, _: (
-        write(root / "odd.v1" / "layout", b'{"a":"'),
-        os.truncate(root / "odd.v1" / "layout", 200 << 20),
-    ),
-    "a layout with a line of 100 MB": lambda root, _: (
-        write(root / "odd.v1" / "layout", b'{"a":"'),
-        os.truncate(root / "odd.v1" / "layout", 100 << 20),
-    ),
+    "a layout with a line of 200 MB": lambda root, _: sparse(root / "odd.v1" / "layout", size=200 << 20, head=b'{"a":"'),
+    "a layout with a line of 100 MB": lambda root, _: sparse(root / "odd.v1" / "layout", size=100 << 20, head=b'{"a":"'),
     "a remainder of brackets": lambda root, _: write(root / "remainder", b"[" * 100_000 + b"\n" * 3),
     "a remainder that is a FIFO": lambda root, _: fifo(root / "remainder"),
     "a remainder of 200 GB": lambda root, _: sparse(root / "remainder"),
