@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -40,7 +41,7 @@ from celery_obs.metrics.observer import MetricsObserver
 from celery_obs.metrics.recorder import Identity, Recorder
 from celery_obs.metrics.slots import Node, Slot
 from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
-from celery_obs.metrics_dir import prepare_metrics_dir
+from celery_obs.metrics_dir import default_metrics_dir, prepare_metrics_dir
 from celery_obs.observers import Observer, Observers
 from celery_obs.settings import Settings, environment, hidden, load, mask
 from celery_obs.state.connection import shared_by
@@ -664,11 +665,26 @@ class Plugin:
         self.attempts.sweep()
 
     def _open(self) -> None:
-        if self.recorder is not None and self.settings is not None:
-            prepare_metrics_dir(self.settings.metrics_dir)
-            if self.recorder.role != self._role:
-                self.recorder.close()  # It published before it turned out what it is.
-            self.recorder.open()
+        """
+        Claim a slot.  A directory that was configured has to be one; what lies in it, or in one that was not, ends no process: metrics are off then.
+
+        Raises:
+            ConfigurationError: if the metrics directory that was configured cannot be one.
+        """
+        if self.recorder is None or self.settings is None:
+            return
+        directory = self.settings.metrics_dir
+        try:
+            prepare_metrics_dir(directory)
+        except ConfigurationError as error:
+            is_full = getattr(error.__cause__, "errno", None) in {errno.ENOSPC, errno.EDQUOT}
+            if not is_full and directory != default_metrics_dir(os.environ):
+                raise
+            self.recorder.switch_off(error)
+            return
+        if self.recorder.role != self._role:
+            self.recorder.close()  # It published before it turned out what it is.
+        self.recorder.ready()
 
     def worker_started(self, worker: Any) -> None:
         """
@@ -783,8 +799,7 @@ class Plugin:
                 hung_after=self.settings.beat_hung_after,
                 waits_for=lambda: schedulers.waits_for(vars(service).get("scheduler")),  # It is made when it is first asked for.
             )
-            with _fatal():
-                self._heart.start()
+            self._heart.start()
 
     def beat_started(self, service: Any) -> None:
         """

@@ -21,6 +21,7 @@ from celery_obs.exceptions import ConfigurationError
 from celery_obs.metrics.about import read_about
 from celery_obs.metrics.format import SHORTAGE, VERSION, folder_name, node_name
 from celery_obs.metrics_dir import look_at_metrics_dir
+from celery_obs.opening import open_metrics_dir, read_file
 from celery_obs.settings import Settings, load
 from celery_obs.state.broker import Broker, mask, of_app, of_url, reach, reason_of
 from celery_obs.state.connection import connect
@@ -61,7 +62,9 @@ def examine(
     yield _broker(surroundings.broker, surroundings.wrong_broker)
     yield from _redis(surroundings.redis, clock)
     yield from _nodes(surroundings.metrics_dir, clock)
-    yield from _shortages(surroundings.metrics_dir)
+    with contextlib.suppress(OSError):
+        os.close(open_metrics_dir(surroundings.metrics_dir))
+        yield from _shortages(surroundings.metrics_dir)
     yield from examine_numbers(surroundings.metrics_dir, clock=clock)
     yield from _extras(installed or is_installed)
 
@@ -150,9 +153,9 @@ def _shortages(metrics_dir: Path) -> Iterator[Finding]:
     for path in sorted(metrics_dir.glob(f"*/{SHORTAGE}")):
         node = node_name(path.parent.name)
         try:
-            lack = json.loads(path.read_text())
+            lack = json.loads(read_file(path))
             setting, given, needed = str(lack["setting"]), int(lack["given"]), int(lack["needed"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
             continue
         if node is not None:
             text = f"{setting} is {given}, and at least {needed} are needed; newer series are not recorded. Set {setting} to {2 * needed}."
@@ -296,6 +299,7 @@ def _publishing_nodes(metrics_dir: Path) -> Iterator[str]:
     from celery_obs.exporter.files.reader import NodeReader  # noqa: PLC0415
 
     try:
+        os.close(open_metrics_dir(metrics_dir))
         folders = sorted(metrics_dir.iterdir())
     except OSError:
         return
@@ -309,10 +313,13 @@ def _publishing_nodes(metrics_dir: Path) -> Iterator[str]:
         except (OSError, LayoutError):
             continue
         try:
-            if reader.read().files.live:
-                yield name
+            is_live = bool(reader.read().files.live)
+        except (OSError, LayoutError, ValueError, ArithmeticError):
+            continue  # The checks of the numbers tell of it.
         finally:
             reader.close()
+        if is_live:
+            yield name
 
 
 def examine_switches(

@@ -13,6 +13,7 @@ import click
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.metrics.format import folder_name, node_name
+from celery_obs.opening import RefusedError, open_metrics_dir
 
 
 __all__ = ["forget_node"]
@@ -40,6 +41,12 @@ def forget_node(ctx: click.Context, name: str, metrics_dir: str | None, force: b
 
     app = getattr(ctx.obj, "app", None)
     directory = load(app.conf if app is not None else {}, os.environ, {"metrics_dir": metrics_dir} if metrics_dir else {}).metrics_dir
+    try:
+        os.close(open_metrics_dir(directory))
+    except RefusedError as error:
+        raise ConfigurationError(f"The metrics directory {error}") from None  # noqa: EM102, TRY003 -- the words are the refusal's.
+    except OSError:
+        pass  # It is told below, with the nodes that are known.
     folder = directory / folder_name(name)
     if not folder.is_dir():
         raise ConfigurationError(_unknown(name, directory))

@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import celery_obs
 
 from celery_obs.clock import Clock, wall
+from celery_obs.opening import open_metrics_dir
 from celery_obs.state.overview import Overview
 from celery_obs.vocabulary.conditions import Area
 
@@ -86,6 +87,7 @@ def directory_check(path: Path) -> Check:
         if not os.access(path, os.R_OK | os.X_OK):
             message = f"{path} cannot be read by uid {os.geteuid()}"
             raise PermissionError(message)
+        os.close(open_metrics_dir(path))
 
     return Check("metrics_dir", run)
 
@@ -209,7 +211,7 @@ class _Pages:
     def _body(self, *, openmetrics: bool, zipped: bool) -> tuple[bytes, dict[str, str]]:
         text = self._runner.scrape(openmetrics=openmetrics)
         self._watched.note([text])
-        body = text.encode()
+        body = text.encode(errors="replace")  # Half of a surrogate pair, wherever it came from, is no reason to show nothing.
         if zipped and len(body) >= SMALLEST_COMPRESSED:
             return compress(body), {"Content-Encoding": "gzip"}
         return body, {}

@@ -6,7 +6,6 @@ Nothing secret is in it: where data go is told without credentials.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 
@@ -14,12 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from celery_obs.opening import new_file, read_file
+
 
 __all__ = ["read_about", "write_about"]
 
 
 _NAME: Final = "about"
-_LONGEST: Final = 64 * 1024
 
 
 def write_about(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -29,11 +29,8 @@ def write_about(folder: Path, facts: Mapping[str, Any]) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    fresh = folder / f"{_NAME}.{os.getpid()}"
-    with contextlib.suppress(FileNotFoundError):
-        fresh.unlink()  # Left by a process of that number that died in the middle of this.
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+    fresh = folder / f"{_NAME}.{os.getpid()}"  # Several processes of a node may say it at once.
+    with os.fdopen(new_file(fresh, mode=0o600), "w", encoding="utf-8") as file:
         file.write(json.dumps(facts) + "\n")
     fresh.replace(folder / _NAME)
 
@@ -43,9 +40,7 @@ def read_about(folder: Path) -> Mapping[str, Any] | None:
     Return what a node said of itself; None where it said nothing that can be read.
     """
     try:
-        descriptor = os.open(folder / _NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            facts = json.loads(file.read(_LONGEST))
+        facts = json.loads(read_file(folder / _NAME))
     except (OSError, ValueError, RecursionError):
         return None
     return facts if isinstance(facts, dict) else None

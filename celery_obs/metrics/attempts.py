@@ -60,6 +60,7 @@ __all__ = ["AttemptMeter", "attempt_keys"]
 _USUAL_STATES: Final[tuple[TaskState, ...]] = ("success", "failure", "retry")
 _SILENCE: Final = 60.0  # Seconds without a heartbeat after which a node counts as having been dead.
 _LONGEST_RUNTIME: Final = 366 * 86400.0
+_MOST_RETRIES: Final = 1 << 32
 _PHASE, _ATTEMPT, _CELL, _STARTED_AT, _RETRIES, _DUE_AT = (
     Record.PHASE,
     Record.ATTEMPT,
@@ -467,6 +468,9 @@ class AttemptMeter:
             self._settle_sync(node, slot, at)
         if phase == Phase.IDLE:
             return False
+        if not _is_sound(slot, at):  # Another program wrote into the file: what it says cannot be counted.
+            words[at + _VERDICT_ON] = words[at] = 0
+            return False
         if phase == Phase.ANNOUNCED:
             _raise_to(slot, base + words[at + _CELL], words[at + _STARTED_BEFORE] + 1)
         if phase == Phase.FINISHING:
@@ -624,15 +628,33 @@ def _last_sign_of_life(node: Node) -> float:
     """
     now = time.time()
     try:
-        beat = (node.folder / "heartbeat").stat().st_mtime
+        beat = (node.folder / "heartbeat").lstat().st_mtime
     except OSError:
         return now
     return now if now - beat < _SILENCE else beat
 
 
+def _is_sound(slot: Slot, at: int) -> bool:
+    """
+    Tell whether a record that is not idle can be one that we wrote.
+    """
+    words, lanes = slot.words, slot.lanes
+    counts_outcome = words[at] == Phase.FINISHING
+    return (
+        Phase.ANNOUNCED <= words[at] <= Phase.INTERRUPTED
+        and 0 <= words[at + _CELL] < lanes
+        and 0 <= words[at + _RETRIES] < _MOST_RETRIES
+        and (not counts_outcome or 0 <= words[at + _OUTCOME_LANE] < lanes)
+    )
+
+
 def _raise_to(slot: Slot, word: int, value: int) -> None:
+    """
+    Count up a lane to *value*, unless that was done.
+    """
     slot.back(word)
-    slot.words[word] = max(slot.words[word], value)
+    if slot.words[word] == value - 1:
+        slot.words[word] = value
 
 
 def _verdict(words: memoryview, at: int) -> TaskState:

@@ -29,6 +29,8 @@ Nothing is locked while numbers are written.  What each lane and each gauge is s
 
 from __future__ import annotations
 
+import re
+
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote, unquote
@@ -50,8 +52,12 @@ __all__ = [
     "exemplar_region",
     "folder_name",
     "node_name",
+    "slot_number",
 ]
 
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.~@+-]+")
+_SLOT: Final = re.compile(r"slot-(0|[1-9][0-9]{0,8})", re.ASCII)
 
 WORD: Final = 8
 VERSION: Final = 1
@@ -214,4 +220,19 @@ def node_name(folder: str) -> str | None:
     Return the node whose folder is called *folder*, or None if that is not the folder of a node in our version.
     """
     stem, dot, version = folder.rpartition(".v")
-    return unquote(stem) if dot and stem and version == str(VERSION) else None
+    if not dot or not stem or version != str(VERSION):
+        return None
+    if _PLAIN.fullmatch(stem):
+        return stem
+    if not stem.isascii():
+        return None
+    name = unquote(stem)
+    return name if folder_name(name) == folder else None  # Another spelling of a node's name, or no text at all.
+
+
+def slot_number(file: str) -> int | None:
+    """
+    Return the number of the slot file that is called *file*, or None if that is none.
+    """
+    found = _SLOT.fullmatch(file)
+    return None if found is None else int(found.group(1))

@@ -17,17 +17,47 @@ import os
 import secrets
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import isfinite
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 from celery_obs.exceptions import LayoutError
+from celery_obs.opening import new_file, open_file
 from celery_obs.vocabulary import CATALOGUE
-from celery_obs.vocabulary.spec import Metric
+from celery_obs.vocabulary.spec import Aggregate, Kind, Metric
 
 from .format import VERSION
 
 
-__all__ = ["Layout", "LayoutFile", "Series", "family_line", "header_line", "series_line", "width"]
+__all__ = [
+    "MOST_LANES",
+    "Layout",
+    "LayoutFile",
+    "Series",
+    "family_line",
+    "feed_from",
+    "header_line",
+    "label_values",
+    "series_line",
+    "width",
+]
+
+
+MOST_LANES: Final = 1 << 22
+"""
+Lanes that a node may have at most: twice as many as there may be samples on a page.
+"""
+
+_LARGEST: Final = 1 << 27  # Bytes of a layout: three times those of the largest node that there may be.
+_LONGEST_LINE: Final = 1 << 16
+_PORTION: Final = 1 << 20
+_HIGHEST_ID: Final = 1 << 63
+_MOST_SERIES: Final = 1 << 19
+_MOST_BAD: Final = 10_000
+_MOST_BUCKETS: Final = 4096
+_FINEST, _COARSEST = 1e-12, 1e12
+_KINDS: Final = frozenset(get_args(Kind))
+_AGGREGATES: Final = frozenset(get_args(Aggregate))
 
 
 class Series(NamedTuple):
@@ -91,6 +121,47 @@ def _definition(metric: Metric) -> dict[str, object]:
     }
 
 
+def _family(entry: dict[str, Any]) -> Metric:
+    """
+    Return the family that a line declares.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError, OverflowError: if it declares none.
+    """
+    labels, buckets = tuple(entry["labels"]), tuple(entry["buckets"])
+    metric = Metric(**{**entry, "labels": labels, "buckets": buckets})
+    metric.help.encode()  # Half of a surrogate pair would spoil the whole page.
+    is_family = (
+        metric.kind in _KINDS
+        and metric.aggregate in _AGGREGATES
+        and _FINEST <= metric.resolution <= _COARSEST
+        and len(buckets) <= _MOST_BUCKETS
+        and all(isinstance(bound, (int, float)) and isfinite(bound) for bound in buckets)
+    )
+    if not is_family:
+        message = "not a family"
+        raise ValueError(message)
+    return metric
+
+
+def label_values(metric: Metric, raw: Sequence[object]) -> tuple[str, ...]:
+    """
+    Return what was read from a file as the label values of *metric*.
+
+    Raises:
+        ValueError, TypeError: if it cannot be them, or cannot be written on a page.
+    """
+    if len(raw) != len(metric.labels):
+        message = "not the labels of its family"
+        raise ValueError(message)
+    values = tuple(value for value in raw if isinstance(value, str))
+    if len(values) != len(raw):
+        message = "not a series"
+        raise TypeError(message)
+    "".join(values).encode()  # As above.
+    return values
+
+
 class Layout:
     """
     What a layout file says, as far as it has been read.
@@ -134,7 +205,8 @@ class Layout:
             LayoutError: if the file's first line is not that of a layout in our version.
         """
         self.consumed += len(data)
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[: _LONGEST_LINE + 1]  # What is longer is no line of ours: its end is not needed.
         for line in lines:
             if self.layout_id is None:
                 self.layout_id = self._identity(line)
@@ -183,26 +255,26 @@ class Layout:
         try:
             head = json.loads(line)
             version, layout_id = head["celery_obs"], head["id"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             message = f"Expected the first line of a layout, got {line[:60]!r}."
             raise LayoutError(message) from None
-        if version != VERSION or not isinstance(layout_id, int):
-            message = f"Expected a layout of version {VERSION}, got version {version!r} with the identity {layout_id!r}."
+        if version != VERSION or not isinstance(layout_id, int) or not 0 < layout_id < _HIGHEST_ID:
+            message = f"Expected a layout of version {VERSION}, got {line[:200]!r}."
             raise LayoutError(message)
         return layout_id
 
     def _take(self, line: bytes) -> None:
         try:
-            entry = json.loads(line)
+            entry = json.loads(line[: _LONGEST_LINE + 1])  # Of a longer one the end is missing, so that it is none.
             if isinstance(entry, dict):
                 self._declare_family(entry)
             else:
                 self._declare_series(entry)
-        except (ValueError, TypeError, KeyError, IndexError):
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, ArithmeticError):
             self.bad_lines += 1
 
-    def _declare_family(self, entry: dict[str, object]) -> None:
-        metric = Metric(**{**entry, "labels": tuple(entry["labels"]), "buckets": tuple(entry["buckets"])})  # type: ignore[arg-type]  # read from a file: a wrong type is a bad line
+    def _declare_family(self, entry: dict[str, Any]) -> None:
+        metric = _family(entry)
         ours = CATALOGUE.get(metric.name)
         if ours == metric:
             metric = ours  # Look-ups compare by identity first.
@@ -217,16 +289,15 @@ class Layout:
 
     def _declare_series(self, entry: list[object]) -> None:
         number, *raw = entry
-        if not isinstance(number, int) or number < 0 or not all(isinstance(value, str) for value in raw):
+        if not isinstance(number, int) or number < 0:
             message = "not a series"
             raise TypeError(message)
         metric = self.families[number]
-        values = tuple(str(value) for value in raw)
-        places = self._places[metric]
-        if len(values) != len(metric.labels):
-            message = "not the labels of its family"
-            raise ValueError(message)
-        if values not in places:
+        values = label_values(metric, raw)
+        if values not in self._places[metric]:
+            if len(self.series) >= _MOST_SERIES or (metric.kind != "gauge" and self.lanes + width(metric) > MOST_LANES):
+                message = "more than a node may have"
+                raise ValueError(message)
             self._place(metric, values)
 
     def _place(self, metric: Metric, values: tuple[str, ...]) -> None:
@@ -248,6 +319,26 @@ class Layout:
         return iter(self.series)
 
 
+def feed_from(descriptor: int, layout: Layout, *, path: Path) -> None:
+    """
+    Feed *layout* what its open file has more by now.
+
+    Raises:
+        LayoutError: if the file is larger than any layout, or none.
+
+        OSError: if it cannot be read.
+    """
+    size = os.fstat(descriptor).st_size
+    if size > _LARGEST:
+        message = f"{path} has {size} bytes, which is more than any layout."
+        raise LayoutError(message)
+    while data := os.pread(descriptor, _PORTION, layout.consumed):
+        layout.feed(data)
+        if layout.bad_lines > _MOST_BAD:
+            message = f"{path} has more than {_MOST_BAD} lines that are none of a layout."
+            raise LayoutError(message)
+
+
 class LayoutFile:
     """
     A node's layout file, open for appending, and what it says.
@@ -267,23 +358,29 @@ class LayoutFile:
 
     @staticmethod
     def _open(path: Path) -> int:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_APPEND
         try:
-            return os.open(path, flags)
+            return open_file(path, flags)
         except FileNotFoundError:
             fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-            fresh.write_bytes(header_line(secrets.randbits(62) | 1))
-            with contextlib.suppress(FileExistsError):  # Another process was first: take its file.
-                os.link(fresh, path)
-            fresh.unlink()
-            return os.open(path, flags)
+            descriptor = new_file(fresh)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(header_line(secrets.randbits(62) | 1))
+                with contextlib.suppress(FileExistsError):  # Another process was first: take its file.
+                    os.link(fresh, path)
+            finally:
+                fresh.unlink()
+            return open_file(path, flags)
 
     def refresh(self) -> None:
         """
         Take in what other processes have appended.
+
+        Raises:
+            LayoutError: if the file is larger than any layout.
         """
-        while data := os.pread(self._descriptor, 1 << 20, self.layout.consumed):
-            self.layout.feed(data)
+        feed_from(self._descriptor, self.layout, path=self.path)
 
     @property
     def descriptor(self) -> int:

@@ -22,14 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from celery_obs.exceptions import CeleryObsError
+from celery_obs.exceptions import LayoutError
+from celery_obs.metrics_dir import prepare_metrics_dir
+from celery_obs.opening import explain, replace_file
 from celery_obs.vocabulary.ourselves import DROPPED, INTERNAL_ERRORS, LABELS_FOLDED
 from celery_obs.vocabulary.spec import OTHER, Metric
 
 from .exemplars import PLACES, Exemplars
 from .format import MOST_GAUGES, SHORTAGE, Exit, Gauge, Header
-from .layout import width
-from .slots import Node, Slot
+from .layout import MOST_LANES, width
+from .slots import Node, Slot, tell_cut_off
 
 
 __all__ = ["UNDECLARED_LANES", "Identity", "Recorder", "Role", "Wanted"]
@@ -57,6 +59,7 @@ _FEW_LANES: Final = 1 << 15
 """
 Lanes, 256 KiB of them, whose disk space a process takes when it claims its slot, so that it counts on when the disk is full later.
 """
+_GENERATIONS: Final = 1 << 62
 _PORTION: Final = 4096  # Series that are written to the layout at once.
 _MOST_ENTRIES: Final = 10_000
 _OWN_LABELS: Final = frozenset({"state", "worker", "slot", "exhausted"})  # Their values are ours, and few.
@@ -171,6 +174,7 @@ class Recorder:
             if identity.role == "worker":
                 with contextlib.suppress(OSError):
                     (self.node.folder / SHORTAGE).unlink(missing_ok=True)  # What the last one lacked, this one may have.
+            slot.mend()  # Notes the header as it is now.
             self.slot = slot
             self.exemplars = Exemplars(slot, self.exemplar) if self.exemplar is not None else None
             self.epoch = object()
@@ -193,6 +197,7 @@ class Recorder:
         if node is not None and node.name == identity.node:  # The parent's, whose own slot keeps it from being retired.
             node.file.refresh()
             return node, node.claim(identity.number, records=identity.attempts, exemplars=exemplars)
+        prepare_metrics_dir(self.metrics_dir)
         for _ in range(_TRIES):
             node = Node(self.metrics_dir, identity.node, gauges=self.gauge_limit)
             try:
@@ -209,9 +214,22 @@ class Recorder:
     def _claim(self) -> bool:
         try:
             self.open()
-        except (OSError, CeleryObsError) as exc:
+        except Exception as exc:  # noqa: BLE001 -- never fail the observed, whatever lies in the directory.
             self.switch_off(exc)
         return self.slot is not None
+
+    def mend(self) -> None:
+        """
+        Make sure that the file of this process is as long as it is mapped; for a process that looks around from time to time, before it does.
+        """
+        slot, node = self.slot, self.node
+        if slot is None or node is None or self.is_off:
+            return
+        try:
+            if slot.mend():
+                tell_cut_off(node.folder / f"slot-{slot.number}")
+        except OSError as exc:
+            self.switch_off(exc)
 
     def _take_over(self, slot: Slot) -> None:
         words = slot.words
@@ -223,7 +241,7 @@ class Recorder:
         words[Header.PID] = os.getpid()
         words[Header.PARENT_PID] = os.getppid()
         words[Header.ROLE] = _ROLES.index(self.role)
-        words[Header.GENERATION] += 1
+        words[Header.GENERATION] = (words[Header.GENERATION] + 1) % _GENERATIONS
         words[Header.LANES_USED] = max(words[Header.LANES_USED], min(self.node.layout.lanes, slot.lanes))
 
     def switch_off(self, error: Exception) -> None:
@@ -236,7 +254,7 @@ class Recorder:
             logging.getLogger("celery_obs").error(
                 "celery_obs: metrics are off in process %d: %s (metrics_dir is %s). Your tasks are not affected. Restart the process when that is mended.",
                 os.getpid(),
-                error,
+                explain(error, within=self.metrics_dir),
                 self.metrics_dir,
             )
 
@@ -425,7 +443,7 @@ class Recorder:
         with self._lock:
             try:
                 node.file.declare(wanted)
-            except OSError as exc:
+            except (OSError, LayoutError) as exc:
                 self.complain(exc)
                 return False
         return True
@@ -438,6 +456,8 @@ class Recorder:
         if node is None:
             return False
         lanes = node.layout.lanes + pending + _lanes_of(wanted)
+        if lanes > MOST_LANES:
+            return False
         if self.lane_limit is not None:
             return lanes <= self.lane_limit
         if lanes <= UNDECLARED_LANES:
@@ -475,7 +495,7 @@ class Recorder:
             return True
         return sum(not self.declares(name, known) for known in seen) < limit
 
-    def complain(self, error: OSError) -> None:
+    def complain(self, error: Exception) -> None:
         """
         Say, once a process, that new series find no room.
         """
@@ -483,7 +503,7 @@ class Recorder:
             logging.getLogger("celery_obs").error(
                 "celery_obs: new series cannot be recorded in process %d: %s (metrics_dir is %s). Those known so far go on.",
                 os.getpid(),
-                error,
+                explain(error, within=self.metrics_dir),
                 self.metrics_dir,
             )
 
@@ -504,8 +524,9 @@ class Recorder:
             2 * needed,
             self.metrics_dir,
         )
+        line = json.dumps({"setting": setting, "given": given, "needed": needed}) + "\n"
         with contextlib.suppress(OSError):
-            (self.node.folder / SHORTAGE).write_text(json.dumps({"setting": setting, "given": given, "needed": needed}) + "\n")
+            replace_file(self.node.folder / SHORTAGE, [line.encode()])
 
     def _is_news(self, what: str) -> bool:
         key = (os.getpid(), what)

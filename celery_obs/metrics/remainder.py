@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from celery_obs.exceptions import LayoutError
+from celery_obs.opening import open_file, read_file, replace_file
 from celery_obs.vocabulary import beat, workers
 from celery_obs.vocabulary.spec import Metric
 
 from .format import VERSION
-from .layout import Layout, family_line, header_line, series_line, width
+from .layout import Layout, family_line, header_line, label_values, series_line, width
 
 
 __all__ = ["ENDS_WITH_ITS_NODE", "REMAINDER", "Lasting", "Remainder", "pending_nodes"]
@@ -43,6 +44,8 @@ Gauges that say something of a node itself, or of the schedule that it announced
 _KEPT_NAMES: Final = 7 * 86400.0  # Seconds for which a merged node is remembered after its folder went.
 _KEPT_GAUGES: Final = 90 * 86400.0
 _LONGEST_HEAD: Final = 1 << 20
+_LARGEST: Final = 1 << 27
+_HIGHEST: Final = 1 << 63
 
 
 class Lasting(NamedTuple):
@@ -85,7 +88,7 @@ class Remainder:
             OSError: if it cannot be read.
         """
         try:
-            lines = path.read_bytes().split(b"\n")
+            lines = read_file(path, most=_LARGEST).split(b"\n")
         except FileNotFoundError:
             return cls()
         if lines.pop():
@@ -96,8 +99,8 @@ class Remainder:
             made.pending = _pending(lines[0])
             made.merged = {int(layout_id): float(at) for layout_id, at in json.loads(lines[1]).items()}
             made._take(lines[2:])
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            message = f"{path} is damaged: {error}."
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, ArithmeticError) as error:
+            message = f"{path} is damaged: {type(error).__name__}: {str(error)[:200]}."
             raise LayoutError(message) from error
         return made
 
@@ -110,10 +113,11 @@ class Remainder:
                 continue
             number, *values, numbers = json.loads(line)
             metric = layout.families[number]
+            key = (metric, label_values(metric, values))
             if metric.kind == "gauge":
-                self.gauges[metric, tuple(values)] = Lasting(float(numbers[0]), int(numbers[1]))
-            elif len(numbers) == width(metric) and all(isinstance(each, int) and each >= 0 for each in numbers):
-                self.lanes[metric, tuple(values)] = numbers
+                self.gauges[key] = Lasting(float(numbers[0]), int(numbers[1]))
+            elif len(numbers) == width(metric) and all(isinstance(each, int) and 0 <= each < _HIGHEST for each in numbers):
+                self.lanes[key] = numbers
             else:
                 message = f"the numbers of {metric.name} are none"
                 raise ValueError(message)
@@ -170,13 +174,7 @@ class Remainder:
         Raises:
             OSError: if that cannot be done; the old file is as it was.
         """
-        fresh = path.with_name(f"{path.name}.new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 -- it is a descriptor.
-            file.writelines(self._lines())
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        replace_file(path, self._lines(), durable=True)
 
     def _lines(self) -> Iterator[bytes]:
         yield json.dumps({"celery_obs": VERSION, "pending": self.pending}).encode() + b"\n"
@@ -207,9 +205,9 @@ def pending_nodes(metrics_dir: Path) -> dict[int, str]:
     Return the nodes that were merged and may not be cleared away yet; at the cost of one line.
     """
     try:
-        with (metrics_dir / REMAINDER).open("rb") as file:
+        with os.fdopen(open_file(metrics_dir / REMAINDER), "rb") as file:
             return _pending(file.readline(_LONGEST_HEAD))
-    except (OSError, LayoutError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, LayoutError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
 
 

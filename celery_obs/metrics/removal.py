@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from celery_obs.exceptions import LayoutError
+from celery_obs.opening import RefusedError, open_file, open_metrics_dir
 
 from .format import node_name
 from .slots import holder_lives, slot_numbers
@@ -23,7 +24,7 @@ __all__ = ["Remains", "live_nodes", "look_for_files", "remove_files"]
 
 
 _OURS: Final = re.compile(
-    r"layout(\.[0-9]+\.new|\.bad)?|slot-[0-9]+(\.bad|\.new)?|lock|heartbeat(\.new)?|about(\.[0-9]+)?|shortage(\.[0-9]+)?", re.ASCII
+    r"layout(\.[0-9]+\.new|\.bad)?|slot-[0-9]+(\.bad|\.new)?|lock|heartbeat(\.new)?|about(\.[0-9]+)?|shortage(\.[0-9]+|\.new)?", re.ASCII
 )
 _OF_ALL: Final = re.compile(r"remainder(\.lock|\.new)?", re.ASCII)
 _OTHER_VERSION: Final = re.compile(r".+\.v[0-9]+", re.ASCII)
@@ -63,9 +64,12 @@ def look_for_files(path: Path) -> Remains:
     Look what there is, and change nothing.
     """
     try:
+        os.close(open_metrics_dir(path))
         descriptor = os.open(path, _DIRECTORY)
     except FileNotFoundError:
         return Remains()
+    except RefusedError as error:
+        return Remains(problem=error.problem)
     except OSError as error:
         problem = (
             "is a symbolic link" if path.is_symlink() else "is no directory" if not path.is_dir() else f"cannot be read ({error.strerror})"
@@ -129,7 +133,7 @@ def live_nodes(path: Path) -> list[str]:
     live = []
     for folder in look_for_files(path).folders:
         with contextlib.suppress(OSError, LayoutError):
-            lock = os.open(path / folder / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            lock = open_file(path / folder / "lock")
             try:
                 if any(holder_lives(lock, number) for number in slot_numbers(path / folder)):
                     live.append(node_name(folder) or folder)

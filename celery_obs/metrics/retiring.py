@@ -27,6 +27,7 @@ from typing import Final
 
 from celery_obs.clock import Clock, wall
 from celery_obs.exceptions import LayoutError
+from celery_obs.opening import open_file, read_file
 
 from .format import Gauge, node_name
 from .remainder import REMAINDER, Lasting, Remainder, pending_nodes
@@ -124,7 +125,7 @@ class Retiring:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[bool]:
-        lock = os.open(self._metrics_dir / f"{REMAINDER}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        lock = open_file(self._metrics_dir / f"{REMAINDER}.lock", os.O_RDWR | os.O_CREAT)
         try:
             yield locks(lock)
         finally:
@@ -149,7 +150,7 @@ class Retiring:
                 touched = [entry.stat(follow_symlinks=False).st_mtime for entry in entries]
         except OSError:
             return False
-        if self._clock() - max(touched, default=folder.stat().st_mtime) < after:
+        if self._clock() - max(touched, default=folder.lstat().st_mtime) < after:
             return False
         return not self._is_missed(folder)
 
@@ -159,9 +160,9 @@ class Retiring:
         """
         if _role_of(folder) != "beat":
             return False
-        last = (folder / "heartbeat").stat().st_mtime
+        last = (folder / "heartbeat").lstat().st_mtime
         others = (each for each in self._metrics_dir.glob("*/heartbeat") if each.parent != folder and _role_of(each.parent) == "beat")
-        return not any(each.stat().st_mtime > last for each in others)
+        return not any(each.lstat().st_mtime > last for each in others)
 
     def _finish(self) -> None:
         """
@@ -169,7 +170,7 @@ class Retiring:
         """
         for layout_id, name in pending_nodes(self._metrics_dir).items():
             folder = self._metrics_dir / name
-            if node_name(name) not in {None, self._own} and folder.is_dir():
+            if node_name(name) not in {None, self._own} and folder.is_dir() and not folder.is_symlink():
                 with whole_lock(folder) as ours:
                     if ours and layout_id_of(folder) in {None, layout_id}:
                         with contextlib.suppress(OSError):  # Told by who reads the directory, and tried again.
@@ -208,7 +209,7 @@ class Retiring:
         Tell whether nobody came and went since that was asked first; the lock may be new, made by who asks.
         """
         now = self._clock()
-        return after <= 0 or all(now - path.stat().st_mtime >= after for path in folder.iterdir() if path.name != "lock")
+        return after <= 0 or all(now - path.lstat().st_mtime >= after for path in folder.iterdir() if path.name != "lock")
 
     def _present(self) -> Iterator[int]:
         for folder in self._folders():
@@ -255,6 +256,6 @@ def _role_of(folder: Path) -> str:
     Return the role that a node's heartbeat says it has; empty where there is none.
     """
     try:
-        return str(json.loads((folder / "heartbeat").read_text())["role"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(read_file(folder / "heartbeat"))["role"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""

@@ -17,6 +17,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import logging
 import mmap
 import os
 import secrets
@@ -24,14 +25,15 @@ import struct
 import sys
 import time
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from celery_obs.exceptions import LayoutError
+from celery_obs.opening import RefusedError, new_file, open_file, open_folder
 
-from .format import MAGIC, VERSION, WORD, Exemplar, Gauge, Header, Record, exemplar_region, folder_name
-from .layout import LayoutFile
+from .format import MAGIC, MOST_GAUGES, VERSION, WORD, Exemplar, Gauge, Header, Record, exemplar_region, folder_name, slot_number
+from .layout import MOST_LANES, LayoutFile
 from .remainder import pending_nodes
 
 
@@ -46,12 +48,16 @@ __all__ = [
     "locks",
     "remove_folder",
     "slot_numbers",
+    "tell_cut_off",
     "whole_lock",
 ]
 
 
 _GROWTH: Final = 4096  # Lanes are added in steps of 32 KiB.
 _PAGE: Final = 4096  # Disk space is taken in steps of as many bytes.
+_CUT: Final = 1 << 20
+_MOST_RECORDS: Final = 1 << 16
+_MOST_ROOM: Final = 4 * MOST_LANES  # A file grows to twice of what it needs.
 _FIRST_SPARE: Final = 100_000
 _CLAIM_PATIENCE: Final = 0.1
 _RETIRING_PATIENCE: Final = 5.0
@@ -97,10 +103,11 @@ def slot_numbers(folder: Path) -> Iterator[int]:
     """
     Go through the numbers of the slot files in a node's folder.
     """
-    for path in folder.iterdir():
-        stem, _, number = path.name.partition("-")
-        if stem == "slot" and number.isdecimal():
-            yield int(number)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            number = slot_number(entry.name)
+            if number is not None:
+                yield number
 
 
 @contextlib.contextmanager
@@ -111,7 +118,7 @@ def whole_lock(folder: Path) -> Iterator[bool]:
     Never for a folder whose lock this process has open: closing it drops every lock that the process has there.
     """
     try:
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        lock = open_file(folder / "lock", os.O_RDWR | os.O_CREAT)
     except OSError:
         yield False
         return
@@ -139,7 +146,7 @@ def is_still(descriptor: int, path: Path) -> bool:
     Tell whether the open file is the one that *path* names now.
     """
     try:
-        return os.fstat(descriptor).st_ino == path.stat().st_ino
+        return os.fstat(descriptor).st_ino == path.lstat().st_ino
     except OSError:
         return False
 
@@ -167,9 +174,9 @@ def layout_id_of(folder: Path) -> int | None:
     Return the identity of the layout in a node's folder; None where there is none.
     """
     try:
-        with (folder / "layout").open("rb") as file:
+        with os.fdopen(open_file(folder / "layout"), "rb") as file:
             return int(json.loads(file.readline(1 << 12))["id"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
 
 
@@ -198,7 +205,7 @@ class Slot:
         self._descriptor = descriptor
         self._backed: set[int] = set()
         self._map(os.fstat(descriptor).st_size)
-        self.inherited = self.words[: Header.WORDS].tolist()
+        self.inherited = self._header = self.words[: Header.WORDS].tolist()
         self.records_at = self.inherited[Header.RECORDS_AT]
         self.records = self.inherited[Header.RECORDS]
         self.gauges_at = self.inherited[Header.GAUGES_AT]
@@ -218,6 +225,32 @@ class Slot:
         self.words = memoryview(self._memory).cast("q")
         self.floats = memoryview(self._memory).cast("d")
         self.memory = memoryview(self._memory)
+
+    @property
+    def descriptor(self) -> int:
+        """
+        The open file.
+        """
+        return self._descriptor
+
+    def mend(self) -> bool:
+        """
+        Make sure that the file is as long as it is mapped; return whether another program had cut it off.
+
+        Whoever touches a page that is gone dies by SIGBUS.  So the file gets its length again, as a new slot, in which nothing is counted yet:
+        readers keep what they saw of the old one.  Call it from time to time, and before a look at what was not touched for long.
+
+        Raises:
+            OSError: if the file cannot be made longer; it is not to be touched then.
+        """
+        size = len(self.words) * WORD
+        if os.fstat(self._descriptor).st_size >= size:
+            self._header = self.words[: Header.WORDS].tolist()
+            return False
+        _restore(self._descriptor, self._header, size)
+        for page in self._backed:
+            _allocate(self._descriptor, page * _PAGE, min(_PAGE, size - page * _PAGE))
+        return True
 
     def reserve(self, lanes: int) -> None:
         """
@@ -300,18 +333,42 @@ class _Room(NamedTuple):
     lanes: int
 
 
+def tell_cut_off(path: Path) -> None:
+    """
+    Say that a slot file was mended.
+    """
+    logging.getLogger("celery_obs").error(
+        "celery_obs: the metric file %s was cut off by another program. What was counted there since the last scrape may be missing; counting goes on. "
+        "Find out what empties files in that directory, and leave it out there.",
+        path,
+    )
+
+
+def set_aside(path: Path) -> None:
+    """
+    Move what is none of our files out of the way, for a person to look at; under the name that readers tell of.
+
+    Raises:
+        OSError: if that cannot be done.
+    """
+    path.replace(path.with_name(f"{path.name}.bad"))
+
+
 def _open_slot(path: Path, *, layout_id: int, room: _Room) -> int:
     """
     Open the slot file at *path*, made or remade as needed; the caller holds the slot's lock.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = open_file(path, os.O_RDWR)
     except FileNotFoundError:
+        return _create(path, b"", layout_id=layout_id, room=room)
+    except RefusedError:
+        set_aside(path)
         return _create(path, b"", layout_id=layout_id, room=room)
     header = _header(descriptor)
     if header is None or header[Header.LAYOUT_ID] != layout_id:
         os.close(descriptor)
-        path.replace(path.with_name(f"{path.name}.bad"))
+        set_aside(path)
         return _create(path, b"", layout_id=layout_id, room=room)
     if header[Header.RECORDS] < room.records or header[Header.GAUGES] < room.gauges or exemplar_region(header)[1] < room.exemplars:
         old = os.pread(descriptor, os.fstat(descriptor).st_size // WORD * WORD, 0)
@@ -339,7 +396,7 @@ def _create(path: Path, old: bytes, *, layout_id: int, room: _Room) -> int:
     header[: Header.SLOT_ID + 1] = [MAGIC, VERSION, layout_id, header[Header.SLOT_ID] or secrets.randbits(62) | 1]
     header[Header.RECORDS_AT : Header.LANES_AT + 1] = [Header.WORDS, records, gauges_at, gauges, exemplars_at, exemplars, lanes_at]
     fresh = path.with_name(f"{path.name}.new")
-    descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    descriptor = new_file(fresh)
     try:
         os.ftruncate(descriptor, (lanes_at + _rounded(max(room.lanes, len(kept) // WORD))) * WORD)
         _allocate(descriptor, 0, gauges_at * WORD)
@@ -406,11 +463,56 @@ def _header(descriptor: int) -> list[int] | None:
     if len(data) < Header.WORDS * WORD:
         return None
     words = list(struct.unpack(f"={Header.WORDS}q", data))
-    whole = words[Header.MAGIC] == MAGIC and words[Header.VERSION] == VERSION and words[Header.RECORDS_AT] == Header.WORDS
-    if not whole or os.fstat(descriptor).st_size < (words[Header.LANES_AT] + words[Header.LANES_USED]) * WORD:
-        return None
-    tables = words[Header.RECORDS] * Record.WORDS + words[Header.GAUGES] * Gauge.WORDS
-    return words if words[Header.LANES_AT] >= Header.WORDS + tables else None
+    size = os.fstat(descriptor).st_size
+    return words if _is_sound(words, size // WORD) else None
+
+
+def _is_sound(words: Sequence[int], size: int) -> bool:
+    """
+    Tell whether a header is one that we wrote, in a file of *size* words.
+    """
+    records, gauges, lanes_at = words[Header.RECORDS], words[Header.GAUGES], words[Header.LANES_AT]
+    return (
+        words[Header.MAGIC] == MAGIC
+        and words[Header.VERSION] == VERSION
+        and words[Header.RECORDS_AT] == Header.WORDS
+        and 0 <= records <= _MOST_RECORDS
+        and 0 <= gauges <= MOST_GAUGES
+        and words[Header.GAUGES_AT] == Header.WORDS + records * Record.WORDS
+        and words[Header.GAUGES_AT] + gauges * Gauge.WORDS <= lanes_at <= size
+        and 0 <= words[Header.LANES_USED] <= size - lanes_at <= _MOST_ROOM
+    )
+
+
+def _restore(descriptor: int, header: Sequence[int], size: int) -> None:
+    """
+    Give a slot file that was cut off under its owner the header and the size that it had, and the space under all that its owner may touch.
+
+    It is another slot from here on, with nothing in it.  The size comes last: until then readers take the file for damaged, and keep what they know.
+    """
+    fresh = [*header]
+    fresh[Header.SLOT_ID], fresh[Header.EXEMPLARS_WRITTEN] = secrets.randbits(62) | 1, 0
+    os.pwrite(descriptor, struct.pack(f"={Header.WORDS}q", *fresh), 0)
+    for start in range(Header.WORDS * WORD, os.fstat(descriptor).st_size, _CUT):
+        os.pwrite(descriptor, bytes(min(_CUT, os.fstat(descriptor).st_size - start)), start)
+    os.ftruncate(descriptor, size)
+    for first, words in (
+        (0, header[Header.GAUGES_AT]),
+        (header[Header.EXEMPLARS_AT], header[Header.EXEMPLARS] * Exemplar.WORDS),
+        (header[Header.LANES_AT], header[Header.LANES_USED]),
+    ):
+        if words > 0:
+            _allocate(descriptor, first * WORD, words * WORD)
+
+
+class _Look(NamedTuple):
+    """
+    A slot file of another process, as it was when it was whole.
+    """
+
+    inode: int
+    size: int
+    header: list[int]
 
 
 class Node:
@@ -431,13 +533,14 @@ class Node:
     def __init__(self, metrics_dir: Path, name: str, *, gauges: int) -> None:
         self.name = name
         self.folder = metrics_dir / folder_name(name)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         self._clear_away(metrics_dir)
         self.file = self._open_layout()
         self.layout = self.file.layout
         self._gauges = gauges
         self._lock: int | None = None
         self._owned: set[int] = set()
+        self._seen: dict[int, _Look] = {}
         self._is_inherited = False
 
     def _clear_away(self, metrics_dir: Path) -> None:
@@ -454,7 +557,15 @@ class Node:
                 if time.monotonic() > deadline:
                     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(self.folder))
                 time.sleep(0.001)
-            self.folder.mkdir(exist_ok=True)
+            self._make_folder()
+
+    def _make_folder(self) -> None:
+        """
+        Make the folder if it is missing, and make sure that it is one that we may write to.
+        """
+        with contextlib.suppress(FileExistsError):  # No folder is there: said below.
+            self.folder.mkdir(parents=True, exist_ok=True)
+        os.close(open_folder(self.folder, writes=True))
 
     def is_current(self) -> bool:
         """
@@ -466,19 +577,19 @@ class Node:
         path = self.folder / "layout"
         try:
             file = LayoutFile(path)
-        except LayoutError:
-            path.replace(path.with_suffix(".bad"))
+        except (LayoutError, RefusedError):
+            set_aside(path)
             return LayoutFile(path)
         if file.layout.lanes < self._lanes_in_use(file.layout.layout_id):
             file.close()  # The layout lost its end: lanes given out anew would mix two series.
-            path.replace(path.with_suffix(".bad"))
+            set_aside(path)
             return LayoutFile(path)
         return file
 
     def _lanes_in_use(self, layout_id: int | None) -> int:
         used = 0
         for number in slot_numbers(self.folder):
-            with contextlib.suppress(OSError), (self.folder / f"slot-{number}").open("rb", buffering=0) as file:
+            with contextlib.suppress(OSError), os.fdopen(open_file(self.folder / f"slot-{number}"), "rb", buffering=0) as file:
                 header = _header(file.fileno())
                 if header is not None and header[Header.LAYOUT_ID] == layout_id:
                     used = max(used, header[Header.LANES_USED])
@@ -498,6 +609,7 @@ class Node:
         A slot that somebody holds is waited for a tenth of a second, for the sweep of the main process holds one for microseconds;
         then a spare one is taken, the lowest that is free, so that the number of files stays bounded.
         """
+        deadline = time.monotonic() + _RETIRING_PATIENCE
         if number is not None and not self._wait_for(number):
             number = None
             spare = _FIRST_SPARE
@@ -506,12 +618,14 @@ class Node:
         while number is None:
             number, spare = (spare, spare) if self.try_lock(spare) else (None, spare + 1)
             if spare % _FIRST_SPARE == _FIRST_SPARE - 1:  # All at once are held by a process that retires the node, for milliseconds.
+                if time.monotonic() > deadline:
+                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(self.folder / "lock"))
                 spare -= _FIRST_SPARE - 1
                 time.sleep(0.001)
         path = self.folder / f"slot-{number}"
         room = _Room(records, self._gauges, exemplars, self.layout.lanes)
         slot = Slot(number, _open_slot(path, layout_id=self.layout.layout_id or 0, room=room))
-        os.utime(path)  # A sign of life, for stores into mapped memory leave none.
+        os.utime(slot.descriptor)  # A sign of life, for stores into mapped memory leave none.
         return slot
 
     def others(self, own: Slot | None) -> Iterator[Slot]:
@@ -523,16 +637,26 @@ class Node:
             if own is not None and number == own.number:
                 continue
             with contextlib.suppress(OSError):
-                descriptor = os.open(self.folder / f"slot-{number}", os.O_RDWR | os.O_CLOEXEC)
-                header = _header(descriptor)
-                if header is None or header[Header.LAYOUT_ID] != self.layout.layout_id:
-                    os.close(descriptor)
-                    continue
-                slot = Slot(number, descriptor)
+                descriptor = open_file(self.folder / f"slot-{number}", os.O_RDWR)
                 try:
-                    yield slot
+                    header = _header(descriptor) or self._mended(number, descriptor)
+                    if header is not None and header[Header.LAYOUT_ID] == self.layout.layout_id:
+                        slot = Slot(number, descriptor)
+                        self._seen[number] = _Look(os.fstat(descriptor).st_ino, len(slot.words) * WORD, header)
+                        yield slot
                 finally:
-                    slot.close()
+                    os.close(descriptor)
+
+    def _mended(self, number: int, descriptor: int) -> list[int] | None:
+        """
+        Mend a slot file that was whole when it was looked at before, and was cut off since; its owner would die of it.  Return its header.
+        """
+        known, found = self._seen.get(number), os.fstat(descriptor)
+        if known is None or known.inode != found.st_ino or known.size <= found.st_size:
+            return None
+        _restore(descriptor, known.header, known.size)
+        tell_cut_off(self.folder / f"slot-{number}")
+        return _header(descriptor)
 
     def _wait_for(self, number: int) -> bool:
         deadline = time.monotonic() + _CLAIM_PATIENCE
@@ -570,7 +694,7 @@ class Node:
         The descriptor of the lock file: opened once a process and never closed while it lives, for any close drops all its locks.
         """
         if self._lock is None:
-            self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._lock = open_file(self.folder / "lock", os.O_RDWR | os.O_CREAT)
         return self._lock
 
     def abandon(self) -> Node:
@@ -581,6 +705,7 @@ class Node:
         child.name, child.folder, child.file, child.layout, child._gauges = self.name, self.folder, self.file, self.layout, self._gauges
         child._lock = None
         child._owned = set()
+        child._seen = {}
         child._is_inherited = True
         return child
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from celery_obs.metrics.recorder import Recorder
+from celery_obs.opening import read_file, replace_file
 
 
 __all__ = ["BeatHeart", "Heartbeat", "Substitute"]
@@ -55,10 +56,9 @@ class Heartbeat:
         Raises:
             OSError: if the file cannot be written.
         """
-        fresh = self._path.with_name("heartbeat.new")
         more = {name: fact for name, fact in facts.items() if fact}
-        fresh.write_text(json.dumps({"pid": os.getpid(), "role": self._role, "ready": ready, **more}) + "\n")
-        fresh.replace(self._path)
+        line = json.dumps({"pid": os.getpid(), "role": self._role, "ready": ready, **more}) + "\n"
+        replace_file(self._path, [line.encode()])
 
     def beat(self) -> None:
         """
@@ -67,7 +67,7 @@ class Heartbeat:
         Raises:
             OSError: if the file or its folder is gone.
         """
-        os.utime(self._path)
+        os.utime(self._path, follow_symlinks=False)
 
     def remove(self) -> None:
         """
@@ -81,10 +81,17 @@ class Heartbeat:
         Take the file away if the process that wrote it is gone.
         """
         try:
-            os.kill(int(json.loads(self._path.read_text())["pid"]), 0)
+            os.kill(int(json.loads(read_file(self._path))["pid"]), 0)
         except ProcessLookupError:
             self.remove()
-        except (OSError, ValueError, KeyError, TypeError):  # There is none, it is none, or its process is another user's.
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RecursionError,
+            OverflowError,
+        ):  # There is none, it is none, or its process is another user's.
             return
 
 
@@ -193,12 +200,13 @@ class BeatHeart:
 
     def start(self) -> None:
         """
-        Begin; an orderly end of the process takes the file away.
-
-        Raises:
-            OSError: if the file cannot be written.
+        Begin; an orderly end of the process takes the file away.  Where the file cannot be written, metrics are off.
         """
-        self._write(_STARTING)
+        try:
+            self._write(_STARTING)
+        except OSError as exc:
+            self._recorder.switch_off(exc)
+            return
         atexit.register(self._stop)
         try:
             threading.Thread(target=self._run, name="celery_obs.heartbeat", daemon=True).start()
@@ -245,6 +253,7 @@ class BeatHeart:
         """
         Beat once, unless beat hangs.  Never raises.
         """
+        self._recorder.mend()
         doing = self._doing
         if doing in {_FIRST, _PASSING} and self._monotonic() - self._progress_at > self._hung_after:
             self._say_hung()

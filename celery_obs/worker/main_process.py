@@ -91,9 +91,8 @@ class MainProcess:
             self._beat = getattr(self._worker, "beat", None)
             self._state = WorkerState(self._worker, self._recorder)
             self._heartbeat = Heartbeat(self._recorder.node.folder, role="worker")
-            self._heartbeat.write(ready=False)
             self._substitute = Substitute(self._heartbeat, interval=self._settings.heartbeat_interval)
-            self._substitute.start()
+            self._show(ready=False)
             self._state.describe(celery.__version__)
             note_removals(self._worker.pool, self._recorder.expect_end, on_error=self._on_error)
             self._retiring = retiring_thread(self._recorder, self._attempts, self._settings, self._on_error)
@@ -112,6 +111,8 @@ class MainProcess:
         Beat once: record the worker's state and settle what dead children left.  Runs in the worker's event loop, so it guards itself.
         """
         try:
+            if self._recorder is not None:
+                self._recorder.mend()
             pids = pool_pids(self._worker)
             if pids is not None:
                 self._lost.look(state.active_requests, pids)
@@ -121,12 +122,13 @@ class MainProcess:
 
     def _record(self) -> None:
         recorder = self._recorder
-        if recorder is None or recorder.is_off or self._state is None or self._heartbeat is None or self._attempts is None:
+        if recorder is None or self._state is None or self._heartbeat is None or self._attempts is None:
             return
         try:
             self._heartbeat.beat()
         except OSError as exc:
             recorder.switch_off(exc)
+        if recorder.is_off:  # It beats on, for a worker without metrics is no dead one.
             return
         self._state.record()
         self._attempts.sweep()
@@ -145,14 +147,16 @@ class MainProcess:
         self._show(ready=False)
 
     def _show(self, *, ready: bool) -> None:
-        if self._heartbeat is None or self._substitute is None:
+        if self._heartbeat is None or self._substitute is None or self._recorder is None:
             return
         try:
-            self._heartbeat.write(ready=ready)
             if ready:
                 self._substitute.stop()
             else:
                 self._substitute.start()
+            self._heartbeat.write(ready=ready)
+        except OSError as exc:
+            self._recorder.switch_off(exc)
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._on_error(exc, component="worker.heartbeat")
 

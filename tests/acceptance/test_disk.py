@@ -129,22 +129,6 @@ def test_tasks_go_on_when_the_disk_is_full(stage: Stage) -> None:
         page.exporter.kill()
 
 
-def test_a_worker_does_not_start_on_a_full_disk_without_saying_why(stage: Stage) -> None:
-    """
-    A worker that finds no room for its files ends with one paragraph instead of counting nothing in silence.
-    """
-    with small_disk(stage.metrics_dir, megabytes=1):
-        fill(stage.metrics_dir)
-        worker = stage.make_worker()
-        super(Worker, worker).start()
-
-        assert 0 != worker.wait(30)
-
-        assert "celery_obs: " in worker.tail()
-        assert "No space left" in worker.tail()
-        assert "Traceback" not in worker.tail()
-
-
 @pytest.mark.faults
 def test_beat_goes_on_when_the_metrics_directory_goes(stage: Stage) -> None:
     """

@@ -247,7 +247,7 @@ def test_a_planted_link_is_refused(tmp_path: Path) -> None:
     place = default_metrics_dir({"TMPDIR": str(tmp_path)})
     place.symlink_to(tmp_path / "theirs")
 
-    with pytest.raises(ConfigurationError, match=r"is a symbolic link in a directory that all users share\. Somebody else"):
+    with pytest.raises(ConfigurationError, match=r"is a symbolic link in a directory that all users share\. Another user"):
         prepare_metrics_dir(place)
 
 

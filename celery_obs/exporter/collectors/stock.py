@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import struct
 
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from math import fsum
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,6 +26,8 @@ from prometheus_client.utils import floatToGoString
 
 from celery_obs.exporter.exposition import Page, render
 from celery_obs.exporter.scrape import InternalErrors, Said
+from celery_obs.opening import open_file
+from celery_obs.vocabulary.spec import valid_name
 
 
 __all__ = ["StockCollector"]
@@ -34,6 +38,9 @@ _COMPONENT: Final = "multiproc_file"
 _SUMMED_TYPES: Final = frozenset({"counter", "histogram", "summary"})
 _MODES: Final = frozenset({"all", "min", "max", "sum", "mostrecent"})
 _INT = struct.Struct("i")
+_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_LARGEST: Final = 1 << 25
+_MOST_NAMES: Final = 100_000
 
 log = logging.getLogger("celery_obs.exporter")
 
@@ -104,7 +111,8 @@ class StockCollector:
         return render(self._families())
 
     def _refresh(self) -> None:
-        present = {entry.name for entry in os.scandir(self._directory) if entry.name.endswith(".db")}
+        with os.scandir(self._directory) as entries:
+            present = {entry.name for entry in islice(entries, _MOST_NAMES) if entry.name.endswith(".db") and entry.name.isprintable()}
         for name in sorted(self._files.keys() - present):
             self._retire(name)
         for name in sorted(present):
@@ -212,9 +220,11 @@ class _Keys:
         except (TypeError, AttributeError, RecursionError) as error:
             message = "not a key of prometheus_client"
             raise ValueError(message) from error
-        if not (isinstance(metric, str) and isinstance(sample, str) and isinstance(text, str)):
+        is_key = isinstance(metric, str) and isinstance(sample, str) and isinstance(text, str) and sample.startswith(metric)
+        if not is_key or not valid_name(sample) or not all(_LABEL.fullmatch(name) for name, _ in pairs):
             message = "not a key of prometheus_client"
-            raise ValueError(message)  # noqa: TRY004 -- what is wrong is the file, not a caller.
+            raise ValueError(message)
+        "".join((text, *(value for _, value in pairs))).encode()  # Half of a surrogate pair would spoil the whole page.
         self._help.setdefault(metric, text)
         return _Series(metric, sample, pairs)
 
@@ -260,7 +270,7 @@ class _File:
         Read new keys and all values, and return what is wrong with the file, or nothing.
         """
         try:
-            with self._path.open("rb", buffering=0) as file:
+            with os.fdopen(open_file(self._path), "rb", buffering=0) as file:
                 status = os.fstat(file.fileno())
                 if self._inode is not None and status.st_ino != self._inode:
                     self.was_replaced = True
@@ -270,6 +280,8 @@ class _File:
             return "" if self.source.is_live else "went away while it was read"
         except OSError as error:
             return f"cannot be read ({error.strerror})"
+        except MemoryError:
+            return "has more in it than there is memory"
 
     def _read(self, descriptor: int, status: os.stat_result) -> str:
         if status.st_size < _HEADER:
@@ -283,6 +295,8 @@ class _File:
         if used < self._used:
             self.was_replaced = bool(self.numbers)
             return "" if self.was_replaced else "has a header that is none"
+        if min(used, status.st_size) > _LARGEST:
+            return f"is larger than {_LARGEST >> 20} MiB"
         problem = "" if used <= status.st_size else "is shorter than it says"
         content = _read_all(descriptor, min(used, status.st_size))
         if self._first_key and not content.startswith(self._first_key, _HEADER):

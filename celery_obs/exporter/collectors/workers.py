@@ -5,8 +5,11 @@ The workers' collector: all that the processes beside us wrote into their metric
 from __future__ import annotations
 
 import logging
+import os
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,6 +22,9 @@ from celery_obs.exporter.files.reader import FileCounts, GaugeReading, NodeReade
 from celery_obs.exporter.scrape import InternalErrors, Said
 from celery_obs.metrics.format import FORGET_AFTER, node_name
 from celery_obs.metrics.remainder import ENDS_WITH_ITS_NODE, REMAINDER
+from celery_obs.metrics.slots import slot_numbers
+from celery_obs.opening import RefusedError, explain, open_metrics_dir
+from celery_obs.vocabulary import CATALOGUE
 from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, ENTRY_OVERDUE, SUCCEEDED_ENTRY
 from celery_obs.vocabulary.beat import HEARTBEAT as BEAT
 from celery_obs.vocabulary.ourselves import METRIC_FILES
@@ -34,6 +40,7 @@ _MICRO: Final = 1e6
 _MOST_VANISHED: Final = 10_000
 _MOST_AWAKE: Final = 16  # Dead nodes whose files are kept open: they may be back in a moment.
 _TRIES: Final = 5
+_MOST_NAMES: Final = 50_000
 
 log = logging.getLogger("celery_obs.exporter")
 
@@ -94,6 +101,9 @@ class WorkersCollector:
         self._remainder = RemainderReader(metrics_dir / REMAINDER)
         self._merged = MergedText(on_conflict=self._conflict, on_decrease=lambda: errors.count("merge:decrease"))
         self._heads: dict[Metric, tuple[str, str]] = {}
+        self._refused: dict[str, tuple[tuple[int, ...], Exception]] = {}
+        self._problems: dict[str, str] = {}
+        self._told: dict[str, str] = {}
 
     def collect(self) -> Page:
         """
@@ -103,6 +113,7 @@ class WorkersCollector:
             ConfigurationError: if the metrics directory is not there or cannot be read.
         """
         for _ in range(_TRIES):
+            self._problems = {}
             self._read_remainder()
             bad_folders, unsupported = self._find_nodes()
             readings = {name: reading for name, node in list(self._nodes.items()) if (reading := self._read(node)) is not None}
@@ -118,9 +129,11 @@ class WorkersCollector:
             *(FileCounts(vanished=vanished.files) for vanished in self._vanished.values()),
         ]
         files = FileCounts(*(sum(column) for column in zip(FileCounts(), *counts, strict=True)))
-        files = files._replace(corrupt=files.corrupt + bad_folders + len(self._nodes) - len(readings), unsupported=unsupported)
+        unread = len(self._nodes) - len(readings) + (REMAINDER in self._problems)
+        files = files._replace(corrupt=files.corrupt + bad_folders + unread, unsupported=unsupported)
         page = self._page([*self._gauges(readings), _file_states(files)])
         self._put_to_rest(readings)
+        self._tell_problems()
         return page
 
     # -- which nodes there are --------------------------------------------------------------------------------------
@@ -132,7 +145,7 @@ class WorkersCollector:
         try:
             self._remainder.refresh()
         except (OSError, LayoutError) as exc:
-            self._fail("files:remainder", exc)
+            self._problems[REMAINDER] = _in_words(exc, self._metrics_dir / REMAINDER)
             return
         merged = self._remainder.merged
         for layout_id in self._vanished.keys() & merged:
@@ -153,27 +166,46 @@ class WorkersCollector:
         """
         Open readers for new folders and retire those that went; return how many are damaged, and how many of another version.
         """
-        try:
-            names = sorted(entry.name for entry in self._metrics_dir.iterdir())
-        except OSError as exc:
-            message = (
-                f"The metrics directory {self._metrics_dir} cannot be read: {exc.strerror}. It has to be the one that the workers write to."
-            )
-            raise ConfigurationError(message) from exc
         bad = unsupported = 0
         present = set()
-        for name in names:
+        for name, is_folder in self._names():
             if node_name(name) is None:
-                unsupported += _is_other_version(self._metrics_dir / name)
+                unsupported += is_folder and _is_other_version(name)
                 continue
             present.add(name)
-            bad += not self._open(name)
+            if is_folder:
+                bad += not self._open(name)
+            else:
+                bad += 1
+                self._problems[name] = f"{self._metrics_dir / name} is no directory, or a link to one. Remove it."
+        self._refused = {name: refused for name, refused in self._refused.items() if name in present}
         for name in self._nodes.keys() - present:
             self._retire(name)
         for name in self._resting.keys() - present:
             resting = self._resting.pop(name)
             self._keep_vanished(resting.layout_id, _Vanished(resting.share, resting.files.live + resting.files.dead))
         return bad, unsupported
+
+    def _names(self) -> list[tuple[str, bool]]:
+        """
+        Return what is in the metrics directory, and of each name whether it is a folder, in order.
+
+        Raises:
+            ConfigurationError: if the directory cannot be read, or is none that may be served.
+        """
+        try:
+            descriptor = open_metrics_dir(self._metrics_dir)
+            try:
+                with os.scandir(descriptor) as entries:
+                    found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in islice(entries, _MOST_NAMES + 1)]
+            finally:
+                os.close(descriptor)
+        except OSError as exc:
+            raise ConfigurationError(_refusal(self._metrics_dir, exc)) from exc
+        if len(found) > _MOST_NAMES:
+            message = f"The metrics directory {self._metrics_dir} has more than {_MOST_NAMES} entries. Remove those that are none of ours."
+            raise ConfigurationError(message)
+        return sorted(found)
 
     def _open(self, name: str) -> bool:
         """
@@ -187,14 +219,18 @@ class WorkersCollector:
             self._kept.take(self._resting.pop(name).share)
         known = self._nodes.get(name)
         try:
-            if known is not None and known.inode == (folder / "layout").stat().st_ino:
+            found = (folder / "layout").lstat()
+            if known is not None and known.inode == found.st_ino:
                 return True
-            fresh = NodeReader(folder, clock=self._clock)
+            fresh = self._reader(name, (found.st_ino, found.st_mtime_ns, found.st_size))
         except FileNotFoundError:
-            return known is not None or not any(folder.glob("slot-*"))  # A node that is just being made has no layout yet.
+            if known is not None or not any(True for _ in slot_numbers(folder)):
+                return True  # A node that is just being made has no layout yet; of one whose layout went, what was read stays.
+            self._problems[name] = f"{folder} has slot files and no layout. Remove it."
+            return False
         except (OSError, LayoutError) as exc:
-            self._fail(f"files:{name}", exc)
-            return known is not None
+            self._problems[name] = _in_words(exc, folder / "layout")
+            return False
         if fresh.layout.layout_id in self._remainder.merged:
             fresh.close()  # Merged, and about to be removed.
             return True
@@ -204,6 +240,23 @@ class WorkersCollector:
             self._kept.take(self._vanished.pop(fresh.layout.layout_id).share)
         self._nodes[name] = fresh
         return True
+
+    def _reader(self, name: str, looks: tuple[int, ...]) -> NodeReader:
+        """
+        Make a reader for a folder whose layout has *looks*; one that was refused is refused again, at no cost, while that looks the same.
+
+        Raises:
+            OSError, LayoutError: as `NodeReader`.
+        """
+        refused = self._refused.pop(name, None)
+        if refused is not None and refused[0] == looks:
+            self._refused[name] = refused
+            raise refused[1]
+        try:
+            return NodeReader(self._metrics_dir / name, clock=self._clock)
+        except (RefusedError, LayoutError) as exc:
+            self._refused[name] = (looks, exc.with_traceback(None))
+            raise
 
     def _retire(self, name: str) -> None:
         """
@@ -240,15 +293,22 @@ class WorkersCollector:
 
     def _read(self, node: NodeReader) -> NodeReading | None:
         try:
-            return node.read()
-        except (OSError, LayoutError, ValueError, ArithmeticError) as exc:
-            self._fail(f"files:{node.name}", exc)
+            reading = node.read()
+        except Exception as exc:  # noqa: BLE001 -- whatever lies in a node's folder costs that node only.
+            self._problems[node.folder.name] = _in_words(exc, node.folder)
             return None
+        self._problems.update((f"{node.folder.name}/{name}", problem) for name, problem in node.problems.items())
+        return reading
 
-    def _fail(self, component: str, error: Exception) -> None:
-        self._errors.count("files")
-        if self._said.is_news(component, type(error).__name__):
-            log.error("%s: %s. What it said before is still served.", component, error)
+    def _tell_problems(self) -> None:
+        """
+        Write to the log why a file or a folder is passed over: once, and again if it was well meanwhile or is bad for another reason.
+        """
+        for name, problem in self._problems.items():
+            if self._told.get(name) != problem:
+                self._errors.count("files")
+                log.error("A metric file is passed over: %s What was read there before is still served.", _printable(problem))
+        self._told = self._problems
 
     def _conflict(self, name: str) -> None:
         self._errors.count("merge:conflict")
@@ -304,7 +364,7 @@ class WorkersCollector:
         One that went without a word is shown for *forget_after*; a beat until another one takes its place, or it is forgotten by command.
         """
         try:
-            beat: float | None = (folder / "heartbeat").stat().st_mtime
+            beat: float | None = (folder / "heartbeat").lstat().st_mtime
         except OSError:
             beat = None
         if is_up is not None:
@@ -328,7 +388,7 @@ class WorkersCollector:
                 text += body
                 openmetrics.append(open_head)
                 openmetrics += self._with_exemplars(body, start)
-        for family in families:
+        for family in _each_once(families, taken=self._merged.parts.keys()):
             if family.samples:
                 head, open_head = self._head(family.metric)
                 body = [
@@ -363,12 +423,30 @@ class WorkersCollector:
         return head
 
 
-def _is_other_version(path: Path) -> bool:
+def _is_other_version(name: str) -> bool:
     """
-    Tell whether *path* is a node's folder in a version of the format that is not ours.
+    Tell whether a folder is a node's in a version of the format that is not ours, or by its name no node's.
     """
-    stem, _, version = path.name.rpartition(".v")
-    return bool(stem) and version.isdecimal() and path.is_dir()
+    stem, _, version = name.rpartition(".v")
+    return bool(stem) and version.isdecimal()
+
+
+def _refusal(directory: Path, error: OSError) -> str:
+    if isinstance(error, RefusedError):
+        return f"The metrics directory {error}"
+    return f"The metrics directory {directory} cannot be read: {error.strerror}. It has to be the one that the workers write to."
+
+
+def _in_words(error: Exception, path: Path) -> str:
+    text = explain(error, within=path)
+    return text if str(path.parent) in text else f"{path}: {text}"
+
+
+def _printable(text: str) -> str:
+    """
+    Return *text* on one line, and as text that can be written anywhere: a file's name may be any bytes.
+    """
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _join(
@@ -417,6 +495,18 @@ def _one(metric: Metric, readings: list[GaugeReading]) -> float:
     if metric.aggregate == "sum":
         return sum(values)
     return min(values) if metric.aggregate == "min" else max(values)
+
+
+def _each_once(families: Iterable[SampleFamily], *, taken: AbstractSet[str]) -> Iterable[SampleFamily]:
+    """
+    Return one family a name, ours before one that a file declares.
+    """
+    chosen: dict[str, SampleFamily] = {}
+    for family in families:
+        name = family.metric.name
+        if name not in taken and (name not in chosen or family.metric == CATALOGUE.get(name)):
+            chosen[name] = family
+    return chosen.values()
 
 
 def _file_states(files: FileCounts) -> SampleFamily:

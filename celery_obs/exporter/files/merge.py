@@ -19,6 +19,7 @@ from operator import add, ge
 
 from celery_obs.metrics.exemplars import Noted
 from celery_obs.metrics.layout import Layout, Series
+from celery_obs.vocabulary import CATALOGUE
 from celery_obs.vocabulary.spec import Metric
 
 
@@ -129,7 +130,7 @@ class MergedText:
 
     def _index(self, nodes: Sequence[NodeNumbers]) -> None:
         known = self._numbers_by_series()
-        chosen, conflicts = _choose(nodes)
+        chosen, conflicts = _choose(nodes, shown={family.metric.name: family.metric for family in self._families})
         for name in sorted(conflicts):
             self._on_conflict(name)
         families = {name: _Family(metric) for name, metric in chosen.items()}
@@ -225,20 +226,33 @@ class MergedText:
             at, line = at + buckets + 1, line + buckets + 2
 
 
-def _choose(nodes: Iterable[NodeNumbers]) -> tuple[dict[str, Metric], set[str]]:
+def _choose(nodes: Sequence[NodeNumbers], *, shown: Mapping[str, Metric]) -> tuple[dict[str, Metric], set[str]]:
     """
     Choose one definition a name: the last of the first node that has it.
+
+    Of definitions that cannot be merged, ours before what was *shown* so far, and that before any other: one odd layout takes nobody else's place.
     """
     chosen: dict[str, Metric] = {}
     conflicts: set[str] = set()
     for node in nodes:
         newest = {family.name: family for family in node.layout.families if family.kind != "gauge"}
         for name, metric in newest.items():
-            chosen.setdefault(name, metric)
+            known = chosen.setdefault(name, metric)
+            if not _can_merge(metric, known) and _rank(metric, shown) > _rank(known, shown):
+                chosen[name] = metric
+    for name in [name for name in chosen if name in CATALOGUE and CATALOGUE[name].kind == "gauge"]:
+        del chosen[name]
+        conflicts.add(name)
+    for node in nodes:
         conflicts.update(
             family.name for family in node.layout.families if family.name in chosen and not _can_merge(family, chosen[family.name])
         )
     return dict(sorted(chosen.items())), conflicts
+
+
+def _rank(metric: Metric, shown: Mapping[str, Metric]) -> int:
+    ours, before = CATALOGUE.get(metric.name), shown.get(metric.name)
+    return 2 * (ours is not None and _can_merge(metric, ours)) + (before is not None and _can_merge(metric, before))
 
 
 def _can_merge(metric: Metric, into: Metric) -> bool:
@@ -262,9 +276,9 @@ def _route(layout: Layout, families: Mapping[str, _Family], places: Mapping[tupl
     for series in layout:
         if series.family.kind == "gauge":
             continue
-        family = families[series.family.name]
+        family = families.get(series.family.name)
         at = places.get((series.family.name, series.values))
-        if at is None or not _can_merge(series.family, family.metric):
+        if family is None or at is None or not _can_merge(series.family, family.metric):
             route.extend([spill] * _width(series.family))
         elif series.family.buckets == family.metric.buckets:
             route.extend(range(at, at + _width(series.family)))

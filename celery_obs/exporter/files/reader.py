@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import struct
+import sys
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -20,10 +22,23 @@ from typing import Final, NamedTuple
 from celery_obs.clock import Clock, wall
 from celery_obs.exceptions import LayoutError
 from celery_obs.metrics.exemplars import Noted, decode
-from celery_obs.metrics.format import MAGIC, VERSION, WORD, Exemplar, Gauge, Header, Phase, Record, exemplar_region, node_name
-from celery_obs.metrics.layout import Layout
+from celery_obs.metrics.format import (
+    MAGIC,
+    VERSION,
+    WORD,
+    Exemplar,
+    Gauge,
+    Header,
+    Phase,
+    Record,
+    exemplar_region,
+    node_name,
+    slot_number,
+)
+from celery_obs.metrics.layout import Layout, feed_from
 from celery_obs.metrics.remainder import Remainder
 from celery_obs.metrics.slots import holder_lives, is_held
+from celery_obs.opening import RefusedError, explain, open_file, open_folder
 from celery_obs.vocabulary.spec import Metric
 
 from .merge import NodeNumbers
@@ -40,6 +55,9 @@ _MOST_RECORDS: Final = 1 << 16
 _ROLE_WORKER: Final = 0
 _RECENT: Final = 3600.0
 _SKEW: Final = 60.0
+_MOST_NAMES: Final = 20_000
+_RESERVED: Final = 256  # Descriptors that are left for connections.
+_MOST_PROBLEMS: Final = 20
 
 assert _RECORD.size == Record.WORDS * WORD  # noqa: S101 -- the record's floats stand where the format says.
 
@@ -119,6 +137,7 @@ class _SlotView:
         "is_good",
         "lanes",
         "number",
+        "problem",
         "records",
         "slot_id",
     )
@@ -129,6 +148,7 @@ class _SlotView:
         self.front = _HEADER.size
         self.inode = -1
         self.is_good = False
+        self.problem = ""
         self.slot_id = 0
         self.header: tuple[int, ...] = ()
         self.block = b""
@@ -138,14 +158,22 @@ class _SlotView:
         self.exemplars = b""
         self.exemplars_written = 0
 
-    def open(self, path: Path, inode: int) -> None:
+    def open(self, path: Path, inode: int, *, folder: int) -> None:
         """
-        Look at the file that is there now.
+        Look at the file that is there now, in the folder with the descriptor *folder*.
         """
         self.close()
         self.inode = inode
-        with contextlib.suppress(OSError):
-            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            descriptor = open_file(path, dir_fd=folder)
+        except OSError as error:
+            self.problem = explain(error, within=path)
+            return
+        if descriptor >= _most_descriptors():
+            os.close(descriptor)  # The rest is for those who ask.
+            self.problem = f"{path}: there are more files than this process may have open. Raise its limit of open files (ulimit -n)."
+            return
+        self.descriptor, self.problem = descriptor, ""
 
     def close(self) -> None:
         """
@@ -159,7 +187,10 @@ class _SlotView:
         """
         Read what is there now; return whether it is whole.  What is not whole changes nothing.
         """
-        self.is_good = self.descriptor >= 0 and self._read(layout)
+        try:
+            self.is_good = self.descriptor >= 0 and self._read(layout)
+        except OSError as error:
+            self.is_good, self.problem = False, f"slot-{self.number}: {error.strerror}."
         return self.is_good
 
     def _read(self, layout: Layout) -> bool:
@@ -222,6 +253,14 @@ def _is_sound(header: tuple[int, ...], layout: Layout) -> bool:
     )
 
 
+def _most_descriptors() -> int:
+    """
+    Return the first descriptor that files of others may not have.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(soft - _RESERVED, soft // 2)
+
+
 @lru_cache(maxsize=8)
 def _top_bits(lanes: int) -> int:
     """
@@ -251,7 +290,13 @@ class NodeReader:
         self.folder = folder
         self.name = node_name(folder.name) or folder.name
         self.layout = Layout()
-        self._layout_file = os.open(folder / "layout", os.O_RDONLY | os.O_CLOEXEC)
+        self.problems: dict[str, str] = {}
+        self._folder_file = open_folder(folder)
+        try:
+            self._layout_file = open_file(folder / "layout", dir_fd=self._folder_file)
+        except OSError:
+            os.close(self._folder_file)
+            raise
         self._lock: int | None = None
         self._clock = clock
         self._exemplars: dict[int, Noted] = {}
@@ -263,21 +308,23 @@ class NodeReader:
         self.layout_is_bad = False
         try:
             self.refresh_layout()
-        except LayoutError:
-            os.close(self._layout_file)
+        except (LayoutError, OSError):
+            self.close()
             raise
         if self.layout.layout_id is None:
-            os.close(self._layout_file)
+            self.close()
             message = f"{folder / 'layout'} has no complete first line."
             raise LayoutError(message)
 
     def refresh_layout(self) -> None:
         """
         Take in what was appended to the layout.  One that became shorter is bad; what was read of it stays.
+
+        Raises:
+            LayoutError, OSError: as `feed_from`.
         """
         self.layout_is_bad = os.fstat(self._layout_file).st_size < self.layout.consumed
-        while data := os.pread(self._layout_file, 1 << 20, self.layout.consumed):
-            self.layout.feed(data)
+        feed_from(self._layout_file, self.layout, path=self.folder / "layout")
 
     @property
     def inode(self) -> int:
@@ -291,6 +338,7 @@ class NodeReader:
         Close all files.
         """
         os.close(self._layout_file)
+        os.close(self._folder_file)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -313,7 +361,10 @@ class NodeReader:
         """
         Read everything that changed, and add it up.
         """
+        self.problems = {}
         self.refresh_layout()
+        if self.layout_is_bad:
+            self._note("layout", "is shorter than it was. Restart the worker, and it makes a new one")
         self._find_slots()
         live = dead = corrupt = 0
         gauges: list[GaugeReading] = []
@@ -324,6 +375,7 @@ class NodeReader:
                 view = self._reopened(view)  # noqa: PLW2901 -- the same slot, looked at anew.
             if not view.is_good:
                 corrupt += 1
+                self._note(f"slot-{number}", view.problem or "is damaged, or shorter than it says. Its next process makes a new one")
                 continue
             is_live = self._lives(number)
             live, dead = live + is_live, dead + (not is_live)
@@ -336,6 +388,14 @@ class NodeReader:
         corrupt += self._set_aside + self.layout_is_bad
         files = FileCounts(live, dead, len(self._retired), corrupt)
         return NodeReading(self._totals(), gauges, running, is_up, files, self._recent_exemplars())
+
+    def _note(self, name: str, problem: str) -> None:
+        """
+        Remember why a file is passed over, for whoever writes the log.
+        """
+        if len(self.problems) < _MOST_PROBLEMS:
+            path = str(self.folder / name)
+            self.problems[name] = problem if problem.startswith(path) else f"{path} {problem}."
 
     def _keep_newest(self, found: Iterator[tuple[int, Noted]]) -> None:
         for lane, noted in found:
@@ -359,13 +419,17 @@ class NodeReader:
         """
         there: dict[int, int] = {}
         self._set_aside = 0
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
-            for entry in entries:
-                stem, _, number = entry.name.partition("-")
-                if stem == "slot" and number.isdecimal():
-                    there[int(number)] = entry.inode()
-                elif entry.name.endswith(".bad"):
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._folder_file) as entries:
+            for seen, entry in enumerate(entries):
+                if seen >= _MOST_NAMES:
+                    message = f"{self.folder} has more than {_MOST_NAMES} files. Remove those that are none of ours."
+                    raise LayoutError(message)
+                number = slot_number(entry.name)
+                if number is not None:
+                    there[number] = entry.inode()
+                elif entry.name.endswith(".bad") or (entry.name.startswith("slot-") and not entry.name.endswith(".new")):
                     self._set_aside += 1
+                    self._note(entry.name, "is no file that we read. Look at it, and remove it")
         for gone in self._slots.keys() - there.keys():
             view = self._slots.pop(gone)
             self._keep(view)
@@ -375,14 +439,14 @@ class NodeReader:
             if known is None:
                 known = self._slots[place] = _SlotView(place)
             if known.inode != inode:
-                known.open(self.folder / f"slot-{place}", inode)
+                known.open(self.folder / f"slot-{place}", inode, folder=self._folder_file)
 
     def _reopened(self, view: _SlotView) -> _SlotView:
         """
         Take a slot file that was made anew for what it is, and keep what the old one said.
         """
         fresh = _SlotView(view.number)
-        fresh.open(self.folder / f"slot-{view.number}", view.inode)
+        fresh.open(self.folder / f"slot-{view.number}", view.inode, folder=self._folder_file)
         if view.slot_id and fresh.read(self.layout) and fresh.slot_id != view.slot_id:
             self._keep(view)
             view.close()
@@ -399,8 +463,9 @@ class NodeReader:
     def _lives(self, number: int) -> bool:
         if self._lock is None:
             try:
-                self._lock = os.open(self.folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
+                self._lock = open_file(self.folder / "lock", dir_fd=self._folder_file)
+            except OSError as error:
+                self._note("lock", explain(error, within=self.folder / "lock"))
                 return False
         return holder_lives(self._lock, number)
 
@@ -430,6 +495,7 @@ class RemainderReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._looks: tuple[int, int, int] | None = None
+        self._refused: tuple[tuple[int, int, int], Exception] | None = None
         self._numbers = NodeNumbers(Layout(), [])
         self._gauges: list[tuple[Metric, tuple[str, ...], GaugeReading]] = []
         self.merged: frozenset[int] = frozenset()
@@ -438,7 +504,8 @@ class RemainderReader:
         """
         Tell whether the file was replaced since it was read.
         """
-        return self._look() != self._looks
+        looks = self._look()
+        return looks != self._looks and (self._refused is None or looks != self._refused[0])
 
     def refresh(self) -> None:
         """
@@ -451,7 +518,13 @@ class RemainderReader:
         if looks == self._looks or looks is None:  # One that went is remembered.
             self._looks = looks
             return
-        remainder = Remainder.read(self._path)
+        if self._refused is not None and self._refused[0] == looks:
+            raise self._refused[1]  # It costs nothing while it stays as it is.
+        try:
+            remainder = Remainder.read(self._path)
+        except (RefusedError, LayoutError) as error:
+            self._refused = (looks, error.with_traceback(None))
+            raise
         self._numbers = NodeNumbers(*remainder.as_layout())
         self._gauges = [
             (metric, values, GaugeReading(0, gauge.value, gauge.set_at, is_live=False))
@@ -474,7 +547,7 @@ class RemainderReader:
 
     def _look(self) -> tuple[int, int, int] | None:
         try:
-            found = self._path.stat()
+            found = self._path.lstat()
         except OSError:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
@@ -487,7 +560,7 @@ def look(folder: Path) -> tuple[object, ...] | None:
     try:
         with os.scandir(folder) as entries:
             found = sorted((entry.name, entry.inode(), entry.stat(follow_symlinks=False)) for entry in entries)
-        lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        lock = open_file(folder / "lock")
     except OSError:
         return None
     try:

@@ -27,6 +27,11 @@ class Stopped:
         """
         self.error = error
 
+    def mend(self) -> None:
+        """
+        Have no file that could be cut off.
+        """
+
 
 class Rig:
     """
