@@ -4,6 +4,7 @@ What the exporter answers over HTTP.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import logging
@@ -11,6 +12,7 @@ import os
 import time
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -200,16 +202,17 @@ class _Pages:
         self._clock = clock
         self._started_at = clock()
         self._has_run = False
-        # Each page has threads of its own: whatever the others wait for, the scraper gets its page.
-        self._scrapes = SharedWork("celery-obs-scrape", threads=4, most=4)
+        # Apart from the others: whatever those wait for, the scraper gets its page.
+        # Collectors share their reads; the page itself is made for each, for who leads is asked as late as can be.
+        self._scrapes = ThreadPoolExecutor(max_workers=16, thread_name_prefix="celery-obs-scrape")
         self._others = SharedWork("celery-obs-page", threads=3, most=3)
         self._checks = {check.name: Lane(f"check-{check.name}", check.run, on_error=lambda _: None) for check in checks}
 
     async def metrics(self, request: Request) -> Response:
         openmetrics = accepts_openmetrics(request.headers.get("accept", ""))
         zipped = accepts_gzip(request.headers.get("accept-encoding", ""))
-        # Many scrapers at once read the files once.
-        body, encoding = await self._scrapes.run((openmetrics, zipped), partial(self._body, openmetrics=openmetrics, zipped=zipped))
+        work = partial(self._body, openmetrics=openmetrics, zipped=zipped)
+        body, encoding = await asyncio.get_running_loop().run_in_executor(self._scrapes, work)
         headers = {"Content-Type": OPENMETRICS_TYPE if openmetrics else TEXT_TYPE, "Vary": "Accept, Accept-Encoding"}
         return Response(body, headers=headers | encoding)
 
