@@ -47,6 +47,14 @@ __all__ = ["exporter"]
     help="host:port; may be repeated.",
 )
 @click.option(
+    "--web.allowed-hosts",
+    "allowed_hosts",
+    default="",
+    envvar="CELERY_OBS_WEB_ALLOWED_HOSTS",
+    show_default="localhost if only that listens, else any",
+    help="Names that requests may ask for, divided by commas.",
+)
+@click.option(
     "--web.config.file", "web_config", type=click.Path(path_type=Path), envvar="CELERY_OBS_WEB_CONFIG_FILE", help="TLS, users, headers."
 )
 @click.option("--scope", type=click.Choice(["worker", "cluster", "all"]), default="all", envvar="CELERY_OBS_SCOPE", help="What to serve.")
@@ -98,6 +106,7 @@ def exporter(
     brokers: BrokerOptions,
     queues: str,
     addresses: tuple[str, ...],
+    allowed_hosts: str,
     web_config: Path | None,
     scope: Literal["worker", "cluster", "all"],
     multiproc_dir: Path | None,
@@ -125,6 +134,7 @@ def exporter(
             brokers=brokers.brokers(app),
             queues=tuple(dict.fromkeys((*(name.strip() for name in queues.split(",") if name.strip()), *known.queues))),
             addresses=addresses,
+            allowed_hosts=tuple(name.strip() for name in allowed_hosts.split(",") if name.strip()),
             web_config=web_config,
             scope=scope,
             multiproc_dir=multiproc_dir,

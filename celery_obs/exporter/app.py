@@ -7,13 +7,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import logging
 import os
 import time
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -37,8 +39,11 @@ from .api.page import POLICY, status_page
 from .api.routes import Api, Refusal, refuse, shows_token
 from .exposition import OPENMETRICS_TYPE, TEXT_TYPE, Page, accepts_gzip, accepts_openmetrics, compress
 from .health import Health, Report
-from .scrape import Lane, Outcome, Runner
-from .web_config import Passwords, WebConfig
+from .hosts import AllowedHosts, is_loopback
+from .passwords import RETRY_AFTER, PasswordQueue
+from .scrape import Lane, Outcome, Runner, Said
+from .sharing import SharedWork
+from .web_config import WebConfig
 
 
 T = TypeVar("T")
@@ -53,11 +58,20 @@ Bytes below which compressing a body is not worth it.
 
 CHECK_DEADLINE: Final = 0.5
 
+OVERVIEW_DEADLINE: Final = 0.5
+"""
+Seconds that the status page waits for the cluster's state.
+"""
+
 MOST_TOLD: Final = 5
 MOST_FINDINGS: Final = 200
 """
 What is wrong with one area is told in so many sentences and listed so many times at most.
 """
+
+_LONGEST_HOST: Final = 100
+
+log = logging.getLogger("celery_obs.exporter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +115,7 @@ def create_app(
     overview: Callable[[], Overview] | None = None,
     leader: Callable[[], str] = str,
     health: Health | None = None,
+    hosts: AllowedHosts | None = None,
     clock: Clock = wall,
 ) -> Starlette:
     """
@@ -120,6 +135,8 @@ def create_app(
         leader: Names the exporter that serves the cluster's state; empty for nobody known.
 
         health: Tells how workers, queues, tasks and beat are; by default nothing is said of them.
+
+        hosts: What requests may call this host; by default anything.
     """
     watched = health or Health(watches_workers=False, watches_queues=False, clock=clock)
     pages = _Pages(runner, checks, overview=overview, leader=leader, health=watched, clock=clock)
@@ -136,10 +153,19 @@ def create_app(
     app = Starlette(
         routes=[*(Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()), *(api or Api(None)).routes()],
         exception_handlers={HTTPException: _not_so},
-        middleware=[] if web is None else [Middleware(_Guard, web=web)],
+        middleware=list(_middleware(web, hosts)),
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _middleware(web: Callable[[], WebConfig] | None, hosts: AllowedHosts | None) -> Iterator[Middleware]:
+    if web is not None:
+        yield Middleware(_Headers, web=web)
+    if hosts is not None:
+        yield Middleware(_HostCheck, hosts=hosts)
+    if web is not None:
+        yield Middleware(_Guard, web=web)
 
 
 async def _not_so(request: Request, error: Exception) -> Response:
@@ -173,18 +199,22 @@ class _Pages:
     ) -> None:
         self._runner = runner
         self._watched = health
-        self._overview = overview
+        self._overview = None if overview is None else _Overviews(overview)
         self._leader = leader
         self._clock = clock
         self._started_at = clock()
         self._has_run = False
-        self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="celery-obs-scrape")
+        # Apart from the others: whatever those wait for, the scraper gets its page.
+        # Collectors share their reads; the page itself is made for each, for who leads is asked as late as can be.
+        self._scrapes = ThreadPoolExecutor(max_workers=16, thread_name_prefix="celery-obs-scrape")
+        self._others = SharedWork("celery-obs-page", threads=3, most=3)
         self._checks = {check.name: Lane(f"check-{check.name}", check.run, on_error=lambda _: None) for check in checks}
 
     async def metrics(self, request: Request) -> Response:
         openmetrics = accepts_openmetrics(request.headers.get("accept", ""))
         zipped = accepts_gzip(request.headers.get("accept-encoding", ""))
-        body, encoding = await self._in_thread(lambda: self._body(openmetrics=openmetrics, zipped=zipped))
+        work = partial(self._body, openmetrics=openmetrics, zipped=zipped)
+        body, encoding = await asyncio.get_running_loop().run_in_executor(self._scrapes, work)
         headers = {"Content-Type": OPENMETRICS_TYPE if openmetrics else TEXT_TYPE, "Vary": "Accept, Accept-Encoding"}
         return Response(body, headers=headers | encoding)
 
@@ -192,21 +222,18 @@ class _Pages:
         return PlainTextResponse("OK\n")
 
     async def ready(self, request: Request) -> Response:
-        wrong = await self._in_thread(self._not_ready)
+        wrong = await self._others.run("ready", self._not_ready)
         if not wrong:
             return PlainTextResponse("Ready\n")
         return PlainTextResponse("".join(f"Not ready: {reason}\n" for reason in wrong), status_code=503)
 
     async def health(self, request: Request) -> Response:
-        document, code = await self._in_thread(self._health)
+        document, code = await self._others.run("health", self._health)
         return JSONResponse(document, status_code=code, headers={"Cache-Control": "no-store"})
 
     async def landing(self, request: Request) -> Response:
-        page = await self._in_thread(self._landing)
+        page = await self._others.run("landing", self._landing)
         return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _body(self, *, openmetrics: bool, zipped: bool) -> tuple[bytes, dict[str, str]]:
         text = self._runner.scrape(openmetrics=openmetrics)
@@ -227,7 +254,8 @@ class _Pages:
 
     def _landing(self) -> str:
         outcomes, pages = self._runner.looked_at()
-        return status_page(self._overview, leader=self._leader(), report=self._watched.report(pages, failed=_failed(outcomes)))
+        read = None if self._overview is None else self._overview.read
+        return status_page(read, leader=self._leader(), report=self._watched.report(pages, failed=_failed(outcomes)))
 
     def _health(self) -> tuple[dict[str, object], int]:
         begin = time.monotonic()
@@ -295,9 +323,81 @@ def _shown(took: float, error: str) -> dict[str, object]:
     return {"status": "unhealthy" if error else "healthy", "response_time_ms": round(took * 1000, 3), "error": error or None}
 
 
+class _Overviews:
+    """
+    The cluster's state for a page, which does not wait for a Redis that is slow.
+    """
+
+    def __init__(self, read: Callable[[], Overview]) -> None:
+        self._lane: Lane[Overview] = Lane("overview", read, on_error=self._note)
+        self._error: Exception | None = None
+
+    def read(self) -> Overview:
+        """
+        Return the state of now; raise what reading it raised, or that it takes too long.
+        """
+        until = time.monotonic() + OVERVIEW_DEADLINE
+        outcome = self._lane.wait(self._lane.ask(), until=until)
+        if outcome.ok and outcome.value is not None:
+            return outcome.value
+        if self._error is None or time.monotonic() >= until:
+            raise TimeoutError(outcome.error)
+        raise self._error
+
+    def _note(self, error: Exception) -> None:
+        self._error = error
+
+
+class _Headers:
+    """
+    Adds the web configuration's headers to every answer.
+    """
+
+    def __init__(self, app: ASGIApp, *, web: Callable[[], WebConfig]) -> None:
+        self._app = app
+        self._web = web
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = self._web().headers
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(headers)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class _HostCheck:
+    """
+    Refuses requests for a host that is none of ours.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: AllowedHosts) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._said = Said()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        host = Headers(scope=scope).get("host")
+        if self._hosts.allow(host):
+            await self._app(scope, receive, send)
+            return
+        shown = (host or "")[:_LONGEST_HOST]
+        message = (
+            f"This exporter does not answer to the host {shown!r}. Ask for localhost or 127.0.0.1, "
+            "or have the exporter started with --web.allowed-hosts (CELERY_OBS_WEB_ALLOWED_HOSTS) and that name."
+        )
+        if self._said.is_news("host"):
+            log.warning("A request was refused. %s", message)
+        is_api = scope["path"].startswith("/api/")
+        answer = refuse(Refusal(421, "wrong_host", message)) if is_api else PlainTextResponse(f"{message}\n", status_code=421)
+        await answer(scope, receive, send)
+
+
 class _Guard:
     """
-    Asks for user and password where the web configuration names users, and adds its headers to every answer.
+    Asks for user and password where the web configuration names users.
 
     An operation that brings a token is let through to who checks tokens: a request has one Authorization header.
     """
@@ -305,41 +405,29 @@ class _Guard:
     def __init__(self, app: ASGIApp, *, web: Callable[[], WebConfig]) -> None:
         self._app = app
         self._web = web
-        self._passwords = Passwords()
-        # bcrypt takes a tenth of a second of a processor: two at once, and strangers queue among themselves.
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="celery-obs-auth")
+        self._passwords = PasswordQueue()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        config = self._web()
+        users = self._web().users
+        authorization = Headers(scope=scope).get("authorization", "")
+        refusal = None
+        if users and not shows_token(scope["method"], scope["path"], authorization):
+            refusal = await self._refusal(authorization, users, is_local=is_loopback((scope.get("client") or ("",))[0]))
+        await (self._app if refusal is None else refusal)(scope, receive, send)
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(config.headers)
-            await send(message)
-
-        headers = Headers(scope=scope)
-        if shows_token(scope["method"], scope["path"], headers.get("authorization", "")):
-            await self._app(scope, receive, send_with_headers)
-            return
-        if config.users and not await self._may_enter(headers.get("authorization", ""), config.users):
-            answer = PlainTextResponse(
-                "Unauthorized\n", status_code=401, headers={"WWW-Authenticate": 'Basic realm="celery_obs", charset="UTF-8"'}
-            )
-            await answer(scope, receive, send_with_headers)
-            return
-        await self._app(scope, receive, send_with_headers)
-
-    async def _may_enter(self, authorization: str, users: Mapping[str, bytes]) -> bool:
+    async def _refusal(self, authorization: str, users: Mapping[str, bytes], *, is_local: bool) -> Response | None:
+        """
+        Return what to answer to who may not enter.
+        """
         user, password = _credentials(authorization)
-        if user is None:
-            return False
-        hashed = users.get(user)
-        if hashed is not None and self._passwords.remembers(user, password, hashed):
-            return True
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._passwords.check, user, password, users)
+        verdict = "wrong" if user is None else await self._passwords.check(user, password, users, is_local=is_local)
+        if verdict == "right":
+            return None
+        if verdict == "busy":
+            message = f"Too many passwords wait to be checked. Try again in {RETRY_AFTER} s.\n"
+            return PlainTextResponse(message, status_code=429, headers={"Retry-After": str(RETRY_AFTER)})
+        headers = {"WWW-Authenticate": 'Basic realm="celery_obs", charset="UTF-8"'}
+        return PlainTextResponse("Unauthorized\n", status_code=401, headers=headers)
 
 
 def _credentials(authorization: str) -> tuple[str | None, bytes]:

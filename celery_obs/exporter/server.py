@@ -20,8 +20,6 @@ from typing import Any, Final, Literal
 
 import uvicorn
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.metrics.format import FORGET_AFTER
 from celery_obs.metrics_dir import default_metrics_dir
@@ -32,7 +30,9 @@ from celery_obs.state.overview import Overview, OverviewReader
 from .api.routes import Api
 from .app import Check, create_app, directory_check
 from .discovery import Discovery
+from .door import KEEP_ALIVE, MOST_CONNECTIONS, Server, visitor_type
 from .health import Health
+from .hosts import AllowedHosts
 from .probes import is_redis, mask, probe_for, scheme_of
 from .scrape import Collector, InternalErrors, Runner, Said
 from .web_config import WebConfigFile
@@ -48,13 +48,8 @@ What is served: *worker*, the metrics of the processes beside us; *cluster*, wha
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:19540"
 
-MOST_CONNECTIONS: Final = 512
 LONGEST_HEAD: Final = 16 * 1024
 SHORTEST_TOKEN: Final = 16
-PATIENCE: Final = 10.0
-"""
-Seconds in which a new connection has to have asked for something.
-"""
 
 _LAST_PORT = 65535
 
@@ -79,6 +74,8 @@ class Options:
 
         addresses: Where to listen, as ``host:port``.
 
+        allowed_hosts: What requests may call this host; empty for names of loopback where only loopback is listened on, else any.
+
         web_config: The file with TLS, users and headers.
 
         multiproc_dir: A multiprocess directory of prometheus_client's to serve as well.
@@ -100,6 +97,7 @@ class Options:
     brokers: tuple[Broker, ...] = ()
     queues: tuple[str, ...] = ()
     addresses: tuple[str, ...] = (DEFAULT_ADDRESS,)
+    allowed_hosts: tuple[str, ...] = ()
     web_config: Path | None = None
     scope: Scope = "all"
     multiproc_dir: Path | None = None
@@ -231,8 +229,10 @@ def operations_token(options: Options) -> str:
         try:
             token = options.operations_token_file.read_text().strip()
         except (OSError, ValueError) as error:
+            # Of a text that cannot be decoded, no byte.
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
             message = (
-                f"--operations-token-file {options.operations_token_file} cannot be read: {error}. Expected a file with the token in it."
+                f"--operations-token-file {options.operations_token_file} cannot be read: {reason}. Expected a file with the token in it."
             )
             raise ConfigurationError(message) from None
     if len(token) < SHORTEST_TOKEN or not (token.isascii() and token.isprintable()):
@@ -341,6 +341,7 @@ def run(options: Options) -> None:
         api=Api(client, token=operations_token(options)),
         overview=overview,
         leader=lease.holder if lease is not None else str,
+        hosts=AllowedHosts(options.allowed_hosts, listening=[parse_address(address)[0] for address in options.addresses]),
         health=Health(watches_workers=options.serves_workers, watches_queues=options.serves_cluster and bool(options.brokers)),
     )
     raise_file_limit()
@@ -350,7 +351,7 @@ def run(options: Options) -> None:
         if lease is not None:
             lease.start()
             stack.callback(lease.stop)
-        with _stopped_by_signals(server):
+        with _obeying_signals(server, web), _in_few_words():
             log.info(
                 "Serving on %s; scope %s, metric files in %s, broker %s.",
                 ", ".join(_shown(each, tls=web is not None and web.current().tls is not None) for each in sockets),
@@ -361,10 +362,10 @@ def run(options: Options) -> None:
             asyncio.run(server.serve(sockets=sockets))
 
 
-def _server(app: Any, web: WebConfigFile | None) -> uvicorn.Server:
+def _server(app: Any, web: WebConfigFile | None) -> Server:
     config = uvicorn.Config(
         app,
-        http=_protocol(web),
+        http=visitor_type(lambda transport: _is_allowed(transport, web)),
         ws="none",
         loop="asyncio",
         lifespan="off",
@@ -372,37 +373,20 @@ def _server(app: Any, web: WebConfigFile | None) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=MOST_CONNECTIONS,
         h11_max_incomplete_event_size=LONGEST_HEAD,
-        timeout_keep_alive=75,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=3,
     )
     config.load()
     config.ssl = web.tls_context() if web is not None else None
-    return uvicorn.Server(config)
+    return Server(config, most=_most_connections())
 
 
-def _protocol(web: WebConfigFile | None) -> type[H11Protocol]:
+def _most_connections() -> int:
     """
-    Make uvicorn's protocol stricter with those who connect and say nothing, or show a certificate of the wrong name.
+    Leave half of the files that may be open to what is read: metric files, Redis, certificates.
     """
-
-    class Protocol(H11Protocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            if not _is_allowed(transport, web):
-                transport.abort()
-            super().connection_made(transport)
-            self._patience = self.loop.call_later(PATIENCE, self._lose_patience)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._patience.cancel()
-            super().connection_lost(exc)
-
-        def _lose_patience(self) -> None:
-            if self.cycle is None:
-                self.transport.abort()
-
-    return Protocol
+    return max(1, min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
 
 
 def _is_allowed(transport: asyncio.Transport, web: WebConfigFile | None) -> bool:
@@ -428,9 +412,9 @@ def raise_file_limit() -> None:
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
+def _obeying_signals(server: Server, web: WebConfigFile | None) -> Iterator[None]:
     """
-    Let a stop that was asked for end in a return, from the first moment on.
+    Let a stop that was asked for end in a return, from the first moment on, and SIGHUP in another look at the web configuration.
 
     uvicorn listens to signals once it serves, and raises the one that stopped it again when it has finished; before and after, this does.
     """
@@ -438,12 +422,40 @@ def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
     def stop(*_: object) -> None:
         server.should_exit = True
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    def reload(*_: object) -> None:
+        server.soon(web.reload if web is not None else _tell_nothing_to_reload)
+
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _tell_nothing_to_reload() -> None:
+    log.info("SIGHUP: there is no --web.config.file to read again.")
+
+
+@contextlib.contextmanager
+def _in_few_words() -> Iterator[None]:
+    """
+    Let uvicorn and asyncio say each thing once a minute: what strangers send must not fill the disk.
+    """
+    said = Said()
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return said.is_news(record.name, str(record.msg).partition("\n")[0])
+
+    loggers = [logging.getLogger(name) for name in ("uvicorn.error", "asyncio")]
+    for each in loggers:
+        each.addFilter(is_news)
+    try:
+        yield
+    finally:
+        for each in loggers:
+            each.removeFilter(is_news)
 
 
 def _shown(opened: socket.socket, *, tls: bool) -> str:

@@ -7,21 +7,20 @@ Strict: what this program cannot honour is refused, because a security setting t
 from __future__ import annotations
 
 import difflib
-import hashlib
-import hmac
 import logging
 import os
 import re
-import secrets
 import ssl
+import stat
 import tempfile
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from celery_obs.exceptions import ConfigurationError, MissingExtraError
+from celery_obs.exceptions import CeleryObsError, ConfigurationError, MissingExtraError
 
 from .scrape import InternalErrors
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-__all__ = ["Passwords", "Tls", "WebConfig", "WebConfigFile", "load"]
+__all__ = ["Tls", "WebConfig", "WebConfigFile", "load"]
 
 
 log = logging.getLogger("celery_obs.exporter")
@@ -63,10 +62,14 @@ _HEADERS: Final[Mapping[str, frozenset[str]]] = {
     "Content-Security-Policy": frozenset(),
 }
 _BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
-_LONGEST_PASSWORD = 72
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
+_PATH = re.compile(r"[A-Za-z0-9_./@ -]{1,200}\.[A-Za-z]{1,8}")
 """
-Bytes of a password that bcrypt looks at.
+What a name and a path look like; what looks otherwise may be a secret in the wrong place, and is not shown.
 """
+
+_LONGEST_FILE = 256 * 1024
+_DEEPEST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +115,14 @@ def load(path: Path) -> WebConfig:
     """
     reader = _Reader(path)
     top = reader.mapping("", _parse(path), ("tls_server_config", "http_server_config", "basic_auth_users"))
-    http = reader.mapping("http_server_config", top.get("http_server_config") or {}, ("http2", "headers"))
+    http = reader.mapping("http_server_config", top.get("http_server_config"), ("http2", "headers"))
     if reader.boolean("http_server_config.http2", http.get("http2", False)):
-        reader.refuse("http_server_config.http2", "true", "false, because this exporter speaks HTTP/1.1 only")
-    tls = top.get("tls_server_config")
+        reader.refuse("http_server_config.http2", http["http2"], "false, because this exporter speaks HTTP/1.1 only", shown="true")
+    tls = reader.mapping("tls_server_config", top.get("tls_server_config"), _TLS_KEYS)
     return WebConfig(
         tls=_tls(reader, tls) if tls else None,
-        headers=_headers(reader, http.get("headers") or {}),
-        users=_users(reader, top.get("basic_auth_users") or {}),
+        headers=_headers(reader, http.get("headers")),
+        users=_users(reader, top.get("basic_auth_users")),
     )
 
 
@@ -128,6 +131,7 @@ class WebConfigFile:
     A web configuration that follows its file.
 
     A file that has become wrong is said once and counted; what was good before stays in force.
+    So it does where the file demands less of callers than before: an empty file must not open the door.
 
     Threads: used by the event loop only.
 
@@ -145,13 +149,20 @@ class WebConfigFile:
         """
         Return what is in force now, after a look at the times of the files.
         """
-        seen = self._look()
-        if seen != self._seen:
-            self._seen = seen
-            self._reload()
-            # The new configuration may name other files.
-            self._seen = self._look()
+        if self._look() != self._seen:
+            self.reload()
         return self._config
+
+    def reload(self) -> None:
+        """
+        Read the files again, changed or not.
+        """
+        files = self._files()
+        # Looked at before they are read: what changes meanwhile is another change.
+        self._seen = self._look()
+        self._take(self._fresh())
+        if self._files() != files:
+            self._seen = self._look()
 
     def tls_context(self) -> ssl.SSLContext | None:
         """
@@ -166,25 +177,32 @@ class WebConfigFile:
             raise AssertionError(message)
         return tls.context
 
-    def _reload(self) -> None:
+    def _fresh(self) -> WebConfig | str:
+        """
+        Read the file; return in words why what it says is not used.
+        """
         try:
             fresh = load(self._path)
-            self._refuse_another_kind(fresh)
-        except (ConfigurationError, OSError) as error:
+        except CeleryObsError as error:
+            return " ".join(str(error).split())
+        except Exception as error:  # noqa: BLE001 -- whatever a file holds, the door stays as it is; its text may be a secret.
+            return f"{self._path} cannot be read ({type(error).__name__})."
+        less = _less_demanded(self._config, fresh)
+        return f"{self._path} {less}, which takes a restart of the exporter." if less else fresh
+
+    def _take(self, fresh: WebConfig | str) -> None:
+        if isinstance(fresh, str):
             self._errors.count("web_config")
-            log.error("The changed web configuration is not used, the one before stays in force. %s", error)  # noqa: TRY400 -- the message is for people.
+            log.error("The changed web configuration is not used, the one before stays in force. %s", fresh)
         else:
             self._config = fresh
             log.info("The web configuration %s was read again.", self._path)
 
-    def _refuse_another_kind(self, fresh: WebConfig) -> None:
-        if (fresh.tls is None) != (self._config.tls is None):
-            message = f"{self._path} turns TLS {'off' if fresh.tls is None else 'on'}, which takes a restart of the exporter."
-            raise ConfigurationError(message)
-
     def _look(self) -> tuple[object, ...]:
-        files = (self._path, *(self._config.tls.files if self._config.tls is not None else ()))
-        return tuple(_signature(file) for file in files)
+        return tuple(_signature(file) for file in self._files())
+
+    def _files(self) -> tuple[Path, ...]:
+        return (self._path, *(self._config.tls.files if self._config.tls is not None else ()))
 
 
 class _FollowingContext(ssl.SSLContext):
@@ -211,70 +229,56 @@ class _FollowingContext(ssl.SSLContext):
         return self._now().wrap_bio(*args, **kwargs)
 
 
-class Passwords:
+def _less_demanded(before: WebConfig, after: WebConfig) -> str:
     """
-    Checks user names and passwords without telling by its time which of them was wrong.
-
-    bcrypt is slow on purpose.  What was found right is remembered under a keyed hash, so that only the first scrape pays for it.
+    Say what callers had to show before, and would not have to any more; empty for nothing.
     """
-
-    most_remembered = 100
-
-    def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
-        self._right: dict[bytes, None] = {}
-
-    def remembers(self, user: str, password: bytes, hashed: bytes) -> bool:
-        """
-        Tell at once whether this was found right before.
-        """
-        return self._digest(user, password, hashed) in self._right
-
-    def check(self, user: str, password: bytes, users: Mapping[str, bytes]) -> bool:
-        """
-        Find out; takes as long as bcrypt takes, also for a user that does not exist.
-        """
-        import bcrypt
-
-        # For strangers: any hash, as dear as the others, so that the time says nothing.
-        hashed = users.get(user)
-        against = hashed if hashed is not None else next(iter(users.values()))
-        right = bcrypt.checkpw(password[:_LONGEST_PASSWORD], against) and hashed is not None
-        if right and hashed is not None:
-            while len(self._right) >= self.most_remembered:
-                self._right.pop(next(iter(self._right)), None)
-            self._right[self._digest(user, password, hashed)] = None
-        return right
-
-    def _digest(self, user: str, password: bytes, hashed: bytes) -> bytes:
-        parts = (user.encode(), hashed, password)
-        return hmac.digest(self._key, b"".join(len(part).to_bytes(4, "big") + part for part in parts), hashlib.sha256)
+    if (after.tls is None) != (before.tls is None):
+        return f"turns TLS {'off' if after.tls is None else 'on'}"
+    if before.users and not after.users:
+        return "has no users (basic_auth_users) any more"
+    if before.tls is not None and after.tls is not None:
+        if after.tls.context.verify_mode < before.tls.context.verify_mode:
+            return "demands less of clients' certificates (client_auth_type) than before"
+        if before.tls.allowed_names and not after.tls.allowed_names:
+            return "allows clients of any name (client_allowed_sans)"
+    return ""
 
 
 class _Reader:
     """
-    Takes values out of the file and says what is wrong with them.
+    Takes values out of the file and says what is wrong with them: the place and the kind, never the value, which may be a secret.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def refuse(self, key: str, got: object, expected: str, *, hint: str = "") -> NoReturn:
-        message = f"{self._path}: {key or 'the file'} is {got!r}. Expected {expected}.{hint}"
+    def refuse(self, key: str, got: object, expected: str, *, shown: str = "", hint: str = "") -> NoReturn:
+        """
+        Raise what is wrong.
+
+        Args:
+            shown: What to say of *got* instead of its kind, where that is no secret.
+        """
+        message = f"{self._path}: {key or 'the file'} is {shown or _kind(got)}. Expected {expected}.{hint}"
         raise ConfigurationError(message)
 
     def mapping(self, key: str, value: object, known: tuple[str, ...] = ()) -> dict[str, Any]:
+        if value is None:
+            return {}
         if not isinstance(value, dict):
             self.refuse(key, value, f"a mapping of {', '.join(known)}" if known else "a mapping")
         for name in value:
+            if not isinstance(name, str):
+                self.refuse(f"a key of {key or 'the file'}", name, "a text; put it into quotes")
             if known and name not in known:
-                near = difflib.get_close_matches(str(name), known, n=1)
-                place = f"{key}.{name}" if key else str(name)
+                near = difflib.get_close_matches(name, known, n=1)
+                place = _shown_name(name, of=key)
                 message = f"{self._path}: {place} is not a known key. Expected one of {', '.join(known)}." + (
                     f" Did you mean {near[0]}?" if near else ""
                 )
                 raise ConfigurationError(message)
-        return {str(name): inner for name, inner in value.items()}
+        return value
 
     def boolean(self, key: str, value: object) -> bool:
         if not isinstance(value, bool):
@@ -299,10 +303,29 @@ class _Reader:
         return known[name]
 
     def file(self, key: str, value: object) -> Path:
-        path = self._path.parent / self.text(key, value)
-        if not path.is_file() or not os.access(path, os.R_OK):
-            self.refuse(key, str(value), f"a file that uid {os.geteuid()} can read; {path} is none")
+        text = self.text(key, value)
+        try:
+            path = self._path.parent / text
+            is_there = path.is_file() and os.access(path, os.R_OK)
+        except (OSError, ValueError):  # Too long for a path, or with a NUL in it.
+            is_there = False
+        if not is_there:
+            shown = f"the path {text}" if _PATH.fullmatch(text) else ""
+            hint = " The text of a PEM file goes into the key without _file." if "\n" in text else ""
+            self.refuse(key, text, f"the path of a file that uid {os.geteuid()} can read", shown=shown, hint=hint)
         return path
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, str):
+        return "a text of several lines" if "\n" in value else "a text" if value else "an empty text"
+    kinds = {type(None): "not given", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
+    return kinds.get(type(value), "a date" if isinstance(value, date) else "of another kind")
+
+
+def _shown_name(name: str, *, of: str = "") -> str:
+    shown = name if _NAME.fullmatch(name) else "a key that looks like no name"
+    return f"{of}.{shown}" if of else shown
 
 
 def _parse(path: Path) -> object:
@@ -311,20 +334,54 @@ def _parse(path: Path) -> object:
     except ImportError as error:
         feature = "A web configuration file"
         raise MissingExtraError(feature, extra="exporter") from error
+    written = _text_of(path)
     try:
-        written = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        message = f"The web configuration {path} cannot be read: {reason}. Expected a YAML file; check --web.config.file."
-        raise ConfigurationError(message) from error
-    try:
-        return yaml.load(written, Loader=_strict_loader()) or {}  # noqa: S506 -- a subclass of the safe loader.
+        found = yaml.load(written, Loader=_strict_loader())  # noqa: S506 -- a subclass of the safe loader.
     except yaml.YAMLError as error:
-        # A line number, never the line: it may hold a key or a hash.
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        message = f"The web configuration {path} is not YAML: {getattr(error, 'problem', None) or 'it cannot be parsed'}{place}."
+        message = f"The web configuration {path} is not YAML: {_problem(error)}."
         raise ConfigurationError(message) from None
+    except (ValueError, TypeError, ArithmeticError, AttributeError):
+        # The 31st of February, a number of a million digits: what looks like a value of YAML and is none.
+        message = f"The web configuration {path} cannot be read: it has a date or a number that is none. Put texts into quotes."
+        raise ConfigurationError(message) from None
+    if found is None:
+        message = f"The web configuration {path} is empty. Expected tls_server_config, http_server_config or basic_auth_users; {{}} asks for nothing."
+        raise ConfigurationError(message)
+    return found
+
+
+def _text_of(path: Path) -> str:
+    """
+    Read a regular file of a bounded size, without ever waiting for one that is not.
+    """
+    reason = ""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                reason = "it is no regular file"
+            written = b"" if reason else opened.read(_LONGEST_FILE + 1)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    else:
+        if len(written) > _LONGEST_FILE:
+            reason = f"it is longer than {_LONGEST_FILE} bytes"
+        if not reason:
+            try:
+                return written.decode("utf-8")
+            except UnicodeDecodeError:
+                reason = "it is no UTF-8 text"
+    message = f"The web configuration {path} cannot be read: {reason}. Expected a YAML file; check --web.config.file."
+    raise ConfigurationError(message)
+
+
+def _problem(error: Any) -> str:
+    """
+    Say what is wrong and where, without the words of the file that PyYAML quotes: they may be of a key or a password.
+    """
+    said = getattr(error, "problem", None) or "it cannot be parsed"
+    said = re.sub(r"'(?!<[a-z ]+>').*'|\".*\"", "…", said, flags=re.DOTALL)
+    mark = getattr(error, "problem_mark", None)
+    return said if mark is None else f"{said} at line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _strict_loader() -> type[Any]:
@@ -332,15 +389,31 @@ def _strict_loader() -> type[Any]:
 
     class Loader(yaml.SafeLoader):
         """
-        Refuses a key that is there twice, of which YAML would silently take the later.
+        Refuses a key that is there twice, of which YAML would silently take the later, one that is no text, and what is nested without end.
         """
+
+        depth = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.depth += 1
+            if self.depth > _DEEPEST:
+                problem = "it is nested too deep"
+                raise yaml.composer.ComposerError(None, None, problem, self.get_mark())
+            try:
+                return super().compose_node(parent, index)
+            finally:
+                self.depth -= 1
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 -- PyYAML's signature.
             seen: set[object] = set()
             for key_node, _ in node.value:
                 key = key_node.value
-                if key in seen:
-                    problem = f"the key {key} is there twice"
+                problem = ""
+                if not isinstance(key_node, yaml.ScalarNode):
+                    problem = "a key is a list or a mapping"
+                elif key in seen:
+                    problem = f"{_shown_name(key)} is there twice"
+                if problem:
                     raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
                 seen.add(key)
             return super().construct_mapping(node, deep=deep)
@@ -365,9 +438,8 @@ _TLS_KEYS: Final = (
 )
 
 
-def _tls(reader: _Reader, written: object) -> Tls:
+def _tls(reader: _Reader, given: Mapping[str, Any]) -> Tls:
     key = "tls_server_config"
-    given = reader.mapping(key, written, _TLS_KEYS)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     files: list[Path] = []
     context.minimum_version = reader.choice(f"{key}.min_version", given.get("min_version", "TLS12"), _VERSIONS)
@@ -390,14 +462,14 @@ def _one_of(reader: _Reader, given: Mapping[str, Any], name: str, files: list[Pa
     Read a thing that is either the path of a file or the thing itself.
     """
     key = "tls_server_config"
-    path, inline = given.get(f"{name}_file"), given.get(name)
-    if path and inline:
-        reader.refuse(f"{key}.{name}", "given twice", f"either {name}_file or {name}")
-    if path:
+    path, inline = (None if given.get(each) == "" else given.get(each) for each in (f"{name}_file", name))
+    if path is not None and inline is not None:
+        reader.refuse(f"{key}.{name}", inline, f"either {name}_file or {name}", shown="given twice")
+    if path is not None:
         found = reader.file(f"{key}.{name}_file", path)
         files.append(found)
         return found, ""
-    return None, reader.text(f"{key}.{name}", inline) if inline else ""
+    return None, reader.text(f"{key}.{name}", inline) if inline is not None else ""
 
 
 def _certificate(reader: _Reader, given: Mapping[str, Any], context: ssl.SSLContext, files: list[Path]) -> None:
@@ -415,11 +487,11 @@ def _certificate(reader: _Reader, given: Mapping[str, Any], context: ssl.SSLCont
             # Without a password callback, OpenSSL would ask on the terminal for that of an encrypted key.
             context.load_cert_chain(chain, private, password=lambda: b"")
         except (ssl.SSLError, OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
             reader.refuse(
                 f"{key}.cert_file and key_file",
-                reason,
+                error,
                 "a PEM certificate with its chain, and the private key that belongs to it, not encrypted",
+                shown=_refusal_of(error),
             )
 
 
@@ -433,10 +505,12 @@ def _clients(reader: _Reader, given: Mapping[str, Any], context: ssl.SSLContext,
             f"{key}.client_auth_type",
             wanted,
             f"one of {', '.join(_CLIENT_AUTH)}, because Python's ssl cannot ask for a certificate without verifying it",
+            shown=wanted,
         )
     mode = reader.choice(f"{key}.client_auth_type", wanted, _CLIENT_AUTH)
     if has_authority and mode == ssl.CERT_NONE:
-        reader.refuse(f"{key}.client_auth_type", wanted, "RequireAndVerifyClientCert or VerifyClientCertIfGiven beside client_ca_file")
+        expected = "RequireAndVerifyClientCert or VerifyClientCertIfGiven beside client_ca_file"
+        reader.refuse(f"{key}.client_auth_type", wanted, expected, shown=wanted)
     if mode != ssl.CERT_NONE and not has_authority:
         reader.refuse(
             f"{key}.client_ca_file", None, f"the authority that signed the clients' certificates, because client_auth_type is {wanted}"
@@ -445,15 +519,27 @@ def _clients(reader: _Reader, given: Mapping[str, Any], context: ssl.SSLContext,
         try:
             context.load_verify_locations(cafile=authority, cadata=authority_text or None)
         except (ssl.SSLError, OSError, ValueError) as error:
-            reader.refuse(f"{key}.client_ca_file", getattr(error, "reason", None) or error, "PEM certificates")
+            reader.refuse(f"{key}.client_ca_file", error, "PEM certificates", shown=_refusal_of(error))
     context.verify_mode = mode
+
+
+def _refusal_of(error: Exception) -> str:
+    """
+    Say why a file was refused, in OpenSSL's or the system's words, which quote nothing of it.
+    """
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
+    return f"refused ({reason})"
 
 
 def _ciphers(reader: _Reader, given: Mapping[str, Any], context: ssl.SSLContext) -> None:
     key = "tls_server_config"
     names = reader.texts(f"{key}.cipher_suites", given.get("cipher_suites") or [])
     if names:
-        context.set_ciphers(":".join(reader.choice(f"{key}.cipher_suites", name, _CIPHERS) for name in names))
+        chosen = ":".join(reader.choice(f"{key}.cipher_suites", name, _CIPHERS) for name in names)
+        try:
+            context.set_ciphers(chosen)
+        except ssl.SSLError:
+            reader.refuse(f"{key}.cipher_suites", names, "ciphers that this machine's OpenSSL offers", shown=", ".join(names))
     if reader.boolean(f"{key}.prefer_server_cipher_suites", given.get("prefer_server_cipher_suites", True)):
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     else:
@@ -465,7 +551,7 @@ def _ciphers(reader: _Reader, given: Mapping[str, Any], context: ssl.SSLContext)
         try:
             context.set_ecdh_curve(reader.choice(f"{key}.curve_preferences", curve, _CURVES))
         except (ssl.SSLError, ValueError):
-            reader.refuse(f"{key}.curve_preferences", curve, "a curve that this machine's OpenSSL offers")
+            reader.refuse(f"{key}.curve_preferences", curve, "a curve that this machine's OpenSSL offers", shown=curve)
 
 
 def _headers(reader: _Reader, written: object) -> dict[str, str]:
@@ -490,9 +576,16 @@ def _users(reader: _Reader, written: object) -> dict[str, bytes]:
             feature = "Basic authentication"
             raise MissingExtraError(feature, extra="exporter") from error
     for name, hashed in users.items():
+        if ":" in name:
+            reader.refuse(
+                "a user name of basic_auth_users",
+                name,
+                "a name without a colon, and after it a colon and a space",
+                shown="one with a colon",
+            )
         if not isinstance(hashed, str) or not _BCRYPT.fullmatch(hashed):
-            # Not shown: it may be the password.
-            reader.refuse(f"basic_auth_users.{name}", "…", "a bcrypt hash such as $2y$10$…; make one with: htpasswd -nBC 10 ''")
+            expected = "a bcrypt hash such as $2y$10$…; make one with: htpasswd -nBC 10 ''"
+            reader.refuse(_shown_name(name, of="basic_auth_users"), hashed, expected)
     return {name: hashed.encode() for name, hashed in users.items()}
 
 

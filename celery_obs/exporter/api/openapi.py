@@ -29,7 +29,7 @@ _REFUSALS: Final = {
     "404": "There is no such channel.",
     "408": "The body did not come in time.",
     "413": "The body is too long.",
-    "503": "Redis is away, or there is none.",
+    "503": "Redis is away, there is none, or too many requests wait for it.",
 }
 
 

@@ -10,15 +10,17 @@ import hmac
 import json
 import logging
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from celery_obs.exporter.scrape import Said
+from celery_obs.exporter.sharing import BusyError, SharedWork
 from celery_obs.state.audit import Audit
 from celery_obs.state.operations import OPERATIONS, Order, perform
 from celery_obs.state.reports import Reports
@@ -42,7 +44,14 @@ PATIENCE: Final = 10.0
 Seconds in which a body has to have come.
 """
 
+MOST_WAITING: Final = 32
+RETRY_AFTER: Final = 5
+"""
+So many requests may wait for Redis; more are refused, and asked to come again after so many seconds.
+"""
+
 _SHOWN: Final = 20
+_STRANGERS: Final = frozenset({401, 403})
 
 log = logging.getLogger("celery_obs.exporter")
 
@@ -87,16 +96,20 @@ class Api:
         self._redis = redis
         self._reports = None if redis is None else Reports(redis)
         self._token = _digest(token.encode()) if token else b""
-        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="celery-obs-api")
+        self._questions = SharedWork("celery-obs-api", threads=4, most=MOST_WAITING)
+        # Whatever strangers ask, who knows the token can act.
+        self._deeds = SharedWork("celery-obs-deed", threads=2, most=MOST_WAITING)
         self._document = document()
+        self._said = Said()
 
     def routes(self) -> list[Route]:
         """
         Make the routes, all that are in the table.
         """
+        register_url_convertor("channel", _ChannelName())
         routes = [Route("/openapi.json", self._describe, methods=["GET"])]
         routes += [Route(f"{PREFIX}{each.path}", partial(self._ask, each), methods=["GET"]) for each in QUESTIONS]
-        routes += [Route(f"{PREFIX}/{{channel}}{each.path}", partial(self._do, each), methods=["POST"]) for each in DEEDS]
+        routes += [Route(f"{PREFIX}/{{channel:channel}}{each.path}", partial(self._do, each), methods=["POST"]) for each in DEEDS]
         return routes
 
     # -- questions ----------------------------------------------------------------------------------------------------
@@ -107,7 +120,8 @@ class Api:
     async def _ask(self, question: Question, request: Request) -> Response:
         try:
             given = {name: _number(name, request.query_params.get(name)) for name in question.parameters}
-            return _json(await self._in_thread(lambda: question.ask(self._need(self._reports), given)))
+            same = (question.path, *sorted(given.items()))
+            return _json(await self._in_thread(self._questions, same, lambda: question.ask(self._need(self._reports), given)))
         except Refusal as refusal:
             return refuse(refusal)
 
@@ -119,14 +133,20 @@ class Api:
         try:
             self._let_in(request)
             order = _order(deed, await _body(request), order.actor)
-            told = await self._in_thread(partial(self._perform, deed, channel, order))
+            told = await self._in_thread(self._deeds, object(), partial(self._perform, deed, channel, order))
         except Refusal as refusal:
-            if not isinstance(refusal, _Done):
+            if not isinstance(refusal, _Done) and self._is_worth_a_line(deed, refusal):
                 # To the log alone: a stranger who asks a thousand times must not push what was done out of the stream.
                 actor = order.actor or _address(request)
                 Audit(None).write(deed.action, actor=actor, reason=order.reason, channel=channel, outcome=f"refused: {refusal.error}")
             return refuse(refusal)
         return _json({"channel_type": channel, "action": deed.action, **told})
+
+    def _is_worth_a_line(self, deed: Deed, refusal: Refusal) -> bool:
+        """
+        Tell whether a refusal is to be logged: always for who knows the token, once a minute for all others together, who may ask without end.
+        """
+        return refusal.status not in _STRANGERS or self._said.is_news(deed.action, refusal.error)
 
     def _let_in(self, request: Request) -> None:
         if not self._token:
@@ -158,15 +178,32 @@ class Api:
             raise Refusal(503, "no_redis", message)
         return part
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, threads: SharedWork, key: Hashable, work: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await threads.run(key, work)
+        except BusyError:
+            message = f"Too many requests wait for Redis. Try again in {RETRY_AFTER} s, and see /health."
+            raise Refusal(503, "busy", message, Retry_After=str(RETRY_AFTER)) from None
         except _Done as done:
             raise _refusal_for(done.__cause__, kind=_Done) from done.__cause__
         except Refusal:
             raise
         except Exception as error:
             raise _refusal_for(error, kind=Refusal) from error
+
+
+class _ChannelName(Convertor[str]):
+    """
+    Takes any name of a channel out of a path, which the server has decoded: it may hold slashes and line breaks.
+    """
+
+    regex = "(?s:.+)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
 
 
 class _Done(Refusal):

@@ -12,6 +12,7 @@ import subprocess
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -185,6 +186,20 @@ def test_who_knows_the_token_does_things_and_they_are_written_down(
     assert entry["action"] == json.loads(caplog.records[-1].getMessage())["action"] == answer.json()["action"]
 
 
+@pytest.mark.parametrize("channel", ["a/b", "/", "a/pause-all", "circuit-breaker/open", "a%2Fb", "å ö?#", "a\nb"])
+@pytest.mark.parametrize("path", ["pause-all", "circuit-breaker/open"])
+def test_a_channel_of_any_name_can_be_operated(redis: Any, channel: str, path: str) -> None:
+    """
+    Its name stands percent-encoded in the path, whatever it holds.
+    """
+    Channels(redis).touch([channel])
+
+    answer = ask(app(redis, token=TOKEN), f"/api/v1/channels/{quote(channel, safe='')}/{path}", "POST", headers=BEARER)
+
+    assert (200, channel) == (answer.status_code, answer.json().get("channel_type"))
+    assert [channel] == [entry["channel"] for entry in Audit(redis).recent()]
+
+
 def test_a_pause_holds_and_ends(redis: Any) -> None:
     """
     What the workers look at is there after the one and gone after the other.
@@ -258,6 +273,21 @@ def test_a_wrong_method_is_told_the_right_one(redis: Any) -> None:
     assert (405, "Expected") == (put.status_code, put.json()["message"][:8])
     assert {"GET", "HEAD"} == set(put.headers["allow"].split(", "))
     assert (404, "not_found") == (nothing.status_code, nothing.json()["error"])
+
+
+def test_strangers_do_not_fill_the_log(redis: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """
+    Who does not know the token is written down once a minute, however often; who knows it, each time.
+    """
+    application = app(redis, token=TOKEN)
+
+    with caplog.at_level(logging.INFO, logger="celery_obs.audit"):
+        for _ in range(20):
+            ask(application, "/api/v1/channels/airbnb/pause-all", "POST")
+            ask(application, "/api/v1/channels/none/pause-all", "POST", headers=BEARER)
+
+    assert 1 == sum("refused: unauthorized" in record.getMessage() for record in caplog.records)
+    assert 20 == sum("refused: unknown_channel" in record.getMessage() for record in caplog.records)
 
 
 def test_with_users_questions_need_a_password_and_deeds_their_token(redis: Any) -> None:

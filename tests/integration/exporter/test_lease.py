@@ -18,7 +18,7 @@ import pytest
 
 from celery_obs.state.connection import connect
 from celery_obs.state.facts import Connection, Facts
-from tests.integration.exporter.test_server import Exporter, as_users_run_it
+from tests.exporters import Exporter, as_users_run_it
 from tests.servers import RedisServer
 
 
