@@ -13,6 +13,7 @@ import click
 
 from celery_obs import __version__
 from celery_obs.exceptions import CeleryObsError
+from celery_obs.redaction import mask
 
 
 __all__ = ["COMMANDS", "LazyGroup", "obs"]
@@ -85,6 +86,12 @@ class LazyGroup(click.Group):
         except CeleryObsError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(2)
+        except click.UsageError as error:
+            # It quotes what was typed: a URL in the place of an option, for example.
+            words = error.format_message()
+            if mask(words) == words:
+                raise
+            raise click.UsageError(mask(words), ctx=error.ctx) from None
 
 
 @click.group(cls=LazyGroup, name="obs", context_settings={"help_option_names": ["-h", "--help"]})

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.redaction import alternatives, mask_url
 
-from .broker import Broker, alternatives, is_redis, mask, of_app, scheme_of
+from .broker import Broker, is_redis, of_app, scheme_of
 
 
 if TYPE_CHECKING:
     from redis import ConnectionPool, Redis
 
 
-__all__ = ["connect", "is_redis", "mask", "scheme_of", "shared_by"]
+__all__ = ["connect", "is_redis", "scheme_of", "shared_by"]
 
 
 CONNECT_TIMEOUT: Final = 0.5
@@ -91,7 +92,7 @@ def _connect_urls(url: str, options: Mapping[str, Any], common: Mapping[str, Any
         return _connect_url(url, options, common)
     if not all("://" in each for each in urls):
         message = (
-            f"The Redis URL {mask(url)!r} cannot be read: what follows a ; begins with no scheme. "
+            f"The Redis URL {mask_url(url)!r} cannot be read: what follows a ; begins with no scheme. "
             "Expected redis://host:6379/0;redis://other:6379/0, and ; in a password written as %3B."
         )
         raise ConfigurationError(message)
@@ -133,8 +134,8 @@ def _connect_url(url: str, options: Mapping[str, Any], given: Mapping[str, Any])
     except ValueError as error:
         reason = "the port is not a number up to 65535" if "port" in str(error).lower() else "it is malformed"
         message = (
-            f"The Redis URL {mask(url)!r} cannot be read: {reason}. Expected redis://user:password@host:6379/0; "
-            "write / @ : ; ? # in a password as %2F %40 %3A %3B %3F %23."
+            f"The Redis URL {mask_url(url)!r} cannot be read: {reason}. Expected redis://user:password@host:6379/0; "
+            "write / @ : ; ? # % and spaces in a password as %2F %40 %3A %3B %3F %23 %25 %20."
         )
         raise ConfigurationError(message) from None
 
@@ -257,7 +258,7 @@ def _connect_sentinel(url: str, options: Mapping[str, Any], common: Mapping[str,
         **credentials,
         **common,
     )
-    return _of_sentinels(sentinels, options.get("master_name") or query.get("master_name"), mask(url))
+    return _of_sentinels(sentinels, options.get("master_name") or query.get("master_name"), mask_url(url))
 
 
 def _connect_cluster(url: str, common: Mapping[str, Any]) -> Redis:
@@ -268,7 +269,7 @@ def _connect_cluster(url: str, common: Mapping[str, Any]) -> Redis:
     whole, _, query = rest.partition("?")
     netloc, _, path = whole.partition("/")
     if path.strip("/") not in {"", "0"}:
-        message = f"The Redis URL {mask(url)!r} names the database {path!r}, and a Redis Cluster has none but 0. Expected no database."
+        message = f"The Redis URL {mask_url(url)!r} names a database, and a Redis Cluster has none but 0. Expected no database."
         raise ConfigurationError(message)
     login, _, hosts = netloc.rpartition("@")
     user, _, password = login.partition(":")
@@ -362,7 +363,7 @@ def _tls(query: Mapping[str, str]) -> dict[str, Any]:
     given: dict[str, Any] = {key: value for key, value in query.items() if key in {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}}
     wanted = query.get("ssl_cert_reqs", "required")
     if wanted.lower() not in levels:
-        message = f"The Redis URL says ssl_cert_reqs={wanted!r}. Expected required, optional or none."
+        message = "The Redis URL has an ssl_cert_reqs that does not exist. Expected required, optional or none."
         raise ConfigurationError(message)
     given["ssl_cert_reqs"] = levels[wanted.lower()]
     # With redis-py, the check of the name is a setting of its own, and the two have to agree.
@@ -375,6 +376,9 @@ def _database(text: str, url: str) -> int:
     if not text:
         return 0
     if not text.isdecimal():
-        message = f"The Redis URL {mask(url)!r} names the database {text!r}. Expected a number, such as 0."
+        message = (
+            f"The Redis URL {mask_url(url)!r} names a database that is no number. Expected one, such as 0; "
+            "write / @ : ; ? # % and spaces in a password as %2F %40 %3A %3B %3F %23 %25 %20."
+        )
         raise ConfigurationError(message)
     return int(text)

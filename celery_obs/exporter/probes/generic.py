@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.redaction import reason
 from celery_obs.state.broker import Broker
 
 from . import QueueReading
@@ -45,7 +46,7 @@ class GenericProbe:
             self._connection: Any = broker.connection(connect_timeout=CONNECT_TIMEOUT)
             transport = self._connection.get_transport_cls()
         except (ImportError, AttributeError, KeyError, NameError) as error:
-            message = f"The broker URL {broker.shown!r} needs a kombu transport that cannot be loaded: {error}. Install the packages that kombu names for it."
+            message = f"The broker URL {broker.shown!r} needs a kombu transport that cannot be loaded: {reason(error, broker.url)}. Install the packages that kombu names for it."
             raise ConfigurationError(message) from error
         channel: Any = getattr(transport, "Channel", None)
         is_virtual = isinstance(channel, type) and issubclass(channel, Channel)
