@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -77,6 +79,7 @@ def connect(place: str | Broker, transport_options: Mapping[str, Any] | None = N
         "max_connections": 1 << 31,
         # The next scrape, and the next call, is the retry.
         "retry": Retry(NoBackoff(), 0),
+        "redis_connect_func": partial(_greet, within=patience or READ_TIMEOUT),
     }
     if isinstance(place, Broker):
         if not place.url:
@@ -84,6 +87,31 @@ def connect(place: str | Broker, transport_options: Mapping[str, Any] | None = N
         options, tls = dict(place.options), place.arguments.get("ssl")
         return _connect_urls(place.url, options, {**common, **(_given_tls(tls) if tls else {})})
     return _connect_urls(place, dict(transport_options or {}), common)
+
+
+def _greet(connection: Any, *, within: float) -> None:
+    """
+    Do what a client does on a new connection, five round trips or so, and give up when together they took too long: a timeout holds for each alone.
+
+    Raises:
+        redis.exceptions.TimeoutError: then.
+    """
+    from redis.exceptions import TimeoutError as TooLate
+
+    ends = time.monotonic() + within
+    read = connection.read_response
+
+    def read_in_time(*args: Any, **options: Any) -> Any:
+        if time.monotonic() > ends:
+            message = f"Redis took more than {within:g} s to greet a new connection."
+            raise TooLate(message)
+        return read(*args, **options)
+
+    connection.read_response = read_in_time
+    try:
+        connection.on_connect()
+    finally:
+        del connection.read_response
 
 
 def _connect_urls(url: str, options: Mapping[str, Any], common: Mapping[str, Any]) -> Redis:
@@ -274,6 +302,8 @@ def _connect_cluster(url: str, common: Mapping[str, Any]) -> Redis:
     login, _, hosts = netloc.rpartition("@")
     user, _, password = login.partition(":")
     places = [urlsplit(f"redis://{host}") for host in hosts.split(",") if host]
+    # The cluster's client greets in its own way.
+    common = {key: value for key, value in common.items() if key != "redis_connect_func"}
     options: dict[str, Any] = {**common, "username": unquote(user) or None, "password": unquote(password) or None}
     if scheme.lower().startswith(("rediss", "valkeys")):
         options.update(_tls(dict(parse_qsl(query))), ssl=True)
