@@ -105,6 +105,11 @@ _PLACE: Final = re.compile(
 _LOGIN: Final = re.compile(r"(?P<user>[^\s:/@?#;,'\"<>]*)(?P<colon>:(?P<password>[^\s:/@?#;]*))?@")
 _USER: Final = re.compile(r"[\w.~%$!*+=-]{0,255}")
 _PORT: Final = re.compile(r"\d{1,5}(?=[/?#'\"<>)\]},;.:|\\]|\Z)")
+_WITH_COLON: Final = re.compile(r"://(?:|[^\s/?#:@\[]+):(?!(?<=[^/]:)\d{1,5}(?!\w))")
+"""
+What a URL has in which a password begins and no @ ends it: a quick look, which finds more than there is.
+"""
+
 _PORT_AND_QUERY: Final = re.compile(r"[^:/?#]*:\d{1,5}/?[^:/?#]*\?")
 _WEB: Final = frozenset({"http", "https"})
 _WITHOUT_USERS: Final = ("redis", "valkey", "sentinel", "unix")
@@ -119,11 +124,21 @@ What stands in the place of a password in our own advice, or is hidden already.
 """
 
 _QUOTING: Final = re.compile(
-    r"(?P<before>could not be cast to integer value as |with args beginning with: |(?=netloc .{1,2048} contains invalid characters)netloc )"
+    r"(?P<before>could not be cast to integer value as |with args beginning with: |found (?:undefined alias|duplicate anchor) "
+    r"|for the tag |(?=netloc .{1,2048} contains invalid characters)netloc )"
     r".*?(?P<after> contains invalid characters[^\n]*)?(?=\n|\Z)"
 )
+_QUOTING_CLUES: Final = ("integer value as", "args beginning", "netloc ", "found undefined alias", "found duplicate anchor", "for the tag")
 """
-How Python and Redis quote what they were given, which may be a part of a password: a port that is none, the arguments of an unknown command.
+How Python, Redis and YAML quote what they were given, which may be a part of a password: a port that is none, the arguments of an unknown command,
+a value that begins with an asterisk.
+"""
+
+_SHORTEST_QUOTING: Final = 24
+
+_REPRESENTED: Final = re.compile(r"(?<=[(,]password=)(?!\*\*\*).*?(?=,[a-z_]{2,40}=|\)>|\n|\Z)", re.DOTALL)
+"""
+The password in what older versions of redis-py say that a connection is, which has no quotes.
 """
 _SCHEMES: Final = re.compile(r"(?<![A-Za-z])(bearer|basic|negotiate)(\s{1,4})([A-Za-z0-9._~+/=-]{6,})", re.IGNORECASE)
 _LOOKS: Final = re.compile(
@@ -211,20 +226,20 @@ class Redactor:
         low = text.lower()
         if "://" in low:
             text = _without_logins(text)
-            if "hooks.slack.com" in low:
-                text = _WEBHOOK.sub(rf"\g<1>{HIDDEN}", text)
         if "begin " in low:
             text = _PEM.sub(HIDDEN, text)
         if "bearer" in low or "basic" in low or "negotiate" in low:
             text = _SCHEMES.sub(_without_login_of_scheme, text)
         if any(clue in low for clue in self._clues):
+            if "password=" in low and "connection(" in low:
+                text = _REPRESENTED.sub(HIDDEN, text)
             text = _LINE.sub(rf"\g<1>{HIDDEN}", text)
             text = self._pair.sub(self._without_value, text)
             if "--" in low:
                 text = _OPTION.sub(_without_argument, text)
         if any(sign in low for sign in _OF_OAUTH):
             text = _CODE.sub(rf"\g<1>\g<2>{HIDDEN}", text)
-        if "integer value as" in low or "args beginning" in low or "netloc " in low:
+        if len(low) >= _SHORTEST_QUOTING and any(clue in low for clue in _QUOTING_CLUES):
             text = _QUOTING.sub(_without_quote, text)
         return _LOOKS.sub(HIDDEN, text)
 
@@ -434,6 +449,10 @@ def _without_logins(text: str) -> str:
     """
     Hide the passwords of all URLs in a text; of those of the web also the user, which often is one.
     """
+    if "hooks.slack.com" in text.lower():
+        text = _WEBHOOK.sub(rf"\g<1>{HIDDEN}", text)
+    if "@" not in text and not _WITH_COLON.search(text):
+        return text
     parts: list[str] = []
     done = 0
     for found in _URL.finditer(text):
