@@ -46,5 +46,5 @@ def test_the_sidecar_listens_on_loopback_unless_told_otherwise() -> None:
     """
     (option,) = [each for each in exporter.params if each.name == "addresses"]
 
-    for addresses in (option.default, Options().addresses):
-        assert ["127.0.0.1"] == [parse_address(address)[0] for address in addresses]
+    assert Options().addresses == option.default
+    assert ["127.0.0.1"] == [parse_address(address)[0] for address in Options().addresses]
