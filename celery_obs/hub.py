@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
-from celery_obs.settings.secrets import mask
+from celery_obs.redaction import reason, without_secrets
 
 
 __all__ = ["ErrorLog", "Hub", "Observer"]
@@ -60,13 +60,13 @@ class ErrorLog:
             if now < self._quiet_until.get(kind, 0.0):
                 return
             # A server that is away for an hour is one traceback, and a line a minute.
-            trace = None if kind in self._quiet_until else error
+            trace = None if kind in self._quiet_until else without_secrets(error)
             self._quiet_until[kind] = now + self._pause
             logging.getLogger("celery_obs").error(
                 "celery_obs: %s failed and was kept from your program, which goes on; said once a minute. %s: %s",
                 component,
                 type(error).__name__,
-                mask(str(error)),
+                reason(error),
                 exc_info=trace,
             )
         except Exception:  # noqa: BLE001, S110 -- the last line of defence: there is nobody left to tell.

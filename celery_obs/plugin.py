@@ -43,7 +43,8 @@ from celery_obs.metrics.slots import Node, Slot
 from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
 from celery_obs.metrics_dir import default_metrics_dir, prepare_metrics_dir
 from celery_obs.observers import Observer, Observers
-from celery_obs.settings import Settings, environment, hidden, load, mask
+from celery_obs.redaction import reason
+from celery_obs.settings import Settings, environment, hidden, load
 from celery_obs.state.connection import shared_by
 from celery_obs.sync import engine as sync_engine
 from celery_obs.sync import presence
@@ -557,7 +558,7 @@ class Plugin:
                 self.activate(app)
             except CeleryObsError as exc:
                 self._is_refused = True
-                log.error("celery_obs: this process is not observed. %s", mask(str(exc)))  # noqa: TRY400 -- the message says it all.
+                log.error("celery_obs: this process is not observed. %s", reason(exc))  # noqa: TRY400 -- the message says it all.
 
     def _identify(self) -> Identity:
         host = socket.gethostname()

@@ -17,9 +17,11 @@ from urllib.parse import urlsplit
 
 import celery_obs
 
-from celery_obs.settings import Settings, mask
+from celery_obs.redaction import mask_url, reason
+from celery_obs.settings import Settings
 from celery_obs.settings.checks import sentry_dsn
-from celery_obs.state.broker import Broker, of_app
+from celery_obs.state.broker import of_app
+from celery_obs.state.broker import shown as shown_place
 from celery_obs.traces.configuration import ENDPOINTS, NEEDED, plan
 
 
@@ -141,7 +143,7 @@ def about(settings: Settings, app: Any, environ: Mapping[str, str], *, role: str
         "switches": [{"name": each.name, "verdict": each.verdict, "text": each.text, "where": each.where} for each in shown],
         "settings": {name: getattr(settings, name) for name in _TOLD_SETTINGS},
         "broker": _broker_shown(app),
-        "redis": settings.redis.shown if isinstance(settings.redis, Broker) else mask(settings.redis or ""),
+        "redis": shown_place(settings.redis) if settings.redis else "",
         "extras": [extra for extra, packages in _PACKAGES.items() if all(map(_is_package, packages))],
     }
 
@@ -179,7 +181,7 @@ def reaches(url: str) -> str:
         with socket.create_connection((parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80)), timeout=_PATIENCE):
             return ""
     except (OSError, ValueError) as error:
-        return str(error) or type(error).__name__
+        return reason(error, url)
 
 
 def _off(name: str) -> Finding:
@@ -220,7 +222,7 @@ def _traces(settings: Settings, environ: Mapping[str, str], installed: Callable[
     if "otlp" not in found.exporters:
         return Finding("OK", name, f"on, to {', '.join(found.exporters)}.")
     url = next((environ[each].strip() for each in ENDPOINTS if environ.get(each, "").strip()), _USUAL_ENDPOINT)
-    return _reached(name, url, mask(url), unreachable, "Is the collector running, with OTLP over HTTP?")
+    return _reached(name, url, mask_url(url), unreachable, "Is the collector running, with OTLP over HTTP?")
 
 
 def _errors(settings: Settings, environ: Mapping[str, str], installed: Callable[[str], bool], unreachable: Callable[[str], str]) -> Finding:
@@ -239,8 +241,7 @@ def _errors(settings: Settings, environ: Mapping[str, str], installed: Callable[
     except ValueError:
         return Finding("FAIL", name, "off, for SENTRY_DSN is none. Expected what Sentry shows as the project's DSN: https://key@host/42")
     url = str.__str__(given)
-    shown = f"{urlsplit(url).scheme}://***@{url.rpartition('@')[2]}"
-    return _reached(name, url, f"{shown}, {settings.sentry_mode}", unreachable, "What is not reported is lost, and counted.")
+    return _reached(name, url, f"{mask_url(url)}, {settings.sentry_mode}", unreachable, "What is not reported is lost, and counted.")
 
 
 def _reached(name: str, url: str, shown: str, unreachable: Callable[[str], str], advice: str) -> Finding:

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import warnings
 
@@ -37,6 +38,7 @@ __all__ = [
     "RedisCluster",
     "RedisSentinel",
     "RedisServer",
+    "Relay",
     "free_port",
     "kombu_connection",
     "missing",
@@ -274,6 +276,77 @@ class RedisServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class Relay:
+    """
+    Stands before a server on loopback, and makes it slow, or loses its answers.
+
+    Attributes:
+        port: The TCP port to connect to instead.
+
+        to: The server's port; where nothing listens, the connection ends.
+
+        delay: Seconds that each answer is held back.
+
+        loses: Of so many answers, those that come next, none arrives: the connection ends instead.  The server has done what it was asked.
+
+        asked: How many requests came.
+    """
+
+    def __init__(self, to: int) -> None:
+        self.to = to
+        self.delay = 0.0
+        self.loses = 0
+        self.asked = 0
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # It is closed.
+            while True:
+                client, _ = self._socket.accept()
+                try:
+                    server = socket.create_connection(("127.0.0.1", self.to))
+                except OSError:
+                    self.asked += 1
+                    client.close()
+                    continue
+                self._open += [client, server]
+                threading.Thread(target=self._requests, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._answers, args=(server, client), daemon=True).start()
+
+    def _requests(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65_536):
+                self.asked += 1
+                server.sendall(data)
+            server.shutdown(socket.SHUT_WR)
+
+    def _answers(self, server: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(65_536):
+                if self.loses:
+                    self.loses -= 1
+                    break
+                time.sleep(self.delay)  # It is what makes it slow.
+                client.sendall(data)
+            client.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for each in (self._socket, *self._open):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
 
 
 def tls_options(authority: Authority, *, port: int, clients: bool) -> dict[str, str]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from celery_obs.vocabulary.spec import Kind, Metric
 
 
-__all__ = ["counts", "label_values", "metrics", "portions"]
+__all__ = ["awkward_passwords", "counts", "label_values", "metrics", "portions"]
 
 
 label_values = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -43,3 +43,14 @@ def portions(draw: st.DrawFn, data: bytes) -> list[bytes]:
     """
     cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=6)))
     return [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+
+
+def awkward_passwords() -> st.SearchStrategy[str]:
+    """
+    Passwords of what must be escaped in a URL and often is not, with words in them by which a piece is known: ``Zq`` and four letters.
+    """
+    words = st.text("abcdefghijk", min_size=4, max_size=4).map(lambda letters: f"Zq{letters}")
+    odd = st.text(";?#%@:/& =\\'\"[]{}$!*,<>12é", max_size=4)
+    return st.lists(st.one_of(words, odd, st.just("://")), min_size=1, max_size=5).flatmap(
+        lambda parts: st.tuples(st.just("".join(parts)), words).map("".join)
+    )

@@ -23,7 +23,7 @@ from celery_obs.metrics.format import SHORTAGE, VERSION, folder_name, node_name
 from celery_obs.metrics_dir import look_at_metrics_dir
 from celery_obs.opening import open_metrics_dir, read_file
 from celery_obs.settings import Settings, load
-from celery_obs.state.broker import Broker, mask, of_app, of_url, reach, reason_of
+from celery_obs.state.broker import Broker, of_app, of_url, reach, reason_of, shown
 from celery_obs.state.connection import connect
 from celery_obs.switches import EXTRAS, Finding, is_installed, reaches, switches
 
@@ -97,17 +97,17 @@ def _redis(redis: str | Broker | None, clock: Callable[[], float]) -> Iterator[F
     if not redis:
         yield Finding("--", "redis", "none given, so cluster features are off. Give --redis-url to have them.")
         return
-    shown = mask(redis) if isinstance(redis, str) else redis.shown
+    place = shown(redis)
     try:
         with contextlib.closing(connect(redis, patience=_PATIENCE)) as client:
             before = clock()
             seconds, microseconds = _time_of(client)
             after = clock()
     except Exception as error:  # noqa: BLE001 -- a bad URL is a ConfigurationError, a dead server is Redis's own.
-        problem = str(error) if isinstance(error, ConfigurationError) else reason_of(error)
-        yield Finding("FAIL", "redis", f"cannot use {shown}: {problem}. Is it running, and are host, port and password right?")
+        problem = str(error) if isinstance(error, ConfigurationError) else reason_of(error, redis)
+        yield Finding("FAIL", "redis", f"cannot use {place}: {problem}. Is it running, and are host, port and password right?")
         return
-    yield Finding("OK", "redis", f"{shown} answers in {(after - before) * 1000:.1f} ms.")
+    yield Finding("OK", "redis", f"{place} answers in {(after - before) * 1000:.1f} ms.")
     skew = seconds + microseconds / 1e6 - (before + after) / 2
     if abs(skew) > _TOLERATED_SKEW:
         direction = "ahead of" if skew > 0 else "behind"
@@ -229,12 +229,12 @@ def _publishers(samples: Any) -> Iterator[Finding]:
     if not unseen:
         yield Finding("OK", "publishers", "those of all tasks are observed.")
         return
-    shown = _first_of(unseen)
+    names = _first_of(unseen)
     advice = (
         "Waiting times, published counts and correlation ids are missing. "
         "Call celery_obs.setup(app) where the publishing program, such as the web application, makes its Celery app."
     )
-    yield Finding("FAIL", "publishers", f"no observed process publishes {shown}. {advice}")
+    yield Finding("FAIL", "publishers", f"no observed process publishes {names}. {advice}")
 
 
 def _by_task(counts: Mapping[tuple[str, ...], float]) -> dict[str, float]:

@@ -17,6 +17,7 @@ import click
 
 from celery_obs.exceptions import CeleryObsError, MissingExtraError
 from celery_obs.metrics.format import FORGET_AFTER
+from celery_obs.redaction import mask
 
 from .brokers import BrokerOptions, broker_options, configured_app
 
@@ -192,13 +193,22 @@ def _serve(**options: Any) -> None:
 def _log_to_stderr(level: str, style: str) -> None:
     handler = logging.StreamHandler()
     is_json = style == "json" or (style == "auto" and not sys.stderr.isatty())
-    handler.setFormatter(_JsonLines() if is_json else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    handler.setFormatter(_JsonLines() if is_json else _Lines("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # asyncio's words about its selector, and uvicorn's about its start, are no news to an operator.
     # What operators do is always said.
     logging.getLogger("celery_obs.audit").setLevel(logging.INFO)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+class _Lines(logging.Formatter):
+    """
+    A line of text, and a traceback where there is one; without secrets, whichever library wrote it.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask(super().format(record))
 
 
 class _JsonLines(logging.Formatter):
@@ -211,8 +221,8 @@ class _JsonLines(logging.Formatter):
             "timestamp": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage(),
+            "event": mask(record.getMessage()),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = mask(self.formatException(record.exc_info))
         return json.dumps(line)

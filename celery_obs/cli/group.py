@@ -13,6 +13,7 @@ import click
 
 from celery_obs import __version__
 from celery_obs.exceptions import CeleryObsError
+from celery_obs.redaction import mask, without_secrets
 
 
 __all__ = ["COMMANDS", "LazyGroup", "obs"]
@@ -85,6 +86,20 @@ class LazyGroup(click.Group):
         except CeleryObsError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(2)
+        except click.UsageError as error:
+            # It quotes what was typed: a URL in the place of an option, for example.
+            words = error.format_message()
+            if mask(words) == words:
+                raise
+            raise click.UsageError(mask(words), ctx=error.ctx) from None
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            # What none of us foresaw ends with a traceback, whose last line may quote a password.
+            safe = without_secrets(error)
+            if safe is error:
+                raise
+            raise safe from None
 
 
 @click.group(cls=LazyGroup, name="obs", context_settings={"help_option_names": ["-h", "--help"]})

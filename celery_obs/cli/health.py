@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import click
 
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.redaction import reason
 
 from .operate import find_redis, json_option, print_json, redis_option, reports
 
@@ -67,7 +68,7 @@ def examine_exporter(ask: Callable[[], str]) -> Iterator[Finding]:
         findings = [Finding(str(check["status"]), name, _sentences(check), check.get("findings")) for name, check in found]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         advice = "Is it running, and is --exporter-url right?"
-        problem = f"{type(error).__name__}: {str(error)[:200]}"
+        problem = f"{type(error).__name__}: {reason(error)[:200]}"
         yield Finding("unknown", "exporter", f"cannot be asked how workers, queues and beat are ({problem}). {advice}")
         return
     yield from findings
@@ -124,7 +125,7 @@ def _syncs(rate: Callable[[], tuple[float | None, str]], least: float) -> Findin
         percent, source = rate()
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         advice = "Give --prometheus-url, or --exporter-url of an exporter that runs."
-        return Finding("unknown", name, f"cannot be told ({type(error).__name__}: {str(error)[:200]}). {advice}")
+        return Finding("unknown", name, f"cannot be told ({type(error).__name__}: {reason(error)[:200]}). {advice}")
     if percent is None:
         return Finding("healthy", name, f"no syncs {source}.")
     return Finding("healthy" if percent >= least else "degraded", name, f"{percent:.2f} % {source}.", round(percent, 2))

@@ -102,16 +102,16 @@ def connected(ctx: click.Context, given: str | None) -> Iterator[Redis]:
     """
     from redis.exceptions import RedisError  # noqa: PLC0415
 
-    from celery_obs.state.connection import connect, mask  # noqa: PLC0415
+    from celery_obs.state.broker import reason_of, shown  # noqa: PLC0415
+    from celery_obs.state.connection import connect  # noqa: PLC0415
 
     redis = find_redis(ctx, given)
     try:
         with contextlib.closing(connect(redis)) as client:
             yield client
     except (RedisError, OSError) as error:
-        shown = mask(redis) if isinstance(redis, str) else redis.shown
-        message = f"Redis at {shown} does not do what it is asked: {error}. Is it running, and are host, port and password right?"
-        raise ConfigurationError(message) from error
+        message = f"Redis at {shown(redis)} does not do what it is asked: {reason_of(error, redis)}. Is it running, and are host, port and password right?"
+        raise ConfigurationError(message) from None
 
 
 def find_redis(ctx: click.Context, given: str | None) -> str | Broker:

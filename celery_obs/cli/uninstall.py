@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.redaction import reason
 
 from .operate import connected, find_redis, print_json
 
@@ -261,4 +262,4 @@ def _listed(names: list[str]) -> tuple[int, list[str]]:
 
 
 def _in_words(error: Exception) -> str:
-    return str(error) if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {str(error)[:200]}"
+    return str(error) if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {reason(error)[:200]}"

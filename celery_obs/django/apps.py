@@ -25,6 +25,8 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from celery_obs.redaction import without_secrets
+
 
 __all__ = ["CeleryObsConfig"]
 
@@ -57,9 +59,9 @@ class CeleryObsConfig(AppConfig):  # type: ignore[misc]  # Django has no types.
         app = None if told is None else _told_app(told)
         try:
             _observe(app, configured)
-        except Exception:
+        except Exception as error:
             # The project works without us.
-            log.exception("celery_obs: the project's Celery app is not observed.")
+            log.exception("celery_obs: the project's Celery app is not observed.", exc_info=without_secrets(error))
 
 
 def _settings() -> dict[str, Any]:

@@ -96,9 +96,13 @@ Names that Sentry knows parts of a report by.
 
 _QUOTED: Final = re.compile(r"[brBR]{0,2}(['\"]).*\1", re.DOTALL)
 _LOGIN: Final = re.compile(r"://[^:/@\s]{0,100}:([^@\s/]{1,200})@")
-_OURS_AND_THEIRS: Final = ("celery", "kombu", "billiard", "amqp", "sentry_sdk", "celery_obs")
+_OURS_AND_THEIRS: Final = (
+    *("celery", "kombu", "billiard", "amqp", "sentry_sdk", "celery_obs"),
+    *("redis", "valkey", "urllib", "yaml", "authlib", "oauthlib", "requests_oauthlib"),
+)
 """
-Packages in whose frames the local variables are arguments of tasks, results and messages.
+Packages in whose frames the local variables are arguments of tasks, results and messages, or parts of URLs, logins and files with secrets in them, under
+names that do not say so.
 """
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeVar
 
 from celery_obs.clock import Clock
+from celery_obs.redaction import reason, without_secrets
 from celery_obs.vocabulary import ourselves
 
 from .exposition import EMPTY, Page, family, merge, render
@@ -374,7 +375,12 @@ class Runner:
         def report(error: Exception) -> None:
             self._errors.count(f"collector:{name}")
             if self._said.is_news(name, type(error).__name__):
-                log.warning("The collector %s failed: %s", name, _in_words(error), exc_info=log.isEnabledFor(logging.DEBUG))
+                log.warning(
+                    "The collector %s failed: %s",
+                    name,
+                    _in_words(error),
+                    exc_info=without_secrets(error) if log.isEnabledFor(logging.DEBUG) else None,
+                )
 
         return report
 
@@ -387,4 +393,5 @@ def _samples_in(body: str) -> int:
 
 
 def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    name, words = type(error).__name__, reason(error)
+    return name if words == name else f"{name}: {words}"

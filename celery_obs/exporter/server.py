@@ -23,7 +23,8 @@ import uvicorn
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.metrics.format import FORGET_AFTER
 from celery_obs.metrics_dir import default_metrics_dir
-from celery_obs.state.broker import Broker
+from celery_obs.redaction import mask_url
+from celery_obs.state.broker import Broker, reason_of
 from celery_obs.state.lease import PERIOD, Lease
 from celery_obs.state.overview import Overview, OverviewReader
 
@@ -33,7 +34,7 @@ from .discovery import Discovery
 from .door import KEEP_ALIVE, MOST_CONNECTIONS, Server, visitor_type
 from .health import Health
 from .hosts import AllowedHosts
-from .probes import is_redis, mask, probe_for, scheme_of
+from .probes import is_redis, probe_for, scheme_of
 from .scrape import Collector, InternalErrors, Runner, Said
 from .web_config import WebConfigFile
 
@@ -111,9 +112,7 @@ class Options:
         """
         Show everything but the passwords.
         """
-        return (
-            f"Options(metrics_dir={self.metrics_dir}, redis_url={mask(self.redis_url)!r}, brokers={self.brokers!r}, scope={self.scope!r})"
-        )
+        return f"Options(metrics_dir={self.metrics_dir}, redis_url={mask_url(self.redis_url)!r}, brokers={self.brokers!r}, scope={self.scope!r})"
 
     @property
     def directory(self) -> Path:
@@ -207,7 +206,10 @@ def build_lease(options: Options, errors: InternalErrors) -> Lease | None:
     def report(error: Exception) -> None:
         errors.count("lease")
         if said.is_news(type(error).__name__):
-            log.warning("The lease in Redis cannot be had or kept, so nobody serves the cluster's state by it: %s", error)
+            log.warning(
+                "The lease in Redis cannot be had or kept, so nobody serves the cluster's state by it: %s",
+                reason_of(error, options.state or ""),
+            )
 
     return Lease(_redis(options.state or ""), period=options.lease_period, on_error=report)
 
@@ -262,7 +264,7 @@ def _redis(place: str | Broker) -> Any:
 
     # A Redis Cluster can hold the state, though it can be nobody's broker.
     if isinstance(place, str) and not is_redis(place) and not scheme_of(place).endswith("+cluster"):
-        message = f"The Redis URL {mask(place)!r} does not lead to Redis. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
+        message = f"The Redis URL {mask_url(place)!r} does not lead to Redis. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
         raise ConfigurationError(message)
     return connect(place)
 

@@ -5,6 +5,7 @@ Reading YAML that people write: taken apart node by node, so that whatever is wr
 from __future__ import annotations
 
 import difflib
+import re
 
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal, InvalidOperation
@@ -160,10 +161,12 @@ def compose(path: Path, *, what: str, option: str, expected: str) -> Any:
         raise ConfigurationError(message) from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
-        message = f"{path}{place}: this is not YAML: {getattr(error, 'problem', None) or 'it cannot be parsed'}."
+        # Without what it quotes: a password that begins with * is an alias to YAML.
+        problem = re.sub(r" ?'[^'\n]{2,}'.*", "", getattr(error, "problem", None) or "it cannot be parsed")
+        message = f"{path}{place}: this is not YAML: {problem}."
         raise ConfigurationError(message) from None
     if node is None:
         message = f"The {what} {path} are empty. Expected {expected}."

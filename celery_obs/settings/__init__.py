@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.metrics_dir import default_metrics_dir
+from celery_obs.redaction import mask, mask_url
 from celery_obs.vocabulary.policies import ChannelPolicy, PolicyError
 
 from .kinds import (
@@ -47,7 +48,7 @@ from .kinds import (
     Kind,
 )
 from .oauth import OAuthClient
-from .secrets import Hidden, Secret, mask, safe, short
+from .secrets import Hidden, Secret, safe, short
 
 
 if TYPE_CHECKING:
@@ -390,7 +391,7 @@ def _hidden(name: str, value: Any) -> Any:
     if value is None or isinstance(value, Hidden) or (setting is not None and not setting.secret):
         return value
     # What we do not know may be the misspelt name of a secret.
-    return Hidden(value, mask(repr(value)) if setting is not None and setting.kind is REDIS_URL else "***")
+    return Hidden(value, _shown_url(value) if setting is not None and setting.kind is REDIS_URL else "***")
 
 
 def _from_environ(environ: Mapping[str, str]) -> Iterator[_Found]:
@@ -431,7 +432,7 @@ def _parsed(setting: Setting, text: str, source: str) -> Any:
 
 def _wrong(setting: Setting, value: Any, source: str, error: Exception) -> ConfigurationError:
     default = "" if setting.default is None else f" The default is {setting.default!r}."
-    shown = "***" if setting.secret and setting.kind is not REDIS_URL else short(value)
+    shown = "***" if setting.secret and setting.kind is not REDIS_URL else _shown_url(value) if setting.kind is REDIS_URL else short(value)
     detail = f" Wrong is this: {mask(str(error))}." if isinstance(error, PolicyError) else ""
     message = f"The setting {setting.name} is {shown} ({source}). Expected {setting.kind.expected}.{detail}{default}"
     return ConfigurationError(message)
@@ -440,4 +441,8 @@ def _wrong(setting: Setting, value: Any, source: str, error: Exception) -> Confi
 def _shown(setting: Setting, value: Any) -> str:
     if not setting.secret or not value:
         return repr(value)
-    return mask(repr(value)) if setting.kind is REDIS_URL else "***"
+    return _shown_url(value) if setting.kind is REDIS_URL else "***"
+
+
+def _shown_url(value: Any) -> str:
+    return repr(mask_url(value)) if isinstance(value, str) else type(value).__name__

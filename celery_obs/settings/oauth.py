@@ -84,7 +84,7 @@ def _oauth_client(channel: str, given: Any) -> OAuthClient:
             raise _wrong_client(channel, f"has a {name} of type {type(given[name]).__name__}", "a text")
     method = given.get("token_endpoint_auth_method", "client_secret_basic" if given.get("client_secret") else "none")
     if method not in AUTH_METHODS:
-        raise _wrong_client(channel, f"has the token_endpoint_auth_method {method!r:.100}", f"one of {', '.join(AUTH_METHODS)}")
+        raise _wrong_client(channel, "has a token_endpoint_auth_method that does not exist", f"one of {', '.join(AUTH_METHODS)}")
     return OAuthClient(
         token_url=given["token_url"],
         client_id=given["client_id"],
@@ -103,7 +103,9 @@ def _client_seconds(channel: str, name: str, value: Any, *, most: float) -> floa
         found = math.inf
     if found > most or not math.isfinite(found):
         limit = f", at most {most:g}" if math.isfinite(most) else ""
-        raise _wrong_client(channel, f"has the {name} {value!r:.100}", f"a number of seconds above 0{limit}")
+        raise _wrong_client(
+            channel, f"has a {name} that is no such number, but of type {type(value).__name__}", f"a number of seconds above 0{limit}"
+        )
     return found
 
 

@@ -4,12 +4,12 @@ Secrets: how they are kept out of what people read.
 
 from __future__ import annotations
 
-import re
-
 from typing import Any
 
+from celery_obs.redaction import is_secret_name, mask
 
-__all__ = ["Hidden", "Secret", "mask", "safe", "short"]
+
+__all__ = ["Hidden", "Secret", "safe", "short"]
 
 
 class Secret(str):
@@ -56,25 +56,16 @@ class Hidden:
         return self._value
 
 
-_SECRET_NAME = re.compile(r"password|passwd|secret|token|dsn|credential|headers|api_?key|oauth", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(\w://[^:/@\s]*):\S*@")
-_QUERY_PASSWORD = re.compile(r"([?&;](?:password|passwd|secret|token)=)[^&;\s'\"]*", re.IGNORECASE)
 _LONGEST_SHOWN = 200
 
 
-def mask(text: str) -> str:
-    """
-    Hide the passwords of all URLs in *text*: ``redis://:***@host``.
-
-    Where a password is not escaped as it should be, rather too much is hidden.
-    """
-    return _QUERY_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\1:***@", text))
-
-
 def safe(name: str, value: Any) -> str:
-    if _SECRET_NAME.search(name):
+    """
+    Show the value of a setting that does not exist, whose name may be the misspelt one of a secret.
+    """
+    if is_secret_name(name):
         return "***"
-    return short(value)
+    return type(value).__name__ if isinstance(value, (dict, list, tuple, set)) else short(value)
 
 
 def short(value: Any) -> str:

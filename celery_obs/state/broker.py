@@ -7,18 +7,17 @@ Kombu reads the configuration; we keep what it read.  Nothing here shows a passw
 from __future__ import annotations
 
 import contextlib
-import re
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
 
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.redaction import HIDDEN, mask_url, reason, secrets_in
 from celery_obs.settings.checks import REDIS_SCHEMES
 
 
-__all__ = ["Broker", "alternatives", "is_redis", "mask", "of_app", "of_url", "reach", "reason_of", "scheme_of", "with_options"]
+__all__ = ["Broker", "is_redis", "of_app", "of_url", "reach", "reason_of", "scheme_of", "shown", "with_options"]
 
 
 _REDIS_SCHEMES: Final = frozenset({*REDIS_SCHEMES, "rediss+socket", "valkey+socket"})
@@ -38,41 +37,6 @@ def is_redis(url: str) -> bool:
     Tell whether *url* leads to a Redis or one of its kind.
     """
     return scheme_of(url) in _REDIS_SCHEMES
-
-
-def mask(url: str) -> str:
-    """
-    Return *url*, or several divided by ``;``, without secrets: the passwords of all its hosts, and the values of its query.
-
-    Where a password is not escaped as it should be, rather too much is hidden.
-    """
-    return ";".join(_mask_one(part) for part in alternatives(url))
-
-
-def alternatives(url: str) -> list[str]:
-    """
-    Divide a list of URLs at ``;``; what follows one that stands in a password belongs to it.
-    """
-    parts: list[str] = []
-    for part in url.split(";"):
-        if parts and "://" not in part and "@" in part:
-            parts[-1] += ";" + part
-        else:
-            parts.append(part)
-    return parts
-
-
-def _mask_one(url: str) -> str:
-    scheme, found, rest = url.partition("://")
-    if not found:
-        scheme, rest = "", url
-    # The last @ divides: passwords that were not quoted hold some, too.
-    login, at, after = rest.rpartition("@")
-    user, colon, _ = login.partition(":")
-    if at and re.search(r"[?/#;&=\s]", user):  # No user is called so: the @ stands in a query, or a password before it begins anywhere.
-        return f"{scheme}{found}**"
-    place, question, _ = (after if at else rest).partition("?")
-    return f"{scheme}{found}{user}{':**' if colon else ''}{at}{place}{'?**' if question else ''}"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -127,12 +91,8 @@ class Broker:
         """
         Go through the passwords in it, for who has to keep them out of what is reported.
         """
-        urls = [self.url] if self.url else [str(each) for each in self.arguments.get("alternates") or ()]
-        for url in urls:
-            for part in alternatives(url):
-                with contextlib.suppress(ValueError):
-                    written = urlsplit(part).password or ""
-                    yield from {written, unquote(written)}
+        for url in [self.url, *(str(each) for each in self.arguments.get("alternates") or ())]:
+            yield from secrets_in(url)
         sentinel = self.options.get("sentinel_kwargs")
         ssl = self.arguments.get("ssl")
         for value in (
@@ -173,10 +133,10 @@ class Broker:
         Where it is, for people: all servers, without secrets.
         """
         if self.url:
-            return mask(self.url)
+            return mask_url(self.url)
         urls = [str(each) for each in self.arguments.get("alternates") or ()]
         if urls:
-            return ";".join(_mask_one(url) for url in urls)
+            return ";".join(mask_url(url) for url in urls)
         return _shown(self.arguments)
 
     @property
@@ -195,11 +155,12 @@ def _shown(arguments: Mapping[str, Any]) -> str:
     """
     scheme, host = str(arguments.get("transport") or "amqp"), str(arguments.get("hostname") or "")
     if "://" in host:  # A transport that reads its URL itself: sqla+sqlite:///file, redis+socket:///path.
-        return _mask_one(host if "+" in host.partition("://")[0] else f"{scheme}+{host}")
-    login = str(arguments.get("userid") or "") + (":**" if arguments.get("password") else "")
+        return mask_url(host if "+" in host.partition("://")[0] else f"{scheme}+{host}")
+    login = str(arguments.get("userid") or "") + (f":{HIDDEN}" if arguments.get("password") else "")
     port = f":{arguments['port']}" if arguments.get("port") else ""
     path = str(arguments.get("virtual_host") or "").removeprefix("/")
-    return f"{scheme}://{login}{'@' if login else ''}{host}{port}/{path}"
+    # A configuration that kombu read otherwise than it was meant has the password in the place of the host.
+    return mask_url(f"{scheme}://{login}{'@' if login else ''}{host}{port}/{path}")
 
 
 def _without_login(shown: str) -> str:
@@ -223,9 +184,9 @@ def of_app(app: Any, *, write: bool = False) -> Broker:
         arguments = dict(connection.info())
     except Exception as error:  # noqa: BLE001 -- kombu raises whatever its parts raise.
         # The error's own words may quote a part of the password, except where they name what is not installed.
-        reason = f"{error}" if isinstance(error, ImportError | KeyError) else "it is malformed"
+        why = reason(error, *_urls_of(app)) if isinstance(error, ImportError | KeyError) else "it is malformed"
         message = (
-            f"The app's broker ({which} or broker_url) cannot be used: {mask(reason)}. Expected scheme://user:password@host:port/name; "
+            f"The app's broker ({which} or broker_url) cannot be used: {why}. Expected scheme://user:password@host:port/name; "
             "write / @ : ; ? # % and spaces in a password as %2F %40 %3A %3B %3F %23 %25 %20."
         )
         raise ConfigurationError(message) from None
@@ -234,6 +195,12 @@ def of_app(app: Any, *, write: bool = False) -> Broker:
             vars(app).pop("amqp", None)
     # Alternates are kept as they were written, and switched to by kombu; the first is what the other arguments say.
     return Broker(arguments={**arguments, "transport_options": dict(arguments.get("transport_options") or {})})
+
+
+def _urls_of(app: Any) -> Iterator[str]:
+    for name in ("broker_url", "broker_read_url", "broker_write_url"):
+        value = app.conf.get(name)
+        yield from [str(value)] if not isinstance(value, list | tuple) else map(str, value)
 
 
 def of_url(url: str, *, transport_options: Mapping[str, Any] | None = None, ssl: Mapping[str, Any] | bool | None = None) -> Broker:
@@ -278,15 +245,21 @@ def reach(broker: Broker, *, within: float = 3.0) -> str:
             connection.ensure_connection(max_retries=tries, interval_start=0, interval_step=0, timeout=within * tries)
             connection.default_channel.close()
     except Exception as error:  # noqa: BLE001 -- every transport raises its own.
-        return reason_of(error)
+        return reason_of(error, broker)
     return ""
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: Exception, place: str | Broker) -> str:
     """
-    Return why a broker could not be reached, without what may be a secret.
+    Return why the server at *place*, a URL or a broker, could not be reached or did not do what it was asked, without what may be a secret.
     """
-    text = str(error)
-    if "port" in text.lower() and isinstance(error, ValueError) and not isinstance(error, ConfigurationError):
+    if "port" in str(error).lower() and isinstance(error, ValueError) and not isinstance(error, ConfigurationError):
         return "the port is not a number up to 65535"  # Python's own words quote it, and it may be a part of the password.
-    return mask(text) if "://" in text else text or type(error).__name__
+    return reason(error, place) if isinstance(place, str) else reason(error, secrets=place.secrets())
+
+
+def shown(place: str | Broker) -> str:
+    """
+    Return *place*, a URL or a broker, for people: without secrets.
+    """
+    return mask_url(place) if isinstance(place, str) else place.shown

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.redaction import alternatives, mask_url
 
-from .broker import Broker, alternatives, is_redis, mask, of_app, scheme_of
+from .broker import Broker, is_redis, of_app, scheme_of
 
 
 if TYPE_CHECKING:
     from redis import ConnectionPool, Redis
 
 
-__all__ = ["connect", "is_redis", "mask", "scheme_of", "shared_by"]
+__all__ = ["connect", "is_redis", "scheme_of", "shared_by"]
 
 
 CONNECT_TIMEOUT: Final = 0.5
@@ -76,6 +79,7 @@ def connect(place: str | Broker, transport_options: Mapping[str, Any] | None = N
         "max_connections": 1 << 31,
         # The next scrape, and the next call, is the retry.
         "retry": Retry(NoBackoff(), 0),
+        "redis_connect_func": partial(_greet, within=patience or READ_TIMEOUT),
     }
     if isinstance(place, Broker):
         if not place.url:
@@ -85,13 +89,38 @@ def connect(place: str | Broker, transport_options: Mapping[str, Any] | None = N
     return _connect_urls(place, dict(transport_options or {}), common)
 
 
+def _greet(connection: Any, *, within: float) -> None:
+    """
+    Do what a client does on a new connection, five round trips or so, and give up when together they took too long: a timeout holds for each alone.
+
+    Raises:
+        redis.exceptions.TimeoutError: then.
+    """
+    from redis.exceptions import TimeoutError as TooLate
+
+    ends = time.monotonic() + within
+    read = connection.read_response
+
+    def read_in_time(*args: Any, **options: Any) -> Any:
+        if time.monotonic() > ends:
+            message = f"Redis took more than {within:g} s to greet a new connection."
+            raise TooLate(message)
+        return read(*args, **options)
+
+    connection.read_response = read_in_time
+    try:
+        connection.on_connect()
+    finally:
+        del connection.read_response
+
+
 def _connect_urls(url: str, options: Mapping[str, Any], common: Mapping[str, Any]) -> Redis:
     urls = alternatives(url)
     if scheme_of(url) == "sentinel" or len(urls) == 1:
         return _connect_url(url, options, common)
     if not all("://" in each for each in urls):
         message = (
-            f"The Redis URL {mask(url)!r} cannot be read: what follows a ; begins with no scheme. "
+            f"The Redis URL {mask_url(url)!r} cannot be read: what follows a ; begins with no scheme. "
             "Expected redis://host:6379/0;redis://other:6379/0, and ; in a password written as %3B."
         )
         raise ConfigurationError(message)
@@ -133,8 +162,8 @@ def _connect_url(url: str, options: Mapping[str, Any], given: Mapping[str, Any])
     except ValueError as error:
         reason = "the port is not a number up to 65535" if "port" in str(error).lower() else "it is malformed"
         message = (
-            f"The Redis URL {mask(url)!r} cannot be read: {reason}. Expected redis://user:password@host:6379/0; "
-            "write / @ : ; ? # in a password as %2F %40 %3A %3B %3F %23."
+            f"The Redis URL {mask_url(url)!r} cannot be read: {reason}. Expected redis://user:password@host:6379/0; "
+            "write / @ : ; ? # % and spaces in a password as %2F %40 %3A %3B %3F %23 %25 %20."
         )
         raise ConfigurationError(message) from None
 
@@ -257,7 +286,7 @@ def _connect_sentinel(url: str, options: Mapping[str, Any], common: Mapping[str,
         **credentials,
         **common,
     )
-    return _of_sentinels(sentinels, options.get("master_name") or query.get("master_name"), mask(url))
+    return _of_sentinels(sentinels, options.get("master_name") or query.get("master_name"), mask_url(url))
 
 
 def _connect_cluster(url: str, common: Mapping[str, Any]) -> Redis:
@@ -268,11 +297,13 @@ def _connect_cluster(url: str, common: Mapping[str, Any]) -> Redis:
     whole, _, query = rest.partition("?")
     netloc, _, path = whole.partition("/")
     if path.strip("/") not in {"", "0"}:
-        message = f"The Redis URL {mask(url)!r} names the database {path!r}, and a Redis Cluster has none but 0. Expected no database."
+        message = f"The Redis URL {mask_url(url)!r} names a database, and a Redis Cluster has none but 0. Expected no database."
         raise ConfigurationError(message)
     login, _, hosts = netloc.rpartition("@")
     user, _, password = login.partition(":")
     places = [urlsplit(f"redis://{host}") for host in hosts.split(",") if host]
+    # The cluster's client greets in its own way.
+    common = {key: value for key, value in common.items() if key != "redis_connect_func"}
     options: dict[str, Any] = {**common, "username": unquote(user) or None, "password": unquote(password) or None}
     if scheme.lower().startswith(("rediss", "valkeys")):
         options.update(_tls(dict(parse_qsl(query))), ssl=True)
@@ -362,7 +393,7 @@ def _tls(query: Mapping[str, str]) -> dict[str, Any]:
     given: dict[str, Any] = {key: value for key, value in query.items() if key in {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}}
     wanted = query.get("ssl_cert_reqs", "required")
     if wanted.lower() not in levels:
-        message = f"The Redis URL says ssl_cert_reqs={wanted!r}. Expected required, optional or none."
+        message = "The Redis URL has an ssl_cert_reqs that does not exist. Expected required, optional or none."
         raise ConfigurationError(message)
     given["ssl_cert_reqs"] = levels[wanted.lower()]
     # With redis-py, the check of the name is a setting of its own, and the two have to agree.
@@ -375,6 +406,9 @@ def _database(text: str, url: str) -> int:
     if not text:
         return 0
     if not text.isdecimal():
-        message = f"The Redis URL {mask(url)!r} names the database {text!r}. Expected a number, such as 0."
+        message = (
+            f"The Redis URL {mask_url(url)!r} names a database that is no number. Expected one, such as 0; "
+            "write / @ : ; ? # % and spaces in a password as %2F %40 %3A %3B %3F %23 %25 %20."
+        )
         raise ConfigurationError(message)
     return int(text)

@@ -198,6 +198,13 @@ def once(kind: str, name: str) -> str:
     return f"celery_obs:once:{part(kind)}:{part(name)}"
 
 
+def written(writer: str) -> str:
+    """
+    Return the key with the number of the last batch of failed syncs that *writer* wrote; it has a TTL, and lies where :data:`ERRORS` does.
+    """
+    return f"celery_obs:once:written:{{{ERRORS}}}:{part(writer)}"
+
+
 def waiting(task: str) -> str:
     """
     Return the key that says that a message of this periodic task of ours waits for a worker.  The worker that takes it removes the key; it has a TTL.

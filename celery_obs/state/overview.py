@@ -4,7 +4,11 @@ The state of the whole cluster at one moment, for those who show it: the exporte
 
 from __future__ import annotations
 
+import threading
+import time
+
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -28,6 +32,11 @@ __all__ = ["MOST_CHANNELS", "Overview", "OverviewReader", "RateCount"]
 MOST_CHANNELS: Final = 500
 """
 Channels that are asked about at most; there are a few dozens in the world, and each has a breaker to read.
+"""
+
+FAILED_FOR: Final = 1.0
+"""
+Seconds for which a Redis that could not be read is not asked again.
 """
 
 _COUNTS_LAST: Final = 60.0
@@ -83,17 +92,46 @@ class OverviewReader:
 
         clock: Tells the time.
 
-    Threads: safe, as the client is.
+    Threads: safe, as the client is; those who ask at once share one read, so that a Redis that is away costs them one time-out together.
     """
 
     def __init__(self, redis: Redis, *, clock: Clock = wall) -> None:
         self._redis: Any = redis
         self._clock = clock
         self._facts = Facts(redis)
+        self._lock = threading.Lock()
+        self._reading: Future[Overview] | None = None
+        self._failed: tuple[float, Exception] | None = None
 
     def read(self) -> Overview:
         """
-        Read everything, in five round trips however much there is; raises what the client raises.
+        Read everything, or take what another thread is reading; raises what the client raises, for a second what it raised a moment ago.
+        """
+        with self._lock:
+            if self._failed is not None and time.monotonic() < self._failed[0] + FAILED_FOR:
+                raise self._failed[1].with_traceback(None)
+            mine: Future[Overview] | None = None
+            reading = self._reading
+            if reading is None:
+                reading = self._reading = mine = Future()
+        if mine is not None:
+            self._read_for(mine)
+        return reading.result()
+
+    def _read_for(self, those_who_wait: Future[Overview]) -> None:
+        failed: tuple[float, Exception] | None = None
+        try:
+            those_who_wait.set_result(self._read())
+        except BaseException as error:  # noqa: BLE001 -- they are told, each of them.
+            failed = (time.monotonic(), error) if isinstance(error, Exception) else None
+            those_who_wait.set_exception(error)
+        finally:
+            with self._lock:
+                self._reading, self._failed = None, failed
+
+    def _read(self) -> Overview:
+        """
+        Read everything, in five round trips however much there is.
         """
         snapshot = self._facts.snapshot()
         used = {connection.channel_type for connection in snapshot.connections.values()}

@@ -218,12 +218,13 @@ class _Guardian:
         policy = policy_of(self._channels, channel).breaker
         if policy is None or self.breakers is None or self._outage.is_on(COMPONENT):
             return Permit(channel)
+        since = time.monotonic()
         try:
             found = self.breakers.check(channel, policy)
         except self._outage.errors as error:
             self._outage.began(error, COMPONENT)
             return Permit(channel)
-        self._outage.ended()
+        self._outage.ended(since, COMPONENT)
         self.say(channel, found)
         self._touch(channel)
         if found.permit is not None:
@@ -238,12 +239,13 @@ class _Guardian:
         policy = policy_of(self._channels, permit.channel).breaker
         if policy is None or self.breakers is None or self._outage.is_on(COMPONENT):
             return
+        since = time.monotonic()
         try:
             found = self.breakers.record(permit, policy, outcome)
         except self._outage.errors as error:
             self._outage.began(error, COMPONENT)
             return
-        self._outage.ended()
+        self._outage.ended(since, COMPONENT)
         self.say(permit.channel, found)
 
     def say(self, channel: str, found: Checked) -> None:
@@ -257,13 +259,14 @@ class _Guardian:
 
     def _touch(self, channel: str) -> None:
         now = time.monotonic()
-        if now < self._touched.get(channel, 0.0) or self._known is None:
+        if now < self._touched.get(channel, 0.0) or self._known is None or self._outage.rests():
             return
         if len(self._touched) >= _MOST_TOUCHED:
             self._touched.clear()
         self._touched[channel] = now + _TOUCH_EVERY
         try:
             self._known.touch([channel])
+            self._outage.ended(now, COMPONENT)
         except self._outage.errors as error:
             self._outage.began(error, COMPONENT)
 

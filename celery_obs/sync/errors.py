@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Final
 
 from celery_obs.clock import Clock, wall
 from celery_obs.exceptions import CeleryObsError
-from celery_obs.settings import mask
+from celery_obs.redaction import mask
 from celery_obs.vocabulary.api_calls import ErrorType
 
 
@@ -274,11 +273,6 @@ def status_of(error: object) -> int | None:
 
 # --- saying what happened ---------------------------------------------------------------------------------------------------------
 
-_CREDENTIALS: Final = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]+", re.IGNORECASE)
-_FIELDS: Final = re.compile(
-    r"""((?:[\w-]*(?:token|secret|password|passwd|api[_-]?key|credential|signature)[\w-]*|authorization)["']?\s*[:=]\s*["']?)[^\s"',;&}\])]+""",
-    re.IGNORECASE,
-)
 _LONGEST_READ: Final = 2000
 _LONGEST_SHOWN: Final = 300
 
@@ -295,5 +289,5 @@ def describe(error: object) -> tuple[str, str]:
     except Exception:  # noqa: BLE001 -- anybody's __str__.
         return name, ""
     text = " ".join(text[:_LONGEST_READ].split())
-    text = _FIELDS.sub(r"\1***", _CREDENTIALS.sub(r"\1 ***", mask(text)))
+    text = mask(text)
     return name, text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"

@@ -1,13 +1,14 @@
 """
-What happens while Redis is away: nobody waits for it again and again.
+What happens while Redis is away, or so slow that waiting for it would cost the tasks their time: no task waits for it again and again.
 
-Breakers and limits fail open: the call goes through, and is counted.  The first that finds out waits for a time-out; after that, nobody in this
-process asks for a second or so.
+Breakers and limits fail open: the call goes through, and is counted.  The first that finds out waits for a time-out, or until its budget is spent;
+after that, nobody in this process asks for a second or so.
 """
 
 from __future__ import annotations
 
 import random
+import threading
 import time
 
 from typing import Final
@@ -15,16 +16,37 @@ from typing import Final
 from .engine import Engine
 
 
-__all__ = ["Outage", "RedisAwayError"]
+__all__ = ["Outage", "RedisAwayError", "RedisSlowError"]
 
 
 _SHORTEST: Final = 1.0
 _LONGEST: Final = 5.0
 
+SLOW: Final = 0.1
+"""
+Seconds from which on an answer is a slow one, and spends from the budget.
+"""
+
+BUDGET: Final = 0.5
+"""
+Seconds that a thread waits for slow answers in `WINDOW` before Redis is left alone: a task waits for one answer more than that at most.
+"""
+
+WINDOW: Final = 5.0
+"""
+Seconds after which a thread has its whole budget again.
+"""
+
 
 class RedisAwayError(Exception):
     """
     Redis did not answer a moment ago, and is left alone for another.
+    """
+
+
+class RedisSlowError(OSError):
+    """
+    Redis answers, and so slowly that it is left alone for a while, as if it did not.
     """
 
 
@@ -44,6 +66,7 @@ class Outage:
         self._hub = engine.hub
         self._until = 0.0
         self._pause = _SHORTEST
+        self._spending = threading.local()
         self.errors: tuple[type[Exception], ...] = (OSError,)
         """
         What a client raises when Redis is away, or answers what it should not.
@@ -57,10 +80,16 @@ class Outage:
         """
         Tell whether Redis should be left alone for now; that is counted, as the call goes through unguarded.
         """
-        if not self._until or time.monotonic() >= self._until:
+        if not self.rests():
             return False
         self._hub.on_error(_AWAY, component=component)
         return True
+
+    def rests(self) -> bool:
+        """
+        Tell whether Redis is left alone at the moment, for what no call depends on: that is not counted.
+        """
+        return bool(self._until) and time.monotonic() < self._until
 
     def began(self, error: Exception, component: str) -> None:
         """
@@ -71,10 +100,41 @@ class Outage:
         self._pause = min(2 * self._pause, _LONGEST)
         self._hub.on_error(error, component=component)
 
-    def ended(self) -> None:
+    def ended(self, since: float, component: str) -> None:
         """
-        Redis answered.
+        Redis answered what it was asked at *since*, by `time.monotonic`; leave it alone for a while if this thread has waited for slow answers enough.
         """
-        if self._until:
+        now = time.monotonic()
+        if now - since >= SLOW:
+            if self._is_spent(now - since, now):
+                self.began(_slow(now - since), component)
+        elif self._until:
             self._until = 0.0
             self._pause = _SHORTEST
+
+    def go_on(self, since: float) -> None:
+        """
+        Raise what `began` is told if the answers to one question, asked at *since*, took the whole budget already: before the next round trip.
+
+        Raises:
+            RedisSlowError: then.
+        """
+        took = time.monotonic() - since
+        if took >= BUDGET:
+            raise _slow(took)
+
+    def _is_spent(self, took: float, now: float) -> bool:
+        mine = self._spending.__dict__
+        until, spent = mine.get("budget", (0.0, 0.0))
+        if now - took >= until:
+            until, spent = now - took + WINDOW, 0.0
+        spent += took
+        mine["budget"] = (0.0, 0.0) if spent >= BUDGET else (until, spent)
+        return bool(spent >= BUDGET)
+
+
+def _slow(took: float) -> RedisSlowError:
+    return RedisSlowError(
+        f"Redis took {took:.2f} s to answer, so it is not asked for a moment: calls go through without breaker and rate limit meanwhile. "
+        f"Expected answers within {SLOW:g} s."
+    )

@@ -75,12 +75,13 @@ class PauseCheck:
     def _ask(self, pauses: Pauses, channel: str) -> bool:
         if self._outage.is_on(COMPONENT):
             return False
+        since = time.monotonic()
         try:
             answer = pauses.is_paused(channel)
         except self._outage.errors as error:
             self._outage.began(error, COMPONENT)
             return False
-        self._outage.ended()
+        self._outage.ended(since, COMPONENT)
         if len(self._known) >= _MOST:
             self._known.clear()
         self._known[channel] = (time.monotonic(), answer)

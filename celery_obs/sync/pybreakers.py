@@ -125,10 +125,12 @@ class _Showcase:
     def show(self, channel: str, state: BreakerState | None) -> None:
         if state is None or self._redis is None or self._outage.is_on(COMPONENT):
             return
-        now = self._clock()
+        now, since = self._clock(), time.monotonic()
         view = BreakerView(state=state, opened_at=now if state == "open" else None, changed_at=now, source=SOURCE)
         try:
             Channels(self._redis, clock=self._clock).touch([channel])
+            self._outage.go_on(since)
             Breakers(self._redis, clock=self._clock).show(channel, view, at=now)
+            self._outage.ended(since, COMPONENT)
         except self._outage.errors as error:
             self._outage.began(error, COMPONENT)

@@ -177,12 +177,13 @@ class _Limiter:
         asked = self._asked(connection_id, lists)
         if not asked or self._outage.is_on(COMPONENT):
             return None
+        since = time.monotonic()
         try:
             found: Taken = question(channel, asked, lists)
         except self._outage.errors as error:
             self._outage.began(error, COMPONENT)
             return None
-        self._outage.ended()
+        self._outage.ended(since, COMPONENT)
         self._use(channel, asked, lists)
         if found.garbage:
             self._hub.on_error(_garbage(channel), component=COMPONENT)
@@ -207,7 +208,10 @@ class _Limiter:
         """
         assert self._limits is not None  # noqa: S101 -- whoever asks has seen to it.
         taken: list[tuple[str, Taken]] = []
+        since = time.monotonic()
         for connection_id, held in asked:
+            if taken:
+                self._outage.go_on(since)
             found = self._limits.take(channel, connection_id, held, lists.every)
             if found.retry_after:
                 for given, back in taken:
@@ -255,14 +259,16 @@ class _Limiter:
         """
         now = time.monotonic()
         for connection_id, _ in asked:
-            if now < self._used.get((channel, connection_id), 0.0) or self._limits is None or self._known is None:
+            if now < self._used.get((channel, connection_id), 0.0) or self._limits is None or self._known is None or self._outage.rests():
                 continue
             if len(self._used) >= _MOST_USED:
                 self._used.clear()
             self._used[channel, connection_id] = now + _USE_EVERY
             try:
                 self._limits.use(channel, connection_id, lists.every, configured_as=lists.configured_as)
+                self._outage.go_on(now)
                 self._known.touch([channel])
+                self._outage.ended(now, COMPONENT)
             except self._outage.errors as error:
                 # It is for the exporter; the answer stands.
                 self._outage.began(error, COMPONENT)

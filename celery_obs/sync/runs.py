@@ -290,4 +290,8 @@ def _control(error: BaseException) -> SyncStatus | None:
 
 def _courier(found: Engine) -> Courier:
     assert found.redis is not None  # noqa: S101 -- asked by the only caller.
-    return Courier(found.redis, on_drop=lambda: found.hub.emit(ObservationDropped("state_unreachable")))
+    return Courier(
+        found.redis,
+        on_drop=lambda: found.hub.emit(ObservationDropped("state_unreachable")),
+        on_refusal=lambda error: found.hub.on_error(error, component="sync.runs"),
+    )

@@ -17,6 +17,7 @@ import pytest
 
 from celery import chain, group
 from kombu import Producer
+from redis import Redis
 
 from tests.otlp import Collector
 from tests.sentry import PUBLIC_KEY, SentryServer
@@ -42,6 +43,7 @@ ENDS = {
     "write": 1,
     "fail": 8,
     "fail_with": 1,
+    "ask": 7,
     "refresh": 1,
     "hang": 1,
     "die": 1,
@@ -99,6 +101,8 @@ def plant(stage: Stage) -> None:
     send("write", kwargs={"password": canary("keyword in a request's repr")}, headers={"x-api-key": canary("header in a request's repr")})
     for how in ("url", "pair", "bearer", "json", "cause", "locals", "breadcrumbs"):
         send("fail", how, headers={"authorization": f"Bearer {canary('header')}", "cookie": f"session={canary('cookie')}"})
+    for what in ("kombu", "urlsplit", "redis", "redis url", "sentinel", "oauth", "yaml"):
+        send("ask", what)
     send("fail", "pair", kwargs={"password": canary("keyword of what fails"), "note": canary("keyword of what fails")})
     send("fail_with", canary("positional argument of what fails"), kwargs={"options": {"token": canary("nested argument of what fails")}})
     send("refresh")
@@ -121,16 +125,36 @@ def harvest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, b
     All that left the processes, by the way that it took.
     """
     folder = tmp_path_factory.mktemp("canaries")
-    with RedisServer(password=canary("password of the broker")) as redis, Collector() as collector, SentryServer() as sentry:
+    # A Redis that quotes what it is sent, as one does to which AUTH is no command.
+    (folder / "deaf.conf").write_text("rename-command AUTH nothing\n")
+    with (
+        RedisServer(password=canary("password of the broker")) as redis,
+        RedisServer(options={"include": str(folder / "deaf.conf")}) as deaf,
+        Collector() as collector,
+        SentryServer() as sentry,
+    ):
         stage = Stage(redis, folder)
         try:
-            yield _harvest(stage, collector, sentry)
+            yield _harvest(stage, deaf, collector, sentry)
         finally:
             stage.close()
 
 
-def _harvest(stage: Stage, collector: Collector, sentry: SentryServer) -> Mapping[str, bytes]:
+def state_of(redis: RedisServer) -> str:
+    """
+    Make a user of Redis' ACLs, and return the URL of the cluster's state as that user.
+    """
+    password = canary("password of an ACL user")
+    with Redis.from_url(redis.url) as client:
+        client.execute_command("ACL", "SETUSER", "shop", "on", f">{password}", "~*", "&*", "+@all")
+    return f"redis://shop:{password}@127.0.0.1:{redis.port}/0"
+
+
+def _harvest(stage: Stage, deaf: RedisServer, collector: Collector, sentry: SentryServer) -> Mapping[str, bytes]:
+    state = state_of(stage.redis)
     environ = {
+        "TEST_STATE": state,
+        "TEST_DEAF": str(deaf.port),
         "TEST_DSN": sentry.dsn.replace(PUBLIC_KEY, canary("DSN")),
         "SENTRY_DSN": sentry.dsn.replace(PUBLIC_KEY, canary("DSN")),
         "TEST_HTTP": collector.url,
@@ -140,16 +164,25 @@ def _harvest(stage: Stage, collector: Collector, sentry: SentryServer) -> Mappin
     }
     worker = stage.worker(app="canaries", **environ)
     metrics = Metrics(worker.metrics_dir)
-    page = stage.exporter(f"--broker-url={stage.redis.url}", f"--redis-url={stage.redis.url}")
+    page = stage.exporter(f"--broker-url={stage.redis.url}", f"--redis-url={state}", "--log-level=debug")
+    refused = stage.exporter(
+        f"--broker-url=redis://shop:{canary('password that is refused')}@127.0.0.1:{stage.redis.port}/0",
+        f"--broker-url=redis://shop:{canary('argument of AUTH, of the broker')}@127.0.0.1:{deaf.port}/0",
+        f"--redis-url=redis://shop:{canary('argument of AUTH, of the state')}@127.0.0.1:{deaf.port}/1",
+        "--log-level=debug",
+        "--log-format=json",
+    )
     plant(stage)
     stage.client.send_task("canaries.control", args=[WORD])
-    asked = [
-        stage.process(sys.executable, "-m", *words, name=f"asked-{number}", **environ) for number, words in enumerate(_questions(stage))
-    ]
+    questions = [*_questions(stage, state), *_mistakes(stage, deaf)]
+    asked = [stage.process(sys.executable, "-m", *words, name=f"asked-{number}", **environ) for number, words in enumerate(questions)]
     wait_until(lambda: _is_done(metrics, sentry), within=60, what="all tasks to end, and Sentry to hear of those that were lost")
-    pages = [page.exporter.get(path, accept=accept).body for path in PATHS for accept in ("text/html", OPENMETRICS)]
+    pages = [
+        each.exporter.get(path, accept=accept).body for each in (page, refused) for path in PATHS for accept in ("text/html", OPENMETRICS)
+    ]
     # The doctor says what is wrong here: the program that publishes is not observed.
-    assert [0, 0, 0, 0, 1] == [process.wait(60) for process in asked]
+    assert [0, 0, 0, 0, 1] == [process.wait(60) for process in asked[:5]]
+    assert all(process.wait(60) for process in asked[5:])
     worker.stop()
     return {
         "logs": worker.log.read_bytes() + (stage.folder / "exporter.log").read_bytes(),
@@ -160,7 +193,7 @@ def _harvest(stage: Stage, collector: Collector, sentry: SentryServer) -> Mappin
     }
 
 
-def _questions(stage: Stage) -> Iterator[tuple[str, ...]]:
+def _questions(stage: Stage, state: str) -> Iterator[tuple[str, ...]]:
     """
     What people ask a system whose settings they want to see.
     """
@@ -168,7 +201,32 @@ def _questions(stage: Stage) -> Iterator[tuple[str, ...]]:
     yield *celery, "report"
     for what in ("conf", "report", "stats"):
         yield *celery, "inspect", what, "--destination=w1@test", "--timeout=30"
-    yield "celery_obs.cli", "doctor", f"--broker-url={stage.redis.url}", f"--redis-url={stage.redis.url}"
+    yield "celery_obs.cli", "doctor", f"--broker-url={stage.redis.url}", f"--redis-url={state}"
+
+
+def _mistakes(stage: Stage, deaf: RedisServer) -> Iterator[tuple[str, ...]]:
+    """
+    What people get wrong, so that it is told what they gave.
+    """
+    ours = "celery_obs.cli"
+    semicolon = f"{canary('before a semicolon')};{canary('behind a semicolon')}"
+    question = f"{canary('before a question mark')}?{canary('behind a question mark')}"
+    space = f"{canary('before a space')} {canary('behind a space')}"
+    slash = f"12/{canary('behind a slash')}#{canary('behind a hash')}"
+    at = f"{canary('before an at')}@{canary('behind an at')}%zz:{canary('behind a colon')}"
+    for password in (semicolon, question, space, slash, at):
+        yield ours, "doctor", f"--broker-url=amqp://shop:{password}@127.0.0.1:1//", f"--redis-url=redis://shop:{password}@127.0.0.1:1/0"
+        yield ours, "breaker", "status", f"--redis-url=redis://shop:{password}@127.0.0.1:1/0"
+        yield ours, "exporter", f"--broker-url=qpid://shop:{password}@127.0.0.1:1/x", "--web.listen-address=127.0.0.1:0"
+        yield ours, "health", f"redis://shop:{password}@127.0.0.1:1/0"
+    yield ours, "doctor", f"--redis-url=redis://shop:{canary('argument of AUTH, of doctor')}@127.0.0.1:{deaf.port}/0"
+    yield ours, "health", f"--redis-url=redis://shop:{canary('argument of AUTH, of health')}@127.0.0.1:{deaf.port}/0"
+    sentinel = f"sentinel://:{canary('password of Redis behind Sentinel')}@127.0.0.1:{deaf.port}/0?master_name=mine"
+    for command in ("doctor", "health"):
+        yield ours, command, f"--redis-url={sentinel}&sentinel_password={canary('password of the sentinels')}"
+    objectives = stage.folder / "objectives.yml"
+    objectives.write_text(f"- {{name: x, password: *{canary('file that is no YAML')}")
+    yield ours, "generate", f"--slo={objectives}", f"--out={stage.folder}/out"
 
 
 def _addressee() -> bytes:
@@ -188,7 +246,7 @@ def test_more_than_forty_canaries_are_planted() -> None:
     """
     Secrets are planted in arguments, results, headers, URLs, exceptions, variables, log lines, OAuth bodies and settings.
     """
-    assert len(places()) >= 40
+    assert len(places()) >= 80
 
 
 @pytest.mark.parametrize("way", ["logs", "spans", "envelopes", "pages", "terminal"])

@@ -25,7 +25,8 @@ from kombu.utils.encoding import safe_repr
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.metrics_dir import default_metrics_dir, prepare_metrics_dir
-from celery_obs.settings import SETTINGS, Settings, hidden, load, mask
+from celery_obs.redaction import mask
+from celery_obs.settings import SETTINGS, Settings, hidden, load
 from celery_obs.settings.reference import reference
 
 

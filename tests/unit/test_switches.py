@@ -59,7 +59,7 @@ def test_where_traces_and_errors_go_is_shown_without_secrets() -> None:
     """
     seen = found({**HERE, "SENTRY_DSN": DSN})
 
-    assert Finding("OK", "traces", "on, to http://user:***@collector:4318.", "http://user:***@collector:4318") == seen["traces"]
+    assert Finding("OK", "traces", "on, to http://***@collector:4318.", "http://***@collector:4318") == seen["traces"]
     assert Finding("OK", "errors", "on, to https://***@sentry.example.com/42, full.", "https://***@sentry.example.com/42") == seen["errors"]
 
 

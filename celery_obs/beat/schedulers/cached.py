@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from celery_obs.settings.secrets import mask
+from celery_obs.redaction import reason
 
 
 __all__ = ["DueTimes", "timestamp"]
@@ -75,11 +75,11 @@ class DueTimes:
         except Exception as exc:  # noqa: BLE001 -- a user's own kind of schedule may not be able to tell.
             if name not in self._failed:
                 self._failed.add(name)
-                reason = f"{type(exc).__name__}: {mask(str(exc))}"
+                why = f"{type(exc).__name__}: {reason(exc)}"
                 log.warning(
                     "celery_obs: no due time is shown for the schedule entry %r, whose schedule cannot work it out. Reason: %s",
                     name,
-                    reason,
+                    why,
                 )
             return None
 

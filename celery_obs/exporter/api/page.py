@@ -14,6 +14,7 @@ from typing import Final
 import celery_obs
 
 from celery_obs.exporter.health import Report
+from celery_obs.redaction import without_secrets
 from celery_obs.state.overview import Overview
 from celery_obs.vocabulary.connections import STATUSES
 
@@ -82,7 +83,7 @@ def _cluster(read: Callable[[], Overview] | None, leader: str) -> str:
     try:
         overview = read()
     except Exception as error:
-        log.debug("The status page has no state to show.", exc_info=error)
+        log.debug("The status page has no state to show.", exc_info=without_secrets(error))
         return f'<p class="bad">The state of the cluster cannot be read: {escape(type(error).__name__)}. Is Redis well?</p>'
     who = f"Served to Prometheus by <code>{escape(leader)}</code>." if leader else "Nobody serves it to Prometheus at the moment."
     if not overview.channels:

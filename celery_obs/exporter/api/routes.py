@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from celery_obs.exporter.scrape import Said
 from celery_obs.exporter.sharing import BusyError, SharedWork
+from celery_obs.redaction import without_secrets
 from celery_obs.state.audit import Audit
 from celery_obs.state.operations import OPERATIONS, Order, perform
 from celery_obs.state.reports import Reports
@@ -221,7 +222,7 @@ def _refusal_for(error: BaseException | None, *, kind: type[Refusal]) -> Refusal
     if isinstance(error, (RedisError, OSError)):
         message = f"Redis is away or does not do what it is asked ({type(error).__name__}). Try again, and see /health."
         return kind(503, "redis_unavailable", message)
-    log.error("The API failed with what it was not made for.", exc_info=error)
+    log.error("The API failed with what it was not made for.", exc_info=without_secrets(error) if error is not None else None)
     return kind(500, "internal", f"This is our mistake ({type(error).__name__}); the exporter's log has more.")
 
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import Any, Final
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.state.broker import Broker
+from celery_obs.redaction import reason
+from celery_obs.state.broker import Broker, reason_of
 
 from . import QueueReading
 from .passive import LOOKS, known_queue
@@ -45,8 +46,14 @@ class GenericProbe:
             self._connection: Any = broker.connection(connect_timeout=CONNECT_TIMEOUT)
             transport = self._connection.get_transport_cls()
         except (ImportError, AttributeError, KeyError, NameError) as error:
-            message = f"The broker URL {broker.shown!r} needs a kombu transport that cannot be loaded: {error}. Install the packages that kombu names for it."
+            message = f"The broker URL {broker.shown!r} needs a kombu transport that cannot be loaded: {reason(error, broker.url)}. Install the packages that kombu names for it."
             raise ConfigurationError(message) from error
+        except ValueError as error:
+            message = (
+                f"The broker URL {broker.shown!r} cannot be read: {reason_of(error, broker)}. "
+                "Expected scheme://user:password@host:port/name; write / @ : ; ? # % and spaces in a password as %2F %40 %3A %3B %3F %23 %25 %20."
+            )
+            raise ConfigurationError(message) from None
         channel: Any = getattr(transport, "Channel", None)
         is_virtual = isinstance(channel, type) and issubclass(channel, Channel)
         module = str(getattr(channel, "__module__", ""))

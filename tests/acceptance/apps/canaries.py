@@ -11,16 +11,22 @@ import logging
 import os
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 from dataclasses import dataclass
 
+import kombu
+import redis
 import structlog
+import yaml
 
+from authlib.integrations.base_client import OAuthError
 from celery import Celery, Task
 from celery.exceptions import Ignore
 from celery.utils.log import get_task_logger
 from planting import canary, jwt  # type: ignore[import-not-found]  # Beside this file, where the worker looks for modules.
+from redis.sentinel import Sentinel
 
 import celery_obs
 
@@ -33,7 +39,7 @@ app.conf.update(
     said=canary("said aloud"),
     celery_obs={
         "sentry_dsn": os.environ["TEST_DSN"],
-        "redis_url": os.environ["TEST_BROKER"],
+        "redis_url": os.environ["TEST_STATE"],
         "token_keys": [base64.urlsafe_b64encode(canary("setting token_keys").ljust(32, "x").encode()).decode()],
         "oauth_clients": {
             "airbnb": {
@@ -175,6 +181,29 @@ def _call_others() -> None:
     sentry_sdk.set_context("login", {"token": canary("context of Sentry")})
     sentry_sdk.add_breadcrumb(message=f"password={canary('breadcrumb')}", data={"secret": canary("data of a breadcrumb")})
     raise RuntimeError("with a trail")
+
+
+@app.task
+def ask(what: str) -> None:
+    """
+    Let a library say itself what was wrong with what it was given.
+    """
+    if what == "kombu":
+        kombu.Connection(f"amqp://shop:{canary('in the place of a port, of kombu')}/more@mq.local:5672//").connect()
+    if what == "urlsplit":
+        urllib.parse.urlsplit(f"https://shop:{canary('in a netloc')}@\u2100.local/")
+    if what == "redis":  # It knows no AUTH, and quotes what it is sent.
+        redis.Redis(protocol=2, port=int(os.environ["TEST_DEAF"]), username="shop", password=canary("argument of AUTH")).ping()
+    if what == "redis url":
+        redis.Redis.from_url(f"redis://shop:{canary('in the place of a port, of redis-py')}/more@cache.local/0")
+    if what == "sentinel":
+        sentinel = {"password": canary("password of the sentinels, in a task"), "socket_timeout": 1}
+        nowhere = [("127.0.0.1", int(os.environ["TEST_DEAF"]))]
+        Sentinel(nowhere, sentinel_kwargs=sentinel, password=canary("password of the master")).master_for("mine").ping()
+    if what == "oauth":
+        raise OAuthError("invalid_client", f"client_secret={canary('OAuth error')}&refresh_token={canary('OAuth error, token')} is wrong")
+    if what == "yaml":
+        yaml.safe_load(f"password: *{canary('alias of YAML')}")
 
 
 @app.task(bind=True)

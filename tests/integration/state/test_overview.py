@@ -7,16 +7,19 @@ from __future__ import annotations
 import json
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+
+from redis.exceptions import RedisError
 
 from celery_obs.state import keys
 from celery_obs.state.connection import connect
 from celery_obs.state.facts import Connection, Drift, Facts, TokenExpiry
 from celery_obs.state.overview import OverviewReader, RateCount
 from celery_obs.state.pauses import Pauses
-from tests.servers import RedisServer
+from tests.servers import RedisServer, Relay, wait_until
 
 
 pytestmark = pytest.mark.integration
@@ -107,3 +110,44 @@ def test_what_is_none_of_ours_spoils_nothing(redis: Any, garbage: bytes) -> None
     assert {} == found.rate_limits
     assert "a" == Facts(redis).connection("a").connection_id  # type: ignore[union-attr]  # It is there.
     assert {"a", 'q"\n\\'} == set(Facts(redis).connections())
+
+
+def test_those_who_ask_at_once_share_one_read(redis: Any, redis_server: RedisServer) -> None:
+    """
+    A hundred pages cost Redis no more than one, and each is answered.
+    """
+    with Relay(redis_server.port) as relay, connect(relay.url) as client, ThreadPoolExecutor(100) as threads:
+        reader = OverviewReader(client)
+        reader.read()
+        before = relay.asked
+        reader.read()
+        one, before = relay.asked - before, relay.asked
+        relay.delay = 0.2
+
+        found = list(threads.map(lambda _: reader.read(), range(100)))
+
+        assert 100 == len(found)
+        assert relay.asked - before <= 2 * one
+
+
+def test_a_redis_that_is_away_costs_those_who_ask_one_time_out(redis_server: RedisServer, redis: Any) -> None:
+    """
+    A hundred pages learn it from one attempt; a second later Redis is asked again.
+    """
+    with Relay(0) as relay, connect(relay.url) as client, ThreadPoolExecutor(10) as threads:
+        reader = OverviewReader(client)
+
+        failed = list(threads.map(lambda _: _fails(reader), range(100)))
+
+        assert all(failed)
+        assert relay.asked <= 2
+        relay.to = redis_server.port
+        wait_until(lambda: not _fails(reader), within=10, what="Redis to be asked again")
+
+
+def _fails(reader: OverviewReader) -> bool:
+    try:
+        reader.read()
+    except RedisError:
+        return True
+    return False

@@ -8,6 +8,7 @@ import os
 import time
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from redis import Redis
 from celery_obs.state import keys
 from celery_obs.state.connection import connect
 from celery_obs.state.courier import Courier
-from tests.servers import RedisServer, free_port, wait_until
+from tests.servers import RedisServer, Relay, free_port, wait_until
 
 
 pytestmark = pytest.mark.integration
@@ -65,9 +66,9 @@ def make(redis_server: RedisServer, drops: Drops) -> Iterator[MakeCourier]:
     """
     clients = []
 
-    def make_courier(url: str = redis_server.url, **options: float) -> Courier:
+    def make_courier(url: str = redis_server.url, **options: Any) -> Courier:
         clients.append(connect(url))
-        return Courier(clients[-1], on_drop=drops, **{"pause": 0.01, **options})  # type: ignore[arg-type]  # whole numbers and fractions.
+        return Courier(clients[-1], on_drop=drops, **{"pause": 0.01, **options})
 
     yield make_courier
     for client in clients:
@@ -106,19 +107,81 @@ def test_nobody_waits_for_a_redis_that_is_away(make: MakeCourier, drops: Drops) 
     assert 100 == drops.count
 
 
-def test_facts_survive_an_outage(make: MakeCourier, redis: Redis) -> None:
+def test_facts_survive_an_outage(make: MakeCourier, redis: Redis, redis_server: RedisServer) -> None:
     """
     What was told while Redis could not be written is written when it can be again, older facts under newer ones.
     """
-    redis.set(keys.ERRORS, "in the way")
-    courier = make()
-    courier.errored("c-1")
-    wait_until(lambda: redis.info("commandstats").get("cmdstat_hincrby", {}).get("failed_calls"), what="a write to fail")
-    courier.errored("c-1")
+    with Relay(0) as relay:  # Where nothing listens.
+        courier = make(relay.url)
+        courier.errored("c-1")
+        wait_until(lambda: relay.asked, what="a write to fail")
+        courier.errored("c-1")
 
-    redis.delete(keys.ERRORS)
+        relay.to = redis_server.port
 
-    wait_until(lambda: redis.hget(keys.ERRORS, "c-1") == "2", within=20, what="the facts")
+        wait_until(lambda: redis.hget(keys.ERRORS, "c-1") == "2", within=20, what="the facts")
+
+
+@pytest.mark.parametrize("answers", [1, 2, 3])
+def test_a_failure_whose_answer_is_lost_is_stored_once(make: MakeCourier, redis: Redis, redis_server: RedisServer, answers: int) -> None:
+    """
+    Redis stops between the deed and the answer: what it has done is not done again, and what was told meanwhile is.
+    """
+    with Relay(redis_server.port) as relay:
+        courier = make(relay.url, pause=60)
+        courier.errored("c-1")
+        assert courier.flush(within=1.0)  # It has connected.
+        relay.loses = answers
+
+        courier.errored("c-1")
+        courier.errored("c-2")
+        courier.synced("c-3", at=5.0)
+        assert not any(courier._send() for _ in range(answers))
+        courier.errored("c-1")
+        courier.errored("c-3")
+
+        assert courier.flush(within=1.0)
+
+    assert {"c-1": "3", "c-2": "1", "c-3": "1"} == redis.hgetall(keys.ERRORS)
+    assert {"c-3": "5.0"} == redis.hgetall(keys.LAST_SYNCS)
+
+
+@pytest.mark.parametrize(("key", "stored"), [(keys.LAST_SYNCS, {"c-1": "6"}), (keys.ERRORS, {})], ids=["last_sync", "errors"])
+def test_a_key_of_a_wrong_type_costs_its_own_facts(make: MakeCourier, redis: Redis, drops: Drops, key: str, stored: dict[str, str]) -> None:
+    """
+    They are dropped and told, the others are written once, and nothing is tried again.
+    """
+    redis.set(key, "in the way")
+    refusals: list[Exception] = []
+    courier = make(pause=60, on_refusal=refusals.append)
+    for _ in range(6):
+        courier.errored("c-1")
+    if key == keys.LAST_SYNCS:
+        courier.synced("c-2", at=7.0)
+
+    assert courier.flush(within=1.0)
+    assert courier.flush(within=1.0)
+
+    redis.delete(key)
+    assert courier.flush(within=1.0)
+    assert stored == redis.hgetall(keys.ERRORS)
+    assert (1, 1) == (drops.count, len(refusals))
+    assert all(key in str(error) and "WRONGTYPE" in str(error) for error in refusals)
+
+
+def test_a_count_that_is_no_number_costs_its_own_fact(make: MakeCourier, redis: Redis, drops: Drops) -> None:
+    """
+    The other connections' failures are written.
+    """
+    redis.hset(keys.ERRORS, "c-1", "many")
+    courier = make(pause=60)
+    courier.errored("c-1")
+    courier.errored("c-2")
+
+    assert courier.flush(within=1.0)
+
+    assert {"c-1": "many", "c-2": "1"} == redis.hgetall(keys.ERRORS)
+    assert 1 == drops.count
 
 
 def test_a_flush_leaves_nothing_behind(make: MakeCourier, redis: Redis) -> None:

@@ -128,7 +128,7 @@ def test_servers_that_do_not_answer_are_told_without_their_password(tmp_path: Pa
 
     for name in ("redis", "broker"):
         assert "FAIL" == found[name].verdict
-        assert "redis://:**@127.0.0.1" in found[name].text
+        assert "redis://:***@127.0.0.1" in found[name].text
         assert "hunter2" not in found[name].text
 
 
