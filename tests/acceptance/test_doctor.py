@@ -114,7 +114,7 @@ def test_the_doctor_tells_what_the_worker_said(stage: Stage) -> None:
     about = stage.metrics_dir / "w1@test.v1" / "about"
     assert (1, "fail") == (code, document["status"])  # The collector does not answer.
     assert ("fail", "w1@test") == (checks["traces"]["status"], checks["traces"]["node"])
-    assert checks["traces"]["text"].startswith("on, to http://user:**")
+    assert checks["traces"]["text"].startswith("on, to http://***@")
     assert "does not answer" in checks["traces"]["text"]
     assert "sentry.example.invalid/42" in checks["errors"]["text"]
     assert ("w1@test", "worker", True) == (node["node"], node["role"], node["ready"])
