@@ -103,7 +103,8 @@ def test_a_beat_that_waits_for_the_lock_is_alive_and_stands_by(schedules: Schedu
     """
     one, two = schedules.folder / "one", schedules.folder / "two"
     leader = schedules.beat_of("redbeat", name="leader", metrics_dir=one, ENTRIES="{'often': 1.0}")
-    wait_until(lambda: one.exists() and Metrics(one).find(ENTRY_LAST_FIRED.name, entry="often"), within=30, what="the first to fire")
+    of_one, of_two = Metrics(one), Metrics(two)
+    wait_until(lambda: one.exists() and of_one.find(ENTRY_LAST_FIRED.name, entry="often"), within=30, what="the first to fire")
     standby = schedules.beat_of("redbeat", name="standby", metrics_dir=two, ENTRIES="{'often': 1.0}", FIRST=first)
     wait_until(lambda: two.exists() and list(two.glob("*/heartbeat")), within=30, what="a heartbeat")
 
@@ -112,13 +113,13 @@ def test_a_beat_that_waits_for_the_lock_is_alive_and_stands_by(schedules: Schedu
     wait_until(lambda: heartbeats(str(two))[0].touched_at > begun + 3, what="more beats")
     assert says("liveness", two)[0]
     assert says("readiness", two)[0]
-    assert Metrics(two).find(ENTRY_LAST_FIRED.name, entry="often") is None
+    assert of_two.find(ENTRY_LAST_FIRED.name, entry="often") is None
     code, said = schedules.run(sys.executable, "-m", "celery_obs.cli", "doctor", f"--metrics-dir={two}", name="doctor")
     assert "stands by: it waits for the lock rb::lock, which another beat holds" in said, (code, said)
 
     leader.kill()
 
-    wait_until(lambda: Metrics(two).find(ENTRY_LAST_FIRED.name, entry="often"), within=30, what="the second to take over")
+    wait_until(lambda: of_two.find(ENTRY_LAST_FIRED.name, entry="often"), within=30, what="the second to take over")
     settle_at((True, ""), lambda: (says("readiness", two)[0], says("readiness", two)[1].partition("ago.")[2]))
     assert standby.is_alive()
 
