@@ -8,6 +8,7 @@ import sys
 import time
 
 from datetime import datetime, timezone
+from importlib.metadata import version
 
 import pytest
 
@@ -77,7 +78,8 @@ def test_every_kind_of_row_of_a_database_scheduler_is_told_as_it_is(schedules: S
     assert {} == {entry: late for entry, late in metrics.by("entry", ENTRY_OVERDUE.name).items() if late > 2.0}
 
     named = schedules.rows("select distinct periodic_task_name, status from django_celery_results_taskresult")
-    assert ("on time", "SUCCESS") in named  # The header by which django-celery-results knows the entry is left alone.
+    # The header by which django-celery-results knows the entry is left alone; before 2.9 django-celery-beat did not send it as one.
+    assert ("on time" if version("django-celery-beat") >= "2.9" else None, "SUCCESS") in named
 
     rows = dict(schedules.rows("select name, expire_seconds from django_celery_beat_periodictask where name like 'celery_obs.%'"))
     ours = {"export_breaker_states": 13, "refresh_expiring_tokens": 270, "take_census": 270, "sweep_state": 3240}
