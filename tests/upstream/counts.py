@@ -19,7 +19,7 @@ from celery_obs.testing import counters
 from celery_obs.vocabulary.tasks import FINISHED, RECEIVED, STARTED
 
 
-__all__ = ["WORDS", "Counts", "listening"]
+__all__ = ["NAMELESS", "WORDS", "Counts", "listening"]
 
 
 _SILENCE = 2.0
@@ -36,6 +36,11 @@ WORDS = {
 }
 """
 Under which event of Celery's an outcome of ours is told.  Celery has none for what a task ignored.
+"""
+
+NAMELESS = "task-revoked"
+"""
+What Celery tells of a task whose name it has not told before.
 """
 
 
@@ -56,9 +61,11 @@ class Counts:
         """
         Count an event of Celery's.
         """
-        if event["type"].startswith("task-") and event["type"] != "task-sent":
-            name = self._names.setdefault(event["uuid"], event.get("name") or "")
-            self.heard[event["type"], name] += 1
+        kind = event["type"]
+        if kind.startswith("task-") and kind != "task-sent":
+            if "name" in event:  # A task that replaces another has its id.
+                self._names[event["uuid"]] = event["name"]
+            self.heard[kind, self._names.get(event["uuid"], "") if kind != NAMELESS else ""] += 1
 
     def settle(self) -> None:
         """
@@ -79,7 +86,8 @@ class Counts:
             elif name == STARTED.name:
                 found["task-started", labels[0]] += count
             elif name == FINISHED.name and labels[-1] in WORDS:
-                found[WORDS[labels[-1]], labels[0]] += count
+                word = WORDS[labels[-1]]
+                found[word, labels[0] if word != NAMELESS else ""] += count
         return found
 
     def differences(self) -> dict[str, tuple[int, int]]:
@@ -88,7 +96,9 @@ class Counts:
         """
         ours = self.ours()
         return {
-            " ".join(key): (self.heard[key], ours[key]) for key in sorted(self.heard.keys() | ours.keys()) if self.heard[key] != ours[key]
+            " ".join(filter(None, key)): (self.heard[key], ours[key])
+            for key in sorted(self.heard.keys() | ours.keys())
+            if self.heard[key] != ours[key]
         }
 
     def __str__(self) -> str:
