@@ -760,8 +760,8 @@ class Plugin:
         recorder = self.recorder
         if recorder is None or recorder.role != "child" or slot.inherited[Header.PARENT_PID] != os.getppid() or self._node is None:
             return
-        reason = restart_reason(slot.words[Header.EXIT])
-        place = None if reason is None else node.layout.place(PROCESS_RESTARTS, (self._node, reason))
+        why = restart_reason(slot.words[Header.EXIT])
+        place = None if why is None else node.layout.place(PROCESS_RESTARTS, (self._node, why))
         if place is not None:
             slot.back(slot.lanes_at + place)
             slot.words[slot.lanes_at + place] += 1

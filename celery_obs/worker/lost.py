@@ -23,13 +23,14 @@ from celery.worker import state as worker_state
 from celery_obs.hub import Hub
 from celery_obs.vocabulary.tasks import AttemptDoomed, AttemptLost, AttemptNotBegun
 
+from .state import is_order
 from .translate import QueueNames, identity
 
 
 __all__ = ["LostAttempts"]
 
 
-_BEGUN: Final = (TimeLimitExceeded, Terminated, MaybeEncodingError, Reject, Ignore, Retry)
+_BEGUN: Final = (TimeLimitExceeded, Terminated, MaybeEncodingError, Reject, Ignore, Retry, MemoryError)
 """
 What the pool, or Celery in its place, raises of an attempt that was begun, and that is told of elsewhere.
 """
@@ -149,8 +150,7 @@ class LostAttempts:
     def _tell(self, request: Any, state: Literal["timeout", "terminated", "lost"], exception: str, message: str) -> None:
         if request.__dict__.get(_TOLD):
             return
-        order = worker_state.should_terminate  # An exit code, which may be 0.
-        if state == "lost" and order is not None and order is not False:
+        if state == "lost" and is_order(worker_state.should_terminate):
             return  # A cold shutdown takes all attempts with it, by order.
         request.__dict__[_TOLD] = True
         carrier = request.request_dict

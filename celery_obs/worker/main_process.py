@@ -27,7 +27,7 @@ from .heartbeat import Heartbeat, Substitute
 from .lost import LostAttempts
 from .processes import note_removals
 from .retire import RetiringThread, retiring_thread
-from .state import WorkerState, pool_pids
+from .state import WorkerState, is_order, pool_pids
 
 
 __all__ = ["MainProcess"]
@@ -188,9 +188,9 @@ class MainProcess:
         """
         Tell whether the worker ends by an error of its own, and not because it was told to stop.
 
-        Celery has a text as the exit code where the order came by remote control; an order's own exit code may be 0.
+        Celery has a text as the exit code where the order came by remote control.
         """
-        told = any(word is not None and word is not False for word in (state.should_stop, state.should_terminate))
+        told = is_order(state.should_stop) or is_order(state.should_terminate)
         code = getattr(self._worker, "exitcode", None)
         return not told and isinstance(code, int) and code != 0
 

@@ -19,7 +19,7 @@ from celery_obs.vocabulary import workers
 from .processes import usage
 
 
-__all__ = ["WorkerState", "attempts_at_once", "pool_kind", "pool_pids"]
+__all__ = ["WorkerState", "attempts_at_once", "is_order", "pool_kind", "pool_pids"]
 
 
 def pool_kind(worker: Any) -> str:
@@ -50,6 +50,13 @@ def pool_pids(worker: Any) -> frozenset[int] | None:
     if pool_kind(worker) != "prefork" or processes is None:
         return None
     return frozenset(process.pid for process in list(processes) if process.pid)
+
+
+def is_order(code: object) -> bool:
+    """
+    Tell whether Celery's ``should_stop`` or ``should_terminate`` holds an order to end: an exit code, which may be 0, or a text.
+    """
+    return code is not None and code is not False
 
 
 class WorkerState:

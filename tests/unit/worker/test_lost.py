@@ -162,6 +162,7 @@ def test_a_hard_limit_is_a_verdict_where_celery_fails_to_say_so() -> None:
         (ValueError("raised by the task"), {"return_ok": True}, []),
         (Reject("no"), {}, []),
         (TimeLimitExceeded(1.0), {}, []),
+        (MemoryError("of the task"), {}, []),  # The one that Celery does not return.
         (MaybeEncodingError("the result", "cannot be sent"), {}, []),
     ],
 )
