@@ -4,7 +4,6 @@ What acceptance tests share: a stage with worker, beat and sidecar as processes 
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import subprocess
@@ -12,7 +11,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-import warnings
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,8 +22,8 @@ from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
-from tests.integration.conftest import client_of
-from tests.servers import RedisServer, free_port, wait_until
+from tests.clients import _clients_of_a_module_are_closed, _clients_of_a_test_are_closed, client_of  # noqa: F401 -- used by being here.
+from tests.servers import RedisServer, collect, free_port, wait_until
 from tests.workers import APPS, Metrics, Process, Worker
 
 
@@ -225,12 +223,9 @@ class Stage:
             process.kill()
         for worker in self._workers:
             worker.redis.close()
-        with warnings.catch_warnings():
-            # Celery's client, in older versions, leaves sockets to the garbage collector, whose warnings would fail the next test.
-            warnings.simplefilter("ignore", ResourceWarning)
-            self.client.close()
-            del self.client
-            gc.collect()
+        self.client.close()
+        del self.client
+        collect()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 
 from celery import Celery
 
+from tests.clients import _clients_of_a_module_are_closed, _clients_of_a_test_are_closed, client_of  # noqa: F401 -- used by being here.
 from tests.servers import RedisServer
 from tests.workers import Metrics, Worker
 
@@ -31,13 +32,6 @@ def client(redis_server: RedisServer) -> Iterator[Celery]:
     """
     with client_of(redis_server.url) as app:
         yield app
-
-
-def client_of(url: str) -> Celery:
-    """
-    Return an app that sends tasks to the workers on the broker at *url*.
-    """
-    return Celery("client", broker=url, backend=url, set_as_current=False, task_default_queue="work")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from tests.integration.conftest import client_of
+from tests.clients import client_of
 from tests.servers import RedisServer, wait_until
 from tests.workers import Metrics, Worker, settle_at
 

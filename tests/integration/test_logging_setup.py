@@ -13,7 +13,7 @@ import pytest
 
 from celery import Celery
 
-from tests.integration.conftest import client_of
+from tests.clients import client_of
 from tests.integration.test_logs import QUIET, lines_in
 from tests.servers import RedisServer, wait_until
 from tests.workers import Worker, celery_version

@@ -14,7 +14,7 @@ import pytest
 
 from celery import Celery
 
-from tests.integration.conftest import client_of
+from tests.clients import client_of
 from tests.servers import RedisServer, wait_until
 from tests.workers import Metrics, Worker, celery_version, settle_at
 

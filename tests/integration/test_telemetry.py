@@ -14,8 +14,8 @@ import httpx
 import pytest
 import yaml
 
+from tests.clients import client_of
 from tests.composed import DEPLOY, ROOT, SERVICES, collector, loaded
-from tests.integration.conftest import client_of
 from tests.otlp import Collector
 from tests.servers import RedisServer, free_port, wait_until
 from tests.workers import Process, Worker

@@ -26,7 +26,7 @@ from celery_obs.state.facts import Connection, TokenExpiry
 from celery_obs.sync import tokens
 from celery_obs.sync.tokens import Token
 from celery_obs.testing import FakeClock
-from tests.integration.conftest import client_of
+from tests.clients import client_of
 from tests.servers import RedisServer, wait_until
 from tests.tokens import CHANNEL, KEY, Rig, rig_of, secrets_in
 from tests.workers import APPS, Metrics, Worker

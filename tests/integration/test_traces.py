@@ -19,7 +19,7 @@ import pytest
 
 from celery import Celery
 
-from tests.integration.conftest import client_of
+from tests.clients import client_of
 from tests.otlp import Collector, Received
 from tests.servers import RedisServer, wait_until
 from tests.workers import APPS, Metrics, Worker, celery_version

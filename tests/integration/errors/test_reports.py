@@ -14,7 +14,7 @@ import pytest
 
 from celery import Celery
 
-from tests.integration.conftest import client_of
+from tests.clients import client_of
 from tests.sentry import SentryServer
 from tests.servers import RedisServer
 from tests.workers import Worker, settle_at

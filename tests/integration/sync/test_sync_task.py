@@ -21,7 +21,7 @@ from celery_obs.state import keys
 from celery_obs.state.pauses import Pauses
 from celery_obs.vocabulary.syncs import HELD_BACK, IN_PROGRESS, RECORDS, TOTAL
 from celery_obs.vocabulary.tasks import ATTEMPTS
-from tests.integration.conftest import client_of
+from tests.clients import client_of
 from tests.servers import RedisServer, wait_until
 from tests.workers import Metrics, Worker, settle_at
 
