@@ -102,12 +102,15 @@ class InternalErrors:
 class Said:
     """
     Remembers what was said lately, so that the log gets it once a minute at most.
+
+    What is said may come from a spoiled file or a stranger's request, so no more than *most* are remembered: the oldest are forgotten first.
     """
 
-    def __init__(self, *, every: float = 60.0, clock: Clock = time.monotonic) -> None:
+    def __init__(self, *, every: float = 60.0, most: int = 1000, clock: Clock = time.monotonic) -> None:
         self._every = every
+        self._most = most
         self._clock = clock
-        self._last: dict[tuple[str, ...], float] = {}
+        self._last: dict[tuple[str, ...], float] = {}  # The oldest first.
         self._lock = threading.Lock()
 
     def is_news(self, *what: str) -> bool:
@@ -119,7 +122,10 @@ class Said:
             last = self._last.get(what)
             if last is not None and now - last < self._every:
                 return False
+            self._last.pop(what, None)
             self._last[what] = now
+            while len(self._last) > self._most:
+                del self._last[next(iter(self._last))]
             return True
 
 

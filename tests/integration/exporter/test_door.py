@@ -158,6 +158,15 @@ def users_file(path: Path, *, cost: int) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def tls_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("tls")
+    Authority(made).issue("server")
+    config = made / "web.yml"
+    config.write_text("tls_server_config: {cert_file: server.pem, key_file: server.key}\n")
+    return config
+
+
 # -- crowds and slow clients ------------------------------------------------------------------------------------------
 
 
@@ -193,6 +202,25 @@ def test_a_crowd_that_stays_for_two_minutes_does_not_keep_the_scraper_out(tmp_pa
         said = exporter.said
 
     assert [200] * 18 == one_by_one(scrapes), scrapes
+    assert said.count("\n") < 20, said
+
+
+@pytest.mark.parametrize("says", [b"", bytes.fromhex("1603010200010001fc0303")], ids=["nothing", "half a hello"])
+def test_a_crowd_that_does_not_finish_the_tls_handshake_does_not_keep_the_scraper_out(
+    tmp_path: Path, tls_config: Path, says: bytes
+) -> None:
+    """
+    As many as there is room for, and 20 more before each scrape: each is answered within two seconds, and the log stays short.
+    """
+    with running(tmp_path, "--web.config.file", str(tls_config), scheme="https") as exporter, Crowd(exporter) as crowd:
+        crowd.join(505, says)
+        scrapes = []
+        for _ in range(4):
+            crowd.join(20, says)
+            scrapes.append(timed(exporter))
+        said = exporter.said
+
+    assert [200] * 4 == one_by_one(scrapes), scrapes
     assert said.count("\n") < 20, said
 
 
@@ -238,15 +266,6 @@ def _dripping(*connections: socket.socket) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def tls_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("tls")
-    Authority(made).issue("server")
-    config = made / "web.yml"
-    config.write_text("tls_server_config: {cert_file: server.pem, key_file: server.key}\n")
-    return config
 
 
 def _times_until_closed(tmp_path: Path, config: Path, command: tuple[str, ...], *, within: float) -> dict[str, float]:
