@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from celery_obs.sync.api_calls import api_call
     from celery_obs.sync.conflicts import conflict_detected, conflict_resolved, double_booking, requires_review, reviewed
     from celery_obs.sync.connections import Connection, ConnectionSource, forget_connection, register_connection, set_connection_status
-    from celery_obs.sync.errors import classify
+    from celery_obs.sync.errors import classify, register_client_error
     from celery_obs.sync.reconciliation import Reconciled, ReconciliationSource, reconcile
     from celery_obs.sync.retries import retry_policy
     from celery_obs.sync.runs import SyncResult, sync_run
@@ -55,6 +55,7 @@ __all__ = [
     "metrics",
     "rate_limiter",
     "reconcile",
+    "register_client_error",
     "register_connection",
     "requires_review",
     "retry_policy",
@@ -95,6 +96,7 @@ _LAZY = {
     "forget_connection": "celery_obs.sync.connections",
     "log_processors": "celery_obs.logs.processors",
     "reconcile": "celery_obs.sync.reconciliation",
+    "register_client_error": "celery_obs.sync.errors",
     "register_connection": "celery_obs.sync.connections",
     "requires_review": "celery_obs.sync.conflicts",
     "retry_policy": "celery_obs.sync.retries",

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.metrics_dir import default_metrics_dir
 from celery_obs.redaction import mask, mask_url
+from celery_obs.vocabulary.failures import ClientError
 from celery_obs.vocabulary.policies import ChannelPolicy, PolicyError
 
 from .kinds import (
     BUCKETS,
+    CLIENT_ERRORS,
     CONNECTION_SOURCE,
     DIRECTORY,
     LOG_FORMAT,
@@ -43,6 +45,7 @@ from .kinds import (
     SHARE,
     SWITCH,
     TEXT,
+    TIMEZONE,
     TOKEN_KEYS,
     TOKEN_SOURCE,
     Kind,
@@ -216,6 +219,13 @@ class Settings:
         default={},
         channels=True,
     )
+    client_errors: tuple[ClientError, ...] = _setting(
+        CLIENT_ERRORS,
+        "What the exceptions of client libraries mean that celery_obs does not know: their classes, each with a kind, "
+        "or with where to find status, headers and code.",
+        default=(),
+        channels=True,
+    )
     connection_source: Any = _setting(
         CONNECTION_SOURCE,
         "What knows all connections. By default those count that celery_obs.register_connection() was told.",
@@ -232,6 +242,12 @@ class Settings:
         channels=True,
     )
     reconciliation_days: int = _setting(POSITIVE, "Days from today on that reconciliation compares.", default=365, channels=True)
+    reconciliation_timezone: str = _setting(
+        TIMEZONE,
+        "Time zone in which reconciliation's today is, for connections of which the source tells none.",
+        default="UTC",
+        channels=True,
+    )
     sentry_dsn: str | None = _setting(
         SENTRY_DSN,
         "Where worker and beat report errors to. By default what SENTRY_DSN says; without any, only what the program itself gave to sentry_sdk.init.",

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from .secrets import Secret
 
@@ -45,6 +46,7 @@ __all__ = [
     "switch",
     "text",
     "texts",
+    "timezone",
     "token_keys",
 ]
 
@@ -105,6 +107,15 @@ def text(value: Any) -> str:
     if isinstance(value, str) and value.strip() and value.isprintable():
         return value
     raise ValueError
+
+
+def timezone(value: Any) -> str:
+    found = text(value)
+    try:
+        ZoneInfo(found)
+    except (OSError, KeyError):  # ZoneInfo's own error is a KeyError; what is no name of a file is one of the others.
+        raise ValueError from None
+    return found
 
 
 def directory(value: Any) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from celery_obs.vocabulary.failures import client_errors
 from celery_obs.vocabulary.policies import policies
 
 from .checks import (
@@ -33,6 +34,7 @@ from .checks import (
     switch,
     text,
     texts,
+    timezone,
     token_keys,
 )
 from .oauth import oauth_clients
@@ -62,9 +64,15 @@ OPTIONAL_COUNT = Kind("a whole number above 0, or None", optional(count(1)), int
 SECONDS = Kind("a number of seconds above 0", seconds, float)
 TEXT = Kind("a text that is not empty", text)
 OPTIONAL_TEXT = Kind("a text that is not empty, or None", optional(text))
+TIMEZONE = Kind("a time zone such as Europe/Berlin", timezone)
 DIRECTORY = Kind("the path of a directory", directory)
 REDIS_URL = Kind("a URL such as redis://localhost:6379/0 (also rediss, valkey, unix, sentinel, redis+cluster), or None", redis_url)
 POLICIES = Kind("a dict of channels, each with circuit_breaker and rate_limits; in the environment as JSON", policies, parse_json)
+CLIENT_ERRORS = Kind(
+    "a dict from the class of an exception to a kind of failure, or to a dict of where to look; in the environment as JSON",
+    client_errors,
+    parse_json,
+)
 PATTERNS = Kind("a list of task name patterns; in the environment with commas between them", texts, parse_list)
 NAMES = Kind("a list of names; in the environment with commas between them", texts, parse_list)
 LOG_FORMAT = Kind("json, console or auto", log_format)

@@ -13,20 +13,30 @@ What can go wrong with a channel, as one small tree; each class knows whether tr
     └── CircuitOpenError    the breaker is open, the channel was not asked                  retryable
 
     UnknownConnectionError  nobody registered a connection of that name; no channel's fault
+
+What other exceptions are is told by `classify`, see `celery_obs.sync.classification`.
 """
 
 from __future__ import annotations
 
-import json
-import math
+from typing import ClassVar, Final
 
-from email.utils import parsedate_to_datetime
-from typing import Any, ClassVar, Final
-
-from celery_obs.clock import Clock, wall
 from celery_obs.exceptions import CeleryObsError
 from celery_obs.redaction import mask
 from celery_obs.vocabulary.api_calls import ErrorType
+
+from .classification import (
+    FINAL,
+    Failure,
+    classify,
+    classify_status,
+    failures_of,
+    rate_limit_of,
+    register_client_error,
+    retry_after,
+    status_of,
+)
+from .headers import RateLimitAnswer, header, rate_limit_answer, seconds_of
 
 
 __all__ = [
@@ -36,6 +46,7 @@ __all__ = [
     "ChannelError",
     "CircuitOpenError",
     "NetworkError",
+    "RateLimitAnswer",
     "RateLimitError",
     "UnknownConnectionError",
     "ValidationError",
@@ -44,6 +55,9 @@ __all__ = [
     "describe",
     "header",
     "is_retryable",
+    "rate_limit_answer",
+    "rate_limit_of",
+    "register_client_error",
     "retry_after",
     "seconds_of",
     "status_of",
@@ -138,137 +152,20 @@ class UnknownConnectionError(CeleryObsError):
 
 # --- telling errors apart ---------------------------------------------------------------------------------------------------------
 
-_FINAL: Final[frozenset[ErrorType]] = frozenset({"auth", "validation"})
-_UNREACHABLE: Final = frozenset({100, 101, 110, 111, 112, 113})  # errno of networks and hosts that are down or out of reach, on Linux.
-
-_BY_STATUS: Final[dict[int, ErrorType]] = {401: "auth", 403: "auth", 407: "auth", 408: "timeout", 429: "rate_limit"}
-
-_BY_CLASS: Final[dict[tuple[str, str], ErrorType]] = {
-    ("httpx", "TimeoutException"): "timeout",
-    ("httpx", "UnsupportedProtocol"): "validation",
-    ("httpx", "TransportError"): "network",
-    ("httpx", "TooManyRedirects"): "server_error",
-    ("httpx", "DecodingError"): "server_error",
-    ("httpx", "InvalidURL"): "validation",
-    ("requests", "Timeout"): "timeout",
-    ("requests", "InvalidURL"): "validation",
-    ("requests", "MissingSchema"): "validation",
-    ("requests", "InvalidSchema"): "validation",
-    ("requests", "TooManyRedirects"): "server_error",
-    ("requests", "ContentDecodingError"): "server_error",
-    ("requests", "InvalidJSONError"): "server_error",
-    ("requests", "RequestException"): "network",
-    ("urllib3", "TimeoutError"): "timeout",
-    ("urllib3", "LocationValueError"): "validation",
-    ("urllib3", "HTTPError"): "network",
-    ("urllib", "URLError"): "network",
-    ("http", "HTTPException"): "network",
-    ("aiohttp", "ServerTimeoutError"): "timeout",
-    ("aiohttp", "ClientPayloadError"): "server_error",
-    ("aiohttp", "ClientError"): "network",
-    ("asyncio", "TimeoutError"): "timeout",
-    ("concurrent", "TimeoutError"): "timeout",
-    ("socket", "gaierror"): "network",
-    ("socket", "herror"): "network",
-    ("ssl", "SSLError"): "network",
-}
-"""
-What a class of a client means, by its package and name: none of them has to be installed.
-"""
-
-
-def classify(error: BaseException) -> ErrorType | None:
-    """
-    Tell what kind of failure of a channel *error* is; None for one that is none, such as a bug.
-
-    Known are our own tree, httpx, requests, urllib3, aiohttp, the standard library's, and whatever carries a response with a status code.
-    An answer that cannot be read, HTML in place of JSON for one, is the channel's failure: *server_error*.
-    """
-    if isinstance(error, ChannelError):
-        return error.error_type
-    code = status_of(error)
-    if code is not None:
-        return classify_status(code) or "server_error"
-    for kind in type(error).__mro__:
-        known = _BY_CLASS.get((kind.__module__.partition(".")[0], kind.__name__))
-        if known is not None:
-            return known
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    if isinstance(error, ConnectionError) or (isinstance(error, OSError) and error.errno in _UNREACHABLE):
-        return "network"
-    return "server_error" if isinstance(error, json.JSONDecodeError) else None
-
-
-def classify_status(code: int) -> ErrorType | None:
-    """
-    Tell what kind of failure an HTTP status is; None for those below 400.
-    """
-    if code < 400:  # noqa: PLR2004 -- where HTTP's errors begin.
-        return None
-    return _BY_STATUS.get(code) or ("validation" if code < 500 else "server_error")  # noqa: PLR2004 -- where the server's begin.
-
 
 def is_retryable(error: BaseException) -> bool:
     """
     Tell whether trying again may help: never where the channel refused what we sent or who we are, and never for what is no failure of a channel.
+
+    Of a group of exceptions every one has to be such that it may.
     """
-    if isinstance(error, ChannelError):
-        return error.retryable
-    kind = classify(error)
-    return kind is not None and kind not in _FINAL
+    return all(_may_pass(failure) for failure in failures_of(error))
 
 
-def retry_after(error: BaseException, *, clock: Clock = wall) -> float | None:
-    """
-    Return the seconds after which the channel, or our own limiter or breaker, said that trying again may help; None where nobody did.
-    """
-    if isinstance(error, ChannelError):
-        return error.retry_after
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    return seconds_of(header(headers, "Retry-After"), clock=clock)
-
-
-_LONGEST_HEADER: Final = 64
-_LONGEST_AFTER: Final = 86400.0
-
-
-def seconds_of(value: object, *, clock: Clock = wall) -> float | None:
-    """
-    Read the value of a ``Retry-After`` header: seconds, or an HTTP date.
-
-    What makes no sense is None; a date that is over is 0, and more than a day is a day.
-    """
-    if isinstance(value, bytes):
-        value = value.decode("latin-1")
-    if not isinstance(value, str) or len(value) > _LONGEST_HEADER:
-        return None
-    try:
-        seconds = float(value) if value.strip()[:1].isdigit() else parsedate_to_datetime(value).timestamp() - clock()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
-    return None if math.isnan(seconds) else min(max(0.0, seconds), _LONGEST_AFTER)
-
-
-def header(headers: Any, name: str) -> object:
-    """
-    Look *name* up in whatever a client calls headers, which may not be there.
-    """
-    try:
-        return None if headers is None else headers.get(name) or headers.get(name.lower())
-    except (AttributeError, TypeError):
-        return None
-
-
-def status_of(error: object) -> int | None:
-    """
-    Return the status code of the answer that *error* is about; clients call it by several names.
-    """
-    response = getattr(error, "response", None)
-    for found in (getattr(response, "status_code", None), getattr(error, "code", None), getattr(error, "status", None)):
-        if type(found) is int and 400 <= found < 1000:  # noqa: PLR2004 -- the status codes that are errors.
-            return found
-    return None
+def _may_pass(failure: Failure) -> bool:
+    if isinstance(failure.error, ChannelError):
+        return failure.error.retryable
+    return failure.kind is not None and failure.kind not in FINAL
 
 
 # --- saying what happened ---------------------------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ VALUES: dict[str, Any] = {
     "connection_grace": 60.0,
     "reconciliation_source": "proj.calendar:SOURCE",
     "reconciliation_days": 7,
+    "reconciliation_timezone": "Pacific/Auckland",
+    "client_errors": {"acme.errors.Busy": "rate_limit"},
 }
 
 
