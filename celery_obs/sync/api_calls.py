@@ -11,19 +11,23 @@ API calls: a block of code that asks a channel something, and what it answered.
 Before the block the breaker and the limiter of the channel are asked, and may refuse: then `CircuitOpenError` or `RateLimitError` is raised,
 and the channel is not called.  After it the breaker hears how it went.  What the block raises goes on as it is.
 
-For httpx and requests there are hooks that do this for every request of a client: `HttpxTransport`, `AsyncHttpxTransport` and `RequestsAdapter`.
+In a coroutine it is ``async with api_call(...)``: then breaker and limiter are asked in a thread, so that the event loop goes on.
+
+For httpx, requests and aiohttp there are hooks that do this for every request of a client: `HttpxTransport`, `AsyncHttpxTransport`,
+`RequestsAdapter` and `AiohttpMiddleware`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from importlib import import_module
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celery_obs.vocabulary.api_calls import NO_RESPONSE, ApiCallFinished, EndpointFolded, ErrorType
 from celery_obs.vocabulary.ourselves import ObservationDropped
@@ -31,20 +35,27 @@ from celery_obs.vocabulary.spec import OTHER
 
 from . import circuit_breaker, engine, errors, rate_limiter
 from .endpoints import Endpoints
-from .errors import CircuitOpenError, RateLimitError
+from .errors import CircuitOpenError
+from .headers import RateLimitAnswer, lowered, rate_limit_answer
 
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from .over_aiohttp import AiohttpMiddleware
     from .over_httpx import AsyncHttpxTransport, HttpxTransport
     from .over_requests import RequestsAdapter
 
 
-__all__ = ["ApiCall", "AsyncHttpxTransport", "HttpxTransport", "RequestsAdapter", "api_call", "endpoint"]
+__all__ = ["AiohttpMiddleware", "ApiCall", "AsyncHttpxTransport", "HttpxTransport", "RequestsAdapter", "api_call", "endpoint", "hooked"]
 
 
-_HOOKS: Final = {"AsyncHttpxTransport": "over_httpx", "HttpxTransport": "over_httpx", "RequestsAdapter": "over_requests"}
+_HOOKS: Final = {
+    "AiohttpMiddleware": "over_aiohttp",
+    "AsyncHttpxTransport": "over_httpx",
+    "HttpxTransport": "over_httpx",
+    "RequestsAdapter": "over_requests",
+}
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _WELL: Final = frozenset({"auth", "validation"})
 _UNTOLD: Final = frozenset({"rate_limit", "circuit_breaker"})
@@ -55,7 +66,19 @@ _RAISED: Final[dict[str, type[errors.ChannelError]]] = {
     "validation": errors.ValidationError,
 }
 
-_endpoint: ContextVar[str | None] = ContextVar("celery_obs_endpoint", default=None)
+
+class _Named(NamedTuple):
+    """
+    What the block around a hooked client says of its requests; None for what it does not say.
+    """
+
+    template: str | None = None
+    connection_id: str | None = None
+    wait: float | None = None
+
+
+_UNNAMED: Final = _Named()
+_named: ContextVar[_Named] = ContextVar("celery_obs_endpoint", default=_UNNAMED)
 
 
 def __getattr__(name: str) -> Any:
@@ -69,30 +92,52 @@ def __getattr__(name: str) -> Any:
 
 
 @contextlib.contextmanager
-def endpoint(template: str) -> Iterator[None]:
+def endpoint(template: str, *, connection_id: str | None = None, wait: float | None = None) -> Iterator[None]:
     """
     Name the route template of the requests that hooked clients make inside the block.
+
+    Args:
+        template: The route's template, see `api_call`.
+
+        connection_id, wait: As of `api_call`, where they differ from what the hook was made with.
     """
-    token = _endpoint.set(template)
+    token = _named.set(_Named(template, connection_id, wait))
     try:
         yield
     finally:
-        _endpoint.reset(token)
+        _named.reset(token)
 
 
-def named_endpoint() -> str | None:
+def hooked(channel: str, path: str, method: str, *, connection_id: str, wait: float, told: Mapping[str, Any] | None = None) -> ApiCall:
     """
-    Return the route template that the block around us names.
+    Make the call that a hook makes of one request.
+
+    Args:
+        channel, method: As of `api_call`.
+
+        path: The request's path, where nothing names its template.
+
+        connection_id, wait: What the hook was made with.
+
+        told: What the request itself tells: *endpoint*, *connection_id* and *wait*.
     """
-    return _endpoint.get()
+    around, own = _named.get(), told or {}
+    chosen = next((each for each in (own.get("wait"), around.wait) if each is not None), wait)
+    return ApiCall(
+        channel,
+        own.get("endpoint") or around.template or path,
+        method,
+        own.get("connection_id") or around.connection_id or connection_id,
+        chosen,
+    )
 
 
 class ApiCall:
     """
-    One call; made by `api_call`, good for one ``with``.
+    One call; made by `api_call`, good for one ``with`` or ``async with``.
 
     Attributes:
-        retry_after: Seconds after which the channel said to ask again; None where it did not.
+        rate_limit: What the answer said about the channel's rate limit.
     """
 
     def __init__(self, channel: str, endpoint: str, method: object, connection_id: str, wait: float) -> None:
@@ -107,7 +152,15 @@ class ApiCall:
         self._began = 0.0
         self._answered = 0.0
         self._status: int | None = None
-        self.retry_after: float | None = None
+        self._headers: Mapping[str, str] = {}
+        self.rate_limit = RateLimitAnswer()
+
+    @property
+    def retry_after(self) -> float | None:
+        """
+        Seconds after which the channel said to ask again; None where it did not.
+        """
+        return self.rate_limit.retry_after
 
     def response(self, status_code: Any, headers: Any = None) -> None:
         """
@@ -116,14 +169,15 @@ class ApiCall:
         Args:
             status_code: A whole number, of the answer; of several, such as redirects, the last one counts.
 
-            headers: Anything that has a ``get``; *Retry-After* is read there.
+            headers: As the client holds them; what they say about the channel's rate limit is read, see `rate_limit`.
         """
         self._answered = perf_counter()
         if isinstance(status_code, int) and 100 <= status_code < 1000:  # noqa: PLR2004 -- what HTTP calls a status code.
             self._status = int(status_code)
         else:
             self._engine.hub.emit(ObservationDropped("bad_value"))
-        self.retry_after = errors.seconds_of(errors.header(headers, "Retry-After"), clock=self._engine.clock)
+        self._headers = lowered(headers)
+        self.rate_limit = rate_limit_answer(self._headers, clock=self._engine.clock)
 
     def raise_for_status(self) -> None:
         """
@@ -132,7 +186,7 @@ class ApiCall:
         Raises:
             ChannelError: one of its classes, with the status code and what the channel said about when to ask again.
         """
-        kind = None if self._status is None else errors.classify_status(self._status)
+        kind = None if self._status is None else errors.classify_status(self._status, self._headers)
         if kind is not None:
             message = f"{self._channel} answered {self._method} {self._template()[0]} with {self._status}. Expected a status below 400."
             raise _RAISED.get(kind, errors.ApiError)(message, channel=self._channel, status_code=self._status, retry_after=self.retry_after)
@@ -153,7 +207,7 @@ class ApiCall:
             raise
         try:
             rate_limiter.acquire(self._channel, self._connection, wait=self._wait)
-        except RateLimitError:
+        except BaseException:  # Also a time limit of the caller's: a probe that is not made has to make room for the next.
             circuit_breaker.record(self._permit, ok=None)
             raise
         self._began = perf_counter()
@@ -167,16 +221,45 @@ class ApiCall:
         failure = self._failure(error)
         self._tell(duration, failure)
         circuit_breaker.record(self._permit, ok=self._is_well(error, failure))
+        self._teach(failure)
+
+    async def __aenter__(self) -> Self:
+        """
+        As ``with``, without keeping the event loop waiting.
+
+        Raises:
+            CircuitOpenError, RateLimitError: when the breaker or the limiter says no.
+        """
+        try:
+            self._permit = await circuit_breaker.allow_async(self._channel)
+        except CircuitOpenError:
+            self._tell(0.0, "circuit_breaker")
+            raise
+        try:
+            await rate_limiter.acquire_async(self._channel, self._connection, wait=self._wait)
+        except BaseException:  # As above; a cancellation for one.
+            await circuit_breaker.record_async(self._permit, ok=None)
+            raise
+        self._began = perf_counter()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """
+        Say how it went, also when the task around it is being cancelled; what the block raised goes on.
+        """
+        self._answered = self._answered or perf_counter()
+        await asyncio.shield(asyncio.to_thread(self.__exit__, kind, error, trace))
 
     def _failure(self, error: BaseException | None) -> ErrorType | None:
         """
         Return why the call failed: by what was raised, where that is a channel's failure, else by the answer.
         """
         kind = None if error is None else errors.classify(error)
-        if kind is not None and self._status is None:
+        if error is not None and kind is not None and self._status is None:
             self._status = errors.status_of(error)
+            self.rate_limit = errors.rate_limit_of(error, clock=self._engine.clock)
         if kind is None and self._status is not None:
-            kind = errors.classify_status(self._status)
+            kind = errors.classify_status(self._status, self._headers)
         return kind
 
     def _is_well(self, error: BaseException | None, failure: ErrorType | None) -> bool | None:
@@ -186,6 +269,17 @@ class ApiCall:
         if failure is None:
             return None if error is not None and self._status is None else True
         return None if failure in _UNTOLD else failure in _WELL
+
+    def _teach(self, failure: ErrorType | None) -> None:
+        """
+        Tell the limiter what the channel said of its own limit, so that the whole cluster keeps to it.
+        """
+        learn = getattr(rate_limiter, "learn", None)
+        remaining, reset_after = self.rate_limit.remaining, self.rate_limit.reset_after
+        # A server that is down says when to come back, too: that is the breaker's business.
+        seconds = self.rate_limit.retry_after if failure == "rate_limit" else None
+        if learn is not None and (remaining is not None or seconds is not None):
+            learn(self._channel, self._connection, remaining=remaining, reset_after=reset_after, retry_after=seconds)
 
     def _template(self) -> tuple[str, bool]:
         return self._engine.part(_endpoints).label(self._channel, self._endpoint)
