@@ -37,6 +37,7 @@ __all__ = [
     "TOKEN_EXPIRIES",
     "breaker",
     "lock",
+    "newest",
     "once",
     "part",
     "paused",
@@ -196,6 +197,13 @@ def once(kind: str, name: str) -> str:
     Return the key that remembers that something happened, so that it does not happen twice; it has a TTL.
     """
     return f"celery_obs:once:{part(kind)}:{part(name)}"
+
+
+def newest(kind: str, name: str) -> str:
+    """
+    Return the hash that says when the newest thing that was done happened to an object, and who works on it now; it has a TTL.
+    """
+    return f"celery_obs:newest:{part(kind)}:{part(name)}"
 
 
 def written(writer: str) -> str:

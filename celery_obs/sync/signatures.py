@@ -9,13 +9,19 @@ import binascii
 import hashlib
 import hmac
 
-from collections.abc import Iterable, Sequence
-from typing import Final, Literal, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 
+from .headers import lowered, moment_of
 
-__all__ = ["Algorithm", "InvalidSignatureError", "Reason", "Secret", "check_signature"]
+
+if TYPE_CHECKING:
+    from .schemes import SignatureScheme
+
+
+__all__ = ["Algorithm", "InvalidSignatureError", "Reason", "Secret", "Signed", "check_scheme", "check_signature"]
 
 
 Algorithm: TypeAlias = Literal["sha256", "sha384", "sha512", "sha1"]
@@ -30,10 +36,7 @@ Reason: TypeAlias = Literal["missing", "malformed", "wrong", "too_old", "in_the_
 _DIGESTS: Final = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512, "sha1": hashlib.sha1}
 _LONGEST: Final = 4096
 _MOST_SIGNATURES: Final = 10
-_LATEST_STAMP: Final = 12
-"""
-Digits.
-"""
+_LONGEST_STAMP: Final = 40
 
 
 class InvalidSignatureError(CeleryObsError):
@@ -47,6 +50,23 @@ class InvalidSignatureError(CeleryObsError):
     def __init__(self, message: str, *, reason: Reason) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class Signed(NamedTuple):
+    """
+    What a right signature also vouches for.
+
+    Attributes:
+        event_id: The event's id, where the scheme signs it; else empty.
+
+        at: When it was signed, in seconds since the epoch; None where the scheme signs no time.
+    """
+
+    event_id: str
+    at: float | None
+
+
+# --- by the header's value --------------------------------------------------------------------------------------------------------
 
 
 def check_signature(
@@ -71,15 +91,9 @@ def check_signature(
     if algorithm not in _DIGESTS:
         message = f"The algorithm of the webhook's signature is {algorithm!r}. Expected one of {', '.join(_DIGESTS)}."
         raise ConfigurationError(message)
-    if not isinstance(body, bytes):
-        message = (
-            f"A signature is over the bytes of the body as they came in, and this body is a {type(body).__name__}. "
-            "Pass request.body (Django), request.get_data() (Flask) or await request.body() (FastAPI), and parse it afterwards."
-        )
-        raise ConfigurationError(message)
+    _check_body(body)
     if not signature:
-        message = "The webhook has no signature. Expected one in the header that the channel documents."
-        raise InvalidSignatureError(message, reason="missing")
+        raise _missing("signature", "the header that the channel documents")  # noqa: EM101 -- words of the message.
     if len(signature) > _LONGEST:
         raise _malformed()
     signed, given = body, [signature]
@@ -91,9 +105,27 @@ def check_signature(
     digests = [digest for each in given[:_MOST_SIGNATURES] for digest in _digests(each, algorithm, size)]
     if not digests:
         raise _malformed()
+    _check_match(digests, keys, signed, algorithm)
+
+
+def _check_body(body: object) -> None:
+    if not isinstance(body, bytes):
+        message = (
+            f"A signature is over the bytes of the body as they came in, and this body is a {type(body).__name__}. "
+            "Pass request.body (Django), request.get_data() (Flask) or await request.body() (FastAPI), and parse it afterwards."
+        )
+        raise ConfigurationError(message)
+
+
+def _check_match(digests: Sequence[bytes], keys: Sequence[bytes], signed: bytes, algorithm: Algorithm) -> None:
     if not _any_matches(digests, [hmac.new(key, signed, _DIGESTS[algorithm]).digest() for key in keys]):
         message = "The webhook's signature is wrong: it was not made over this body with a secret that we know."
         raise InvalidSignatureError(message, reason="wrong")
+
+
+def _missing(what: str, where: str) -> InvalidSignatureError:
+    message = f"The webhook has no {what}. Expected one in {where}."
+    return InvalidSignatureError(message, reason="missing")
 
 
 def _keys(secrets: Sequence[Secret]) -> list[bytes]:
@@ -118,17 +150,30 @@ def _timed(signature: str, timestamp: str | None) -> tuple[str, list[str]]:
     return timestamp or "", [signature]
 
 
-def _check_age(stamp: str, tolerance: float, now: float) -> None:
-    if not (stamp.isascii() and stamp.isdecimal() and len(stamp) <= _LATEST_STAMP):
-        message = "The webhook's signature has no time, or one that is not in whole seconds since the epoch."
+def _check_age(stamp: str, tolerance: float, now: float) -> float:
+    """
+    Return the moment that *stamp* tells, if it is not too far from *now*.
+    """
+    moment = _moment(stamp)
+    if moment is None:
+        message = "The webhook's signature has no time, or one that is none. Expected seconds or milliseconds since the epoch, or ISO 8601."
         raise InvalidSignatureError(message, reason="malformed")
-    age = now - int(stamp)
+    age = now - moment
     if age > tolerance:
         message = f"The webhook was signed {age:.0f} s ago, and at most {tolerance:g} s are allowed: it may be an old one sent again."
         raise InvalidSignatureError(message, reason="too_old")
     if age < -tolerance:
         message = f"The webhook was signed {-age:.0f} s in the future. Do the clocks agree?"
         raise InvalidSignatureError(message, reason="in_the_future")
+    return moment
+
+
+def _moment(stamp: str) -> float | None:
+    if not stamp.isascii() or len(stamp) > _LONGEST_STAMP:
+        return None
+    moment = moment_of(stamp)
+    # A number that is too small for a time of our days is one of long ago.
+    return float(stamp) if moment is None and stamp.isdecimal() else moment
 
 
 def _digests(written: str, algorithm: str, size: int) -> Iterable[bytes]:
@@ -151,3 +196,80 @@ def _any_matches(given: Sequence[bytes], expected: Sequence[bytes]) -> bool:
     # All are compared, in constant time each: how long it takes tells nothing.
     matches = [hmac.compare_digest(one, other) for one in given for other in expected]
     return any(matches)
+
+
+# --- by a scheme ------------------------------------------------------------------------------------------------------------------
+
+
+def check_scheme(
+    scheme: SignatureScheme, body: bytes, headers: Any, *, secrets: Sequence[Secret], tolerance: float | None, now: float
+) -> Signed:
+    """
+    Check a signature as its provider makes it; see `celery_obs.sync.webhooks.Hook.verify_as`.
+
+    Raises:
+        InvalidSignatureError: if it is not right.
+
+        ConfigurationError: if it could never be right.
+    """
+    keys = [_scheme_key(scheme, secret) for secret in _keys(secrets)]
+    _check_body(body)
+    known = lowered(headers)
+    written = _first(known, scheme.signature, "signature")
+    values, stamp = _parts(scheme, written)
+    if scheme.timestamp:
+        stamp = _first(known, scheme.timestamp, "time")
+    event_id = _first(known, scheme.id, "id") if scheme.id else ""
+    size = _DIGESTS[scheme.algorithm]().digest_size
+    digests = [digest for value in values[:_MOST_SIGNATURES] for digest in _decoded(value, scheme.encoding, size)]
+    if not digests:
+        raise _malformed()
+    is_timed = "timestamp" in scheme.signed
+    at = _check_age(stamp, scheme.tolerance if tolerance is None else tolerance, now) if is_timed else None
+    pieces = {"id": event_id.encode(), "timestamp": stamp.encode(), "body": body}
+    signed = b"".join(pieces[piece] if piece in pieces else piece.encode() for piece in scheme.signed)
+    _check_match(digests, keys, signed, scheme.algorithm)
+    return Signed(event_id if "id" in scheme.signed else "", at)
+
+
+def _first(known: Mapping[str, str], names: Sequence[str], what: str) -> str:
+    found = next((value for name in names if (value := known.get(name.lower()))), None)
+    if found is None:
+        raise _missing(what, f"the header {names[0]}")
+    if len(found) > _LONGEST or not found.isascii():
+        raise _malformed()
+    return found
+
+
+def _parts(scheme: SignatureScheme, written: str) -> tuple[list[str], str]:
+    """
+    Return the signatures in a header, and the time that stands there.
+    """
+    if not scheme.separator:
+        return ([written.removeprefix(scheme.prefix)] if written.startswith(scheme.prefix) else []), ""
+    pairs = [part.strip().partition(scheme.assign) for part in written.split(scheme.separator)]
+    values = [value for name, _, value in pairs if name == scheme.key]
+    return values, next((value for name, _, value in pairs if scheme.time_key and name == scheme.time_key), "")
+
+
+def _decoded(value: str, encoding: str, size: int) -> Iterable[bytes]:
+    try:
+        digest = bytes.fromhex(value) if encoding == "hex" else base64.b64decode(value, validate=True)
+    except (ValueError, binascii.Error):
+        return
+    if len(digest) == size:
+        yield digest
+
+
+def _scheme_key(scheme: SignatureScheme, key: bytes) -> bytes:
+    if not scheme.secret_prefix:
+        return key
+    text = key.removeprefix(scheme.secret_prefix.encode())
+    try:
+        decoded = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except (ValueError, binascii.Error):
+        decoded = b""
+    if not decoded:
+        message = f"A secret of the scheme {scheme.name} is not what the provider shows. Expected base64, with {scheme.secret_prefix} before it or without."
+        raise ConfigurationError(message)
+    return decoded

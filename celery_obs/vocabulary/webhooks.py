@@ -12,12 +12,12 @@ from .spec import Metric
 __all__ = ["PROCESSED", "PROCESSING", "RECEIVED", "STATUSES", "WebhookProcessed", "WebhookReceived", "WebhookStatus"]
 
 
-WebhookStatus: TypeAlias = Literal["success", "duplicate", "invalid_signature", "error"]
+WebhookStatus: TypeAlias = Literal["success", "duplicate", "stale", "invalid_signature", "error"]
 """
-What became of a webhook.
+What became of a webhook; *stale*: something newer about its object was done before.
 """
 
-STATUSES: Final[tuple[WebhookStatus, ...]] = ("success", "duplicate", "invalid_signature", "error")
+STATUSES: Final[tuple[WebhookStatus, ...]] = ("success", "duplicate", "stale", "invalid_signature", "error")
 
 
 class WebhookReceived(NamedTuple):
