@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from celery_obs.sync.conflicts import conflict_detected, conflict_resolved, double_booking, requires_review, reviewed
     from celery_obs.sync.connections import Connection, ConnectionSource, forget_connection, register_connection, set_connection_status
     from celery_obs.sync.errors import classify, register_client_error
-    from celery_obs.sync.reconciliation import Reconciled, ReconciliationSource, reconcile
+    from celery_obs.sync.reconciliation import Reconciled, ReconciliationSource, Unknown, by_windows, reconcile
     from celery_obs.sync.retries import retry_policy
     from celery_obs.sync.runs import SyncResult, sync_run
     from celery_obs.sync.webhooks import webhook
@@ -40,9 +40,11 @@ __all__ = [
     "Settings",
     "SyncResult",
     "SyncTask",
+    "Unknown",
     "__version__",
     "api_call",
     "beat",
+    "by_windows",
     "circuit_breaker",
     "classify",
     "conflict_detected",
@@ -86,7 +88,9 @@ _LAZY = {
     "Settings": "celery_obs.settings",
     "SyncResult": "celery_obs.sync.runs",
     "SyncTask": "celery_obs.worker.sync_task",
+    "Unknown": "celery_obs.sync.reconciliation",
     "api_call": "celery_obs.sync.api_calls",
+    "by_windows": "celery_obs.sync.reconciliation",
     "classify": "celery_obs.sync.errors",
     "conflict_detected": "celery_obs.sync.conflicts",
     "conflict_resolved": "celery_obs.sync.conflicts",

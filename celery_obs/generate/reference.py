@@ -1,5 +1,6 @@
 """
-Reference pages: every metric, every alert, what became of the alerts that the seeds asked for, and every panel of every dashboard.
+Reference pages: every metric, every alert, what became of the alerts that the seeds asked for, every panel of every dashboard,
+and what the exceptions of clients mean.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 from celery_obs.vocabulary import AREAS, catalogue
 from celery_obs.vocabulary.spec import Metric
 
-from . import recording, slo
+from . import client_errors, recording, slo
 from .alerts import ALERTS
 from .changes import NOTHING, Changes
 from .dashboards import DASHBOARDS
@@ -107,6 +108,7 @@ def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Ite
     yield _page("docs/reference/metrics.md", "celery_obs/vocabulary", "".join(_metrics(objectives)))
     yield _page("docs/reference/alerts.md", changes.told("celery_obs/generate"), "".join(_alerts(objectives, changes)))
     yield _page("docs/reference/dashboards.md", "celery_obs/generate/dashboards", "".join(_dashboards()))
+    yield _page("docs/reference/client-errors.md", "celery_obs/vocabulary/failures.py", client_errors.page())
 
 
 def _page(path: str, source: str, text: str) -> Output:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -157,9 +156,14 @@ class _Told(Retry):
         return _told_of, (_copied(self, type(self).__mro__[2]),)
 
 
-@lru_cache(maxsize=64)
+_CLASSES: dict[type[Retry], type[Retry]] = {}
+
+
 def _told_class(kind: type[Retry]) -> type[Retry]:
-    return type(kind.__name__, (_Told, kind), {})
+    found = _CLASSES.get(kind)
+    if found is None:
+        found = _CLASSES[kind] = type(kind.__name__, (_Told, kind), {})
+    return found
 
 
 def _told_of(retries: Retry) -> Retry:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import operator
 import time
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, tzinfo
 from typing import Any, Final, NamedTuple, Protocol
+from zoneinfo import ZoneInfo
 
-from celery_obs.exceptions import CeleryObsError, ConfigurationError
+from celery_obs.exceptions import ConfigurationError
 from celery_obs.state.facts import Connection, Drift, Facts
 from celery_obs.state.pending import MOST_TYPES, SAMPLE, Pending, PendingConnection, PendingDay
 from celery_obs.vocabulary.conflicts import ConflictDetected
@@ -25,20 +26,28 @@ from celery_obs.vocabulary.reconciliation import ConnectionReconciled, Reconcili
 from celery_obs.vocabulary.spec import OTHER
 
 from . import engine as engines
+from .calendars import UNKNOWN, CalendarError, Side, Unknown, by_windows, merged
 from .connections import find_connection
 from .sources import named
 
 
-__all__ = ["CalendarError", "Comparison", "Reconciled", "ReconciliationSource", "classify", "compare", "merged", "reconcile", "source_of"]
+__all__ = [
+    "CalendarError",
+    "Comparison",
+    "Reconciled",
+    "ReconciliationSource",
+    "Unknown",
+    "by_windows",
+    "classify",
+    "compare",
+    "merged",
+    "reconcile",
+    "source_of",
+    "today_of",
+]
 
 
 _LONGEST: Final = 200
-
-
-class CalendarError(CeleryObsError):
-    """
-    One side's days came in another form, or in another order, than agreed.
-    """
 
 
 class ReconciliationSource(Protocol):
@@ -48,17 +57,21 @@ class ReconciliationSource(Protocol):
     An object with a method ``classify(day, local, remote)`` besides says itself what kind of conflict a day is, in one of a few words,
     or None where the two sides agree; see `classify`, which is used without it.
 
+    An object with a method ``timezone(connection_id)`` says in which time zone the connection's days are: a name such as ``Pacific/Auckland``,
+    or a `datetime.tzinfo`; None for the setting ``reconciliation_timezone``.  The window begins with today there.
+
     Since 0.1.
     """
 
-    def local(self, connection_id: str, start: date, end: date) -> Iterable[tuple[date, Any]]:
+    def local(self, connection_id: str, start: date, end: date) -> Side:
         """
         Go through our side: pairs of a day and what is available then, anything that can be compared, from *start* up to and without *end*.
 
-        Days ascend, each comes once; a day on which this side holds nothing is left out.  Days outside the window are passed over.
+        Days ascend, each comes once; a day on which this side holds nothing is left out, or has None.  Days outside the window are passed over.
+        Days of which a side cannot tell are an `Unknown` in their place: they are not compared.
         """
 
-    def remote(self, connection_id: str, start: date, end: date) -> Iterable[tuple[date, Any]]:
+    def remote(self, connection_id: str, start: date, end: date) -> Side:
         """
         Go through the channel's side, in the same way.
         """
@@ -80,6 +93,8 @@ class Reconciled(NamedTuple):
         conflicts: The same by type.
 
         at: When, in seconds since the epoch.
+
+        unknown: Days that were not compared, because a side could not tell of them.
     """
 
     connection_id: str
@@ -88,6 +103,7 @@ class Reconciled(NamedTuple):
     drifted: int
     conflicts: Mapping[str, int]
     at: float
+    unknown: int = 0
 
 
 # --- two streams ------------------------------------------------------------------------------------------------------------------
@@ -104,56 +120,6 @@ def classify(day: date, local: Any, remote: Any) -> str | None:
     return None if local == remote else "availability_mismatch"
 
 
-def merged(
-    local: Iterable[tuple[date, Any]], remote: Iterable[tuple[date, Any]], *, start: date, end: date
-) -> Iterator[tuple[date, Any, Any]]:
-    """
-    Go through the days of both sides in order, each with what the two hold; None for a side that holds nothing.
-
-    Of each side one day is held at a time.
-
-    Raises:
-        CalendarError: if a side's days do not ascend, or are no days.
-    """
-    ours, theirs = _days(local, "local", start, end), _days(remote, "remote", start, end)
-    mine, other = next(ours, None), next(theirs, None)
-    while mine is not None or other is not None:
-        if other is None or (mine is not None and mine[0] < other[0]):
-            assert mine is not None  # noqa: S101 -- for the type checker: one of the two is there.
-            yield mine[0], mine[1], None
-            mine = next(ours, None)
-        elif mine is None or other[0] < mine[0]:
-            yield other[0], None, other[1]
-            other = next(theirs, None)
-        else:
-            yield mine[0], mine[1], other[1]
-            mine, other = next(ours, None), next(theirs, None)
-
-
-def _days(side: Iterable[tuple[date, Any]], name: str, start: date, end: date) -> Iterator[tuple[date, Any]]:
-    """
-    Go through the days of one side that lie in the window, and see that they ascend.
-    """
-    last: date | None = None
-    for pair in side:
-        try:
-            day, available = pair
-        except (TypeError, ValueError):
-            day, available = None, None
-        if not isinstance(day, date) or isinstance(day, datetime):
-            message = f"The {name} side gave {repr(pair)[:_LONGEST]}. Expected pairs of a datetime.date and what is available on it."
-            raise CalendarError(message)
-        if last is not None and day <= last:
-            problem = "twice" if day == last else f"after {last}"
-            message = f"The {name} side gave {day} {problem}. Expected days in ascending order, each once: sort them in the reconciliation source's method {name}."
-            raise CalendarError(message)
-        last = day
-        if day >= end:
-            return  # The rest is later still.
-        if day >= start:
-            yield day, available
-
-
 @dataclass(slots=True)
 class Comparison:
     """
@@ -164,24 +130,40 @@ class Comparison:
     drifted: int
     conflicts: dict[str, int]
     sample: list[PendingDay]
+    unknown: int = 0
 
 
 def compare(
-    local: Iterable[tuple[date, Any]],
-    remote: Iterable[tuple[date, Any]],
+    local: Side,
+    remote: Side,
     *,
     start: date,
     end: date,
     classify: Callable[[date, Any, Any], str | None] = classify,
+    today: Callable[[], date] = lambda: date.min,
 ) -> Comparison:
     """
     Compare two sides of one calendar.
+
+    Args:
+        local, remote: See `ReconciliationSource`.
+
+        start, end: The window.
+
+        classify: Says what kind of conflict a day is.
+
+        today: Which day it is by now.  A day that is over when it is looked at is not compared: a channel that was asked after midnight has it no more.
 
     Raises:
         CalendarError: if a side's days do not ascend, or are no days.
     """
     found = Comparison(0, 0, {}, [])
     for day, ours, theirs in merged(local, remote, start=start, end=end):
+        if day < today():
+            continue
+        if ours is UNKNOWN or theirs is UNKNOWN:
+            found.unknown += 1
+            continue
         found.checked += 1
         conflict = classify(day, ours, theirs)
         if conflict is None:
@@ -219,9 +201,39 @@ def source_of(engine: engines.Engine) -> ReconciliationSource:
     return source
 
 
+def today_of(at: float, zone: tzinfo) -> date:
+    """
+    Return the day that it is in *zone* at *at*, in seconds since the epoch.
+    """
+    return datetime.fromtimestamp(at, zone).date()
+
+
+def _zone_of(engine: engines.Engine, source: ReconciliationSource, connection_id: str) -> tzinfo:
+    """
+    Return the time zone of a connection's days.
+
+    Raises:
+        ConfigurationError: if the source tells one that is none.
+    """
+    ask = getattr(source, "timezone", None)
+    told = ask(connection_id) if callable(ask) else None
+    if isinstance(told, tzinfo):
+        return told
+    try:
+        return ZoneInfo(engine.settings.reconciliation_timezone if told is None else told)
+    except (ValueError, OSError, KeyError, TypeError) as exc:  # ZoneInfo's own error is a KeyError.
+        message = (
+            f"The reconciliation source's method timezone gave {repr(told)[:_LONGEST]}. "
+            "Expected the name of a time zone such as Pacific/Auckland, a datetime.tzinfo, or None."
+        )
+        raise ConfigurationError(message) from exc
+
+
 def reconcile(connection_id: str, *, may_tell: Callable[[], bool] = lambda: True) -> Reconciled:
     """
     Compare the calendar of one connection, from today on for the setting ``reconciliation_days``, and keep what was found.
+
+    Today is that of the connection's time zone, see `ReconciliationSource`.
 
     Args:
         connection_id: Whose account.
@@ -254,19 +266,38 @@ def reconcile(connection_id: str, *, may_tell: Callable[[], bool] = lambda: True
 def _reconcile(engine: engines.Engine, connection: Connection, source: ReconciliationSource, may_tell: Callable[[], bool]) -> Reconciled:
     connection_id = connection.connection_id
     now, began = engine.clock(), time.perf_counter()
-    start = datetime.fromtimestamp(now, timezone.utc).date()
+    zone = _zone_of(engine, source, connection_id)
+    start = today_of(now, zone)
     end = start + timedelta(days=engine.settings.reconciliation_days)
     try:
         with _closing(source.local(connection_id, start, end)) as local, _closing(source.remote(connection_id, start, end)) as remote:
-            found = compare(local, remote, start=start, end=end, classify=getattr(source, "classify", classify))
+            found = compare(
+                local,
+                remote,
+                start=start,
+                end=end,
+                classify=getattr(source, "classify", classify),
+                today=lambda: today_of(engine.clock(), zone),
+            )
     except Exception:
         engine.hub.emit(ConnectionErrored(connection.channel_type, connection_id))
         raise
-    result = Reconciled(connection_id, connection.channel_type, found.checked, found.drifted, dict(found.conflicts), now)
+    result = Reconciled(connection_id, connection.channel_type, found.checked, found.drifted, dict(found.conflicts), now, found.unknown)
+    if not _says_something(engine, result):
+        return result
     _keep(engine, result, found.sample)
     if may_tell():
         _tell(engine, result, duration=time.perf_counter() - began)
     return result
+
+
+def _says_something(engine: engines.Engine, result: Reconciled) -> bool:
+    """
+    Tell whether a comparison changes what is known: not where no day could be compared, nor where the connection was forgotten meanwhile.
+    """
+    if result.unknown and not result.checked:
+        return False
+    return engine.redis is None or Facts(engine.redis).connection(result.connection_id) is not None
 
 
 def _closing(side: Any) -> Any:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -67,7 +67,17 @@ with celery_obs.api_call("airbnb", "/listings/{id}", "GET", connection_id="c-1",
     call.response(200, headers={"Retry-After": "7"})
     call.raise_for_status()
 
-client = httpx.Client(transport=HttpxTransport("airbnb", connection_id="c-1"))
+client = httpx.Client(transport=HttpxTransport("airbnb", connection_id="c-1", wait=5.0))
+celery_obs.register_client_error("acme.errors.Busy", "rate_limit")
+celery_obs.register_client_error(LookupError, {"status": "answer.code"})
+
+
+async def ask() -> float | None:
+    async with celery_obs.api_call("airbnb", "/listings/{id}", "GET") as later:
+        later.response(200, headers={"X-RateLimit-Remaining": "7"})
+    return later.rate_limit.reset_after
+
+
 kind: ErrorType | None = celery_obs.classify(TimeoutError())
 
 
@@ -124,8 +134,12 @@ class Calendar:
     def local(self, connection_id: str, start: date, end: date) -> list[tuple[date, int]]:
         return [(start, 1)]
 
-    def remote(self, connection_id: str, start: date, end: date) -> Iterator[tuple[date, int]]:
-        yield end, 2
+    def remote(self, connection_id: str, start: date, end: date) -> Iterator[tuple[date, int] | celery_obs.Unknown]:
+        yield from celery_obs.by_windows(lambda first, last: [(first, 2)], start, end, days=90)
+        yield celery_obs.Unknown(end, date.max)
+
+    def timezone(self, connection_id: str) -> str:
+        return "Pacific/Auckland"
 
 
 accounts: celery_obs.ConnectionSource = Accounts()
@@ -143,7 +157,10 @@ with capture_events(TaskFinished) as events:
 
 with celery_obs.webhook("airbnb", "reservation_created") as hook:
     hook.verify(b"{}", None, secret=["new", "old"], tolerance=300)
-    is_new: bool = hook.once("evt-1")
+    is_new: bool = hook.once("evt-1") and hook.newest("booking-7", at=1_800_000_000)
+after_commit: list[Callable[[], None]] = []
+with celery_obs.webhook("airbnb", on_commit=after_commit.append) as hook:
+    event_id: str = hook.verify_as("svix", b"{}", {"svix-id": "msg_1"}, secret=["whsec_AAAA"]).event_id
 
 total: int = sum(counters(Path("/run/celery_obs")).values())
 version: str = celery_obs.__version__

@@ -62,9 +62,9 @@ OUTCOMES: Final[MappingProxyType[str, Colour]] = MappingProxyType(
         **dict.fromkeys(("failure", "failed", "error", "corrupt"), "red"),
         **dict.fromkeys(("partial", "timeout", "invalid_signature", "unsupported"), "orange"),
         **dict.fromkeys(("retry", "paused", "vanished"), "yellow"),
-        **dict.fromkeys(("skipped", "ignored", "duplicate", "stale", "disconnected", "dead"), "text"),
+        **dict.fromkeys(("skipped", "ignored", "duplicate", "disconnected", "dead"), "text"),
         **dict.fromkeys(("lost", "refused"), "dark-red"),
-        **dict.fromkeys(("updated", "revoked"), "blue"),
+        **dict.fromkeys(("updated", "revoked", "stale"), "blue"),
         "rejected": "purple",
         "terminated": "light-blue",
     }

@@ -320,7 +320,7 @@ def test_what_happened_while_another_error_was_handled_is_no_cause() -> None:
         try:
             raise TimeoutError
         except TimeoutError:
-            {}["missing"]
+            dict[str, int]()["missing"]
 
     with pytest.raises(KeyError) as found:
         handle()

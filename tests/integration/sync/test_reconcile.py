@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -27,7 +28,7 @@ from celery_obs.state.pauses import Pauses
 from celery_obs.state.pending import Pending, PendingDay
 from celery_obs.sync import engine as engines
 from celery_obs.sync.errors import ApiError, UnknownConnectionError, ValidationError
-from celery_obs.sync.reconciliation import CalendarError
+from celery_obs.sync.reconciliation import CalendarError, Unknown
 from celery_obs.testing import FakeClock
 from celery_obs.vocabulary.conflicts import ConflictDetected, ConflictResolved, DoubleBookingDetected
 from celery_obs.vocabulary.connections import ConnectionErrored
@@ -586,3 +587,83 @@ def test_a_sweep_removes_channels_that_nobody_used_for_long(world: World) -> Non
 
     assert 1 == sweep_state(world.task())["channels"]
     assert ([b"airbnb"], [b"airbnb"]) == (world.redis.zrange(keys.CHANNELS, 0, -1), world.redis.hkeys(keys.LAST_RUNS))
+
+
+# --- where the connection is ------------------------------------------------------------------------------------------------------
+
+NOON = NOW + 4 * 3600.0  # 2027-01-15 12:00 UTC: in Auckland the 16th has begun.
+
+
+class Auckland(Calendar):
+    """
+    A source that tells where each connection is.
+    """
+
+    def __init__(self, zone: Any = "Pacific/Auckland") -> None:
+        super().__init__()
+        self.zone = zone
+
+    def timezone(self, connection_id: str) -> Any:
+        return self.zone
+
+
+@pytest.mark.parametrize("how", ["source", "tzinfo", "setting"])
+def test_the_window_begins_with_today_where_the_connection_is(make: Callable[..., World], how: str) -> None:
+    """
+    A channel in Auckland has yesterday no more, though in UTC it is today: nothing is missing there.
+    """
+    calendar = {"source": Auckland(), "tzinfo": Auckland(ZoneInfo("Pacific/Auckland")), "setting": Calendar()}[how]
+    world = make(reconciliation_source=calendar, **({"reconciliation_timezone": "Pacific/Auckland"} if how == "setting" else {}))
+    world.clock.now = NOON
+    celery_obs.register_connection("one", "airbnb")
+    calendar.ours, calendar.theirs = days(1, 2, 3), days(2, 3, start=TODAY + timedelta(days=1))
+
+    found = celery_obs.reconcile("one")
+
+    assert (2, 0, {}) == (found.checked, found.drifted, found.conflicts)
+    assert TODAY + timedelta(days=1) == calendar.asked[0][1]
+
+
+def test_a_time_zone_that_is_none_is_told_and_nothing_changes(make: Callable[..., World]) -> None:
+    """
+    The message names the method and what it gave.
+    """
+    make(reconciliation_source=Auckland("Pacific/Atlantis"))
+    celery_obs.register_connection("one", "airbnb")
+
+    with pytest.raises(ConfigurationError, match=r"timezone gave 'Pacific/Atlantis'\. Expected the name of a time zone"):
+        celery_obs.reconcile("one")
+
+
+def test_a_channel_that_could_tell_nothing_leaves_what_was_known(world: World) -> None:
+    """
+    It is no agreement, and no drift: the last check stands, and nothing is counted.
+    """
+    celery_obs.register_connection("one", "airbnb")
+    world.calendar.ours, world.calendar.theirs = days(1, 2), days(1, 5)
+    celery_obs.reconcile("one")
+    world.events.clear()
+    world.calendar.theirs = [Unknown(TODAY, date.max)]
+
+    found = celery_obs.reconcile("one")
+
+    assert (0, 0, 365) == (found.checked, found.drifted, found.unknown)
+    assert [1] == [entry.days for entry in Pending(world.redis).all().values()]
+    assert ({"one": Drift(1, 2, NOW)}, []) == (world.facts.drifts(), world.events)
+
+
+def test_a_connection_that_is_forgotten_while_it_is_compared_leaves_nothing(world: World) -> None:
+    """
+    A customer who leaves in the middle does not come back as one that drifts.
+    """
+    celery_obs.register_connection("one", "airbnb")
+    world.calendar.ours = days(1)
+
+    def theirs() -> Iterator[tuple[date, Any]]:
+        celery_obs.forget_connection("one")
+        yield from days(2)
+
+    world.calendar.theirs = theirs()
+
+    assert 1 == celery_obs.reconcile("one").drifted
+    assert ({}, {}, []) == (world.facts.drifts(), Pending(world.redis).all(), world.events)

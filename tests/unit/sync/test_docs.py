@@ -1,11 +1,12 @@
 """
-The examples of the page about syncs run as they stand.
+The examples of the pages about syncs and about drift run as they stand.
 """
 
 from __future__ import annotations
 
 import re
 
+from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +17,13 @@ from celery import Celery
 
 import celery_obs
 
+from celery_obs.settings import load
+from celery_obs.sync.reconciliation import compare
 from celery_obs.vocabulary.syncs import SyncFinished
 
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "observe-your-syncs.md"
+DRIFT_PAGE = PAGE.with_name("check-for-drift.md")
 
 
 @pytest.fixture
@@ -48,3 +52,57 @@ def test_the_examples_run(examples: dict[str, Any], heard: list[Any]) -> None:
     assert "airbnb" == examples["session"].get_adapter("https://channel.example")._channel
     examples["client"].close()
     examples["session"].close()
+
+
+def test_the_clients_of_the_page_are_known(tmp_path: Path) -> None:
+    """
+    What the page sets is what the settings take.
+    """
+    (block,) = re.findall(r"```python\n# client errors\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    app = SimpleNamespace(conf=SimpleNamespace())
+    exec(compile(block, str(PAGE), "exec", dont_inherit=True), {"app": app})  # noqa: S102 -- our own page.
+
+    found = load(vars(app.conf), {}, {"metrics_dir": str(tmp_path)}).client_errors
+
+    assert [("acme.errors.Busy", "rate_limit"), ("acme.errors.ApiError", None)] == [(row.of, row.kind) for row in found]
+
+
+def test_the_sides_of_the_page_about_drift_differ_in_nothing() -> None:
+    """
+    A channel that tells a hundred days, and one that tells its calendar in parts of which one fails, lack nothing.
+    """
+    start = date(2030, 1, 1)
+    end = start + timedelta(days=365)
+    calendar = [(start + timedelta(days=number), 1) for number in range(365)]
+
+    class NotToldError(Exception):
+        pass
+
+    class Api:
+        def calendar(self, first: date, last: date) -> list[tuple[date, int]]:
+            if first == start + timedelta(days=90):
+                raise NotToldError
+            return [pair for pair in calendar if first <= pair[0] < last]
+
+    found = {}
+    for name in ("unknown", "windows"):
+        (block,) = re.findall(rf"```python\n# {name}\n(.*?)```", DRIFT_PAGE.read_text(), re.DOTALL)
+        names: dict[str, Any] = {"channel_api": lambda connection_id: Api(), "NotTold": NotToldError}
+        exec(compile(block, str(DRIFT_PAGE), "exec", dont_inherit=True), names)  # noqa: S102 -- our own page.
+        found[name] = compare(calendar, names["Calendar"]().remote("c-1", start, end), start=start, end=end)
+
+    # The first of them asks for one stretch, which does not begin where the other's failed.
+    assert ((100, 265), (275, 90)) == tuple((each.checked, each.unknown) for each in found.values())
+    assert [{}, {}] == [each.conflicts for each in found.values()]
+
+
+def test_the_time_zone_of_the_page_about_drift_is_asked_for() -> None:
+    """
+    It comes from the application's own table.
+    """
+    (block,) = re.findall(r"```python\n# time zones\n(.*?)```", DRIFT_PAGE.read_text(), re.DOTALL)
+    row = SimpleNamespace(timezone="Pacific/Auckland")
+    names: dict[str, Any] = {"Property": SimpleNamespace(objects=SimpleNamespace(get=lambda connection: row))}
+    exec(compile(block, str(DRIFT_PAGE), "exec", dont_inherit=True), names)  # noqa: S102 -- our own page.
+
+    assert "Pacific/Auckland" == names["Calendar"]().timezone("c-1")
