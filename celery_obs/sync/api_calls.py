@@ -59,6 +59,7 @@ _HOOKS: Final = {
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _WELL: Final = frozenset({"auth", "validation"})
 _UNTOLD: Final = frozenset({"rate_limit", "circuit_breaker"})
+_ASK_TO_WAIT: Final = frozenset({429, 503})
 _RAISED: Final[dict[str, type[errors.ChannelError]]] = {
     "auth": errors.AuthError,
     "rate_limit": errors.RateLimitError,
@@ -272,14 +273,21 @@ class ApiCall:
 
     def _teach(self, failure: ErrorType | None) -> None:
         """
-        Tell the limiter what the channel said of its own limit, so that the whole cluster keeps to it.
+        Have the cluster heed what the answer said of the channel's own limits.
         """
         learn = getattr(rate_limiter, "learn", None)
-        remaining, reset_after = self.rate_limit.remaining, self.rate_limit.reset_after
-        # A server that is down says when to come back, too: that is the breaker's business.
-        seconds = self.rate_limit.retry_after if failure == "rate_limit" else None
-        if learn is not None and (remaining is not None or seconds is not None):
-            learn(self._channel, self._connection, remaining=remaining, reset_after=reset_after, retry_after=seconds)
+        _, remaining, reset_after, seconds = self.rate_limit
+        asked_to_wait = failure == "rate_limit" or self._status in _ASK_TO_WAIT
+        if asked_to_wait and seconds is None and remaining is None:
+            remaining = 0
+        if learn is not None and (asked_to_wait or (remaining is not None and reset_after is not None)):
+            learn(
+                self._channel,
+                self._connection,
+                remaining=remaining,
+                reset_after=reset_after,
+                retry_after=seconds if asked_to_wait else None,
+            )
 
     def _template(self) -> tuple[str, bool]:
         return self._engine.part(_endpoints).label(self._channel, self._endpoint)

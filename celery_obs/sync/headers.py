@@ -141,7 +141,7 @@ def _number(value: object) -> float | None:
 def _date(text: str) -> float | None:
     if text[:4].isdigit():
         try:
-            return _stamp(datetime.fromisoformat(_ISO_END.sub("+00:00", text)))
+            return _stamp(datetime.fromisoformat(_FRACTION.sub(_microseconds, _ISO_END.sub("+00:00", text), count=1)))
         except (ValueError, OverflowError):
             return None
     try:
@@ -151,6 +151,12 @@ def _date(text: str) -> float | None:
 
 
 _ISO_END: Final = re.compile("[zZ]$")
+_FRACTION: Final = re.compile(r"[.,]([0-9]{1,9})", re.ASCII)
+
+
+def _microseconds(match: re.Match[str]) -> str:
+    # Python 3.10 reads three or six digits only.
+    return f".{match[1]:0<6.6}"
 
 
 def _stamp(moment: datetime) -> float | None:

@@ -335,7 +335,7 @@ def test_the_limiter_hears_what_the_channel_says_of_its_own_limit(
     channel: ChannelServer, connect: Callable[..., Told], get: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    What is left and until when from every answer; when to ask again from those that say that it was too often, and not from a channel that is down.
+    What is left and until when from every answer that says both; when to ask again from those that refuse.
     """
     connect(circuit_breaker="off")
     heard: list[tuple[Any, ...]] = []
@@ -348,12 +348,15 @@ def test_the_limiter_hears_what_the_channel_says_of_its_own_limit(
         Answer(200, {"X-RateLimit-Remaining": "12", "X-RateLimit-Reset": "30"}),
         Answer(429, {"Retry-After": "7"}),
         Answer(503, {"Retry-After": "9"}),
-        Answer(200),
+        Answer(403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "60"}),
+        Answer(200, {"X-RateLimit-Remaining": "12"}),
     )
 
-    get(channel.url, times=4)
+    get(channel.url, times=5)
 
     assert [
         ("airbnb", "c-1", ("remaining", 12), ("reset_after", 30.0), ("retry_after", None)),
         ("airbnb", "c-1", ("remaining", None), ("reset_after", None), ("retry_after", 7.0)),
+        ("airbnb", "c-1", ("remaining", None), ("reset_after", None), ("retry_after", 9.0)),
+        ("airbnb", "c-1", ("remaining", 0), ("reset_after", 60.0), ("retry_after", None)),
     ] == heard

@@ -100,6 +100,28 @@ def test_the_face_of_the_package_has_it() -> None:
     assert celery_obs.register_client_error is register_client_error
 
 
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("UNAVAILABLE", "network"),
+        ("RESOURCE_EXHAUSTED", "rate_limit"),
+        ("UNAUTHENTICATED", "auth"),
+        ("NOT_FOUND", "validation"),
+        ("DEADLINE_EXCEEDED", "timeout"),
+        ("INTERNAL", "server_error"),
+        ("NEW_WITH_THE_NEXT_VERSION", "server_error"),
+    ],
+)
+def test_a_call_of_grpc_has_the_kind_of_its_code(code: str, kind: str) -> None:
+    """
+    Its exceptions derive from ``grpc.RpcError``, and tell an enumeration's member when they are asked.
+    """
+    base = type("RpcError", (Exception,), {"__module__": "grpc"})
+    error = type("_InactiveRpcError", (base,), {"__module__": "grpc._channel", "code": lambda _: SimpleNamespace(name=code)})
+
+    assert kind == classify(error())
+
+
 def test_a_library_whose_attributes_raise_or_warn_breaks_nothing() -> None:
     """
     A property of a library's may do anything.
