@@ -277,6 +277,8 @@ class ApiCall:
         """
         learn = getattr(rate_limiter, "learn", None)
         _, remaining, reset_after, seconds = self.rate_limit
+        if self._status is None:
+            return  # No answer: what was raised may be a refusal of our own.
         asked_to_wait = failure == "rate_limit" or self._status in _ASK_TO_WAIT
         if asked_to_wait and seconds is None and remaining is None:
             remaining = 0

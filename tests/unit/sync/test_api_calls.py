@@ -216,3 +216,23 @@ def test_without_setup_a_call_is_a_block() -> None:
         call.response(200)
 
     call.raise_for_status()
+
+
+def test_a_refusal_of_our_own_inside_the_block_is_nothing_that_the_channel_said(
+    heard: list[Any], guards: Guards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The limiter learns from answers, not from itself.
+    """
+    taught: list[Any] = []
+    monkeypatch.setattr(rate_limiter, "learn", lambda *args, **told: taught.append(told), raising=False)
+
+    def ask(*, status: int | None) -> None:
+        with api_call("airbnb", "/x", "GET"):
+            raise RateLimitError("slowly", status_code=status, retry_after=7.0)
+
+    for status in (None, 429):
+        with pytest.raises(RateLimitError):
+            ask(status=status)
+
+    assert [{"remaining": None, "reset_after": None, "retry_after": 7.0}] == taught
