@@ -36,7 +36,7 @@ from celery_obs.vocabulary.spec import OTHER
 from . import circuit_breaker, engine, errors, rate_limiter
 from .endpoints import Endpoints
 from .errors import CircuitOpenError
-from .headers import RateLimitAnswer, lowered, rate_limit_answer
+from .headers import RateLimitAnswer, about_limits, rate_limit_answer
 
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class ApiCall:
             self._status = int(status_code)
         else:
             self._engine.hub.emit(ObservationDropped("bad_value"))
-        self._headers = lowered(headers)
+        self._headers = about_limits(headers)
         self.rate_limit = rate_limit_answer(self._headers, clock=self._engine.clock)
 
     def raise_for_status(self) -> None:

@@ -18,7 +18,7 @@ from celery_obs.vocabulary.api_calls import ErrorType
 from celery_obs.vocabulary.failures import ANY_ERROR, CLIENTS, ClientError, client_error, followed
 
 from . import engine as engines
-from .headers import RateLimitAnswer, lowered, rate_limit_answer
+from .headers import RateLimitAnswer, about_limits, rate_limit_answer
 
 
 __all__ = [
@@ -57,7 +57,7 @@ class Failure(NamedTuple):
 
         status: The HTTP status of the answer; None without one.
 
-        headers: The answer's headers, by their names in lower case.
+        headers: Those of the answer's headers that may say something about a rate limit, by their names in lower case.
 
         retry_after: Seconds that the exception itself tells.
     """
@@ -178,7 +178,7 @@ def _told(error: BaseException, row: ClientError) -> Failure:
     Read one exception as its row says.
     """
     status = _status(error, row)
-    headers = lowered(next(followed(error, row.headers), None)) if row.headers else {}
+    headers = about_limits(next(followed(error, row.headers), None)) if row.headers else {}
     seconds = next((float(each) for each in followed(error, row.retry_after) if _is_number(each)), None)
     kind = _by_code(error, row) or (None if status is None else classify_status(status, headers)) or row.kind
     if kind is None and isinstance(error, OSError) and error.errno in _UNREACHABLE:

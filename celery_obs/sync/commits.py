@@ -86,7 +86,7 @@ class _Watch:
 
     def after_transaction_end(self, _: Any, transaction: Any) -> None:
         if transaction.parent is None:
-            # What still waits was rolled back, or closed without a commit: whoever gave it notices that it is let go.
+            # What still waits was rolled back, or closed without a commit: the webhook notices that it is let go.
             self.wrote = False
             self.waiting.clear()
 

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from celery_obs.clock import Clock, wall
 
 
-__all__ = ["RateLimitAnswer", "header", "lowered", "moment_of", "rate_limit_answer", "seconds_of"]
+__all__ = ["RateLimitAnswer", "about_limits", "header", "lowered", "moment_of", "rate_limit_answer", "seconds_of"]
 
 
 _LONGEST_HEADER: Final = 256
@@ -53,6 +53,9 @@ class RateLimitAnswer(NamedTuple):
     retry_after: float | None = None
 
 
+_NOTHING: Final = RateLimitAnswer()
+
+
 # --- headers as clients hold them -------------------------------------------------------------------------------------------------
 
 
@@ -62,11 +65,32 @@ def lowered(headers: Any) -> Mapping[str, str]:
 
     Never raises: of what is no headers, nothing is returned.
     """
+    return _lowered(headers, ("",))
+
+
+def about_limits(headers: Any) -> Mapping[str, str]:
+    """
+    Return those of the headers that may say something about a rate limit, as `lowered` does.
+    """
+    return _lowered(headers, _CLUES)
+
+
+_CLUES: Final = ("limit", "retry")
+"""
+What stands in the name of each header that we read here.
+"""
+
+
+def _lowered(headers: Any, clues: tuple[str, ...]) -> Mapping[str, str]:
     found: dict[str, str] = {}
     try:
         pairs: Iterable[Any] = headers.items() if hasattr(headers, "items") else headers or ()
         for name, value in islice(pairs, _MOST_HEADERS):
-            found.setdefault(_text(name).lower(), _text(value))
+            key = (name if type(name) is str else _text(name)).lower()
+            for clue in clues:
+                if clue in key:
+                    found.setdefault(key, value if type(value) is str else _text(value))
+                    break
     except Exception:  # noqa: BLE001 -- whatever a program passed for headers, its call goes on.
         return found
     return found
@@ -216,9 +240,9 @@ def rate_limit_answer(headers: Any, *, clock: Clock = wall) -> RateLimitAnswer:
 
     Never raises.
     """
-    known = lowered(headers)
+    known = about_limits(headers)
     if not known:
-        return RateLimitAnswer()
+        return _NOTHING
     told = [*_structured(known.get("ratelimit"), clock), *_families(known, clock), *_used(known)]
     counted = [each for each in told if each.remaining is not None]
     least = min(counted, key=lambda each: (each.remaining, -(each.reset_after or 0.0))) if counted else next(iter(told), RateLimitAnswer())

@@ -7,7 +7,7 @@ API calls over aiohttp: a middleware that sees every request of a session.
         with endpoint("/listings/{id}"):
             await session.get("/listings/42")
 
-A call ends with the headers of its answer.  What fails while the body is read is raised to whoever reads it, and not counted here.
+A call ends with the headers of its answer.  What fails while the body is read is raised to the caller, and not counted here.
 """
 
 from __future__ import annotations

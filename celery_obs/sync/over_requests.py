@@ -9,7 +9,7 @@ API calls over requests: an adapter that sees every request of a session.
         session.get("https://api.airbnb.example/listings/42")
 
 Every request that leaves is a call of its own, also those that urllib3's ``Retry`` makes by itself: before each the breaker and the limiter are asked.
-A call ends with the headers of its answer.  What fails while the body is read is raised to whoever reads it, and not counted here.
+A call ends with the headers of its answer.  What fails while the body is read is raised to the caller, and not counted here.
 """
 
 from __future__ import annotations

@@ -104,6 +104,18 @@ def test_an_old_webhook_is_refused_however_well_it_is_signed(age: int, reason: s
     assert reason == reason_of(f"sha256={signature}", tolerance=300, timestamp=str(stamp))
 
 
+@pytest.mark.parametrize("stamp", [str(NOW), f"{NOW}000", "2027-01-15T08:00:00Z", "2027-01-15T08:00:00.000+00:00"])
+def test_the_time_is_read_in_seconds_in_milliseconds_and_in_iso(stamp: str) -> None:
+    """
+    The text is what was signed, as it came.
+    """
+    signature = sign(f"{stamp}.".encode() + BODY).hex()
+
+    assert "" == reason_of(signature, tolerance=300, timestamp=stamp)
+    assert "" == reason_of(f"t={stamp},v1={signature}", tolerance=300)
+    assert "too_old" == reason_of(signature, tolerance=300, timestamp=stamp, now=NOW + 301)
+
+
 def test_one_of_several_signatures_is_enough() -> None:
     """
     A channel that replaces its secret signs with both.
