@@ -42,8 +42,19 @@ return 0
 """
 
 
+_CLEAN: Final = """
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'hash' and kind ~= 'none' then
+    redis.call('DEL', KEYS[1])
+end
+"""
+"""
+Lua that takes away what is none of ours.
+"""
+
 _CLAIM_OBJECT: Final = (
     TIME
+    + _CLEAN
     + """
 local found = redis.call('HMGET', KEYS[1], 'done', 'token', 'until')
 if (tonumber(found[1] or '') or -math.huge) > tonumber(ARGV[1]) then
@@ -60,7 +71,9 @@ return 'newest'
 """
 )
 
-_SETTLE_OBJECT: Final = """
+_SETTLE_OBJECT: Final = (
+    _CLEAN
+    + """
 if redis.call('HGET', KEYS[1], 'token') == ARGV[2] then
     redis.call('HDEL', KEYS[1], 'token', 'until')
 end
@@ -72,6 +85,7 @@ if ARGV[3] ~= '' then
 end
 return 1
 """
+)
 
 
 class Deliveries:

@@ -25,6 +25,7 @@ from celery_obs.state.breakers import Breakers
 from celery_obs.state.channels import Channels
 from celery_obs.state.connection import connect
 from celery_obs.state.courier import Courier
+from celery_obs.state.deliveries import Deliveries
 from celery_obs.state.facts import Connection, Drift, Facts, TokenExpiry
 from celery_obs.state.lease import Lease
 from celery_obs.state.locks import Flight, Flights, Landing
@@ -386,3 +387,25 @@ def _refuses(channel: str, connection_id: str) -> bool:
     except RateLimitError:
         return True
     return False
+
+
+def test_deliveries_are_remembered_and_objects_keep_their_order(redis: Any) -> None:
+    """
+    What was done is done, what failed is new, and an event that was overtaken is stale; what is none of ours stands in no way.
+    """
+    known = Deliveries(redis)
+    redis.set(keys.newest("webhook.airbnb", "b-7"), "somebody's")
+
+    assert ["new", "held"] == [known.claim("webhook.airbnb", "evt-1", hold=60)[0] for _ in range(2)]
+    known.finish("webhook.airbnb", "evt-1", ttl=60)
+    assert ("done", "") == known.claim("webhook.airbnb", "evt-1", hold=60)
+
+    def claim(at: float, token: str) -> str:
+        return known.claim_object("webhook.airbnb", "b-7", at=at, token=token, hold=60)
+
+    assert ["newest", "held", "newest"] == [claim(1.0, "one"), claim(2.0, "two"), claim(1.0, "one")]
+    known.release_object("webhook.airbnb", "b-7", token="one")
+    assert "newest" == claim(2.0, "two")
+    known.finish_object("webhook.airbnb", "b-7", at=2.0, token="two", ttl=60)
+    assert ["stale", "newest"] == [claim(1.0, "one"), claim(2.0, "three")]
+    assert 0 < redis.pttl(keys.newest("webhook.airbnb", "b-7")) <= 60_000
