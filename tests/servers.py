@@ -456,6 +456,19 @@ class RedisSentinel:
             what="the sentinels to have elected the replica",
         )
 
+    def come_back(self) -> None:
+        """
+        Start the server that `fail_over` killed, and return once it follows the other one.
+        """
+        master = self.master
+        other = self._second if master is self._first else self._first
+        other.start()
+        wait_until(
+            lambda: (link := _replication(other.port)).get("master_link_status") == "up" and int(link["master_port"]) == master.port,
+            within=60,
+            what="the old master to follow the new one",
+        )
+
     def stop(self) -> None:
         """
         Stop all processes; what is not running stays so.

@@ -49,7 +49,10 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         while not self._done.wait(self._pause):
-            children = self._worker.children()
+            try:
+                children = self._worker.children()
+            except FileNotFoundError:  # It is being started again.
+                continue
             if children:
                 self._kill(random.choice(children))  # any child will do.
 
