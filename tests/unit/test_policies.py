@@ -96,7 +96,7 @@ def test_the_environment_says_it_in_json() -> None:
         ({"a": {"circuit_breaker": {"failure_threshold": True}}}, "['failure_threshold'] is True; expected a whole number from 1"),
         (
             {"a": {"circuit_breaker": {"failures": 3}}},
-            "channels['a']['circuit_breaker'] has the key 'failures'; expected some of failure_threshold",
+            "channels['a']['circuit_breaker'] has the key 'failures'; expected some of caller_timeout, failure_rate, failure_threshold",
         ),
         (
             {"a": {"circuit_breaker": "fitbt"}},

@@ -1,0 +1,185 @@
+"""
+Sync tasks that our own limiter, breaker and pauses hold back, on real workers: a provider's ledger is the judge.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celery_obs.state import keys
+from celery_obs.vocabulary.syncs import HELD_BACK, TOTAL
+from tests.integration.conftest import client_of
+from tests.servers import RedisServer, wait_until
+from tests.workers import Metrics, Worker, settle_at
+
+
+pytestmark = pytest.mark.integration
+
+BREAKER = {"failure_threshold": 3, "success_threshold": 2, "timeout": 1}
+
+
+class Rig:
+    """
+    A running worker and its provider.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.redis = worker.redis
+        self.metrics = Metrics(worker.metrics_dir)
+        self.client = client_of(worker.redis_url)
+
+    def send(self, task: str, count: int, *, first: int = 0) -> None:
+        with self.client.producer_or_acquire() as producer:
+            for number in range(first, first + count):
+                self.client.send_task(f"limited.{task}", args=(number,), producer=producer)
+
+    def done(self) -> dict[str, str]:
+        found: Any = self.redis.hgetall("done")
+        return dict(found)
+
+    def ledger(self) -> list[float]:
+        found: Any = self.redis.lrange("provider:ledger", 0, -1)
+        return [int(each) / 1e6 for each in found]
+
+    def states(self, task: str) -> dict[str, float]:
+        return self.metrics.states_of(f"limited.{task}")
+
+    def held_back(self, task: str) -> dict[str, float]:
+        return self.metrics.by("reason", HELD_BACK.name, sync_type=task)
+
+    def finish(self, task: str, count: int, *, within: float) -> None:
+        """
+        Wait until every task is done, and nothing but successes and attempts that were none is counted.
+        """
+        wait_until(lambda: len(self.done()) == count, within=within, what=f"{count} tasks to be done")
+        wait_until(lambda: self.states(task).get("success") == count, what="the states")
+        assert {"success", "ignored"} >= set(self.states(task))
+        # The statuses of runs say the same.
+        wait_until(lambda: self.metrics.by("status", TOTAL.name, sync_type=task).get("success") == count, what="the runs")
+        assert {"success", "held_back"} >= set(self.metrics.by("status", TOTAL.name, sync_type=task))
+
+
+Start = Callable[..., Rig]
+
+
+@pytest.fixture
+def start(redis_server: RedisServer, tmp_path: Path) -> Iterator[Start]:
+    """
+    Start a worker whose channel is treated as told.
+    """
+    started: list[Worker] = []
+
+    def begin(airbnb: dict[str, Any], **environ: str) -> Rig:
+        worker = Worker(
+            "--concurrency=2",
+            redis=redis_server.url,
+            folder=tmp_path,
+            app="limited",
+            TEST_CHANNELS=json.dumps({"airbnb": airbnb}),
+            **environ,
+        )
+        worker.redis.flushall()
+        started.append(worker)
+        worker.start()
+        return Rig(worker)
+
+    yield begin
+    for worker in started:
+        worker.kill()
+        worker.redis.close()
+
+
+def fullest(ledger: list[float], seconds: float) -> int:
+    return max(sum(begin <= each < begin + seconds for each in ledger) for begin in ledger)
+
+
+def test_sixty_tasks_behind_a_limit_all_succeed(start: Start) -> None:
+    """
+    Being refused by our own limiter is no retry of the task: all succeed, each call is within the limit, and few questions are asked in vain.
+    """
+    rig = start({"rate_limits": "8/0.5s"})
+
+    rig.send("push", 60)
+    rig.finish("push", 60, within=30)
+
+    assert 60 == len(rig.ledger())
+    assert fullest(rig.ledger(), 0.5) <= 8
+    assert {"0"} == set(rig.done().values()), "Celery has counted no retry."
+    held = rig.held_back("push")
+    assert set(held) == {"rate_limit"}
+    assert held["rate_limit"] <= 3 * 60, "Turns spread them: without, each of them is told the same moment, and most come in vain."
+
+
+def test_whoever_passes_the_refusal_on_is_held_back_too(start: Start) -> None:
+    """
+    Whether the task retries by hand, leaves it to Celery, or raises an error of its own from ours: no retry is spent.
+    """
+    rig = start({"rate_limits": "4/0.3s"})
+    tasks = ("by_hand", "by_celery", "wrapped")
+
+    for place, task in enumerate(tasks):
+        rig.send(task, 8, first=8 * place)
+    wait_until(lambda: len(rig.done()) == 24, within=20, what="24 tasks to be done")
+
+    for task in tasks:
+        settle_at(8, lambda task=task: rig.states(task).get("success"))
+        assert {"success", "ignored"} >= set(rig.states(task))
+    assert {"0"} == set(rig.done().values())
+    assert fullest(rig.ledger(), 0.3) <= 4
+
+
+def test_tasks_that_wait_for_a_breaker_all_succeed_soon_after_it_closes(start: Start) -> None:
+    """
+    Held back while it is open, told to come again soon while it is half open, and all done shortly after the provider is back.
+    """
+    rig = start({"circuit_breaker": BREAKER})
+    rig.redis.set("provider:down", 1)
+    rig.send("push", 30)
+    wait_until(lambda: rig.redis.hget(keys.breaker("airbnb"), "state") == "open", what="the breaker to open")
+    wait_until(lambda: rig.held_back("push").get("circuit_breaker", 0) >= 20, what="the tasks to be held back")
+    rig.redis.delete("provider:down")
+    back = time.monotonic()
+
+    wait_until(lambda: len(rig.done()) == 30, within=25, what="30 tasks to be done")
+
+    assert time.monotonic() - back < 8
+    settle_at(30, lambda: rig.states("push").get("success"))
+    assert "failure" not in rig.states("push")
+    assert rig.states("push").get("retry", 0) <= 12, "Calls that the provider failed are retried; refusals are not."
+
+
+def test_a_task_that_is_held_back_for_too_long_fails_and_says_so(start: Start) -> None:
+    """
+    The setting held_back_max_age ends it, as a failure whose error names the setting.
+    """
+    rig = start({"rate_limits": "1/1h"}, TEST_MAX_AGE="0.5")
+    rig.send("push", 1)
+    wait_until(lambda: len(rig.done()) == 1, what="the first")
+    # What it waits for is far away; a held-back task brings along since when it waits.
+    rig.client.send_task("limited.push", args=(1,), headers={"celery_obs_held": [time.time() - 5, 1, "", 0.0]}, task_id="old")
+
+    settle_at({"success": 1.0, "failure": 1.0}, lambda: rig.states("push"))
+
+    assert "held_back_max_age" in str(rig.client.AsyncResult("old").result)
+
+
+def test_a_paused_channels_tasks_wait_without_an_age(start: Start) -> None:
+    """
+    Who pauses a channel decides for how long: what a task waited before is forgotten, and it runs when the channel is resumed.
+    """
+    rig = start({}, TEST_MAX_AGE="0.5")
+    rig.redis.set(keys.paused("airbnb"), "1")
+    rig.client.send_task("limited.push", args=(0,), headers={"celery_obs_held": [time.time() - 5, 1, "", 0.0]})
+    wait_until(lambda: rig.held_back("push").get("paused", 0) >= 3, what="the task to be held back")
+
+    rig.redis.delete(keys.paused("airbnb"))
+
+    rig.finish("push", 1, within=10)
