@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["Count", "RateLimits", "Taken", "listed"]
+__all__ = ["Count", "RateLimits", "Taken", "listed", "spaced"]
 
 
 class Taken(NamedTuple):
@@ -496,6 +496,13 @@ def listed(limits: tuple[RateLimit, ...], connection_id: str) -> tuple[RateLimit
     """
     whole = not connection_id and any(limit.per == "channel" for limit in limits)
     return tuple(limit for limit in limits if (limit.per == "channel") is whole)
+
+
+def spaced(limit: RateLimit) -> float:
+    """
+    Return the seconds between two calls of those who call as often as *limit* allows in the long run.
+    """
+    return (_held(limit.seconds) / limit.requests if limit.algorithm == "sliding_window" else _step(limit)) / _MICRO
 
 
 def _held(seconds: float) -> int:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from celery_obs.state import keys
 from celery_obs.state.channels import Channels
-from celery_obs.state.rate_limits import RateLimits, Taken, listed
+from celery_obs.state.rate_limits import RateLimits, Taken, listed, spaced
 from celery_obs.vocabulary.policies import ANY_CHANNEL, RateLimit, limits_at, policy_of
 from celery_obs.vocabulary.rate_limiter import RateLimitChecked, RateLimitWaited
 
@@ -47,6 +47,11 @@ _JITTER: Final = 0.1
 _LEAST_JITTER: Final = 0.005
 _LEAST_PAUSE: Final = 0.001
 _MOST_TOLD: Final = 100
+_SPACED: Final = 1.01
+"""
+How much farther apart those come again who were refused than the limit demands: they are not all equally late.
+"""
+
 _LONGEST_TOLD: Final = 86_400.0
 
 
@@ -268,9 +273,7 @@ class _Limiter:
         retry_after = found.retry_after
         self._hub.emit(RateLimitChecked(channel, sides[0][0], "denied" if retry_after else "allowed", retry_after))
         refused_by, limits = sides[found.refused_by]
-        return _Asked(
-            retry_after, f"limit:{channel}:{refused_by}", cost * max((each.seconds / each.requests for each in limits), default=0.0)
-        )
+        return _Asked(retry_after, f"limit:{channel}:{refused_by}", cost * _SPACED * max((spaced(each) for each in limits), default=0.0))
 
     def _sides(self, connection_id: str, lists: _Lists) -> _Sides:
         """

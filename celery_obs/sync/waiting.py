@@ -46,21 +46,24 @@ class Held(NamedTuple):
 
         times: How often in a row it came at its turn, or by chance, and was refused again.
 
-        line: The line in which it has a turn.
+        line: The line in which it has a turn, or waits for one.
 
-        turn: When that is, in seconds since the epoch.
+        turn: When that is, in seconds since the epoch; 0 where the line was too long for a turn.
+
+        spacing: Seconds between two turns of that line.
     """
 
     since: float = 0.0
     times: int = 0
     line: str = ""
     turn: float = 0.0
+    spacing: float = 0.0
 
     def as_header(self) -> list[Any]:
         """
         Return it as JSON takes it.
         """
-        return [self.since, self.times, self.line, self.turn]
+        return list(self)
 
     @classmethod
     def of(cls, written: object) -> Held:
@@ -69,9 +72,11 @@ class Held(NamedTuple):
         """
         if not isinstance(written, (list, tuple)) or len(written) != len(cls._fields):
             return cls()
-        since, times, line, turn = written
-        numbers = all(isinstance(each, (int, float)) and not isinstance(each, bool) and 0 <= each < _NEVER for each in (since, times, turn))
-        return cls(float(since), int(times), line, float(turn)) if numbers and isinstance(line, str) else cls()
+        since, times, line, turn, spacing = written
+        numbers = (since, times, turn, spacing)
+        if not isinstance(line, str) or not all(type(each) in {int, float} and 0 <= each < _NEVER for each in numbers):
+            return cls()
+        return cls(float(since), int(times), line, float(turn), float(spacing))
 
 
 _NEVER: Final = 1e11
@@ -112,16 +117,29 @@ class Waiting:
         now = self._clock()
         after = self._otherwise if refusal.retry_after is None else refusal.retry_after
         since = held.since or now
-        had_its_turn = refusal.line == held.line and held.turn <= now + _LATE
+        had_its_turn = refusal.line == held.line and 0 < held.turn <= now + _LATE
         if refusal.line and not had_its_turn:
-            delay = self._turn(refusal.line, after, max(refusal.spacing, _LEAST_SPACING))
+            delay = self._turn(refusal.line, after, refusal.spacing)
             if delay == math.inf:
-                return _random(LONGEST / 2, LONGEST), Held(since)
+                return _in_between(), Held(since, 0, refusal.line, 0.0, refusal.spacing)
             if delay is not None:
-                return delay, Held(since, 0, refusal.line, now + delay)
+                return delay, Held(since, 0, refusal.line, now + delay, refusal.spacing)
         spread = min(max(1.0, refusal.spacing) * 2 ** min(held.times, _MOST_DOUBLINGS), _LONGEST_SPREAD)
         line, turn = (held.line, held.turn) if had_its_turn else ("", 0.0)
-        return min(after, LONGEST - _LONGEST_SPREAD) + _random(0.0, spread), Held(since, held.times + 1, line, turn)
+        return min(after, LONGEST - _LONGEST_SPREAD) + _random(0.0, spread), Held(since, held.times + 1, line, turn, refusal.spacing)
+
+    def before_its_turn(self, held: Held) -> tuple[float, Held] | None:
+        """
+        Return the same for a task whose line was too long for a turn: it takes one now, or comes again, and takes no call away from those who have theirs.
+
+        None where it may try.
+        """
+        if not held.line or held.turn:
+            return None
+        delay = self._turn(held.line, 0.0, held.spacing)
+        if delay is None or delay <= _LATE:
+            return None
+        return (_in_between(), held) if delay == math.inf else (delay, held._replace(turn=self._clock() + delay))
 
     def _turn(self, line: str, after: float, spacing: float) -> float | None:
         """
@@ -134,7 +152,7 @@ class Waiting:
             return None
         since = time.monotonic()
         try:
-            found = self.turns.take(line, after=after, spacing=spacing, longest=LONGEST)
+            found = self.turns.take(line, after=after, spacing=max(spacing, _LEAST_SPACING), longest=LONGEST)
         except self._outage.errors as error:
             self._outage.began(error, COMPONENT, key)
             return None
@@ -143,6 +161,10 @@ class Waiting:
 
 
 _LEAST_SPACING: Final = 0.001
+
+
+def _in_between() -> float:
+    return _random(LONGEST / 2, LONGEST)
 
 
 def _random(low: float, high: float) -> float:

@@ -180,6 +180,7 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
             delay, held = engine.current().part(Waiting).paused()
             self._hold_back(request, (channel, connection_id), "paused", delay=delay, held=held)
         setattr(request, _OF, (channel, connection_id))
+        self._wait_for_turn(request)
         with sync_run(channel, self.sync_name, self.direction, connection_id=connection_id) as run:
             try:
                 result = self._attempt(args, kwargs)
@@ -254,6 +255,27 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 
+    def _wait_for_turn(self, request: Any) -> None:
+        """
+        Put the task back into its queue if the line in which it waits was too long for a turn, and it is not its turn yet; do nothing else.
+
+        Raises:
+            HeldBack: when that is done.
+        """
+        held = Held.of(_header(request, HELD))
+        if request.is_eager or not held.line or self._is_old(held):
+            return
+        found = engine.current().part(Waiting).before_its_turn(held)
+        if found is not None:
+            delay, held = found
+            reason: HoldReason = "circuit_breaker" if held.line.startswith("breaker:") else "rate_limit"
+            self._hold_back(request, getattr(request, _OF), reason, delay=delay, held=held)
+
+    @staticmethod
+    def _is_old(held: Held) -> bool:
+        found = engine.current()
+        return bool(held.since) and found.clock() - held.since > found.settings.held_back_max_age
+
     def _wait_for(self, refusal: HeldBackError | None, request: Any) -> None:
         """
         Put the task back into its queue if a refusal of our own ended this attempt; do nothing else.
@@ -271,7 +293,7 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
         found = engine.current()
         held = Held.of(_header(request, HELD))
         most = found.settings.held_back_max_age
-        if held.since and found.clock() - held.since > most:
+        if self._is_old(held):
             message = (
                 f"{self.name} was held back for {found.clock() - held.since:.0f} s, and the setting held_back_max_age allows {most:g} s, so that it failed. "
                 f"Expected {refusal.channel or of[0]} to be callable meanwhile; the last time: {refusal}"

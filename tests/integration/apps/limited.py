@@ -44,21 +44,35 @@ _clients: dict[int, Redis] = {}
 _CALL = "local t = redis.call('TIME') redis.call('RPUSH', KEYS[1], t[1] * 1000000 + t[2]) return redis.call('EXISTS', KEYS[2])"
 
 
+def client() -> Redis:
+    """
+    Return this process's own client.
+    """
+    return _clients.setdefault(os.getpid(), Redis.from_url(BROKER, decode_responses=True))
+
+
+def connect() -> None:
+    """
+    Have a connection to the provider before the limiter is asked, so that calls arrive as they were allowed.
+    """
+    if os.getpid() not in _clients:
+        client().ping()
+
+
 def provider(name: str = "provider") -> None:
     """
     Receive a call: take it down, and answer it or not.
     """
-    client = _clients.setdefault(os.getpid(), Redis.from_url(BROKER, decode_responses=True))
-    if client.eval(_CALL, 2, f"{name}:ledger", f"{name}:down"):
+    if client().eval(_CALL, 2, f"{name}:ledger", f"{name}:down"):
         message = "503 from the provider"
         raise ConnectionError(message)
 
 
-def done(task: Task, number: int) -> None:
+def note(task: Task, number: int) -> None:
     """
     Leave that a task came to its end, with how often Celery thinks that it was retried.
     """
-    _clients[os.getpid()].hset("done", str(number), int(task.request.retries))
+    client().hset("done", str(number), int(task.request.retries))
 
 
 def sync(**options: Any) -> Any:
@@ -73,10 +87,11 @@ def push(self: Task, number: int) -> None:
     """
     Call as most tasks do.
     """
+    connect()
     with api_call("airbnb", "/prices", "PUT") as call:
         provider()
         call.response(200)
-    done(self, number)
+    note(self, number)
 
 
 @sync()
@@ -84,12 +99,13 @@ def by_hand(self: Task, number: int) -> None:
     """
     Catch the refusal and retry, as one does without our help.
     """
+    connect()
     try:
         rate_limiter.acquire("airbnb")
     except LimitReachedError as refused:
         raise self.retry(exc=refused, countdown=refused.retry_after) from refused
     provider()
-    done(self, number)
+    note(self, number)
 
 
 @sync(autoretry_for=(Exception,), max_retries=1, default_retry_delay=0.01)
@@ -97,9 +113,10 @@ def by_celery(self: Task, number: int) -> None:
     """
     Leave the retries to Celery.
     """
+    connect()
     rate_limiter.acquire("airbnb")
     provider()
-    done(self, number)
+    note(self, number)
 
 
 @sync()
@@ -107,6 +124,7 @@ def wrapped(self: Task, number: int) -> None:
     """
     Raise an error of one's own, from the refusal.
     """
+    connect()
     try:
         with circuit_breaker.guard("airbnb"):
             rate_limiter.acquire("airbnb")
@@ -114,4 +132,22 @@ def wrapped(self: Task, number: int) -> None:
         message = "an error of the shop's"
         raise RuntimeError(message) from refused
     provider()
-    done(self, number)
+    note(self, number)
+
+
+@app.task(bind=True, ignore_result=True)
+def plain(self: Task, number: int, channel: str) -> None:
+    """
+    Do nothing.
+    """
+    note(self, number)
+
+
+@app.task(base=celery_obs.SyncTask, bind=True, channel_argument="channel", sync_type="call", ignore_result=True)
+def call(self: Task, number: int, channel: str) -> None:
+    """
+    Call a channel that is well.
+    """
+    with api_call(channel, "/prices", "PUT", connection_id="c-1") as asked:
+        asked.response(200)
+    note(self, number)

@@ -97,21 +97,27 @@ def start(redis_server: RedisServer, tmp_path: Path) -> Iterator[Start]:
         worker.redis.close()
 
 
+LATE = 0.03
+"""
+Seconds by which one call arrives later than another on a busy machine, beyond those that the limiter itself allows for.
+"""
+
+
 def fullest(ledger: list[float], seconds: float) -> int:
-    return max(sum(begin <= each < begin + seconds for each in ledger) for begin in ledger)
+    return max(sum(begin <= each < begin + seconds - LATE for each in ledger) for begin in ledger)
 
 
 def test_sixty_tasks_behind_a_limit_all_succeed(start: Start) -> None:
     """
     Being refused by our own limiter is no retry of the task: all succeed, each call is within the limit, and few questions are asked in vain.
     """
-    rig = start({"rate_limits": "8/0.5s"})
+    rig = start({"rate_limits": "12/0.5s"})
 
     rig.send("push", 60)
     rig.finish("push", 60, within=30)
 
     assert 60 == len(rig.ledger())
-    assert fullest(rig.ledger(), 0.5) <= 8
+    assert fullest(rig.ledger(), 0.5) <= 12
     assert {"0"} == set(rig.done().values()), "Celery has counted no retry."
     held = rig.held_back("push")
     assert set(held) == {"rate_limit"}
@@ -156,30 +162,50 @@ def test_tasks_that_wait_for_a_breaker_all_succeed_soon_after_it_closes(start: S
     assert rig.states("push").get("retry", 0) <= 12, "Calls that the provider failed are retried; refusals are not."
 
 
-def test_a_task_that_is_held_back_for_too_long_fails_and_says_so(start: Start) -> None:
+def test_a_task_waits_for_as_long_as_it_may_and_a_pause_does_not_count(start: Start) -> None:
     """
-    The setting held_back_max_age ends it, as a failure whose error names the setting.
+    The setting held_back_max_age ends the wait for a limit, with an error that names it; who pauses a channel decides for how long.
     """
     rig = start({"rate_limits": "1/1h"}, TEST_MAX_AGE="0.5")
-    rig.send("push", 1)
-    wait_until(lambda: len(rig.done()) == 1, what="the first")
-    # What it waits for is far away; a held-back task brings along since when it waits.
-    rig.client.send_task("limited.push", args=(1,), headers={"celery_obs_held": [time.time() - 5, 1, "", 0.0]}, task_id="old")
+    long_ago = {"celery_obs_held": [time.time() - 5, 1, "", 0.0, 0.0]}
+    rig.redis.set(keys.paused("airbnb"), "1")
+    rig.client.send_task("limited.push", args=(0,), headers=long_ago)
+    wait_until(lambda: rig.held_back("push").get("paused", 0) >= 3, what="the task to be held back")
+    rig.redis.delete(keys.paused("airbnb"))
+    rig.finish("push", 1, within=10)
 
-    settle_at({"success": 1.0, "failure": 1.0}, lambda: rig.states("push"))
+    rig.client.send_task("limited.push", args=(1,), headers=long_ago, task_id="old")
 
+    wait_until(lambda: rig.states("push").get("failure") == 1, what="the failure")
     assert "held_back_max_age" in str(rig.client.AsyncResult("old").result)
 
 
-def test_a_paused_channels_tasks_wait_without_an_age(start: Start) -> None:
+def test_a_sync_task_takes_two_commands_of_redis_more_than_a_plain_one(start: Start) -> None:
     """
-    Who pauses a channel decides for how long: what a task waited before is forgotten, and it runs when the channel is resumed.
+    Thirteen in all, from publishing to the acknowledgement, as Redis counts them; ten of them are Celery's own.
     """
-    rig = start({}, TEST_MAX_AGE="0.5")
-    rig.redis.set(keys.paused("airbnb"), "1")
-    rig.client.send_task("limited.push", args=(0,), headers={"celery_obs_held": [time.time() - 5, 1, "", 0.0]})
-    wait_until(lambda: rig.held_back("push").get("paused", 0) >= 3, what="the task to be held back")
+    rig = start({})
+    counted = [commands(rig, task) for task in ("plain", "call")]
 
-    rig.redis.delete(keys.paused("airbnb"))
+    plain, sync = counted
+    assert plain <= 10.8
+    assert sync <= 13
+    assert sync - plain <= 2.5
 
-    rig.finish("push", 1, within=10)
+
+def commands(rig: Rig, task: str) -> float:
+    def run(count: int) -> None:
+        rig.redis.delete("done")
+        with rig.client.producer_or_acquire() as producer:
+            for number in range(count):
+                rig.client.send_task(f"limited.{task}", args=(number, "airbnb"), producer=producer, ignore_result=True)
+        wait_until(lambda: len(rig.done()) == count, what="the tasks to be done")
+
+    run(20)  # What is done once a minute is done.
+    rig.redis.config_resetstat()
+    run(300)
+    found: Any = rig.redis.info("commandstats")
+    of_the_test = {"cmdstat_info", "cmdstat_config|resetstat", "cmdstat_hgetall", "cmdstat_del"}
+    return (
+        sum(each["calls"] for name, each in found.items() if name not in of_the_test) - 300
+    ) / 300  # The tasks leave that they are done.

@@ -15,7 +15,7 @@ from celery_obs.sync.errors import ApiError, CircuitOpenError, HeldBackTooLongEr
 from celery_obs.sync.waiting import Held
 
 
-class Group(Exception):
+class GroupError(Exception):
     """
     As Python 3.11's groups of exceptions have their members.
     """
@@ -40,8 +40,8 @@ OPEN, USED_UP = CircuitOpenError("open", retry_after=2.0), LimitReachedError("us
         (OPEN, OPEN),
         (from_(USED_UP), USED_UP),
         (from_(from_(OPEN)), OPEN),
-        (Group(OPEN, from_(USED_UP)), USED_UP),
-        (Group(OPEN, ApiError("503")), None),
+        (GroupError(OPEN, from_(USED_UP)), USED_UP),
+        (GroupError(OPEN, ApiError("503")), None),
         (RateLimitError("429"), None),
         (HeldBackTooLongError("too long"), None),
         (ValueError("a bug"), None),
@@ -66,12 +66,12 @@ def test_a_cause_that_goes_round_ends() -> None:
     assert held_back(first) is None
 
 
-@given(st.floats(0, 1e10), st.integers(0, 10**6), st.text(max_size=20), st.floats(0, 1e10))
-def test_what_a_task_takes_along_comes_back_as_it_was(since: float, times: int, line: str, turn: float) -> None:
+@given(st.floats(0, 1e10), st.integers(0, 10**6), st.text(max_size=20), st.floats(0, 1e10), st.floats(0, 1e5))
+def test_what_a_task_takes_along_comes_back_as_it_was(since: float, times: int, line: str, turn: float, spacing: float) -> None:
     """
     Through a message header.
     """
-    held = Held(since, times, line, turn)
+    held = Held(since, times, line, turn, spacing)
 
     assert held == Held.of(held.as_header())
 
@@ -79,7 +79,7 @@ def test_what_a_task_takes_along_comes_back_as_it_was(since: float, times: int, 
 @given(
     st.none()
     | st.text()
-    | st.lists(st.none() | st.text() | st.floats() | st.integers() | st.booleans(), max_size=5)
+    | st.lists(st.none() | st.text() | st.floats() | st.integers() | st.booleans(), max_size=6)
     | st.dictionaries(st.text(), st.text())
 )
 def test_a_header_of_a_stranger_is_none_of_ours_or_makes_sense(written: Any) -> None:
