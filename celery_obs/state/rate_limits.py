@@ -313,13 +313,18 @@ class RateLimits:
             wanted = self._packed[name] = call(self._take, lists, cost, takes, *arguments)
         return _taken(self._scripts.run(wanted))
 
-    def give_back(self, channel: str, connection_id: str, limits: tuple[RateLimit, ...], taken: Taken, *, cost: int = 1) -> None:
+    def give_back(self, channel: str, connection_id: str, taken: Taken, *, limits: tuple[RateLimit, ...] = (), cost: int = 1) -> None:
         """
         Say that a call that was allowed will not be made.
+
+        Args:
+            channel, connection_id, limits, cost: As they were asked.
+
+            taken: What was answered.
         """
         key = keys.rate_limit(channel, connection_id)
         buckets = [word for limit in limits if limit.algorithm == "leaky_bucket" for word in (limit.burst, _step(limit))]
-        counted = str(taken.at) if any(limit.algorithm == "sliding_window" for limit in limits) else ""
+        counted = str(taken.at) if not limits or any(limit.algorithm == "sliding_window" for limit in limits) else ""
         self._scripts.run(call(self._give_back, (key, keys.limits(key)), cost, counted, *buckets))
 
     def learn(self, channel: str, connection_id: str, *, left: int, seconds: float) -> bool:

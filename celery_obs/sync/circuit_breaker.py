@@ -255,7 +255,7 @@ def _called(of: _Of, function: Callable[..., Any], args: Any, kwargs: Any) -> An
         found = function(*args, **kwargs)
         if inspect.isawaitable(found) and hasattr(found, "__aenter__"):
             with contextlib.suppress(Exception):  # Whatever it is; where it holds a coroutine, that is not to be called forgotten.
-                found.close()
+                found.close()  # type: ignore[attr-defined]  # Not all have it.
             raise TypeError(_both(function, found))  # noqa: TRY301 -- it ends the call as any error of the function does.
     except BaseException as error:
         around.__exit__(type(error), error, error.__traceback__)

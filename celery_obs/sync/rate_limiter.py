@@ -309,7 +309,7 @@ class _Limiter:
     def _give_back(self, channel: str, connection_id: str, held: tuple[RateLimit, ...], taken: Taken, cost: int) -> None:
         assert self._limits is not None  # noqa: S101 -- as above.
         try:
-            self._limits.give_back(channel, connection_id, held, taken, cost=cost)
+            self._limits.give_back(channel, connection_id, taken, limits=held, cost=cost)
         except self._outage.errors as error:
             # It goes by itself with its window; a refusal stays one.
             self._outage.began(error, COMPONENT, keys.rate_limit(channel, connection_id))

@@ -61,10 +61,10 @@ OUTCOMES: Final[MappingProxyType[str, Colour]] = MappingProxyType(
         **dict.fromkeys(("success", "created", "active", "live"), "green"),
         **dict.fromkeys(("failure", "failed", "error", "corrupt"), "red"),
         **dict.fromkeys(("partial", "timeout", "invalid_signature", "unsupported"), "orange"),
-        **dict.fromkeys(("retry", "paused", "held_back", "vanished"), "yellow"),
+        **dict.fromkeys(("retry", "paused", "vanished"), "yellow"),
         **dict.fromkeys(("skipped", "ignored", "duplicate", "disconnected", "dead"), "text"),
         **dict.fromkeys(("lost", "refused"), "dark-red"),
-        **dict.fromkeys(("updated", "revoked", "stale"), "blue"),
+        **dict.fromkeys(("updated", "revoked", "stale", "held_back"), "blue"),
         "rejected": "purple",
         "terminated": "light-blue",
     }

@@ -8,6 +8,7 @@ import json
 import time
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ class Rig:
 
     def states(self, task: str) -> dict[str, float]:
         return self.metrics.states_of(f"limited.{task}")
+
+    def successes(self, task: str) -> float:
+        return self.states(task).get("success", 0.0)
 
     def held_back(self, task: str) -> dict[str, float]:
         return self.metrics.by("reason", HELD_BACK.name, sync_type=task)
@@ -136,7 +140,7 @@ def test_whoever_passes_the_refusal_on_is_held_back_too(start: Start) -> None:
     wait_until(lambda: len(rig.done()) == 24, within=20, what="24 tasks to be done")
 
     for task in tasks:
-        settle_at(8, lambda task=task: rig.states(task).get("success"))
+        settle_at(8, partial(rig.successes, task))
         assert {"success", "ignored"} >= set(rig.states(task))
     assert {"0"} == set(rig.done().values())
     assert fullest(rig.ledger(), 0.3) <= 4
