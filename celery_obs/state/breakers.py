@@ -264,30 +264,41 @@ keep(ttl)
 return answer(1, generation, b.probe + 1, 0, from, from ~= '' and 'half_open' or '', -1)
 """
 
-_RECORD: Final = """
-local failure_threshold, success_threshold, timeout, ttl = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local failure_rate, slow_rate, width, least = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local generation, probe, outcome, slow = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], ARGV[12] == '1'
+_POLICY: Final = """
+local failure_threshold, success_threshold, timeout, ttl = {failure_threshold}, {success_threshold}, {timeout}, {ttl}
+local failure_rate, slow_rate, width, least = {failure_rate}, {slow_rate}, {width}, {least}
 local lane = 131072
+"""
+"""
+The numbers of a policy stand in the script that records: there are few policies, and many records, of each of which Redis would have to read them.
+"""
+
+_QUICK_RECORD: Final = """
 local function are_too_high(counted)
   local calls, failures, slows = counted % lane, math.floor(counted / lane) % lane, math.floor(counted / lane / lane)
   return calls >= least
     and (failure_rate > 0 and failures * 1000000 >= failure_rate * calls or slow_rate > 0 and slows * 1000000 >= slow_rate * calls)
 end
-
-if width > 0 and outcome == 'success' and not slow and probe == 0 then
-  -- What nearly every call finds: a closed breaker, no failure before it, and the bucket of the call before it.
+if width > 0 and ARGV[3] == 'success' and ARGV[4] == '0' and ARGV[2] == '0' then
   local bucket = math.floor(now / width)
   local field = 'c' .. bucket % 10
-  local found = redis.pcall('HMGET', key, 'state', 'failures', 'generation', 'width', 'bucket', 'counted', field)
-  local counted, mine = tonumber(found[6]), tonumber(found[7])
-  if found[1] == 'closed' and found[2] == '0' and found[3] == ARGV[9] and tonumber(found[4]) == width and tonumber(found[5]) == bucket
-    and counted and mine and counted % lane < lane - 2 and not are_too_high(counted + 1) then
-    redis.call('HSET', key, field, string.format('%.0f', mine + 1), 'counted', string.format('%.0f', counted + 1))
-    return 0
+  local found = redis.pcall('HMGET', KEYS[1], 'state', 'failures', 'generation', 'width', 'bucket', 'counted', field)
+  if found[1] == 'closed' and found[2] == '0' and found[3] == ARGV[1] and tonumber(found[4]) == width and tonumber(found[5]) == bucket then
+    local counted, mine = tonumber(found[6]), tonumber(found[7])
+    if counted and mine and counted % lane < lane - 2 and (counted < lane or not are_too_high(counted + 1)) then
+      redis.call('HSET', KEYS[1], field, mine + 1, 'counted', counted + 1)
+      return 0
+    end
   end
 end
+"""
+"""
+What nearly every record finds that has to count: a call that went well, a closed breaker that knows of no failure in a row, and the bucket of the call
+before.
+"""
 
+_RECORD: Final = """
+local generation, probe, outcome, slow = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
 local b = load()
 if not b then return garbage == 0 and 0 or answer(0, 0, 0, 0, '', '', -1) end
 if b.generation ~= generation then return 0 end
@@ -402,7 +413,8 @@ class Breakers:
         self._scripts = Scripts(redis)
         self._refusal = ResponseError
         self._check = Script(now + _LOAD + TOLD + _CHECK)
-        self._record = Script(now + _LOAD + _RECORD)
+        self._now = now
+        self._records: dict[BreakerPolicy, Script] = {}
         self._tell = Script(now + _LOAD + LEARN + _TELL)
         self._force = Script(now + _LOAD + _FORCE)
         self._prepared: dict[tuple[str, str, BreakerPolicy], _Prepared] = {}
@@ -477,18 +489,32 @@ class Breakers:
     def _prepare(self, channel: str, scope: str, policy: BreakerPolicy) -> _Prepared:
         key, timeout, ttl = keys.breaker(channel, scope), _micro(policy.timeout), _TTL * 1000
         soon = _micro(min(_SOON, policy.timeout))
-        width = _micro(policy.window / _BUCKETS) if policy.has_window else 0
-        rates = (round(policy.failure_rate * 1e6), round(policy.slow_rate * 1e6), width, policy.minimum_calls)
         made = _Prepared(
             look=command("HMGET", key, "state", "generation", "told_until"),
             look_again=command("HMGET", key, "state", "failures"),
             check=call(self._check, key, timeout, _micro(policy.probe_timeout), ttl, policy.probes, soon),
-            record=Prepared(self._record, key, policy.failure_threshold, policy.success_threshold, timeout, ttl, *rates, more=4),
+            record=Prepared(self._record_of(policy), key, more=4),
         )
         if len(self._prepared) >= _MOST_PACKED:
             self._prepared.clear()
         self._prepared[channel, scope, policy] = made
         return made
+
+    def _record_of(self, policy: BreakerPolicy) -> Script:
+        found = self._records.get(policy)
+        if found is None:
+            numbers = _POLICY.format(
+                failure_threshold=policy.failure_threshold,
+                success_threshold=policy.success_threshold,
+                timeout=_micro(policy.timeout),
+                ttl=_TTL * 1000,
+                failure_rate=round(policy.failure_rate * 1e6),
+                slow_rate=round(policy.slow_rate * 1e6),
+                width=_micro(policy.window / _BUCKETS) if policy.has_window else 0,
+                least=policy.minimum_calls,
+            )
+            found = self._records[policy] = Script(self._now + numbers + _QUICK_RECORD + _LOAD + _RECORD)
+        return found
 
     def tell(self, channel: str, *, left: int, seconds: float) -> bool:
         """

@@ -166,6 +166,38 @@ def test_tasks_that_wait_for_a_breaker_all_succeed_soon_after_it_closes(start: S
     assert rig.states("push").get("retry", 0) <= 12, "Calls that the provider failed are retried; refusals are not."
 
 
+@pytest.mark.faults
+def test_five_calls_in_two_seconds_are_enough_for_sixty_tasks(start: Start) -> None:
+    """
+    A case from the field: 45 of 60 failed although no request had failed, and 249 questions were asked in vain.
+    """
+    rig = start({"rate_limits": "5/2s"})
+
+    rig.send("push", 60)
+    rig.finish("push", 60, within=60)
+
+    assert fullest(rig.ledger(), 2.0) <= 5
+    assert rig.ledger()[-1] - rig.ledger()[0] < 35
+    assert rig.held_back("push")["rate_limit"] < 249
+
+
+@pytest.mark.faults
+def test_thirty_tasks_are_done_soon_after_an_outage_of_six_seconds(start: Start) -> None:
+    """
+    Another one: 16 of 30 ran more than a minute after the channel was back, for in half-open they were told to wait for the probe's time-out.
+    """
+    rig = start({"circuit_breaker": {"failure_threshold": 5, "success_threshold": 2, "timeout": 5}})
+    rig.redis.set("provider:down", 1, px=6000)
+    began = time.monotonic()
+
+    rig.send("push", 30)
+    wait_until(lambda: len(rig.done()) == 30, within=40, what="30 tasks to be done")
+
+    assert time.monotonic() - began < 20
+    settle_at(30, partial(rig.successes, "push"))
+    assert "failure" not in rig.states("push")
+
+
 def test_a_task_waits_for_as_long_as_it_may_and_a_pause_does_not_count(start: Start) -> None:
     """
     The setting held_back_max_age ends the wait for a limit, with an error that names it; who pauses a channel decides for how long.
