@@ -101,7 +101,7 @@ LIMITS = st.one_of(
 
 
 @given(
-    limits=st.lists(LIMITS, min_size=1, max_size=3).map(tuple),
+    limits=st.lists(LIMITS, min_size=1, max_size=3, unique=True).map(tuple),
     steps=st.lists(st.tuples(st.sampled_from([0.0, 0.001, 0.4, 1.0, 7.5, 40.0]), st.integers(1, 3)), max_size=30),
 )
 @settings(max_examples=80)
