@@ -357,3 +357,18 @@ def test_the_example_of_the_docs_is_a_policy() -> None:
     for name, preset in PRESETS.items():
         numbers = f"| {preset.failure_threshold} | {preset.success_threshold} | {preset.timeout:.0f} |"
         assert any(f"`{name}`" in line and line.endswith(numbers) for line in page.splitlines()), name
+
+
+@pytest.mark.parametrize("name", ["limit-calls", "move-from-pybreaker"])
+def test_what_the_pages_configure_can_be_configured(name: str) -> None:
+    """
+    Each block that sets the app's channels is a policy.
+    """
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / f"{name}.md").read_text()
+    blocks = [block.split("```")[0] for block in page.split("```python\n")[1:] if "app.conf.celery_obs" in block.split("```")[0]]
+
+    assert blocks
+    for block in blocks:
+        app = SimpleNamespace(conf=SimpleNamespace())
+        exec(block, {"app": app})  # noqa: S102 -- our own page.
+        assert loaded(app.conf.celery_obs["channels"]).channels

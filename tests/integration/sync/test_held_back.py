@@ -16,7 +16,7 @@ import pytest
 
 from celery_obs.state import keys
 from celery_obs.vocabulary.syncs import HELD_BACK, TOTAL
-from tests.integration.conftest import client_of
+from tests.clients import client_of
 from tests.servers import RedisServer, wait_until
 from tests.workers import Metrics, Worker, settle_at
 
@@ -242,6 +242,5 @@ def commands(rig: Rig, task: str) -> float:
     run(300)
     found: Any = rig.redis.info("commandstats")
     of_the_test = {"cmdstat_info", "cmdstat_config|resetstat", "cmdstat_hgetall", "cmdstat_del"}
-    return (
-        sum(each["calls"] for name, each in found.items() if name not in of_the_test) - 300
-    ) / 300  # The tasks leave that they are done.
+    total: int = sum(each["calls"] for name, each in found.items() if name not in of_the_test)
+    return (total - 300) / 300  # The tasks leave that they are done.

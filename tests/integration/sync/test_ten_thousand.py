@@ -24,7 +24,7 @@ from celery_obs.sync.errors import HeldBackError
 from celery_obs.sync.retries import PRESETS
 from celery_obs.sync.waiting import Held, Waiting
 from celery_obs.vocabulary.syncs import HELD_BACK
-from tests.integration.conftest import client_of
+from tests.clients import client_of
 from tests.servers import RedisServer, wait_until
 from tests.workers import Metrics, Worker
 
