@@ -27,6 +27,7 @@ NAMES: Final = (
     "fork",
     "exporter_memory",
     "sync_run",
+    "sync_task",
     "circuit_breaker",
     "rate_limiter",
     "cluster",

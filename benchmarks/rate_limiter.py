@@ -1,5 +1,5 @@
 """
-A check of the rate limit: what ``rate_limiter.acquire`` takes, beside the moving window of the library `limits`, on one real Redis.
+A check of the rate limit: what ``rate_limiter.acquire`` takes, beside the libraries `limits` and pyrate-limiter, on one real Redis and in memory.
 
 Both count in the same rounds, each in lists of its own, for calls that are allowed and for calls that are refused.
 """
@@ -30,6 +30,7 @@ MICRO = 1e6
 _CHANNELS = {
     "open": {"rate_limits": "100000/1h"},
     "full": {"rate_limits": "100/1h"},
+    "bucket": {"rate_limits": {"limit": "100000/1h", "algorithm": "leaky_bucket", "burst": 100000}},
     "office": {
         "rate_limits": [
             {"limit": "100000/1h", "hours": "00:00-23:59", "timezone": "Europe/Berlin"},
@@ -46,6 +47,7 @@ def measure(*, quick: bool) -> Report:
     Measure a call that is allowed, one that is refused, and one that several limits decide about.
     """
     import limits
+    import pyrate_limiter
 
     batch, rounds = (50, 3) if quick else (300, 60)
     with RedisServer() as server, fast_folder() as folder:
@@ -58,8 +60,12 @@ def measure(*, quick: bool) -> Report:
         recorder.open()
         storage = limits.storage.RedisStorage(server.url)
         library = limits.strategies.MovingWindowRateLimiter(storage)
+        counter = limits.strategies.SlidingWindowCounterRateLimiter(storage)
+        memory = limits.strategies.MovingWindowRateLimiter(limits.storage.MemoryStorage())
+        rates = [pyrate_limiter.Rate(100_000, pyrate_limiter.Duration.HOUR)]
         wide, narrow = limits.parse("100000/hour"), limits.parse("100/hour")
         redis: Any = made.redis
+        client = storage.storage
         taken = in_turns(
             {
                 "PING": _timed(redis.ping, batch, redis),
@@ -68,6 +74,11 @@ def measure(*, quick: bool) -> Report:
                 f"{_LIBRARY}, refused": _timed(lambda: library.hit(narrow, "full", "c-1"), batch, redis, before=100),
                 f"{_OURS}, refused": _timed(lambda: _ask("full"), batch, redis, before=100),
                 f"{_OURS}, three limits in two lists": _timed(lambda: rate_limiter.acquire("office", "c-1"), batch, redis),
+                f"{_OURS}, a leaky bucket": _timed(lambda: rate_limiter.acquire("bucket", "c-1"), batch, redis),
+                "limits' sliding window counter": _timed(lambda: counter.hit(wide, "open", "c-1"), batch, redis),
+                f"{_LIBRARY}, in memory": _timed(lambda: memory.hit(wide, "open", "c-1"), batch, redis),
+                "pyrate-limiter, in Redis": _timed(_pyrate(pyrate_limiter.RedisBucket.init(rates, client, "bench")), batch, redis),
+                "pyrate-limiter, in memory": _timed(_pyrate(pyrate_limiter.InMemoryBucket(rates)), batch, redis),
             },
             rounds=rounds,
         )
@@ -97,6 +108,13 @@ def measure(*, quick: bool) -> Report:
         ],
         samples=taken.taken,
     )
+
+
+def _pyrate(bucket: Any) -> Callable[[], object]:
+    from pyrate_limiter import Limiter
+
+    limiter = Limiter(bucket)
+    return lambda: limiter.try_acquire("c-1", blocking=False)
 
 
 def _ask(channel: str) -> None:

@@ -79,7 +79,7 @@ class SyncLogObserver:
 
     def sync_finished(self, event: SyncFinished) -> None:
         """
-        Write ``sync_completed``; or ``sync_failed``, as a warning where the task will try again.
+        Write ``sync_completed``; or ``sync_failed``, as a warning where the task will try again.  Of one that was held back, ``sync_held_back`` has told.
         """
         started, status = event.started, event.status
         _, tokens = self._open.pop(id(started), (started, {}))
@@ -87,6 +87,8 @@ class SyncLogObserver:
             structlogs.reset_contextvars(**tokens)
         except ValueError:  # The run was ended in another context than it was begun in.
             structlogs.unbind_contextvars(*tokens)
+        if status == "held_back":
+            return
         failed = status in {"failure", "retry"}
         level = {"failure": logging.ERROR, "retry": logging.WARNING}.get(status, logging.INFO)
         facts: dict[str, Any] = {
@@ -133,6 +135,7 @@ class SyncLogObserver:
             channel_type=event.channel_type,
             connection_id=event.connection_id,
             sync_type=event.sync_type,
+            reason=event.reason,
             delay_seconds=round(event.delay, 3),
         )
 

@@ -142,7 +142,7 @@ class SyncObserver:
         """
         Count a task that was put back.
         """
-        self._held_back.count((event.channel_type, event.sync_type))
+        self._held_back.count((event.channel_type, event.sync_type, event.reason))
 
     # -- the channel --------------------------------------------------------------------------------------------------
 
@@ -246,4 +246,5 @@ def of_sync(channel: str, sync: str, direction: str) -> Iterator[tuple[Metric, t
     for result in syncs.RECORD_RESULTS:
         yield syncs.RECORDS, (channel, sync, result)
     yield syncs.DURATION, (channel, sync)
-    yield syncs.HELD_BACK, (channel, sync)
+    for reason in syncs.HOLD_REASONS:
+        yield syncs.HELD_BACK, (channel, sync, reason)

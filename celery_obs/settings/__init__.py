@@ -189,6 +189,12 @@ class Settings:
     pause_retry_delay: float = _setting(
         SECONDS, "Seconds after which a task of a paused channel comes again, give or take a fifth.", default=30.0, channels=True
     )
+    held_back_max_age: float = _setting(
+        SECONDS,
+        "Seconds for which a sync task may be held back by rate limits and circuit breakers, before it fails. Pauses do not count.",
+        default=86400.0,
+        channels=True,
+    )
     announce_queues: bool = _setting(SWITCH, "Tell sidecars through Redis which queues this worker consumes.", default=True)
     token_source: Any = _setting(
         TOKEN_SOURCE,
@@ -215,7 +221,8 @@ class Settings:
     channels: Mapping[str, ChannelPolicy] = _setting(
         POLICIES,
         "How each channel is treated, by its name, or * for all others: circuit_breaker is a preset (default, fhir, fitbit, withings), "
-        "off, or a dict of thresholds and timeouts; rate_limits is '100/60s', or a list with the hours of each.",
+        "off, or a dict of thresholds, rates and timeouts; rate_limits is '100/60s', or a list with the hours and the algorithm of each; "
+        "told_limits is auto, connection, channel or off.",
         default={},
         channels=True,
     )

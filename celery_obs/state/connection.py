@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from redis import ConnectionPool, Redis
 
 
-__all__ = ["connect", "is_redis", "scheme_of", "shared_by"]
+__all__ = ["connect", "is_cluster", "is_redis", "node_of", "scheme_of", "shared_by"]
 
 
 CONNECT_TIMEOUT: Final = 0.5
@@ -341,6 +341,13 @@ class _LazyCluster:
             self._pid = os.getpid()
         return getattr(client, name)
 
+    @property
+    def known_client(self) -> Any:
+        """
+        The client of this process; None where it has not looked for the cluster yet.
+        """
+        return self._client if self._pid == os.getpid() else None
+
     def _connect(self) -> Any:
         import redis
 
@@ -361,6 +368,26 @@ class _LazyCluster:
         """
         if self._client is not None and self._pid == os.getpid():
             self._client.close()
+
+
+def is_cluster(redis: Any) -> bool:
+    """
+    Tell whether *redis* is a client of a Redis Cluster.
+    """
+    return isinstance(redis, _LazyCluster)
+
+
+def node_of(cluster: Any, key: str) -> str:
+    """
+    Name the node of a Redis Cluster that has *key*; empty where that is not known, as before the first command.
+    """
+    client = cluster.known_client
+    if client is None:
+        return ""
+    try:
+        return str(client.get_node_from_key(key).name)
+    except Exception:  # noqa: BLE001 -- a slot without a node, and topologies that change at this moment, raise this and that.
+        return ""
 
 
 def _given_tls(tls: Any) -> dict[str, Any]:

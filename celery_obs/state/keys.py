@@ -33,9 +33,11 @@ __all__ = [
     "RATE_LIMITS",
     "REFRESHING",
     "REVIEWS",
+    "SCOPES",
     "STATUSES",
     "TOKEN_EXPIRIES",
     "breaker",
+    "limits",
     "lock",
     "newest",
     "once",
@@ -43,6 +45,7 @@ __all__ = [
     "paused",
     "rate_limit",
     "token",
+    "turns",
     "waiting",
 ]
 
@@ -157,11 +160,19 @@ A stream: what operators did, newest last; trimmed to about a thousand entries, 
 """
 
 
-def breaker(channel: str) -> str:
+SCOPES: Final = "celery_obs:breakers:scopes"
+"""
+A sorted set: JSON ``[channel, scope]`` of the breakers of endpoints and connections that are not closed, scored by when they opened.  Who closes one
+removes it; it goes by itself with the breakers.
+"""
+
+
+def breaker(channel: str, scope: str = "") -> str:
     """
-    Return the hash that holds a channel's whole breaker.  It expires when nothing happened for a week; deleted, the breaker is closed.
+    Return the hash that holds a channel's whole breaker, or that of one of its endpoints or connections.  It expires when nothing happened for a
+    week; deleted, the breaker is closed.
     """
-    return f"circuit_breaker:{part(channel)}:state"
+    return f"circuit_breaker:{part(channel)}:{part(scope)}:state" if scope else f"circuit_breaker:{part(channel)}:state"
 
 
 def paused(channel: str) -> str:
@@ -176,6 +187,21 @@ def rate_limit(channel: str, connection: str = "") -> str:
     Return the list of the times of a connection's last calls, or of the whole channel's.  It expires with the longest window.
     """
     return f"rate_limit:{part(channel)}:{_connection_part(connection)}"
+
+
+def limits(of: str) -> str:
+    """
+    Return the hash beside the list *of* calls, in the same slot of a Redis Cluster: how full its leaky buckets are, and what the channel said of its
+    limits.  It expires with the last of them.
+    """
+    return f"celery_obs:limits:{{{of}}}"
+
+
+def turns(line: str) -> str:
+    """
+    Return the key that holds the last turn that was given out in a line of tasks that come again; it expires with that turn.
+    """
+    return f"celery_obs:turns:{part(line)}"
 
 
 def token(connection: str) -> str:

@@ -1,8 +1,10 @@
 """
 The rate limits of all channels, in Redis: for each connection, and for the whole of a channel, the times of its last calls, newest first.
 
-Everything about one of them is one list, so that one script with one key decides about all of its windows at once, and Redis Cluster works.  The
-list is as long as the highest limit, for only the last so many calls matter.
+The calls of one of them are one list, and beside it, in the same slot of a Redis Cluster, lies a hash with its leaky buckets and with what the channel
+said of its limits, so that one script decides about all of them at once.  The list is as long as the highest limit, for only the last so many calls matter.
+
+On one Redis the same script also decides about a connection's limits and the whole channel's together: all or none.
 
 The times are Redis' own, taken inside the script.  The moving window of the library `limits` takes them from its callers, so that one whose clock
 is ahead gets more than the limit.  Where Redis' clock is set back, calls of the future count as calls of now: too few rather than too many.
@@ -21,14 +23,15 @@ from celery_obs.clock import Clock, wall
 from celery_obs.vocabulary.policies import ANY_CHANNEL, ChannelPolicy, RateLimit, limit_at
 
 from . import hashes, keys
-from .scripts import TIME, Call, Script, Scripts, call, text
+from .scripts import TIME, Call, Script, Scripts, call, command, text
+from .told import LEARN, TOLD
 
 
 if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["Count", "RateLimits", "Taken", "listed"]
+__all__ = ["Count", "RateLimits", "Taken", "listed", "spaced"]
 
 
 class Taken(NamedTuple):
@@ -41,11 +44,14 @@ class Taken(NamedTuple):
         at: When that was, by Redis' clock, in microseconds since the epoch.
 
         garbage: Whether what lay in the key was no list of times and has been deleted.
+
+        refused_by: Place of what refused, among those that were asked.
     """
 
     retry_after: float
     at: int
     garbage: bool
+    refused_by: int = 0
 
 
 class Count(NamedTuple):
@@ -104,31 +110,109 @@ end
 Lua that reads the list's times, and deletes what is none of ours; *settle* brings calls that lie ahead of the clock back to now.
 """
 
-_TAKE: Final = """
-local amount, most, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-settle()
-local wait = 0
-for number = 4, #ARGV, 2 do
-  local limit, window = tonumber(ARGV[number]), tonumber(ARGV[number + 1])
-  if amount > limit then return {window, now, garbage} end
-  local oldest = at(limit - amount)
-  if oldest then wait = math.max(wait, oldest + window - now) end
+_BESIDE: Final = """
+local function clean(beside)
+  local kind = redis.call('TYPE', beside).ok
+  if kind ~= 'hash' and kind ~= 'none' then
+    redis.call('DEL', beside)
+    garbage = 1
+  end
 end
-if wait > 0 or amount == 0 then return {wait, now, garbage} end
-local length
-for _ = 1, amount do length = redis.call('LPUSH', key, now) end
-if length > most then redis.call('LTRIM', key, 0, most - 1) end
-redis.call('PEXPIRE', key, longest)
-return {0, now, garbage}
+local function filled(beside, field, step, burst)
+  local full = tonumber(redis.call('HGET', beside, field)) or 0
+  if full ~= full then full = 0 end
+  return math.min(math.max(full, now), now + step * burst)
+end
+local function keep_beside(beside, micro)
+  local wanted = math.ceil(micro / 1000) + 1
+  if redis.call('PTTL', beside) < wanted then redis.call('PEXPIRE', beside, wanted) end
+end
+"""
+"""
+Lua for the hash beside a list.  A bucket is one number: when it will have leaked out, in microseconds (GCRA's theoretical arrival time).
 """
 
-_PEEK: Final = """
-local wait = 0
-for number = 1, #ARGV, 2 do
-  local oldest = at(tonumber(ARGV[number]) - 1)
-  if oldest then wait = math.max(wait, math.min(oldest, now) + tonumber(ARGV[number + 1]) - now) end
+_TAKE: Final = """
+local amount, takes = tonumber(ARGV[1]), ARGV[2] == '1'
+local wait, refused, plans, number = 0, 0, {}, 3
+for scope = 1, #KEYS / 2 do
+  key = KEYS[2 * scope - 1]
+  local beside = KEYS[2 * scope]
+  local plan = {key = key, beside = beside, most = tonumber(ARGV[number]), longest = tonumber(ARGV[number + 1]), buckets = {}}
+  local limits, here = tonumber(ARGV[number + 2]), 0
+  number = number + 3
+  if redis.call('EXISTS', beside) == 1 then
+    clean(beside)
+    here = told(beside, amount, false)
+    plan.is_told = true
+  end
+  if plan.most > 0 then settle() end
+  for _ = 1, limits do
+    local kind, many, time = ARGV[number], tonumber(ARGV[number + 1]), tonumber(ARGV[number + 2])
+    if kind == 'w' then
+      if amount > many then
+        here = math.max(here, time)
+      else
+        local oldest = at(many - amount)
+        if oldest then here = math.max(here, oldest + time - now) end
+      end
+    else
+      local field = 'bucket:' .. ARGV[number + 1] .. ':' .. ARGV[number + 2]
+      local full = filled(beside, field, time, many) + amount * time
+      here = math.max(here, full - many * time - now)
+      plan.buckets[#plan.buckets + 1] = {field, full}
+    end
+    number = number + 3
+  end
+  if here > wait then wait, refused = here, scope - 1 end
+  plans[scope] = plan
 end
-return {wait, now, garbage}
+if wait > 0 or amount == 0 or not takes then return {wait, now, garbage, refused} end
+for _, plan in ipairs(plans) do
+  key = plan.key
+  if plan.most > 0 then
+    local length
+    for _ = 1, amount do length = redis.call('LPUSH', key, now) end
+    if length > plan.most then redis.call('LTRIM', key, 0, plan.most - 1) end
+    redis.call('PEXPIRE', key, plan.longest)
+  end
+  for _, bucket in ipairs(plan.buckets) do
+    redis.call('HSET', plan.beside, bucket[1], string.format('%.0f', bucket[2]))
+    keep_beside(plan.beside, bucket[2] - now)
+  end
+  if plan.is_told then told(plan.beside, amount, true) end
+end
+return {0, now, garbage, 0}
+"""
+"""
+Take *amount* calls from every list and every bucket, or from none: ``KEYS`` are each list and the hash beside it.
+"""
+
+_GIVE_BACK: Final = """
+local amount = tonumber(ARGV[1])
+if ARGV[2] ~= '' then redis.pcall('LREM', key, amount, ARGV[2]) end
+clean(KEYS[2])
+if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+for number = 3, #ARGV, 2 do
+  local many, time = ARGV[number], tonumber(ARGV[number + 1])
+  local field = 'bucket:' .. many .. ':' .. ARGV[number + 1]
+  local full = filled(KEYS[2], field, time, tonumber(many))
+  redis.call('HSET', KEYS[2], field, string.format('%.0f', full - amount * time))
+end
+if redis.call('HGET', KEYS[2], 'told_left') then redis.call('HINCRBY', KEYS[2], 'told_left', amount) end
+return 0
+"""
+
+_LEARN: Final = """
+clean(KEYS[2])
+learn(KEYS[2], tonumber(ARGV[1]), now + tonumber(ARGV[2]))
+keep_beside(KEYS[2], tonumber(ARGV[2]))
+return garbage
+"""
+
+_FILLED: Final = """
+clean(KEYS[2])
+return math.ceil((filled(KEYS[2], 'bucket:' .. ARGV[1] .. ':' .. ARGV[2], tonumber(ARGV[2]), tonumber(ARGV[1])) - now) / tonumber(ARGV[2]))
 """
 
 _COUNT: Final = """
@@ -166,14 +250,25 @@ class RateLimits:
         self._channels = channels
         self._clock = clock
         self._scripts = Scripts(redis)
-        self._take = Script(now + _LIST + _TAKE)
-        self._peek = Script(now + _LIST + _PEEK)
+        self._take = Script(now + _LIST + _BESIDE + TOLD + _TAKE)
+        self._give_back = Script(now + _LIST + _BESIDE + _GIVE_BACK)
+        self._learn = Script(now + _LIST + _BESIDE + LEARN + _LEARN)
         self._count = Script(now + _LIST + _COUNT)
-        self._packed: dict[tuple[Script, str, str, tuple[RateLimit, ...]], Call] = {}
+        self._filled = Script(now + _LIST + _BESIDE + _FILLED)
+        self._packed: dict[Any, Call] = {}
 
     # -- for those who call -------------------------------------------------------------------------------------------
 
-    def take(self, channel: str, connection_id: str, limits: tuple[RateLimit, ...], every: Iterable[RateLimit] = ()) -> Taken:
+    @property
+    def takes_together(self) -> bool:
+        """
+        Whether the limits of a connection and of its channel are taken in one call: on a Redis Cluster they lie on several nodes.
+        """
+        return self._scripts.are_together
+
+    def take(
+        self, channel: str, connection_id: str, limits: tuple[RateLimit, ...], every: Iterable[RateLimit] = (), *, cost: int = 1
+    ) -> Taken:
         """
         Ask for one call: all of *limits* allow it, and it is counted, or it is not counted.
 
@@ -182,42 +277,78 @@ class RateLimits:
 
             connection_id: Whose account; empty for the whole channel.
 
-            limits: What holds now for these; at least one.
+            limits: What holds now for these.
 
             every: All of the channel's, so that the list reaches back as far as any of them needs at another hour.
-        """
-        wanted = self._packed.get((self._take, channel, connection_id, limits))
-        if wanted is None:
-            wanted = self._remember(self._take, channel, connection_id, limits, self._taking(limits, (*limits, *every)))
-        return _taken(self._scripts.run(wanted))
 
-    def peek(self, channel: str, connection_id: str, limits: tuple[RateLimit, ...]) -> Taken:
+            cost: Calls that this one counts as.
+        """
+        return self.take_all(channel, ((connection_id, limits),), every, cost=cost)
+
+    def take_all(
+        self, channel: str, asked: tuple[tuple[str, tuple[RateLimit, ...]], ...], every: Iterable[RateLimit] = (), *, cost: int = 1
+    ) -> Taken:
+        """
+        Ask for one call of several lists, each with the limits that hold now: all of them allow it, or none counts it.  Only on one Redis.
+        """
+        return self._run(channel, asked, every, cost=cost, takes=1)
+
+    def peek(self, channel: str, connection_id: str, limits: tuple[RateLimit, ...], *, cost: int = 1) -> Taken:
         """
         Tell whether a call could be made now, and count nothing.
         """
-        wanted = self._packed.get((self._peek, channel, connection_id, limits))
+        return self._run(channel, ((connection_id, limits),), (), cost=cost, takes=0)
+
+    def _run(
+        self, channel: str, asked: tuple[tuple[str, tuple[RateLimit, ...]], ...], every: Iterable[RateLimit], *, cost: int, takes: int
+    ) -> Taken:
+        name = (channel, asked, cost, takes)
+        wanted = self._packed.get(name)
         if wanted is None:
-            windows = [number for limit in limits for number in (limit.requests, _held(limit.seconds))]
-            wanted = self._remember(self._peek, channel, connection_id, limits, windows)
+            if len(self._packed) >= _MOST_PACKED:
+                self._packed.clear()
+            names = [keys.rate_limit(channel, connection_id) for connection_id, _ in asked]
+            lists = tuple(key for each in names for key in (each, keys.limits(each)))
+            arguments = [word for _, limits in asked for word in _arguments(limits, (*limits, *every))]
+            wanted = self._packed[name] = call(self._take, lists, cost, takes, *arguments)
         return _taken(self._scripts.run(wanted))
 
-    def give_back(self, channel: str, connection_id: str, taken: Taken) -> None:
+    def give_back(self, channel: str, connection_id: str, taken: Taken, *, limits: tuple[RateLimit, ...] = (), cost: int = 1) -> None:
         """
         Say that a call that was allowed will not be made.
+
+        Args:
+            channel, connection_id, limits, cost: As they were asked.
+
+            taken: What was answered.
         """
-        self._redis.lrem(keys.rate_limit(channel, connection_id), 1, str(taken.at))
+        key = keys.rate_limit(channel, connection_id)
+        buckets = [word for limit in limits if limit.algorithm == "leaky_bucket" for word in (limit.burst, _step(limit))]
+        counted = str(taken.at) if not limits or any(limit.algorithm == "sliding_window" for limit in limits) else ""
+        self._scripts.run(call(self._give_back, (key, keys.limits(key)), cost, counted, *buckets))
 
-    def _taking(self, limits: Iterable[RateLimit], every: Iterable[RateLimit]) -> list[int]:
-        every = tuple(every)
-        most, longest = max(each.requests for each in every), max(_held(each.seconds) for each in every)
-        windows = [number for limit in limits for number in (limit.requests, _held(limit.seconds))]
-        return [1, most, math.ceil(longest / 1000) + 1, *windows]
+    def learn(self, channel: str, connection_id: str, *, left: int, seconds: float) -> bool:
+        """
+        Note what the channel itself said: so many calls are *left* for the next *seconds*; tell whether garbage lay in the way.
 
-    def _remember(self, script: Script, channel: str, connection_id: str, limits: tuple[RateLimit, ...], arguments: Iterable[int]) -> Call:
-        if len(self._packed) >= _MOST_PACKED:
-            self._packed.clear()
-        packed = self._packed[script, channel, connection_id, limits] = call(script, keys.rate_limit(channel, connection_id), *arguments)
-        return packed
+        Args:
+            channel: Who said it.
+
+            connection_id: Whose account it is about; empty for the whole channel.
+
+            left: Calls; 0 for none.
+
+            seconds: More than 0.
+        """
+        key = keys.rate_limit(channel, connection_id)
+        return bool(self._scripts.run(call(self._learn, (key, keys.limits(key)), max(0, left), round(seconds * _MICRO))))
+
+    def has_said_nothing(self, channel: str) -> bool:
+        """
+        Tell whether nothing is known that the channel said of its limits: a plain read, for channels that have no limits of ours.
+        """
+        key = keys.limits(keys.rate_limit(channel))
+        return self._scripts.send(command("HGET", key, "told_until")) is None
 
     def use(self, channel: str, connection_id: str, every: Iterable[RateLimit], *, configured_as: str) -> None:
         """
@@ -249,7 +380,8 @@ class RateLimits:
         Ask for *amount* calls at once, under a key of one's own.
         """
         window = round(seconds * _MICRO)
-        return _taken(self._scripts.run(call(self._take, key, amount, limit, math.ceil(window / 1000) + 1, limit, window)))
+        words = (amount, 1, limit, math.ceil(window / 1000) + 1, 1, "w", limit, window)
+        return _taken(self._scripts.run(call(self._take, (key, keys.limits(key)), *words)))
 
     def window_at(self, key: str, seconds: float) -> tuple[int, float]:
         """
@@ -275,7 +407,7 @@ class RateLimits:
 
     def counts(self, pairs: Iterable[tuple[str, str]] | None = None) -> Mapping[tuple[str, str], Count]:
         """
-        Return how much of their limits *pairs* of channel and connection use now; those that asked of late, by default.
+        Return how much of their limits *pairs* of channel and connection use now; those that asked of late, by default.  A leaky bucket tells how full it is.
 
         Of several limits it is the first that holds at this hour.  One round trip for a thousand of them, and one more.
         """
@@ -293,11 +425,14 @@ class RateLimits:
             with self._redis.pipeline(transaction=False) as pipe:
                 for (channel, connection_id), limit in batch:
                     # As a whole, and by its bare name: pipelines of redis-py's cluster client know neither hashes nor a method for it.
-                    key, window = keys.rate_limit(channel, connection_id), round(limit.seconds * _MICRO)
-                    pipe.execute_command("EVAL", self._count.lua, 1, key, window)
+                    key = keys.rate_limit(channel, connection_id)
+                    if limit.algorithm == "leaky_bucket":
+                        pipe.execute_command("EVAL", self._filled.lua, 2, key, keys.limits(key), limit.burst, _step(limit))
+                    else:
+                        pipe.execute_command("EVAL", self._count.lua, 1, key, round(limit.seconds * _MICRO))
                 answers = pipe.execute()
-            for (pair, limit), (count, _) in zip(batch, answers, strict=True):
-                found[pair] = Count(count, limit.requests)
+            for (pair, limit), answer in zip(batch, answers, strict=True):
+                found[pair] = Count(answer if isinstance(answer, int) else answer[0], limit.most)
         return found
 
     def export(self, now: float) -> int:
@@ -329,9 +464,14 @@ class RateLimits:
 
         It walks through all keys of Redis, on every node, in small steps: for operators only.
         """
+        name = keys.part(channel)
+        self._clear(f"{keys.limits(f'rate_limit:{name}:*')}")
+        return self._clear(f"rate_limit:{name}:*")
+
+    def _clear(self, pattern: str) -> int:
         removed = 0
         batch: list[Any] = []
-        for key in self._redis.scan_iter(match=f"rate_limit:{keys.part(channel)}:*", count=_BATCH):
+        for key in self._redis.scan_iter(match=pattern, count=_BATCH):
             batch.append(key)
             if len(batch) >= _BATCH:
                 removed += self._remove(batch)
@@ -363,13 +503,36 @@ def listed(limits: tuple[RateLimit, ...], connection_id: str) -> tuple[RateLimit
     return tuple(limit for limit in limits if (limit.per == "channel") is whole)
 
 
+def spaced(limit: RateLimit) -> float:
+    """
+    Return the seconds between two calls of those who call as often as *limit* allows in the long run.
+    """
+    return (_held(limit.seconds) / limit.requests if limit.algorithm == "sliding_window" else _step(limit)) / _MICRO
+
+
 def _held(seconds: float) -> int:
     return round((seconds + min(_GUARD, seconds * _GUARD_RATIO)) * _MICRO)
 
 
+def _step(limit: RateLimit) -> int:
+    """
+    Return the microseconds in which one call leaks out of a bucket, rather too many than too few.
+    """
+    return math.ceil(limit.seconds * _MICRO / limit.requests)
+
+
+def _arguments(limits: tuple[RateLimit, ...], every: tuple[RateLimit, ...]) -> Iterator[str | int]:
+    windows = [limit for limit in every if limit.algorithm == "sliding_window"]
+    yield max((each.requests for each in windows), default=0)
+    yield math.ceil(max((_held(each.seconds) for each in windows), default=0) / 1000) + 1
+    yield len(limits)
+    for limit in limits:
+        yield from ("w", limit.requests, _held(limit.seconds)) if limit.algorithm == "sliding_window" else ("b", limit.burst, _step(limit))
+
+
 def _taken(answer: list[int]) -> Taken:
-    wait, at, garbage = answer
-    return Taken(wait / _MICRO, at, bool(garbage))
+    wait, at, garbage, refused_by = answer
+    return Taken(wait / _MICRO, at, bool(garbage), refused_by)
 
 
 def _policy(policies: Mapping[str, tuple[RateLimit, ...]], channel: str) -> tuple[RateLimit, ...]:

@@ -20,7 +20,9 @@ __all__ = ["channels_of", "count_keys", "remove_keys", "running_on"]
 
 _PAGE: Final = 500
 _PATTERNS: Final = ("celery_obs:*", "circuit_breaker:*:state", "channel_manager:*:paused", "rate_limit:*")
-_OF_CHANNEL: Final = re.compile(r"(?:circuit_breaker:([^:]+):state|channel_manager:([^:]+):paused|rate_limit:([^:]+):.*)", re.DOTALL)
+_OF_CHANNEL: Final = re.compile(
+    r"(?:circuit_breaker:([^:]+)(?::[^:]+)?:state|channel_manager:([^:]+):paused|rate_limit:([^:]+):.*)", re.DOTALL
+)
 _LIBRARY: Final = "limits"
 
 

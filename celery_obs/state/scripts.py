@@ -1,7 +1,7 @@
 """
 Lua on Redis, one round trip a run: what a script needs is packed once, and sent by its hash.
 
-A script touches one key, so that Redis Cluster works, and takes the time from Redis, so that no client's clock matters.
+A script touches one key, or several that lie in one slot, so that Redis Cluster works, and takes the time from Redis, so that no client's clock matters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["TIME", "Call", "Prepared", "Script", "Scripts", "call", "text"]
+__all__ = ["TIME", "Call", "Command", "Prepared", "Script", "Scripts", "call", "command", "text"]
 
 
 TIME: Final = "local clock = redis.call('TIME')\nlocal now = clock[1] * 1000000 + clock[2]\n"
@@ -29,7 +29,7 @@ class Script:
     A script.
 
     Args:
-        lua: The text; ``KEYS[1]`` is its one key.
+        lua: The text; ``KEYS[1]`` is its key, or the first of several.
     """
 
     def __init__(self, lua: str) -> None:
@@ -39,20 +39,36 @@ class Script:
 
 class Call(NamedTuple):
     """
-    A script with its key and arguments, as it goes over the wire.
+    A script with its keys and arguments, as it goes over the wire.
     """
 
     script: Script
-    key: str
+    keys: tuple[str, ...]
     arguments: tuple[str | int, ...]
     packed: bytes
 
 
-def call(script: Script, key: str, *arguments: str | int) -> Call:
+class Command(NamedTuple):
+    """
+    A plain command, as it goes over the wire.
+    """
+
+    words: tuple[str, ...]
+    packed: bytes
+
+
+def command(*words: str) -> Command:
+    """
+    Pack a command; do it once for what is called often.
+    """
+    return Command(words, b"*%d\r\n" % len(words) + b"".join(map(_packed, words)))
+
+
+def call(script: Script, keys: str | tuple[str, ...], *arguments: str | int) -> Call:
     """
     Pack a call; do it once for what is called often.
     """
-    return Prepared(script, key, *arguments).with_more()
+    return Prepared(script, keys, *arguments).with_more()
 
 
 class Prepared:
@@ -60,11 +76,11 @@ class Prepared:
     A call of which the first arguments are known, and packed; each time some *more* come.
     """
 
-    def __init__(self, script: Script, key: str, *arguments: str | int, more: int = 0) -> None:
+    def __init__(self, script: Script, keys: str | tuple[str, ...], *arguments: str | int, more: int = 0) -> None:
         self._script = script
-        self._key = key
+        self._keys = (keys,) if isinstance(keys, str) else keys
         self._arguments = arguments
-        words = ("EVALSHA", script.sha, "1", key, *map(str, arguments))
+        words = ("EVALSHA", script.sha, str(len(self._keys)), *self._keys, *map(str, arguments))
         self._head = b"*%d\r\n" % (len(words) + more) + b"".join(map(_packed, words))
 
     def with_more(self, *more: str | int) -> Call:
@@ -72,7 +88,7 @@ class Prepared:
         Pack the rest.
         """
         packed = self._head + b"".join([_packed(str(word)) for word in more]) if more else self._head
-        return Call(self._script, self._key, self._arguments + more, packed)
+        return Call(self._script, self._keys, self._arguments + more, packed)
 
 
 def _packed(word: str) -> bytes:
@@ -102,19 +118,38 @@ class Scripts:
         self._named = tuple(package.VERSION[:2]) < (5, 3)
         self._no_script, self._refusal = NoScriptError, ResponseError
 
+    @property
+    def are_together(self) -> bool:
+        """
+        Whether all keys lie on one server, so that a script may touch several.
+        """
+        return self._pool is not None
+
     def run(self, wanted: Call) -> Any:
         """
         Run a script and return its answer, as Redis sends it.
         """
-        if self._pool is None:
-            return self._by_client(wanted)
-        # As the client does it, without what it does besides: half of a round trip's time is the client's.
-        connection = self._pool.get_connection("EVALSHA") if self._named else self._pool.get_connection()
         try:
-            connection.send_packed_command([wanted.packed])
-            return connection.read_response()
+            if self._pool is None:
+                return self._redis.evalsha(wanted.script.sha, len(wanted.keys), *wanted.keys, *wanted.arguments)
+            return self._ask("EVALSHA", wanted.packed)
         except self._no_script:
-            pass
+            return self._redis.eval(wanted.script.lua, len(wanted.keys), *wanted.keys, *wanted.arguments)
+
+    def send(self, wanted: Command) -> Any:
+        """
+        Send a plain command and return its answer, as Redis sends it.
+        """
+        if self._pool is None:
+            return self._redis.execute_command(*wanted.words)
+        return self._ask(wanted.words[0], wanted.packed)
+
+    def _ask(self, name: str, packed: bytes) -> Any:
+        # As the client does it, without what it does besides: half of a round trip's time is the client's.
+        connection = self._pool.get_connection(name) if self._named else self._pool.get_connection()
+        try:
+            connection.send_packed_command([packed])
+            return connection.read_response()
         except self._refusal:
             raise
         except BaseException:
@@ -123,16 +158,6 @@ class Scripts:
             raise
         finally:
             self._pool.release(connection)
-        return self._whole(wanted)
-
-    def _by_client(self, wanted: Call) -> Any:
-        try:
-            return self._redis.evalsha(wanted.script.sha, 1, wanted.key, *wanted.arguments)
-        except self._no_script:
-            return self._whole(wanted)
-
-    def _whole(self, wanted: Call) -> Any:
-        return self._redis.eval(wanted.script.lua, 1, wanted.key, *wanted.arguments)
 
 
 def text(written: Any) -> str:

@@ -141,7 +141,7 @@ class ApiCall:
         rate_limit: What the answer said about the channel's rate limit.
     """
 
-    def __init__(self, channel: str, endpoint: str, method: object, connection_id: str, wait: float) -> None:
+    def __init__(self, channel: str, endpoint: str, method: object, connection_id: str, wait: float, *, cost: int = 1) -> None:
         self._engine = engine.current()
         self._channel = str(channel)
         self._connection = str(connection_id)
@@ -149,6 +149,7 @@ class ApiCall:
         method = str(method).upper()
         self._method = method if method in _METHODS else OTHER
         self._wait = wait
+        self._cost = cost
         self._permit: circuit_breaker.Permit = circuit_breaker.Permit(self._channel)
         self._began = 0.0
         self._answered = 0.0
@@ -202,12 +203,12 @@ class ApiCall:
             CircuitOpenError, RateLimitError: when one of them says no.
         """
         try:
-            self._permit = circuit_breaker.allow(self._channel)
+            self._permit = circuit_breaker.allow(self._channel, endpoint=self._endpoint, connection_id=self._connection)
         except CircuitOpenError:
             self._tell(0.0, "circuit_breaker")
             raise
         try:
-            rate_limiter.acquire(self._channel, self._connection, wait=self._wait)
+            rate_limiter.acquire(self._channel, self._connection, wait=self._wait, cost=self._cost)
         except BaseException:  # Also a time limit of the caller's: a probe that is not made has to make room for the next.
             circuit_breaker.record(self._permit, ok=None)
             raise
@@ -220,8 +221,10 @@ class ApiCall:
         """
         duration = (self._answered or perf_counter()) - self._began
         failure = self._failure(error)
+        if self._status is None and circuit_breaker.gave_up_late(self._channel, error, duration):
+            failure = "timeout"
         self._tell(duration, failure)
-        circuit_breaker.record(self._permit, ok=self._is_well(error, failure))
+        circuit_breaker.record(self._permit, ok=self._is_well(error, failure), duration=duration)
         self._teach(failure)
 
     async def __aenter__(self) -> Self:
@@ -232,12 +235,12 @@ class ApiCall:
             CircuitOpenError, RateLimitError: when the breaker or the limiter says no.
         """
         try:
-            self._permit = await circuit_breaker.allow_async(self._channel)
+            self._permit = await circuit_breaker.allow_async(self._channel, endpoint=self._endpoint, connection_id=self._connection)
         except CircuitOpenError:
             self._tell(0.0, "circuit_breaker")
             raise
         try:
-            await rate_limiter.acquire_async(self._channel, self._connection, wait=self._wait)
+            await rate_limiter.acquire_async(self._channel, self._connection, wait=self._wait, cost=self._cost)
         except BaseException:  # As above; a cancellation for one.
             await circuit_breaker.record_async(self._permit, ok=None)
             raise
@@ -275,15 +278,14 @@ class ApiCall:
         """
         Have the cluster heed what the answer said of the channel's own limits.
         """
-        learn = getattr(rate_limiter, "learn", None)
         _, remaining, reset_after, seconds = self.rate_limit
         if self._status is None:
             return  # No answer: what was raised may be a refusal of our own.
         asked_to_wait = failure == "rate_limit" or self._status in _ASK_TO_WAIT
         if asked_to_wait and seconds is None and remaining is None:
             remaining = 0
-        if learn is not None and (asked_to_wait or (remaining is not None and reset_after is not None)):
-            learn(
+        if asked_to_wait or (remaining is not None and reset_after is not None):
+            rate_limiter.learn(
                 self._channel,
                 self._connection,
                 remaining=remaining,
@@ -303,7 +305,7 @@ class ApiCall:
         hub.emit(ApiCallFinished(self._channel, template, self._method, status, duration, failure or "", self._connection))
 
 
-def api_call(channel: str, endpoint: str, method: str, *, connection_id: str = "", wait: float = 0.0) -> ApiCall:
+def api_call(channel: str, endpoint: str, method: str, *, connection_id: str = "", wait: float = 0.0, cost: int = 1) -> ApiCall:
     """
     Make the block that follows a call.
 
@@ -318,9 +320,11 @@ def api_call(channel: str, endpoint: str, method: str, *, connection_id: str = "
 
         wait: Seconds to wait for the limiter at most; by default it says no at once.
 
+        cost: Calls that this one counts as, where the channel counts some for several.
+
     Since 0.1.
     """
-    return ApiCall(channel, endpoint, method, connection_id, wait)
+    return ApiCall(channel, endpoint, method, connection_id, wait, cost=cost)
 
 
 def _endpoints(_: engine.Engine) -> Endpoints:

@@ -10,7 +10,10 @@ What can go wrong with a channel, as one small tree; each class knows whether tr
     ├── NetworkError        no answer came                                                  retryable
     │   └── ApiTimeoutError     not in time                                                 retryable
     ├── ValidationError     it does not accept what we sent (4xx)                           not retryable
-    └── CircuitOpenError    the breaker is open, the channel was not asked                  retryable
+    └── HeldBackError       we did not ask the channel: none of these is its failure        retryable
+        ├── CircuitOpenError    the breaker is open
+        └── LimitReachedError   our own rate limit is used up; a RateLimitError as well
+    HeldBackTooLongError        a task was held back for longer than it may be              not retryable
 
     UnknownConnectionError  nobody registered a connection of that name; no channel's fault
 
@@ -45,6 +48,9 @@ __all__ = [
     "AuthError",
     "ChannelError",
     "CircuitOpenError",
+    "HeldBackError",
+    "HeldBackTooLongError",
+    "LimitReachedError",
     "NetworkError",
     "RateLimitAnswer",
     "RateLimitError",
@@ -54,6 +60,7 @@ __all__ = [
     "classify_status",
     "describe",
     "header",
+    "held_back",
     "is_retryable",
     "rate_limit_answer",
     "rate_limit_of",
@@ -136,18 +143,68 @@ class ValidationError(ChannelError):
     retryable: ClassVar[bool] = False
 
 
-class CircuitOpenError(ChannelError):
+class HeldBackError(ChannelError):
+    """
+    We did not ask the channel, because of a rule of our own: a task that ends with it waits, and has not failed.
+
+    Args:
+        message, channel, retry_after: As in `ChannelError`.
+
+        line: Name of the line in which those stand that come again; empty where there is none.
+
+        spacing: Seconds between two of that line.
+
+    Since 0.1.
+    """
+
+    error_type: ClassVar[ErrorType] = "circuit_breaker"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        channel: str = "",
+        status_code: int | None = None,
+        retry_after: float | None = None,
+        line: str = "",
+        spacing: float = 0.0,
+    ) -> None:
+        super().__init__(message, channel=channel, status_code=status_code, retry_after=retry_after)
+        self.line = line
+        self.spacing = spacing
+
+
+class CircuitOpenError(HeldBackError):
     """
     The breaker is open, so that the channel was not asked; *retry_after* says when the next probe is due.
     """
 
-    error_type: ClassVar[ErrorType] = "circuit_breaker"
+
+class LimitReachedError(HeldBackError, RateLimitError):
+    """
+    Our own rate limit has no call left, or the channel said earlier how long it does not want to be called; the channel was not asked.
+
+    Since 0.1.
+    """
+
+    error_type: ClassVar[ErrorType] = "rate_limit"
 
 
 class UnknownConnectionError(CeleryObsError):
     """
     Nobody registered a connection of that name.
     """
+
+
+class HeldBackTooLongError(ChannelError):
+    """
+    A task was held back for longer than the setting ``held_back_max_age`` says, and fails.
+
+    Since 0.1.
+    """
+
+    error_type: ClassVar[ErrorType] = "timeout"
+    retryable: ClassVar[bool] = False
 
 
 # --- telling errors apart ---------------------------------------------------------------------------------------------------------
@@ -166,6 +223,29 @@ def _may_pass(failure: Failure) -> bool:
     if isinstance(failure.error, ChannelError):
         return failure.error.retryable
     return failure.kind is not None and failure.kind not in FINAL
+
+
+_DEEPEST: Final = 10
+
+
+def held_back(error: BaseException | None) -> HeldBackError | None:
+    """
+    Return the refusal of our own that *error* is, or was raised from: then the channel was not asked.  None for everything else.
+
+    Of a group, each member has to be one; the one with the longest wait is returned.
+    """
+    for _ in range(_DEEPEST):
+        if error is None or isinstance(error, HeldBackError):
+            return error
+        if isinstance(error, HeldBackTooLongError):
+            return None
+        members = getattr(error, "exceptions", None)
+        if isinstance(members, tuple) and members:
+            found = [held_back(each) if isinstance(each, BaseException) else None for each in members]
+            refusals = [each for each in found if each is not None]
+            return max(refusals, key=lambda each: each.retry_after or 0.0) if len(refusals) == len(found) else None
+        error = error.__cause__
+    return None
 
 
 # --- saying what happened ---------------------------------------------------------------------------------------------------------

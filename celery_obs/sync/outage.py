@@ -3,6 +3,8 @@ What happens while Redis is away, or so slow that waiting for it would cost the 
 
 Breakers and limits fail open: the call goes through, and is counted.  The first that finds out waits for a time-out, or until its budget is spent;
 after that, nobody in this process asks for a second or so.
+
+In a Redis Cluster that holds for each node by itself: while one is away, the keys of the others are asked as ever.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import random
 import threading
 import time
 
-from typing import Final
+from typing import Any, Final
+
+from celery_obs.state.connection import is_cluster, node_of
 
 from .engine import Engine
 
@@ -55,17 +59,32 @@ _AWAY: Final = RedisAwayError(
 )
 
 
+class _Gate:
+    """
+    Whether one server is left alone.
+    """
+
+    __slots__ = ("pause", "until")
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.pause = _SHORTEST
+
+
 class Outage:
     """
     Whether Redis is worth asking; one a process, so that what one part found out spares the others.
+
+    Every method takes the *key* that is asked for, which tells the node of a Redis Cluster.
 
     Threads: safe, for nothing here has to be exact.  Forks: a child goes on with what the parent knew.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._hub = engine.hub
-        self._until = 0.0
-        self._pause = _SHORTEST
+        self._one = _Gate()
+        self._nodes: dict[str, _Gate] = {}
+        self._cluster: Any = engine.redis if engine.redis is not None and is_cluster(engine.redis) else None
         self._spending = threading.local()
         self.errors: tuple[type[Exception], ...] = (OSError,)
         """
@@ -76,41 +95,53 @@ class Outage:
 
             self.errors = (RedisError, RedisClusterException, OSError)
 
-    def is_on(self, component: str) -> bool:
+    def _gate(self, key: str) -> _Gate:
+        if self._cluster is None:
+            return self._one
+        node = node_of(self._cluster, key)
+        if not node:
+            return self._one
+        return self._nodes.get(node) or self._nodes.setdefault(node, _Gate())
+
+    def is_on(self, component: str, key: str) -> bool:
         """
         Tell whether Redis should be left alone for now; that is counted, as the call goes through unguarded.
         """
-        if not self.rests():
+        if not self.rests(key):
             return False
         self._hub.on_error(_AWAY, component=component)
         return True
 
-    def rests(self) -> bool:
+    def rests(self, key: str = "") -> bool:
         """
         Tell whether Redis is left alone at the moment, for what no call depends on: that is not counted.
         """
-        return bool(self._until) and time.monotonic() < self._until
+        until = self._gate(key).until
+        return bool(until) and time.monotonic() < until
 
-    def began(self, error: Exception, component: str) -> None:
+    def began(self, error: Exception, component: str, key: str) -> None:
         """
         Leave Redis alone for a while, longer each time.
         """
+        gate = self._gate(key)
         # Not all processes come back in the same moment.
-        self._until = time.monotonic() + self._pause * random.uniform(0.75, 1.25)  # noqa: S311 -- no secret.
-        self._pause = min(2 * self._pause, _LONGEST)
+        gate.until = time.monotonic() + gate.pause * random.uniform(0.75, 1.25)  # noqa: S311 -- no secret.
+        gate.pause = min(2 * gate.pause, _LONGEST)
         self._hub.on_error(error, component=component)
 
-    def ended(self, since: float, component: str) -> None:
+    def ended(self, since: float, component: str, key: str) -> None:
         """
         Redis answered what it was asked at *since*, by `time.monotonic`; leave it alone for a while if this thread has waited for slow answers enough.
         """
         now = time.monotonic()
         if now - since >= SLOW:
             if self._is_spent(now - since, now):
-                self.began(_slow(now - since), component)
-        elif self._until:
-            self._until = 0.0
-            self._pause = _SHORTEST
+                self.began(_slow(now - since), component, key)
+            return
+        gate = self._gate(key)
+        if gate.until:
+            gate.until = 0.0
+            gate.pause = _SHORTEST
 
     def go_on(self, since: float) -> None:
         """

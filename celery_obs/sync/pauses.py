@@ -9,6 +9,7 @@ import time
 
 from typing import Final
 
+from celery_obs.state import keys
 from celery_obs.state.pauses import Pauses
 
 from . import engine
@@ -73,15 +74,16 @@ class PauseCheck:
             asking.release()
 
     def _ask(self, pauses: Pauses, channel: str) -> bool:
-        if self._outage.is_on(COMPONENT):
+        key = keys.paused(channel)
+        if self._outage.is_on(COMPONENT, key):
             return False
         since = time.monotonic()
         try:
             answer = pauses.is_paused(channel)
         except self._outage.errors as error:
-            self._outage.began(error, COMPONENT)
+            self._outage.began(error, COMPONENT, key)
             return False
-        self._outage.ended(since, COMPONENT)
+        self._outage.ended(since, COMPONENT, key)
         if len(self._known) >= _MOST:
             self._known.clear()
         self._known[channel] = (time.monotonic(), answer)

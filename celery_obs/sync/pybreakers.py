@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from celery_obs.exceptions import MissingExtraError
+from celery_obs.state import keys
 from celery_obs.state.breakers import Breakers, BreakerView
 from celery_obs.state.channels import Channels
 from celery_obs.vocabulary.circuit_breaker import BreakerState, CircuitChanged
@@ -123,7 +124,7 @@ class _Showcase:
         self._redis = engine.redis
 
     def show(self, channel: str, state: BreakerState | None) -> None:
-        if state is None or self._redis is None or self._outage.is_on(COMPONENT):
+        if state is None or self._redis is None or self._outage.is_on(COMPONENT, keys.BREAKERS):
             return
         now, since = self._clock(), time.monotonic()
         view = BreakerView(state=state, opened_at=now if state == "open" else None, changed_at=now, source=SOURCE)
@@ -131,6 +132,6 @@ class _Showcase:
             Channels(self._redis, clock=self._clock).touch([channel])
             self._outage.go_on(since)
             Breakers(self._redis, clock=self._clock).show(channel, view, at=now)
-            self._outage.ended(since, COMPONENT)
+            self._outage.ended(since, COMPONENT, keys.BREAKERS)
         except self._outage.errors as error:
-            self._outage.began(error, COMPONENT)
+            self._outage.began(error, COMPONENT, keys.BREAKERS)

@@ -6,29 +6,38 @@ The rate limiter as application code uses it: never more calls in any stretch of
     rate_limiter.acquire("airbnb", connection_id, wait=5.0)
     push_prices()
 
-Without Redis, or while it is away, every call goes through.  Nothing here raises but `RateLimitError`.
+What the channel itself says of its limits, in the headers of its answers, is told by `learn`, and heeded by the whole cluster.
+
+Without Redis, or while it is away, every call goes through.  Nothing here raises but `LimitReachedError`, and `ValueError` for a cost that cannot be.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from celery_obs.state import keys
 from celery_obs.state.channels import Channels
-from celery_obs.state.rate_limits import RateLimits, Taken, listed
-from celery_obs.vocabulary.policies import ANY_CHANNEL, RateLimit, limits_at
+from celery_obs.state.rate_limits import RateLimits, Taken, listed, spaced
+from celery_obs.vocabulary.policies import ANY_CHANNEL, RateLimit, limits_at, policy_of
 from celery_obs.vocabulary.rate_limiter import RateLimitChecked, RateLimitWaited
 
+from . import circuit_breaker
 from . import engine as engines
 from .engine import Engine
-from .errors import RateLimitError
+from .errors import LimitReachedError
 from .outage import Outage
 
 
-__all__ = ["acquire", "acquire_async", "check", "limits_storage"]
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+
+__all__ = ["acquire", "acquire_async", "check", "learn", "limits_storage"]
 
 
 COMPONENT: Final = "rate_limiter"
@@ -37,9 +46,16 @@ _MOST_USED: Final = 10_000
 _JITTER: Final = 0.1
 _LEAST_JITTER: Final = 0.005
 _LEAST_PAUSE: Final = 0.001
+_MOST_TOLD: Final = 100
+_SPACED: Final = 1.01
+"""
+How much farther apart those come again who were refused than the limit demands: they are not all equally late.
+"""
+
+_LONGEST_TOLD: Final = 86_400.0
 
 
-def acquire(channel: str, connection_id: str = "", *, wait: float = 0.0) -> None:
+def acquire(channel: str, connection_id: str = "", *, wait: float = 0.0, cost: int = 1) -> None:
     """
     Take one of the calls that *channel* allows now.
 
@@ -50,47 +66,83 @@ def acquire(channel: str, connection_id: str = "", *, wait: float = 0.0) -> None
 
         wait: Seconds to stand in line at most; where it is clear that they will not do, nobody waits.
 
+        cost: Calls that this one counts as, where the channel counts some for several.
+
     Raises:
-        RateLimitError: if there is none; *retry_after* says when there may be one.
+        LimitReachedError: if there is none, which is a `RateLimitError`; *retry_after* says when there may be one.
+
+        ValueError: if *cost* is more than a limit ever allows at once.
 
     Since 0.1.
     """
     limiter = engines.current().part(_Limiter)
     began = time.monotonic()
     while True:
-        retry_after = limiter.ask(channel, connection_id)
-        pause = limiter.pause(channel, retry_after, waited=time.monotonic() - began, wait=wait)
+        asked = limiter.ask(channel, connection_id, cost)
+        pause = limiter.pause(channel, asked, waited=time.monotonic() - began, wait=wait)
         if pause is None:
             return
         time.sleep(pause)
 
 
-async def acquire_async(channel: str, connection_id: str = "", *, wait: float = 0.0) -> None:
+async def acquire_async(channel: str, connection_id: str = "", *, wait: float = 0.0, cost: int = 1) -> None:
     """
     Take a call as `acquire` does; Redis is asked in a thread, and the event loop goes on.
 
     Raises:
-        RateLimitError: if there is none.
+        LimitReachedError: if there is none.
+
+        ValueError: if *cost* is more than a limit ever allows at once.
 
     Since 0.1.
     """
     limiter = engines.current().part(_Limiter)
     began = time.monotonic()
     while True:
-        retry_after = await asyncio.to_thread(limiter.ask, channel, connection_id)
-        pause = limiter.pause(channel, retry_after, waited=time.monotonic() - began, wait=wait)
+        asked = await asyncio.to_thread(limiter.ask, channel, connection_id, cost)
+        pause = limiter.pause(channel, asked, waited=time.monotonic() - began, wait=wait)
         if pause is None:
             return
         await asyncio.sleep(pause)
 
 
-def check(channel: str, connection_id: str = "") -> float:
+def check(channel: str, connection_id: str = "", *, cost: int = 1) -> float:
     """
     Return the seconds until *channel* may be called, 0 where it may be now.  Nothing is taken: somebody else may be quicker.
 
     Since 0.1.
     """
-    return engines.current().part(_Limiter).look(channel, connection_id) or 0.0
+    found = engines.current().part(_Limiter).look(channel, connection_id, cost)
+    return 0.0 if found is None else found.retry_after
+
+
+def learn(
+    channel: str,
+    connection_id: str = "",
+    *,
+    remaining: int | None = None,
+    reset_after: float | None = None,
+    retry_after: float | None = None,
+) -> None:
+    """
+    Take in what an answer of *channel* said of its limits, so that the whole cluster heeds it.
+
+    Args:
+        channel: Who answered.
+
+        connection_id: Whose account the call was about.
+
+        remaining: Calls that it said are left.
+
+        reset_after: Seconds until there are new ones; without it *remaining* says nothing.
+
+        retry_after: Seconds for which it wants no call at all.
+
+    What makes no sense, and what leaves more than a hundred calls, changes nothing.  Never raises.
+
+    Since 0.1.
+    """
+    engines.current().part(_Limiter).learn(channel, connection_id, remaining=remaining, reset_after=reset_after, retry_after=retry_after)
 
 
 def limits_storage() -> Any:
@@ -110,6 +162,23 @@ def limits_storage() -> Any:
         message = "A storage for the library limits was asked for, and no Redis is configured. Expected the setting redis_url."
         raise ConfigurationError(message)
     return RedisTimeStorage(redis)
+
+
+class _Asked(NamedTuple):
+    """
+    What came of asking.
+
+    Attributes:
+        retry_after: Seconds until asking again may help; 0 when the call may be made.
+
+        line: Name of the line in which those stand whom the same limit refused.
+
+        spacing: Seconds between two calls that it allows.
+    """
+
+    retry_after: float
+    line: str
+    spacing: float
 
 
 class _Lists(NamedTuple):
@@ -135,6 +204,11 @@ class _Lists(NamedTuple):
     nobodys: tuple[RateLimit, ...]
 
 
+_Sides: TypeAlias = tuple[tuple[str, tuple[RateLimit, ...]], ...]
+"""
+The lists that count a call, by their connection, each with the limits that hold now.
+"""
+
 _NO_LISTS: Final = _Lists(ANY_CHANNEL, (), (), (), ())
 
 
@@ -144,8 +218,10 @@ class _Limiter:
     """
 
     def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._hub = engine.hub
         self._clock = engine.clock
+        self._channels = engine.settings.channels
         self._outage = engine.part(Outage)
         self._known = Channels(engine.redis, clock=engine.clock) if engine.redis is not None else None
         self._limits = RateLimits(engine.redis, clock=engine.clock) if engine.redis is not None else None
@@ -155,94 +231,162 @@ class _Limiter:
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
-    def ask(self, channel: str, connection_id: str) -> float | None:
+    def ask(self, channel: str, connection_id: str, cost: int = 1) -> _Asked | None:
         """
-        Ask for a call; return the seconds until asking again may help, 0 when it may be made, and None where nothing limits it.
+        Ask for a call; None where nothing limits it.
         """
         lists = self._lists.get(channel, self._others)
-        if not lists.every or self._limits is None:
+        if self._limits is None:
             return None
-        return self._answered(channel, connection_id, lists, self._take)
+        if not lists.every:
+            return self._ask_told(channel)
+        return self._answered(channel, connection_id, lists, self._take, cost)
 
-    def look(self, channel: str, connection_id: str) -> float | None:
+    def look(self, channel: str, connection_id: str, cost: int = 1) -> _Asked | None:
         """
         Tell what `ask` would say, and take nothing.
         """
         lists = self._lists.get(channel, self._others)
         if not lists.every or self._limits is None:
             return None
-        return self._answered(channel, connection_id, lists, self._peek)
+        return self._answered(channel, connection_id, lists, self._peek, cost)
 
-    def _answered(self, channel: str, connection_id: str, lists: _Lists, question: Any) -> float | None:
-        asked = self._asked(connection_id, lists)
-        if not asked or self._outage.is_on(COMPONENT):
+    def _answered(self, channel: str, connection_id: str, lists: _Lists, question: Any, cost: int) -> _Asked | None:
+        sides = self._sides(connection_id, lists)
+        if not sides:
+            return None
+        if cost != 1:
+            _check_cost(channel, cost, sides)
+        key = keys.rate_limit(channel, sides[0][0])
+        if self._outage.is_on(COMPONENT, key):
             return None
         since = time.monotonic()
         try:
-            found: Taken = question(channel, asked, lists)
+            found: Taken = question(channel, sides, lists, cost)
         except self._outage.errors as error:
-            self._outage.began(error, COMPONENT)
+            self._outage.began(error, COMPONENT, key)
             return None
-        self._outage.ended(since, COMPONENT)
-        self._use(channel, asked, lists)
+        self._outage.ended(since, COMPONENT, key)
+        self._use(channel, sides, lists)
         if found.garbage:
             self._hub.on_error(_garbage(channel), component=COMPONENT)
         retry_after = found.retry_after
-        self._hub.emit(RateLimitChecked(channel, asked[0][0], "denied" if retry_after else "allowed", retry_after))
-        return retry_after
+        self._hub.emit(RateLimitChecked(channel, sides[0][0], "denied" if retry_after else "allowed", retry_after))
+        refused_by, limits = sides[found.refused_by]
+        return _Asked(retry_after, f"limit:{channel}:{refused_by}", cost * _SPACED * max((spaced(each) for each in limits), default=0.0))
 
-    def _asked(self, connection_id: str, lists: _Lists) -> list[tuple[str, tuple[RateLimit, ...]]]:
+    def _sides(self, connection_id: str, lists: _Lists) -> _Sides:
         """
         Return the lists that count this call, by their connection, with the limits that hold now.
         """
         now = self._clock()
         sides = ((connection_id, lists.own), ("", lists.shared)) if connection_id else (("", lists.nobodys),)
-        return [(name, held) for name, limits in sides if limits and (held := limits_at(limits, now))]
+        return tuple((name, held) for name, limits in sides if limits and (held := limits_at(limits, now)))
 
-    def _take(self, channel: str, asked: list[tuple[str, tuple[RateLimit, ...]]], lists: _Lists) -> Taken:
+    def _take(self, channel: str, asked: _Sides, lists: _Lists, cost: int) -> Taken:
         """
         Take a call from every list, or from none.
 
-        They lie on several nodes of a cluster, so that it is one after the other: whoever is refused by the channel's gives its connection's call
+        In a Redis Cluster they lie on several nodes, so that it is one after the other: whoever is refused by the channel's gives its connection's call
         back.  In between, the connection has one call less than it may have, and never one more.
         """
         assert self._limits is not None  # noqa: S101 -- whoever asks has seen to it.
-        taken: list[tuple[str, Taken]] = []
+        if self._limits.takes_together:
+            return self._limits.take_all(channel, asked, lists.every, cost=cost)
+        taken: list[tuple[str, tuple[RateLimit, ...], Taken]] = []
         since = time.monotonic()
-        for connection_id, held in asked:
+        for place, (connection_id, held) in enumerate(asked):
             if taken:
                 self._outage.go_on(since)
-            found = self._limits.take(channel, connection_id, held, lists.every)
+            found = self._limits.take(channel, connection_id, held, lists.every, cost=cost)
             if found.retry_after:
-                for given, back in taken:
-                    self._give_back(channel, given, back)
-                return found
-            taken.append((connection_id, found))
-        return taken[-1][1]
+                for given in taken:
+                    self._give_back(channel, *given, cost)
+                return found._replace(refused_by=place)
+            taken.append((connection_id, held, found))
+        return taken[-1][2]
 
-    def _give_back(self, channel: str, connection_id: str, taken: Taken) -> None:
+    def _give_back(self, channel: str, connection_id: str, held: tuple[RateLimit, ...], taken: Taken, cost: int) -> None:
         assert self._limits is not None  # noqa: S101 -- as above.
         try:
-            self._limits.give_back(channel, connection_id, taken)
+            self._limits.give_back(channel, connection_id, taken, limits=held, cost=cost)
         except self._outage.errors as error:
             # It goes by itself with its window; a refusal stays one.
-            self._outage.began(error, COMPONENT)
+            self._outage.began(error, COMPONENT, keys.rate_limit(channel, connection_id))
 
-    def _peek(self, channel: str, asked: list[tuple[str, tuple[RateLimit, ...]]], lists: _Lists) -> Taken:
+    def _peek(self, channel: str, asked: _Sides, lists: _Lists, cost: int) -> Taken:
         assert self._limits is not None  # noqa: S101 -- as above.
-        return max(self._limits.peek(channel, connection_id, held) for connection_id, held in asked)
+        return max(self._limits.peek(channel, connection_id, held, cost=cost) for connection_id, held in asked)
+
+    # -- what the channel itself says ---------------------------------------------------------------------------------
+
+    def learn(
+        self, channel: str, connection_id: str, *, remaining: int | None, reset_after: float | None, retry_after: float | None
+    ) -> None:
+        """
+        Keep what the channel said where the next call is asked for anyway: beside its limits, or at its breaker.
+        """
+        policy = policy_of(self._channels, channel)
+        said = _said(remaining, reset_after, retry_after)
+        if said is None or self._limits is None or policy.told_limits == "off":
+            return
+        left, seconds = said
+        lists = self._lists.get(channel, self._others)
+        if not lists.every and policy.breaker is not None:
+            self._engine.part(circuit_breaker.Guardian).tell(channel, left=left, seconds=seconds)
+            return
+        by_connection = policy.told_limits == "connection" or (policy.told_limits == "auto" and bool(lists.own))
+        about = connection_id if by_connection and lists.own else ""
+        key = keys.rate_limit(channel, about)
+        if self._outage.is_on(COMPONENT, key):
+            return
+        since = time.monotonic()
+        try:
+            garbage = self._limits.learn(channel, about, left=left, seconds=seconds)
+        except self._outage.errors as error:
+            self._outage.began(error, COMPONENT, key)
+            return
+        self._outage.ended(since, COMPONENT, key)
+        if garbage:
+            self._hub.on_error(_garbage(channel), component=COMPONENT)
+
+    def _ask_told(self, channel: str) -> _Asked | None:
+        """
+        Ask what a channel said that has no limits of ours: its breaker knows, so that Redis is asked here only where it has none.
+        """
+        policy = policy_of(self._channels, channel)
+        if policy.breaker is not None or policy.told_limits == "off":
+            return None
+        assert self._limits is not None  # noqa: S101 -- asked by the only caller.
+        key = keys.rate_limit(channel)
+        if self._outage.is_on(COMPONENT, key):
+            return None
+        since = time.monotonic()
+        try:
+            if self._limits.has_said_nothing(channel):
+                self._outage.ended(since, COMPONENT, key)
+                return None
+            found = self._limits.take(channel, "", ())
+        except self._outage.errors as error:
+            self._outage.began(error, COMPONENT, key)
+            return None
+        self._outage.ended(since, COMPONENT, key)
+        if found.retry_after:
+            self._hub.emit(RateLimitChecked(channel, "", "denied", found.retry_after))
+        return _Asked(found.retry_after, f"told:{channel}", circuit_breaker.TOLD_SPACING)
 
     # -- around it ----------------------------------------------------------------------------------------------------
 
-    def pause(self, channel: str, retry_after: float | None, *, waited: float, wait: float) -> float | None:
+    def pause(self, channel: str, asked: _Asked | None, *, waited: float, wait: float) -> float | None:
         """
         Return how long to wait before asking again; None where there is no need to.
 
         Raises:
-            RateLimitError: if it is longer than the caller wants to wait.
+            LimitReachedError: if it is longer than the caller wants to wait.
         """
-        if retry_after is None:
+        if asked is None:
             return None
+        retry_after = asked.retry_after
         left = wait - waited
         if retry_after and retry_after <= left:
             # Those who wait for the same moment come one after the other.
@@ -250,16 +394,21 @@ class _Limiter:
             return max(_LEAST_PAUSE, min(retry_after + jitter, left))
         self._hub.emit(RateLimitWaited(channel, waited if waited > _LEAST_PAUSE and wait > 0 else 0.0))
         if retry_after:
-            raise _refusal(channel, retry_after, waited=waited, wait=wait)
+            raise _refusal(channel, asked, waited=waited, wait=wait)
         return None
 
-    def _use(self, channel: str, asked: list[tuple[str, tuple[RateLimit, ...]]], lists: _Lists) -> None:
+    def _use(self, channel: str, asked: _Sides, lists: _Lists) -> None:
         """
         Make known, once a minute, that these ask.
         """
         now = time.monotonic()
         for connection_id, _ in asked:
-            if now < self._used.get((channel, connection_id), 0.0) or self._limits is None or self._known is None or self._outage.rests():
+            if (
+                now < self._used.get((channel, connection_id), 0.0)
+                or self._limits is None
+                or self._known is None
+                or self._outage.rests(keys.LIMITED)
+            ):
                 continue
             if len(self._used) >= _MOST_USED:
                 self._used.clear()
@@ -268,10 +417,10 @@ class _Limiter:
                 self._limits.use(channel, connection_id, lists.every, configured_as=lists.configured_as)
                 self._outage.go_on(now)
                 self._known.touch([channel])
-                self._outage.ended(now, COMPONENT)
+                self._outage.ended(now, COMPONENT, keys.LIMITED)
             except self._outage.errors as error:
                 # It is for the exporter; the answer stands.
-                self._outage.began(error, COMPONENT)
+                self._outage.began(error, COMPONENT, keys.LIMITED)
 
 
 def _lists(configured_as: str, every: tuple[RateLimit, ...]) -> _Lists:
@@ -279,12 +428,38 @@ def _lists(configured_as: str, every: tuple[RateLimit, ...]) -> _Lists:
     return _Lists(configured_as, every, own, shared, listed(every, ""))
 
 
-def _refusal(channel: str, retry_after: float, *, waited: float, wait: float) -> RateLimitError:
+def _check_cost(channel: str, cost: int, sides: _Sides) -> None:
+    least = min((limit.most for _, limits in sides for limit in limits), default=0)
+    if type(cost) is not int or not 1 <= cost <= least:
+        message = (
+            f"A call of {channel!r:.200} that costs {cost!r} was asked for. "
+            f"Expected a whole number from 1 to {least}, which is what its limit allows at once."
+        )
+        raise ValueError(message)
+
+
+def _said(remaining: int | None, reset_after: float | None, retry_after: float | None) -> tuple[int, float] | None:
+    """
+    Return what to heed: calls that are left, and for how many seconds; None where there is nothing.
+    """
+    if _is_time(retry_after):
+        return 0, min(retry_after, _LONGEST_TOLD)
+    if type(remaining) is int and remaining <= _MOST_TOLD and _is_time(reset_after):
+        return max(0, remaining), min(reset_after, _LONGEST_TOLD)
+    return None
+
+
+def _is_time(value: float | None) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _refusal(channel: str, asked: _Asked, *, waited: float, wait: float) -> LimitReachedError:
     stood = f" after {waited:.1f} s in line" if waited > _LEAST_PAUSE and wait > 0 else ""
     message = (
-        f"The rate limit of {channel!r:.200} has no call left{stood}. Expected one in {retry_after:.2f} s; try again then, or wait longer."
+        f"The rate limit of {channel!r:.200} has no call left{stood}. "
+        f"Expected one in {asked.retry_after:.2f} s; try again then, or wait longer."
     )
-    return RateLimitError(message, channel=channel, retry_after=retry_after)
+    return LimitReachedError(message, channel=channel, retry_after=asked.retry_after, line=asked.line, spacing=asked.spacing)
 
 
 def _garbage(channel: str) -> ValueError:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import random
 
+from types import EllipsisType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from .errors import AuthError, ChannelError, ValidationError
@@ -37,7 +38,7 @@ class RetrySchedule(NamedTuple):
     How often, and after how long, a failed attempt is tried again.
 
     Attributes:
-        max_retries: Attempts after the first.
+        max_retries: Attempts after the first; None for as many as it takes.
 
         base_delay: Seconds before the first of them.
 
@@ -48,7 +49,7 @@ class RetrySchedule(NamedTuple):
         jitter: Whether a delay is anything between half and all of that, so that tasks that failed together do not come back together.
     """
 
-    max_retries: int
+    max_retries: int | None
     base_delay: float
     max_delay: float
     backoff_factor: float
@@ -83,7 +84,7 @@ _DEFAULT: Final = RetrySchedule(max_retries=3, base_delay=1.0, max_delay=60.0, b
 def retry_policy(
     preset: Preset | None = None,
     *,
-    max_retries: int | None = None,
+    max_retries: int | EllipsisType | None = ...,
     base_delay: float | None = None,
     max_delay: float | None = None,
     backoff_factor: float | None = None,
@@ -95,7 +96,9 @@ def retry_policy(
     Args:
         preset: ``critical`` (5 times, from 2 to 60 seconds, doubling) or ``quick`` (twice, from 0.5 to 5 seconds, times 1.5); by default 3 times from 1 second.
 
-        max_retries, base_delay, max_delay, backoff_factor, jitter: What differs from the preset, see `RetrySchedule`.
+        max_retries: What differs from the preset; None for as many as it takes.
+
+        base_delay, max_delay, backoff_factor, jitter: What differs from the preset, see `RetrySchedule`.
 
     Raises:
         ValueError: for an unknown preset, and for numbers that make no schedule.
@@ -106,7 +109,6 @@ def retry_policy(
         message = f"There is no retry preset {preset!r}. Expected one of: {', '.join(PRESETS)}; or None."
         raise ValueError(message)
     given: dict[str, Any] = {
-        "max_retries": max_retries,
         "base_delay": base_delay,
         "max_delay": max_delay,
         "backoff_factor": backoff_factor,
@@ -114,6 +116,8 @@ def retry_policy(
     }
     chosen = _DEFAULT if preset is None else PRESETS[preset]
     schedule = chosen._replace(**{name: value for name, value in given.items() if value is not None})
+    if not isinstance(max_retries, EllipsisType):
+        schedule = schedule._replace(max_retries=max_retries)
     _check(schedule)
     return {
         "autoretry_for": (ChannelError, ConnectionError, TimeoutError),
@@ -128,9 +132,9 @@ def retry_policy(
 
 def _check(schedule: RetrySchedule) -> None:
     retries, base, most, factor, _ = schedule
-    if not (retries >= 0 and 0 < base <= most < math.inf and 1 <= factor < math.inf):
+    if not ((retries is None or retries >= 0) and 0 < base <= most < math.inf and 1 <= factor < math.inf):
         message = (
             f"{schedule} is no schedule of retries. "
-            "Expected max_retries from 0 on, 0 < base_delay <= max_delay in seconds, and a backoff_factor from 1 on."
+            "Expected max_retries from 0 on or None, 0 < base_delay <= max_delay in seconds, and a backoff_factor from 1 on."
         )
         raise ValueError(message)

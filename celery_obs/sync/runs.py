@@ -46,7 +46,12 @@ The label value of a channel or a sync that was given none.
 """
 
 _MOST: Final = 1 << 50
-_CONTROL: Final[dict[str, SyncStatus]] = {"Retry": "retry", "Ignore": "skipped", "Reject": "skipped"}
+_CONTROL: Final[dict[tuple[str, str], SyncStatus]] = {
+    ("celery.exceptions", "Retry"): "retry",
+    ("celery.exceptions", "Ignore"): "skipped",
+    ("celery.exceptions", "Reject"): "skipped",
+    ("celery_obs.worker.sync_task", "HeldBack"): "held_back",
+}
 _new = tuple.__new__  # Half the cost of a named tuple's own constructor, which is a Python function.
 
 
@@ -217,12 +222,12 @@ class Run:
 
     def _note(self, status: SyncStatus) -> None:
         """
-        Tell the cluster how the connection fares; a run that was skipped, or is tried again, says nothing of it.
+        Tell the cluster how the connection fares; a run that was skipped, held back, or is tried again, says nothing of it.
         """
         found = self._engine
         if status == "failure":
             found.hub.emit(ConnectionErrored(self._channel, self._connection))
-        if found.redis is None or status in {"skipped", "retry"}:
+        if found.redis is None or status in {"skipped", "retry", "held_back"}:
             return
         try:
             courier = found.part(_courier)
@@ -283,8 +288,9 @@ def _control(error: BaseException) -> SyncStatus | None:
     Return what one of Celery's control-flow exceptions says, known by name: this module works without Celery.
     """
     for kind in type(error).__mro__:
-        if kind.__module__ == "celery.exceptions" and kind.__name__ in _CONTROL:
-            return _CONTROL[kind.__name__]
+        status = _CONTROL.get((kind.__module__, kind.__name__))
+        if status is not None:
+            return status
     return None
 
 

@@ -416,6 +416,8 @@ _FAILURES: Final[Mapping[str, type[errors.ChannelError]]] = MappingProxyType(
             errors.ApiTimeoutError,
             errors.AuthError,
             errors.CircuitOpenError,
+            errors.HeldBackError,
+            errors.LimitReachedError,
             errors.NetworkError,
             errors.RateLimitError,
             errors.ValidationError,

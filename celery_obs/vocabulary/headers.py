@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 
-__all__ = ["CHECK_IN", "CORRELATION", "DUE", "ENTRY", "PUBLISHED", "correlation_of", "text"]
+__all__ = ["CHECK_IN", "CORRELATION", "DUE", "ENTRY", "HELD", "PUBLISHED", "correlation_of", "text"]
 
 
 PUBLISHED: Final = "celery_obs_published"
@@ -39,6 +39,11 @@ Not ``correlation_id``, which Celery overwrites with the message property of tha
 CHECK_IN: Final = "celery_obs_check_in"
 """
 The id under which Sentry awaits the end of what a schedule entry began.  Kept through retries.
+"""
+
+HELD: Final = "celery_obs_held"
+"""
+How a sync task was held back so far: since when, how often, and its turn.  Kept through retries, dropped by a pause.
 """
 
 LONGEST: Final = 256

@@ -8,10 +8,10 @@ import math
 import re
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo
 
 
@@ -19,10 +19,13 @@ __all__ = [
     "ANY_CHANNEL",
     "DAYS",
     "PRESETS",
+    "Algorithm",
     "BreakerPolicy",
+    "BreakerScope",
     "ChannelPolicy",
     "PolicyError",
     "RateLimit",
+    "ToldScope",
     "limit_at",
     "limits_at",
     "policies",
@@ -42,6 +45,21 @@ Scope: TypeAlias = Literal["connection", "channel"]
 Whose calls a limit counts: each connection's by itself, or the whole channel's together.
 """
 
+BreakerScope: TypeAlias = Literal["channel", "endpoint", "connection"]
+"""
+What has a breaker of its own.
+"""
+
+Algorithm: TypeAlias = Literal["sliding_window", "leaky_bucket"]
+"""
+How a limit counts: at most so many calls in any stretch of time; or a bucket of so many calls that leaks at a steady rate (GCRA).
+"""
+
+ToldScope: TypeAlias = Literal["auto", "connection", "channel", "off"]
+"""
+Whose limit it is that a channel tells in the headers of its answers.
+"""
+
 
 class PolicyError(ValueError):
     """
@@ -55,19 +73,52 @@ class BreakerPolicy:
     When a breaker opens and closes.
 
     Attributes:
-        failure_threshold: So many failures in a row open it; a success in between starts the count anew.
+        failure_threshold: So many failures in a row open it; a success in between starts the count anew.  0 where failures in a row do not.
 
         success_threshold: So many successful probes in a row close it again; any failed one opens it.
 
         timeout: Seconds that it stays open before the first probe.
 
         probe_timeout: Seconds after which a probe that nobody heard of again makes room for the next one.
+
+        probes: Probes that may be under way at once.
+
+        failure_rate: Part of the calls in the window, above 0 and up to 1, that opens it when so many failed; 0 where no rate does.
+
+        slow_rate: The same for slow calls, whatever they were answered.
+
+        slow_after: Seconds from which on a call is slow.
+
+        window: Seconds that the rates look back.
+
+        minimum_calls: Calls in the window below which no rate opens it.
+
+        per: What has a breaker of its own: the channel, each of its endpoints, or each connection.
+
+        caller_timeout:
+            Seconds.  A call that its caller gave up (cancelled, or ended by the soft time limit) after at least as many is a failure of the channel;
+            0 where such a call never is.
     """
 
     failure_threshold: int = 5
     success_threshold: int = 2
     timeout: float = 30.0
     probe_timeout: float = 60.0
+    probes: int = 1
+    failure_rate: float = 0.0
+    slow_rate: float = 0.0
+    slow_after: float = 5.0
+    window: float = 60.0
+    minimum_calls: int = 20
+    per: BreakerScope = "channel"
+    caller_timeout: float = 10.0
+
+    @property
+    def has_window(self) -> bool:
+        """
+        Whether a rate can open it, so that every call is counted.
+        """
+        return self.failure_rate > 0 or self.slow_rate > 0
 
 
 PRESETS: Final[Mapping[str, BreakerPolicy]] = {
@@ -89,7 +140,7 @@ class RateLimit:
     Attributes:
         requests: Calls.
 
-        seconds: Length of the window that slides.
+        seconds: Length of the window that slides; of a leaky bucket the time in which so many calls leak out.
 
         hours:
             Minutes of the day from which and up to which it applies; the whole day where they are equal.
@@ -100,6 +151,10 @@ class RateLimit:
         timezone: Whose hours and days these are.
 
         per: Whose calls are counted together.
+
+        algorithm: How it counts.
+
+        burst: Calls that a leaky bucket holds, so that as many may be made at once.
     """
 
     requests: int
@@ -108,6 +163,15 @@ class RateLimit:
     days: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
     timezone: str = "UTC"
     per: Scope = "connection"
+    algorithm: Algorithm = "sliding_window"
+    burst: int = 1
+
+    @property
+    def most(self) -> int:
+        """
+        Calls that may be made at once: a single call cannot cost more.
+        """
+        return self.requests if self.algorithm == "sliding_window" else self.burst
 
     def applies(self, at: float) -> bool:
         """
@@ -133,10 +197,14 @@ class ChannelPolicy:
         breaker: None where the channel has no breaker.
 
         rate_limits: All that hold have to allow a call, see `limits_at`; where none does, nothing is limited.
+
+        told_limits:
+            Whose limits the channel tells in its headers.  *auto*: each connection's where *rate_limits* count by connection, else the whole channel's.
     """
 
     breaker: BreakerPolicy | None = PRESETS["default"]
     rate_limits: tuple[RateLimit, ...] = ()
+    told_limits: ToldScope = "auto"
 
 
 _PRESET_POLICIES: Final = {name: ChannelPolicy(breaker=breaker) for name, breaker in PRESETS.items()}
@@ -161,15 +229,15 @@ def limits_at(limits: tuple[RateLimit, ...], at: float) -> tuple[RateLimit, ...]
     """
     Return all limits that hold at *at*, in seconds since the epoch.
 
-    Of those that count the same, which is the same calls in a window of the same length, the first that applies is the one that holds.  So one
-    writes the hours that differ first, and what holds at all others after them.
+    Of those that count the same, which is the same calls in the same way in a window of the same length, the first that applies is the one that holds.
+    So one writes the hours that differ first, and what holds at all others after them.
     """
     if len(limits) == 1:
         return limits if limits[0].applies(at) else ()
-    found: dict[tuple[Scope, float], RateLimit] = {}
+    found: dict[tuple[Scope, float, Algorithm], RateLimit] = {}
     for limit in limits:
-        if (limit.per, limit.seconds) not in found and limit.applies(at):
-            found[limit.per, limit.seconds] = limit
+        if (limit.per, limit.seconds, limit.algorithm) not in found and limit.applies(at):
+            found[limit.per, limit.seconds, limit.algorithm] = limit
     return tuple(found.values())
 
 
@@ -199,13 +267,17 @@ def _policy(value: Any, where: str) -> ChannelPolicy:
     if isinstance(value, ChannelPolicy):
         return value
     given = _mapping(value, where, "a dict with circuit_breaker and rate_limits")
-    _only(given, {"circuit_breaker", "rate_limits"}, where)
+    _only(given, {"circuit_breaker", "rate_limits", "told_limits"}, where)
     breaker = PRESETS["default"] if "circuit_breaker" not in given else _breaker(given["circuit_breaker"], f"{where}['circuit_breaker']")
-    return ChannelPolicy(breaker=breaker, rate_limits=_rate_limits(given.get("rate_limits", ()), f"{where}['rate_limits']"))
+    return ChannelPolicy(
+        breaker=breaker,
+        rate_limits=_rate_limits(given.get("rate_limits", ()), f"{where}['rate_limits']"),
+        told_limits=_word(given.get("told_limits", "auto"), f"{where}['told_limits']", get_args(ToldScope)),
+    )
 
 
 def _breaker(value: Any, where: str) -> BreakerPolicy | None:
-    if value is None or value is False or value == "off":
+    if _is_off(value):
         return None
     if isinstance(value, BreakerPolicy):
         return value
@@ -218,7 +290,11 @@ def _breaker(value: Any, where: str) -> BreakerPolicy | None:
     _only(given, {*_BREAKER_FIELDS, "preset"}, where)
     base = _breaker(given.pop("preset", "default"), f"{where}['preset']") or PRESETS["default"]
     checked = {name: _BREAKER_FIELDS[name](value, f"{where}[{name!r}]") for name, value in given.items()}
-    return BreakerPolicy(**{**{name: getattr(base, name) for name in _BREAKER_FIELDS}, **checked})
+    made = BreakerPolicy(**{**{name: getattr(base, name) for name in _BREAKER_FIELDS}, **checked})
+    if not made.failure_threshold and not made.has_window:
+        message = f"{where} never opens: failure_threshold is off; expected a failure_rate or a slow_rate besides, or the breaker to be off"
+        raise PolicyError(message)
+    return made
 
 
 def _rate_limits(value: Any, where: str) -> tuple[RateLimit, ...]:
@@ -238,15 +314,21 @@ def _rate_limit(value: Any, where: str) -> RateLimit:
         requests, seconds = _rate(value, where)
         return RateLimit(requests=requests, seconds=seconds)
     given = _mapping(value, where, "a limit such as '100/60s', or a dict with a limit and its hours")
-    _only(given, {"limit", "hours", "days", "timezone", "per"}, where)
+    _only(given, {"limit", "hours", "days", "timezone", "per", "algorithm", "burst"}, where)
     requests, seconds = _rate(given.get("limit"), f"{where}['limit']")
+    algorithm = _word(given.get("algorithm", "sliding_window"), f"{where}['algorithm']", get_args(Algorithm))
+    if "burst" in given and algorithm != "leaky_bucket":
+        message = f'{where} has a burst, which only a leaky_bucket has; expected "algorithm": "leaky_bucket" beside it'
+        raise PolicyError(message)
     return RateLimit(
         requests=requests,
         seconds=seconds,
         hours=_hours(given.get("hours", "00:00-24:00"), f"{where}['hours']"),
         days=_days(given.get("days", "mon-sun"), f"{where}['days']"),
         timezone=_timezone(given.get("timezone", "UTC"), f"{where}['timezone']"),
-        per=_per(given.get("per", "connection"), f"{where}['per']"),
+        per=_word(given.get("per", "connection"), f"{where}['per']", get_args(Scope)),
+        algorithm=algorithm,
+        burst=_count(given.get("burst", 1), f"{where}['burst']"),
     )
 
 
@@ -311,12 +393,10 @@ def _timezone(value: Any, where: str) -> str:
     raise _wrong(where, value, "a time zone such as 'Europe/Berlin' (in an image without zone data, install the package tzdata)")
 
 
-def _per(value: Any, where: str) -> Scope:
-    if value == "connection":
-        return "connection"
-    if value == "channel":
-        return "channel"
-    raise _wrong(where, value, "connection or channel")
+def _word(value: Any, where: str, words: tuple[str, ...]) -> Any:
+    if isinstance(value, str) and value in words:
+        return value
+    raise _wrong(where, value, " or ".join(words) if len(words) <= 2 else f"one of {', '.join(words)}")  # noqa: PLR2004 -- a pair.
 
 
 @lru_cache(maxsize=64)
@@ -336,8 +416,54 @@ def _duration(value: Any, where: str) -> float:
     raise _wrong(where, value, "a number of seconds above 0, up to a week")
 
 
+def _is_off(value: Any) -> bool:
+    return value is None or value is False or value == "off"
+
+
+def _share(value: Any, where: str) -> float:
+    if _is_off(value):
+        return 0.0
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
+        return float(value)
+    raise _wrong(where, value, "a part of the calls above 0, up to 1 (0.5 is half of them), or off")
+
+
+def _in_a_row(value: Any, where: str) -> int:
+    return 0 if _is_off(value) else _count(value, where)
+
+
+def _patience(value: Any, where: str) -> float:
+    return 0.0 if _is_off(value) else _duration(value, where)
+
+
+def _window(value: Any, where: str) -> float:
+    if 1.0 <= _duration(value, where) <= _LONGEST_BREAKER_WINDOW:
+        return float(value)
+    raise _wrong(where, value, "a number of seconds from 1 up to an hour")
+
+
+def _probes(value: Any, where: str) -> int:
+    if _count(value, where) <= _MOST_PROBES:
+        return int(value)
+    raise _wrong(where, value, f"a whole number from 1 to {_MOST_PROBES}")
+
+
+_LONGEST_BREAKER_WINDOW: Final = 3600.0
+_MOST_PROBES: Final = 100
+
 _BREAKER_FIELDS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
-    each.name: _count if isinstance(each.default, int) else _duration for each in fields(BreakerPolicy)
+    "failure_threshold": _in_a_row,
+    "success_threshold": _count,
+    "timeout": _duration,
+    "probe_timeout": _duration,
+    "probes": _probes,
+    "failure_rate": _share,
+    "slow_rate": _share,
+    "slow_after": _duration,
+    "window": _window,
+    "minimum_calls": _count,
+    "per": lambda value, where: _word(value, where, get_args(BreakerScope)),
+    "caller_timeout": _patience,
 }
 
 

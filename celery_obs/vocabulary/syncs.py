@@ -15,11 +15,13 @@ from .spec import Metric
 __all__ = [
     "DURATION",
     "HELD_BACK",
+    "HOLD_REASONS",
     "IN_PROGRESS",
     "RECORDS",
     "RECORD_RESULTS",
     "STATUSES",
     "TOTAL",
+    "HoldReason",
     "SyncFinished",
     "SyncHeldBack",
     "SyncLost",
@@ -28,14 +30,22 @@ __all__ = [
 ]
 
 
-SyncStatus: TypeAlias = Literal["success", "partial", "failure", "retry", "skipped"]
+SyncStatus: TypeAlias = Literal["success", "partial", "failure", "retry", "skipped", "held_back"]
 """
 How a run ended.
 
 *partial*: it came to its end, and some records failed.  *retry*: it failed, and its task will try again.  *skipped*: there was nothing to do, as it says itself.
+*held_back*: our own breaker or rate limit did not let it call the channel, and its task comes again.
 """
 
-STATUSES: Final[tuple[SyncStatus, ...]] = ("success", "partial", "failure", "retry", "skipped")
+STATUSES: Final[tuple[SyncStatus, ...]] = ("success", "partial", "failure", "retry", "skipped", "held_back")
+
+HoldReason: TypeAlias = Literal["paused", "rate_limit", "circuit_breaker"]
+"""
+Why a task was held back.
+"""
+
+HOLD_REASONS: Final[tuple[HoldReason, ...]] = ("paused", "rate_limit", "circuit_breaker")
 
 RECORD_RESULTS: Final[tuple[str, ...]] = ("created", "updated", "failed", "skipped")
 
@@ -104,18 +114,21 @@ class SyncLost(NamedTuple):
 
 class SyncHeldBack(NamedTuple):
     """
-    A paused channel's task was put back into its queue.
+    A task was put back into its queue, because its channel is paused, or was not to be called: that is no failure, and no retry of the task.
 
     Attributes:
         channel_type, sync_type, connection_id: As in `SyncStarted`.
 
         delay: Seconds until it comes again.
+
+        reason: Why.
     """
 
     channel_type: str
     sync_type: str
     connection_id: str
     delay: float
+    reason: HoldReason = "paused"
 
 
 TOTAL = Metric(
@@ -147,6 +160,6 @@ IN_PROGRESS = Metric(
 HELD_BACK = Metric(
     kind="counter",
     name="channel_sync_held_back_total",
-    help="Why does nothing happen? Times that a sync task was put back into its queue because its channel is paused.",
-    labels=("channel_type", "sync_type"),
+    help="Why does nothing happen? Times that a sync task was put back into its queue: channel paused, rate limit used up, or circuit breaker open.",
+    labels=("channel_type", "sync_type", "reason"),
 )

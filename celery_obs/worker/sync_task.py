@@ -1,5 +1,5 @@
 """
-A task that is a sync: its outcome is the run's, and while its channel is paused it waits.
+A task that is a sync: its outcome is the run's, and while its channel is paused, or not to be called, it waits.
 
 ::
 
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import inspect
 import logging
-import random
+import sys
 
 from collections.abc import Mapping, Sequence
+from inspect import isawaitable
 from typing import Any, Final
 
 from celery import Task
@@ -23,11 +24,13 @@ from celery.exceptions import Ignore, Reject, Retry
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.sync import engine, presence
-from celery_obs.sync.errors import is_retryable, retry_after
+from celery_obs.sync.errors import HeldBackError, HeldBackTooLongError, held_back, is_retryable, retry_after
 from celery_obs.sync.pauses import is_paused
 from celery_obs.sync.retries import RetrySchedule
 from celery_obs.sync.runs import UNKNOWN, SyncResult, sync_run
-from celery_obs.vocabulary.syncs import SyncHeldBack
+from celery_obs.sync.waiting import Held, Waiting
+from celery_obs.vocabulary.headers import HELD
+from celery_obs.vocabulary.syncs import HoldReason, SyncHeldBack
 
 
 __all__ = ["HeldBack", "SyncTask"]
@@ -36,13 +39,23 @@ __all__ = ["HeldBack", "SyncTask"]
 log = logging.getLogger("celery_obs")
 
 _SEEN: Final = "celery_obs_sync"
+_OF: Final = "celery_obs_sync_of"
 _MISSING: Final = object()
 
 
 class HeldBack(Ignore):  # type: ignore[misc]
     """
-    This attempt was none: the task was put back into its queue, because its channel is paused.
+    This attempt was none: the task was put back into its queue, because its channel is paused or not to be called now.
+
+    Args:
+        message: What is the matter, and when the task comes again.
+
+        reason: The refusal, where there was one.
     """
+
+    def __init__(self, message: str, reason: Exception | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
@@ -67,6 +80,9 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
     It builds on the app's own task class, ``app.Task``: Django's ``delay_on_commit`` is there, and so is the context that Flask's tasks run in.
 
     A `SyncResult` that it returns tells its records, and goes on as a dictionary, to the result backend and to the next task of a chain.
+    Where our own breaker or rate limit does not let it call its channel, the task comes again later, without having failed or spent a retry, for as
+    long as the setting ``held_back_max_age`` says.
+
     Called directly or by ``apply()`` it is a function of its caller's: it is never held back.
 
     Since 0.1.
@@ -92,7 +108,7 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
         Join the app; refuse what cannot work, when the task is made.
 
         Raises:
-            ConfigurationError: without a channel, or with the name of an argument that the function does not have.
+            ConfigurationError: without a channel, with the name of an argument that the function does not have, and for a coroutine function.
         """
         if cls.run is not Task.run and issubclass(app.Task, Task):
             cls._build_on(app.Task)
@@ -123,6 +139,13 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
 
     @classmethod
     def _check(cls) -> None:
+        if inspect.iscoroutinefunction(cls.run) or inspect.isasyncgenfunction(cls.run) or inspect.isgeneratorfunction(cls.run):
+            kind = "a generator" if inspect.isgeneratorfunction(cls.run) else "async def"
+            message = (
+                f"The sync task {cls.name} is {kind}, which Celery calls and does not run: it would succeed without doing anything. "
+                "Expected a plain function. Run a coroutine in it: def sync(...): return asyncio.run(sync_async(...))."
+            )
+            raise ConfigurationError(message)
         if bool(cls.channel_type) == bool(cls.channel_argument):
             message = (
                 f"The sync task {cls.name} has {'both ' if cls.channel_type else 'neither '}channel_type and channel_argument. "
@@ -154,9 +177,20 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
         connection = self._argument(self.connection_argument, args, kwargs) if self.connection_argument else ""
         connection_id = "" if connection is None else str(connection)
         if not request.is_eager and is_paused(channel):
-            self._hold_back(request, channel, connection_id)
+            delay, held = engine.current().part(Waiting).paused()
+            self._hold_back(request, (channel, connection_id), "paused", delay=delay, held=held)
+        setattr(request, _OF, (channel, connection_id))
+        self._wait_for_turn(request)
         with sync_run(channel, self.sync_name, self.direction, connection_id=connection_id) as run:
-            result = self._attempt(args, kwargs)
+            try:
+                result = self._attempt(args, kwargs)
+            except (Ignore, Reject, Retry):
+                raise
+            except Exception as exc:
+                self._wait_for(held_back(exc), request)
+                raise
+            if isawaitable(result):
+                raise TypeError(_unfinished(self.name, result))
             if isinstance(result, SyncResult):
                 run.take(result)
                 return result._asdict()
@@ -207,7 +241,11 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
     ) -> Any:
         """
         Retry as Celery does; when the caller does not say, after what the schedule and the channel's ``Retry-After`` say.
+
+        Where our own breaker or rate limit said no, it is no retry: the task is held back, and *countdown*, *eta* and *max_retries* do not matter.
         """
+        if args is None and kwargs is None:
+            self._wait_for(held_back(exc if isinstance(exc, BaseException) else sys.exc_info()[1]), self.request)
         if countdown is None and eta is None and self.retry_schedule is not None:
             asked = retry_after(exc) if isinstance(exc, BaseException) else None
             countdown = self.retry_schedule.delay(self.request.retries, after=asked)
@@ -217,7 +255,64 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 
-    def _hold_back(self, request: Any, channel: str, connection_id: str) -> None:
+    def _wait_for_turn(self, request: Any) -> None:
+        """
+        Put the task back into its queue if the line in which it waits was too long for a turn, and it is not its turn yet; do nothing else.
+
+        Raises:
+            HeldBack: when that is done.
+        """
+        held = Held.of(_header(request, HELD))
+        if request.is_eager or not held.line or self._is_old(held):
+            return
+        found = engine.current().part(Waiting).before_its_turn(held)
+        if found is not None:
+            delay, held = found
+            reason: HoldReason = "circuit_breaker" if held.line.startswith("breaker:") else "rate_limit"
+            self._hold_back(request, getattr(request, _OF), reason, delay=delay, held=held)
+
+    @staticmethod
+    def _is_old(held: Held) -> bool:
+        found = engine.current()
+        return bool(held.since) and found.clock() - held.since > found.settings.held_back_max_age
+
+    def _wait_for(self, refusal: HeldBackError | None, request: Any) -> None:
+        """
+        Put the task back into its queue if a refusal of our own ended this attempt; do nothing else.
+
+        Raises:
+            HeldBack: when that is done.
+
+            HeldBackTooLongError: if the task was held back for too long already.
+        """
+        of = request.__dict__.get(_OF)
+        if refusal is None or of is None or request.is_eager or request.called_directly:
+            return
+        if isinstance(refusal, tuple(getattr(self, "dont_autoretry_for", ()))):
+            return
+        found = engine.current()
+        held = Held.of(_header(request, HELD))
+        most = found.settings.held_back_max_age
+        if self._is_old(held):
+            message = (
+                f"{self.name} was held back for {found.clock() - held.since:.0f} s, and the setting held_back_max_age allows {most:g} s, so that it failed. "
+                f"Expected {refusal.channel or of[0]} to be callable meanwhile; the last time: {refusal}"
+            )
+            raise HeldBackTooLongError(message, channel=refusal.channel or of[0]) from refusal
+        delay, held = found.part(Waiting).refused(refusal, held)
+        reason: HoldReason = "rate_limit" if refusal.error_type == "rate_limit" else "circuit_breaker"
+        self._hold_back(request, of, reason, delay=delay, held=held, refusal=refusal)
+
+    def _hold_back(
+        self,
+        request: Any,
+        of: tuple[str, str],
+        reason: HoldReason,
+        *,
+        delay: float,
+        held: Held,
+        refusal: HeldBackError | None = None,
+    ) -> None:
         """
         Publish the same task again with a delay, and end this attempt without an outcome.
 
@@ -228,17 +323,19 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
 
             Reject: with *acks_late*, when it could not be done.
         """
-        found = engine.current()
-        delay = found.settings.pause_retry_delay * random.uniform(0.8, 1.2)  # noqa: S311 -- so that they do not all come back at once.
+        headers = {key: value for key, value in (request.as_execution_options()["headers"] or {}).items() if key != HELD}
+        if held.since:
+            headers[HELD] = held.as_header()
         try:
-            self.signature_from_request(request, countdown=delay, retries=request.retries).apply_async()
+            self.signature_from_request(request, countdown=delay, retries=request.retries, headers=headers).apply_async()
         except Exception as exc:
             if self.acks_late:
                 raise Reject(exc, requeue=True) from exc
             raise
-        found.hub.emit(SyncHeldBack(channel, self.sync_name, connection_id, delay))
-        message = f"{channel} is paused; {self.name} comes again in {delay:.0f} s."
-        raise HeldBack(message)
+        channel, connection_id = of
+        engine.current().hub.emit(SyncHeldBack(channel, self.sync_name, connection_id, delay, reason))
+        message = f"{channel}: {_WHY[reason]}; {self.name} comes again in {delay:.1f} s."
+        raise HeldBack(message, refusal) from refusal
 
     def _argument(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """
@@ -265,3 +362,25 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
                     found = (position if by_position else None, _MISSING if each.default is inspect.Parameter.empty else each.default)
             places[name] = found
         return found
+
+
+_WHY: Final[Mapping[HoldReason, str]] = {
+    "paused": "the channel is paused",
+    "rate_limit": "its rate limit is used up",
+    "circuit_breaker": "its circuit breaker is open",
+}
+
+
+def _header(request: Any, name: str) -> object:
+    value = request.__dict__.get(name)
+    nested = request.__dict__.get("headers")
+    return value if value is not None or not isinstance(nested, Mapping) else nested.get(name)
+
+
+def _unfinished(name: str, result: Any) -> str:
+    if inspect.iscoroutine(result):
+        result.close()
+    return (
+        f"The sync task {name} returned a {type(result).__name__} that nothing has run, so that nothing was done. "
+        "Expected a result: run it in the task, as return asyncio.run(...)."
+    )

@@ -16,6 +16,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from celery_obs.demo.provider import Fault, Provider
+from tests.servers import wait_until
 from tests.workers import Metrics, settle_at
 
 from .conftest import Stage
@@ -80,8 +81,11 @@ def test_the_tutorial_about_the_sync_engine_works(stage: Stage) -> None:
         for _ in range(5):
             # As the command does, without five interpreters.
             stage.client.send_task("hotel.export_availability", ("seaside-inn", "2030-05-01", 6), queue="celery")
-        settle_at(5, lambda: metrics.find("channel_sync_total", status="failure"))
-        assert 2 == metrics.find("channel_circuit_breaker_rejections_total", channel_type="airbnb")
+        settle_at(3, lambda: metrics.find("channel_sync_total", status="failure"))
+        wait_until(lambda: (metrics.find("channel_sync_held_back_total", reason="circuit_breaker") or 0) >= 2, what="those that wait")
+        provider.faults.clear()
+        settle_at(1 + 2, lambda: metrics.find("channel_sync_total", status="success"), within=40)
+        assert 3 == metrics.find("channel_sync_total", status="failure")
 
         before = provider.accounts.refreshes("seaside-inn")
         call("refresh_single_token", "seaside-inn")

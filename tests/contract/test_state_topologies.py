@@ -33,10 +33,11 @@ from celery_obs.state.overview import OverviewReader
 from celery_obs.state.pauses import Pauses
 from celery_obs.state.pending import Pending, PendingConnection, PendingDay
 from celery_obs.state.rate_limits import Count, RateLimits
+from celery_obs.state.turns import Turns
 from celery_obs.sync import engine, rate_limiter
 from celery_obs.sync.errors import RateLimitError
 from celery_obs.testing import FakeClock, RaisingErrors
-from celery_obs.vocabulary.policies import PRESETS, policies
+from celery_obs.vocabulary.policies import PRESETS, BreakerPolicy, RateLimit, policies
 from celery_obs.worker.announce import Announcer
 from tests.servers import RedisCluster, RedisSentinel, RedisServer, wait_until
 
@@ -165,6 +166,57 @@ def test_a_call_is_looked_for_and_given_back(redis: Any) -> None:
     assert [0, 0] == [limits.peek("airbnb", "", TWO_AN_HOUR).retry_after for _ in range(2)]
     assert limits.count("airbnb").used == 0, "Nobody said how it is limited."
     assert redis.llen(keys.rate_limit("airbnb")) == 1
+
+
+def test_buckets_costs_and_what_channels_say_are_one_script_each(redis: Any) -> None:
+    """
+    A bucket and what lies beside a list are in the list's slot, and are cleared with it.
+    """
+    limits, bucket = RateLimits(redis), RateLimit(requests=1, seconds=3600.0, algorithm="leaky_bucket", burst=3)
+
+    for channel in CHANNELS:
+        both = (*TWO_AN_HOUR, bucket)
+        assert limits.take(channel, "c-1", both, cost=2).retry_after == 0
+        assert limits.take(channel, "c-1", both).retry_after > 0
+        limits.learn(channel, "c-2", left=1, seconds=60.0)
+        assert [0, True] == [limits.take(channel, "c-2", both).retry_after, limits.take(channel, "c-2", both).retry_after > 50]
+        assert limits.clear(channel) == 2
+        assert limits.take(channel, "c-2", both, cost=2).retry_after == 0
+
+
+def test_breakers_of_endpoints_and_windows_work(redis: Any) -> None:
+    """
+    Each in a hash of its own, found by who looks at the channel, closed together.
+    """
+    breakers, policy = Breakers(redis), BreakerPolicy(failure_rate=0.5, minimum_calls=2, per="endpoint")
+
+    for channel in CHANNELS:
+        for _ in range(2):
+            checked = breakers.check(channel, policy, "/prices/{id}")
+            assert checked.permit is not None
+            found = breakers.record(checked.permit, policy, "failure")
+        assert found.transition is not None
+        breakers.note(channel, "/prices/{id}", found.transition.to_state)
+        breakers.tell(channel, left=0, seconds=60.0)
+        assert breakers.check(channel, policy).told
+
+    assert {"open"} == {view.state for view in breakers.states(CHANNELS).values()}
+    for channel in CHANNELS:
+        breakers.force_close(channel)
+        assert breakers.check(channel, policy, "/prices/{id}").permit is not None
+    assert {} == breakers.scopes()
+
+
+def test_turns_are_given_out_one_after_the_other(redis: Any) -> None:
+    """
+    As far apart as they are asked for, up to the longest wait.
+    """
+    turns = Turns(redis)
+
+    given = [turns.take("limit:airbnb:c-1", after=1.0, spacing=0.5, longest=2.2) for _ in range(4)]
+
+    assert [True, True, True, False] == [each is not None for each in given]
+    assert given[:3] == pytest.approx([1.0, 1.5, 2.0], abs=0.3)
 
 
 def test_the_library_limits_counts_on_it(redis: Any) -> None:

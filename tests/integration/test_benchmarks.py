@@ -36,7 +36,7 @@ def test_a_quick_run_prints_a_table_and_writes_its_numbers(name: str, tmp_path: 
     assert name == json.loads((tmp_path / f"{name}.json").read_text())["name"]
 
 
-@pytest.mark.parametrize("name", ["cluster", "rate_limiter"])
+@pytest.mark.parametrize("name", ["cluster", "rate_limiter", "sync_task"])
 def test_a_benchmark_that_needs_redis_has_one_of_its_own(name: str, need_server: NeedServer, tmp_path: Path) -> None:
     """
     Those can be tried in seconds, too.

@@ -27,7 +27,7 @@ from celery_obs.state import keys
 from celery_obs.state.breakers import Breakers
 from celery_obs.state.facts import Connection, TokenExpiry
 from celery_obs.state.locks import Flight, FlightTimeoutError
-from celery_obs.sync import errors, oauth, tokens
+from celery_obs.sync import circuit_breaker, errors, oauth, tokens
 from celery_obs.sync.tokens import RedisTokens, Token, Tokens
 from celery_obs.testing import FakeClock
 from celery_obs.vocabulary.api_calls import ApiCallFinished
@@ -378,6 +378,7 @@ def test_what_may_pass_is_retryable_and_told_without_the_answer(
             assert ["failure"] == [event.status for event in rig.refreshes]
             assert (7.0 if error_type == "rate_limit" else None) == error.retry_after
             provider.faults.clear()
+            circuit_breaker.registry.reset_all()  # It keeps how long the provider wants to be left alone.
             assert "refreshed" == tokens.refresh(ONE).status
 
 

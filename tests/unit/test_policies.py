@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 
+from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,12 +97,21 @@ def test_the_environment_says_it_in_json() -> None:
         ({"a": {"circuit_breaker": {"failure_threshold": True}}}, "['failure_threshold'] is True; expected a whole number from 1"),
         (
             {"a": {"circuit_breaker": {"failures": 3}}},
-            "channels['a']['circuit_breaker'] has the key 'failures'; expected some of failure_threshold",
+            "channels['a']['circuit_breaker'] has the key 'failures'; expected some of caller_timeout, failure_rate, failure_threshold",
         ),
         (
             {"a": {"circuit_breaker": "fitbt"}},
             "channels['a']['circuit_breaker'] is 'fitbt'; expected a preset (default, fhir, fitbit, withings), off,",
         ),
+        ({"a": {"circuit_breaker": {"failure_rate": 50}}}, "['failure_rate'] is 50; expected a part of the calls above 0, up to 1"),
+        ({"a": {"circuit_breaker": {"failure_threshold": "off"}}}, "['circuit_breaker'] never opens: failure_threshold is off"),
+        ({"a": {"circuit_breaker": {"window": 0.5}}}, "['window'] is 0.5; expected a number of seconds from 1 up to an hour"),
+        ({"a": {"circuit_breaker": {"probes": 101}}}, "['probes'] is 101; expected a whole number from 1 to 100"),
+        ({"a": {"circuit_breaker": {"per": "hotel"}}}, "['per'] is 'hotel'; expected one of channel, endpoint, connection"),
+        ({"a": {"circuit_breaker": {"caller_timeout": 0}}}, "['caller_timeout'] is 0; expected a number of seconds above 0"),
+        ({"a": {"told_limits": "yes"}}, "['told_limits'] is 'yes'; expected one of auto, connection, channel, off"),
+        ({"a": {"rate_limits": {**OFFICE, "algorithm": "gcra"}}}, "['algorithm'] is 'gcra'; expected sliding_window or leaky_bucket"),
+        ({"a": {"rate_limits": {**OFFICE, "burst": 5}}}, "has a burst, which only a leaky_bucket has"),
         ({"a": {"limits": "1/s"}}, "channels['a'] has the key 'limits'; expected some of circuit_breaker, rate_limits"),
         (
             {"a": {"rate_limits": "100 per minute"}},
@@ -320,6 +330,13 @@ def test_summer_time_moves_the_hours_as_it_moves_the_people(
     assert expected == limit.applies(moment.timestamp())
 
 
+DEFAULTS = {
+    each.name: "off" if default == 0 else f"{default:g}" if isinstance(default, (int, float)) else default
+    for each in fields(BreakerPolicy)
+    for default in [getattr(BreakerPolicy(), each.name)]
+}
+
+
 def test_the_example_of_the_docs_is_a_policy() -> None:
     """
     What the how-to page configures can be configured, and its table of presets is true.
@@ -330,8 +347,28 @@ def test_the_example_of_the_docs_is_a_policy() -> None:
 
     channels = loaded(app.conf.celery_obs["channels"]).channels
 
-    assert {"withings", "airbnb", "legacy", "*"} == set(channels)
+    assert {"withings", "airbnb", "booking", "legacy", "*"} == set(channels)
+    booking = channels["booking"].breaker
+    assert booking is not None
+    assert ("endpoint", 3, 0.5) == (booking.per, booking.probes, booking.failure_rate)
+    for name, default in DEFAULTS.items():
+        assert any(line.startswith(f"| `{name}` |") and line.endswith(f"| {default} |") for line in page.splitlines()), name
     assert "channel" == channels["*"].rate_limits[0].per
     for name, preset in PRESETS.items():
         numbers = f"| {preset.failure_threshold} | {preset.success_threshold} | {preset.timeout:.0f} |"
         assert any(f"`{name}`" in line and line.endswith(numbers) for line in page.splitlines()), name
+
+
+@pytest.mark.parametrize("name", ["limit-calls", "move-from-pybreaker"])
+def test_what_the_pages_configure_can_be_configured(name: str) -> None:
+    """
+    Each block that sets the app's channels is a policy.
+    """
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / f"{name}.md").read_text()
+    blocks = [block.split("```")[0] for block in page.split("```python\n")[1:] if "app.conf.celery_obs" in block.split("```")[0]]
+
+    assert blocks
+    for block in blocks:
+        app = SimpleNamespace(conf=SimpleNamespace())
+        exec(block, {"app": app})  # noqa: S102 -- our own page.
+        assert loaded(app.conf.celery_obs["channels"]).channels

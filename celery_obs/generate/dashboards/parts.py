@@ -64,7 +64,7 @@ OUTCOMES: Final[MappingProxyType[str, Colour]] = MappingProxyType(
         **dict.fromkeys(("retry", "paused", "vanished"), "yellow"),
         **dict.fromkeys(("skipped", "ignored", "duplicate", "disconnected", "dead"), "text"),
         **dict.fromkeys(("lost", "refused"), "dark-red"),
-        **dict.fromkeys(("updated", "revoked", "stale"), "blue"),
+        **dict.fromkeys(("updated", "revoked", "stale", "held_back"), "blue"),
         "rejected": "purple",
         "terminated": "light-blue",
     }

@@ -148,10 +148,13 @@ _SYNCS = Row(
         Panel(
             kind="timeseries",
             title="Running and held back",
-            question="What runs right now, and what waits because the channel is paused?",
+            question="What runs right now, and what waits because the channel is paused, its rate limit used up or its breaker open?",
             queries=(
                 Query(expr=total(syncs.IN_PROGRESS, "sync_type", channel_type=_HERE), legend="{{sync_type}} running"),
-                Query(expr=per_minute(syncs.HELD_BACK, "sync_type", channel_type=_HERE), legend="{{sync_type}} held back per minute"),
+                Query(
+                    expr=per_minute(syncs.HELD_BACK, "sync_type", "reason", channel_type=_HERE),
+                    legend="{{sync_type}} held back per minute, {{reason}}",
+                ),
             ),
             unit="short",
             width=WIDTH,

@@ -36,7 +36,13 @@ POLICIES = st.builds(
     success_threshold=st.integers(1, 3),
     timeout=st.sampled_from([1.0, 5.0]),
     probe_timeout=st.sampled_from([1.0, 3.0]),
+    probes=st.integers(1, 3),
+    failure_rate=st.sampled_from([0.0, 0.5]),
+    slow_rate=st.sampled_from([0.0, 0.3]),
+    window=st.sampled_from([2.0, 10.0]),
+    minimum_calls=st.integers(2, 6),
 )
+SOON = 0.5
 
 
 @dataclass
@@ -53,7 +59,8 @@ class Model:
     probes_from: float | None = 0.0
     forced: bool = False
     probe: int = 0
-    probe_until: float = 0.0
+    probes: dict[int, float] = field(default_factory=dict)
+    calls: list[tuple[int, bool, bool]] = field(default_factory=list)
     left_at: float | None = None
     eras: int = field(default=0, repr=False)
 
@@ -67,7 +74,8 @@ class Model:
         before, open_for = self.state, None
         self.eras += 1
         self.era = self.eras
-        self.state, self.successes, self.probe_until, self.forced = state, 0, 0.0, False
+        self.state, self.successes, self.forced = state, 0, False
+        self.probes, self.calls = {}, []
         if state == "closed":
             open_for = now - self.left_at if self.left_at is not None else 0.0
             self.left_at, self.failures = None, 0
@@ -90,27 +98,41 @@ class Model:
             if now < self.probes_from:
                 return False, self.probes_from - now, None
             told = self.change("half_open", now)
-        elif self.probe_until > now:
-            return False, self.probe_until - now, None
+        self.probes = {number: ends for number, ends in self.probes.items() if ends > now}
+        if len(self.probes) >= self.policy.probes:
+            return False, min(min(self.probes.values()) - now, SOON), None
         self.probe += 1
-        self.probe_until = now + self.policy.probe_timeout
+        self.probes[self.probe] = now + self.policy.probe_timeout
         return True, 0.0, told
 
-    def record(self, era: int, probe: int, outcome: str, now: float) -> Any:
+    def rates_are_too_high(self, micro: int, outcome: str, *, slow: bool) -> bool:
+        """
+        Look at the calls of the last ten tenths of the window, the one that is under way among them.
+        """
+        policy = self.policy
+        if not policy.has_window:
+            return False
+        tenth = micro // round(policy.window / 10 * SECOND)
+        self.calls = [each for each in self.calls if each[0] > tenth - 10]
+        self.calls.append((tenth, outcome == "failure", slow))
+        count = len(self.calls)
+        failed, late = (sum(each[at] for each in self.calls) for at in (1, 2))
+        return count >= policy.minimum_calls and (0 < policy.failure_rate <= failed / count or 0 < policy.slow_rate <= late / count)
+
+    def record(self, era: int, probe: int, outcome: str, now: float, *, micro: int, slow: bool) -> Any:
         if era != self.era:
             return None
         if self.state == "closed":
-            if outcome == "success":
-                self.failures = 0
-            elif outcome == "failure":
-                self.failures += 1
-                if self.failures >= self.policy.failure_threshold:
-                    return self.change("open", now)
+            if outcome == "none":
+                return None
+            self.failures = 0 if outcome == "success" else self.failures + 1
+            if self.rates_are_too_high(micro, outcome, slow=slow) or self.failures >= self.policy.failure_threshold:
+                return self.change("open", now)
             return None
-        if self.state != "half_open" or probe != self.probe or not self.probe_until:
+        if self.state != "half_open" or probe not in self.probes:
             return None
-        self.probe_until = 0.0
-        if outcome == "failure":
+        del self.probes[probe]
+        if outcome == "failure" or (outcome == "success" and slow):
             self.failures += 1
             return self.change("open", now)
         if outcome == "success":
@@ -193,11 +215,13 @@ class Machine(RuleBasedStateMachine):
         assert (self.model.state == "half_open") == (found.permit.probe > 0)
         return Given(found.permit, self.model.era, self.model.probe if self.model.state == "half_open" else 0)
 
-    @rule(permit=permits, who=who, outcome=st.sampled_from(["success", "failure", "failure", "none"]))
-    def record(self, permit: Given | None, who: int, outcome: Any) -> None:
+    @rule(permit=permits, who=who, outcome=st.sampled_from(["success", "failure", "failure", "none"]), slow=st.booleans())
+    def record(self, permit: Given | None, who: int, outcome: Any, *, slow: bool) -> None:
         if permit is not None:
-            found = self.tell(who, "record", permit.permit, self.policy, outcome)
-            self.same(self.model.record(permit.era, permit.probe, outcome, self.seconds), found)
+            slow = slow and self.policy.slow_rate > 0
+            found = self.tell(who, "record", permit.permit, self.policy, outcome, slow=slow)
+            told = self.model.record(permit.era, permit.probe, outcome, self.seconds, micro=self.now, slow=slow)
+            self.same(told, found)
 
     @rule(seconds=st.sampled_from([0.001, 0.5, 1.0, 3.0, 5.0, 60.0]))
     def wait(self, seconds: float) -> None:
@@ -226,11 +250,9 @@ class Machine(RuleBasedStateMachine):
         self.model.fresh()
         self.garbage = False
 
-    @rule(text=st.sampled_from(["state", "generation", "probe_until", "WRONGTYPE", "gone"]))
+    @rule(text=st.sampled_from(["state", "generation", "WRONGTYPE", "gone"]))
     def type_something(self, text: str) -> None:
         key = keys.breaker(CHANNEL)
-        if text == "probe_until" and self.model.state == "closed":
-            return  # Nobody looks at that while it is closed.
         if text == "WRONGTYPE":
             self.redis.set(key, "open")
         elif text == "gone":

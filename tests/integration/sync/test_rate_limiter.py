@@ -378,6 +378,7 @@ def test_a_refusal_stands_when_redis_goes_away_behind_it(
         raise RedisConnectionError
 
     monkeypatch.setattr(RateLimits, method, away)
+    monkeypatch.setattr(RateLimits, "takes_together", False)  # As on a Redis Cluster.
     with Stage(redis_server.url, tmp_path, channels=BOTH) as stage:
         assert [False] == asked(1, "c-2")
 

@@ -120,6 +120,7 @@ CASES: list[tuple[Any, dict[str, Any]]] = [
             "channel_type": "airbnb",
             "sync_type": "availability_export",
             "connection_id": "abc-123",
+            "reason": "paused",
             "delay_seconds": 28.123,
         },
     ),

@@ -59,7 +59,8 @@ CASES: list[tuple[Any, Mapping[tuple[str, tuple[str, ...]], int]]] = [
             (syncs.RECORDS.name, ("airbnb", "export", "skipped")): 4,
         },
     ),
-    (syncs.SyncHeldBack("airbnb", "export", "c-1", 30.0), {(syncs.HELD_BACK.name, ("airbnb", "export")): 1}),
+    (syncs.SyncHeldBack("airbnb", "export", "c-1", 30.0), {(syncs.HELD_BACK.name, ("airbnb", "export", "paused")): 1}),
+    (syncs.SyncHeldBack("airbnb", "export", "c-1", 3.0, "rate_limit"), {(syncs.HELD_BACK.name, ("airbnb", "export", "rate_limit")): 1}),
     (
         api_calls.ApiCallFinished("airbnb", "/x", "GET", "503", 0.1, "server_error", "c-1"),
         {

@@ -37,16 +37,16 @@ class Guards:
         self.recorded: list[bool | None] = []
         self.acquired: list[tuple[str, str, float]] = []
 
-    def allow(self, channel: str) -> str:
+    def allow(self, channel: str, **_: str) -> str:
         if self.refusal is not None:
             raise self.refusal
         return channel
 
-    def record(self, permit: str, *, ok: bool | None) -> None:
+    def record(self, permit: str, *, ok: bool | None, duration: float | None = None) -> None:
         assert "airbnb" == permit
         self.recorded.append(ok)
 
-    def acquire(self, channel: str, connection_id: str = "", *, wait: float = 0.0) -> None:
+    def acquire(self, channel: str, connection_id: str = "", *, wait: float = 0.0, cost: int = 1) -> None:
         self.acquired.append((channel, connection_id, wait))
         if self.denial is not None:
             raise self.denial

@@ -28,6 +28,7 @@ VALUES: dict[str, Any] = {
     "task_namespace": "garden",
     "task_queue": "obs",
     "beat_periods": {"check_drift": 60},
+    "held_back_max_age": 3600.0,
     "pause_retry_delay": 5.0,
     "token_source": "proj.tokens:SOURCE",
     "token_keys": [Fernet.generate_key().decode()],

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.sync.errors import AuthError, ChannelError, NetworkError, RateLimitError
+from celery_obs.sync.errors import AuthError, ChannelError, LimitReachedError, NetworkError, RateLimitError
 from celery_obs.sync.retries import PRESETS, RetrySchedule, retry_policy
 from celery_obs.sync.runs import SyncResult
 from celery_obs.vocabulary.syncs import SyncFinished
@@ -30,7 +30,7 @@ def test_the_presets_are_those_of_the_contract(preset: str, expected: list[float
     """
     schedule = PRESETS[preset]._replace(jitter=False)
 
-    assert expected == [schedule.delay(retries) for retries in range(schedule.max_retries)]
+    assert expected == [schedule.delay(retries) for retries in range(schedule.max_retries or 0)]
 
 
 @given(
@@ -188,6 +188,77 @@ def test_a_sync_task_that_cannot_work_is_refused_when_it_is_made(app: Celery, op
 
     with pytest.raises(ConfigurationError, match=message):
         declare(app, sync, **options)
+
+
+async def _coroutine(channel: str) -> None: ...
+
+
+async def _async_generator(channel: str) -> Any:
+    yield channel
+
+
+def _generator(channel: str) -> Any:
+    yield channel
+
+
+@pytest.mark.parametrize("function", [_coroutine, _async_generator, _generator])
+def test_a_sync_task_that_nothing_would_run_is_refused_when_it_is_made(app: Celery, function: Any) -> None:
+    """
+    Celery calls a coroutine function and throws the coroutine away: it would succeed without doing anything.  The message says what to write.
+    """
+    with pytest.raises(ConfigurationError, match=r"Expected a plain function.*asyncio\.run"):
+        declare(app, function, channel_type="airbnb")
+
+
+def test_a_sync_task_that_returns_a_coroutine_fails(app: Celery, heard: list[Any]) -> None:
+    """
+    What cannot be seen when the task is made is seen when it returns; the run is a failure.
+    """
+
+    def sync(channel: str) -> Any:
+        return _coroutine(channel)
+
+    result = app.task(name="proj.later", shared=False, base=SyncTask, channel_argument="channel")(sync).apply(["airbnb"])
+
+    assert isinstance(result.result, TypeError)
+    assert "asyncio.run" in str(result.result)
+    assert ["failure"] == [event.status for event in heard if isinstance(event, SyncFinished)]
+
+
+@pytest.mark.parametrize("preset", [None, "critical", "quick"])
+def test_no_maximum_of_retries_means_without_end(app: Celery, preset: Any) -> None:
+    """
+    As it does for Celery, and not as often as the preset says.
+    """
+    policy = retry_policy(preset, max_retries=None)
+
+    assert (None, None) == (policy["max_retries"], policy["retry_schedule"].max_retries)
+    assert 0 < policy["retry_schedule"].delay(10_000) <= 60
+
+    attempts = Attempts(NetworkError("no"))
+
+    def sync() -> None:
+        if attempts.made < 12:
+            attempts()
+
+    made = app.task(name="proj.endless", shared=False, base=SyncTask, channel_type="airbnb", **policy)(sync)
+    made.apply()
+    assert 12 == attempts.made
+
+
+def test_an_eager_task_is_not_held_back(app: Celery) -> None:
+    """
+    Who calls it with ``apply()`` gets the refusal, as it has no queue to come again from.
+    """
+    attempts = Attempts(LimitReachedError("no call left", channel="airbnb", retry_after=1.0))
+
+    def sync() -> None:
+        attempts()
+
+    result = app.task(name="proj.eager", shared=False, base=SyncTask, channel_type="airbnb")(sync).apply()
+
+    assert isinstance(result.result, LimitReachedError)
+    assert 1 == attempts.made
 
 
 def test_a_sync_task_called_directly_is_a_function(app: Celery, heard: list[Any]) -> None:
