@@ -285,7 +285,7 @@ class ApiCall:
             remaining = 0
         if learn is not None and (asked_to_wait or (remaining is not None and reset_after is not None)):
             learn(
-                self._channel,
+                self._guarded_as,
                 self._connection,
                 remaining=remaining,
                 reset_after=reset_after,
