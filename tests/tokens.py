@@ -26,7 +26,7 @@ from celery_obs.state import keys
 from celery_obs.state.connection import connect
 from celery_obs.state.facts import Connection, Facts
 from celery_obs.sync import engine as engines
-from celery_obs.sync.tokens import Token
+from celery_obs.sync.tokens import Token, guard_of
 from celery_obs.testing import RaisingErrors
 from celery_obs.vocabulary.api_calls import ApiCallFinished
 from celery_obs.vocabulary.connections import ConnectionErrored
@@ -93,7 +93,8 @@ def rig_of(redis_url: str, *, token_url: str = "", clock: Clock | None = None, *
     engines.connect(lambda: engine)
     try:
         with contextlib.closing(connect(redis_url)) as redis:
-            redis.delete(keys.breaker(CHANNEL))  # Other tests may have had failures.
+            for name in (CHANNEL, guard_of(CHANNEL)):  # Other tests may have had failures.
+                redis.delete(keys.breaker(name), keys.paused(name))
             yield Rig(engine, redis)
     finally:
         engines._provide = before

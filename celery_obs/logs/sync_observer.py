@@ -18,6 +18,7 @@ from structlog import contextvars as structlogs
 from celery_obs.redaction import Redactor
 from celery_obs.vocabulary.rate_limiter import RateLimitChecked
 from celery_obs.vocabulary.syncs import SyncFinished, SyncHeldBack, SyncLost, SyncStarted
+from celery_obs.vocabulary.tokens import TokenAtRisk
 from celery_obs.vocabulary.webhooks import WebhookProcessed
 
 from .context import running
@@ -54,6 +55,7 @@ class SyncLogObserver:
             (SyncLost, self.sync_lost),
             (SyncHeldBack, self.sync_held_back),
             (RateLimitChecked, self.rate_limit_checked),
+            (TokenAtRisk, self.token_at_risk),
             (WebhookProcessed, self.webhook_processed),
         )
 
@@ -151,6 +153,18 @@ class SyncLogObserver:
                 connection_id=event.connection_id,
                 retry_after_seconds=round(event.retry_after, 3),
             )
+
+    def token_at_risk(self, event: TokenAtRisk) -> None:
+        """
+        Write ``token_at_risk``: as an error where the token is lost.
+        """
+        self._log(
+            logging.ERROR if event.risk == "lost" else logging.WARNING,
+            "token_at_risk",
+            channel_type=event.channel_type,
+            connection_id=event.connection_id,
+            risk=event.risk,
+        )
 
     def webhook_processed(self, event: WebhookProcessed) -> None:
         """

@@ -72,6 +72,7 @@ class SyncObserver:
         self._processed = family(webhooks.PROCESSED)
         self._processing = family(webhooks.PROCESSING)
         self._refreshes = family(tokens.REFRESH_TOTAL)
+        self._at_risk = family(tokens.AT_RISK)
         self._connection_errors = family(connections.ERRORS)
         self._conflicts = family(conflicts.DETECTED)
         self._resolved = family(conflicts.RESOLVED)
@@ -96,6 +97,7 @@ class SyncObserver:
             (webhooks.WebhookReceived, self._received.count),
             (webhooks.WebhookProcessed, self.webhook_processed),
             (tokens.TokenRefreshed, self.token_refreshed),
+            (tokens.TokenAtRisk, self.token_at_risk),
             (connections.ConnectionErrored, self.connection_errored),
             (conflicts.ConflictDetected, self._conflicts.count),
             (conflicts.ConflictResolved, self._resolved.count),
@@ -198,6 +200,12 @@ class SyncObserver:
         """
         self._refreshes.count((event.channel_type, event.status))
 
+    def token_at_risk(self, event: tokens.TokenAtRisk) -> None:
+        """
+        Count a new token that is not safe, by what became of it.
+        """
+        self._at_risk.count((event.channel_type, event.risk))
+
     def connection_errored(self, event: connections.ConnectionErrored) -> None:
         """
         Count a failure of a connection.
@@ -221,6 +229,7 @@ def of_channel(channel: str) -> Iterator[tuple[Metric, tuple[str, ...]]]:
         (rate_limiter.RESULTS, rate_limiter.REQUESTS),
         (webhooks.STATUSES, webhooks.PROCESSED),
         (tokens.REFRESH_STATUSES, tokens.REFRESH_TOTAL),
+        (tokens.RISKS, tokens.AT_RISK),
     ):
         for word in words:
             yield metric, (channel, word)

@@ -31,6 +31,7 @@ from .kinds import (
     NAMES,
     OAUTH_CLIENTS,
     OPTIONAL_COUNT,
+    OPTIONAL_SECONDS,
     OPTIONAL_SWITCH,
     OPTIONAL_TEXT,
     PATTERNS,
@@ -39,6 +40,7 @@ from .kinds import (
     POSITIVE,
     RECONCILIATION_SOURCE,
     REDIS_URL,
+    REPLICAS,
     SECONDS,
     SENTRY_DSN,
     SENTRY_MODE,
@@ -216,6 +218,25 @@ class Settings:
         SECONDS,
         "Seconds before its expiry at which a token is refreshed; for a token that is good for less than three times that, a third of its life.",
         default=900.0,
+        channels=True,
+    )
+    token_refresh_on_get: float | None = _setting(
+        OPTIONAL_SECONDS,
+        "Seconds before its expiry from which on celery_obs.tokens.get() refreshes a token before it returns it. By default it never does.",
+        default=None,
+        channels=True,
+    )
+    token_replicas: int = _setting(
+        REPLICAS,
+        "Replicas of Redis that have to have a refreshed token before the refresh counts as done, against a failover that would lose it. "
+        "0 waits for none.",
+        default=0,
+        channels=True,
+    )
+    token_replicas_timeout: float = _setting(
+        SECONDS,
+        "Seconds that a refresh waits for token_replicas; after that it is done all the same, and channel_token_at_risk_total counts it.",
+        default=5.0,
         channels=True,
     )
     channels: Mapping[str, ChannelPolicy] = _setting(

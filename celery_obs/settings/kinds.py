@@ -61,6 +61,8 @@ SWITCH = Kind("a boolean; in the environment 1, true, yes, on, 0, false, no or o
 OPTIONAL_SWITCH = Kind("a boolean, or None; in the environment 1, true, yes, on, 0, false, no or off", optional(switch), parse_switch)
 POSITIVE = Kind("a whole number above 0", count(1), int)
 OPTIONAL_COUNT = Kind("a whole number above 0, or None", optional(count(1)), int)
+REPLICAS = Kind("a whole number, 0 or more", count(0), int)
+OPTIONAL_SECONDS = Kind("a number of seconds above 0, or None", optional(seconds), float)
 SECONDS = Kind("a number of seconds above 0", seconds, float)
 TEXT = Kind("a text that is not empty", text)
 OPTIONAL_TEXT = Kind("a text that is not empty, or None", optional(text))
@@ -108,7 +110,7 @@ TOKEN_KEYS = Kind(
     parse_list,
 )
 OAUTH_CLIENTS = Kind(
-    "a dict from channel to a dict with token_url and client_id, and maybe client_secret, token_endpoint_auth_method, scope, timeout, lifetime; "
+    "a dict from channel to a dict with token_url (or the name of a provider) and client_id, and maybe client_secret, scope, timeout and others; "
     "in the environment as JSON",
     oauth_clients,
     parse_json,

@@ -35,9 +35,17 @@ OWNED_BY_CONNECTION: Final = (
     keys.REFRESHING,
     keys.DRIFT,
     keys.PENDING,
+    keys.URL_PARAMETERS,
 )
 """
 The hashes whose fields are connection ids.
+"""
+
+
+_MEND: Final = """
+if redis.call('HGET', KEYS[1], ARGV[1]) == 'error' then
+    redis.call('HSET', KEYS[1], ARGV[1], 'active')
+end
 """
 
 
@@ -53,12 +61,17 @@ class Connection(NamedTuple):
         status: active, paused, error or disconnected.
 
         created_at: Seconds since the epoch; None where unknown.
+
+        url_parameters:
+            What is filled into the token URL of its channel, such as ``{"shop": "acme"}`` for ``https://{shop}.example/token``.
+            None leaves what is known as it is; it is not read back with the connection, see `Facts.url_parameters`.
     """
 
     connection_id: str
     channel_type: str
     status: ConnectionStatus = "active"
     created_at: float | None = None
+    url_parameters: Mapping[str, str] | None = None
 
 
 class TokenExpiry(NamedTuple):
@@ -131,13 +144,18 @@ class Facts:
         """
         identities: dict[str, str] = {}
         statuses: dict[str, str] = {}
+        parameters: dict[str, str] = {}
         for each in connections:
             identities[each.connection_id] = json.dumps({"channel_type": each.channel_type, "created_at": each.created_at})
             statuses[each.connection_id] = each.status
+            if each.url_parameters is not None:
+                parameters[each.connection_id] = json.dumps(dict(each.url_parameters))
         if identities:
             with self._redis.pipeline(transaction=False) as pipe:
                 pipe.hset(keys.CONNECTIONS, mapping=identities)  # type: ignore[arg-type]  # Invariant mapping in the stubs.
                 pipe.hset(keys.STATUSES, mapping=statuses)  # type: ignore[arg-type]  # As above.
+                if parameters:
+                    pipe.hset(keys.URL_PARAMETERS, mapping=parameters)  # type: ignore[arg-type]  # As above.
                 pipe.execute()
 
     def set_status(self, connection_id: str, status: ConnectionStatus) -> None:
@@ -145,6 +163,20 @@ class Facts:
         Say how a connection is.
         """
         self._redis.hset(keys.STATUSES, connection_id, status)
+
+    def mend_status(self, connection_id: str) -> None:
+        """
+        Make a connection in ``error`` active; one of another status stays as it is.
+        """
+        self._redis.eval(_MEND, 1, keys.STATUSES, connection_id)
+
+    def url_parameters(self, connection_id: str) -> Mapping[str, str]:
+        """
+        Return what is filled into the token URL of a connection's channel.
+        """
+        written: Any = self._redis.hget(keys.URL_PARAMETERS, connection_id)
+        found = None if written is None else hashes.one_object(text(written))
+        return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
     def forget(self, connection_ids: Iterable[str]) -> None:
         """
@@ -157,6 +189,7 @@ class Facts:
                     pipe.hdel(key, *gone)
                 for connection_id in gone:
                     pipe.delete(keys.token(connection_id))
+                    pipe.delete(keys.parked_token(connection_id))
                 pipe.execute()
 
     def connection(self, connection_id: str) -> Connection | None:

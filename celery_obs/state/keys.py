@@ -36,11 +36,13 @@ __all__ = [
     "SCOPES",
     "STATUSES",
     "TOKEN_EXPIRIES",
+    "URL_PARAMETERS",
     "breaker",
     "limits",
     "lock",
     "newest",
     "once",
+    "parked_token",
     "part",
     "paused",
     "rate_limit",
@@ -106,6 +108,11 @@ REFRESHING: Final = "celery_obs:tokens:refreshing"
 """
 A hash: connection id to the time at which a refresh of its token began that has not ended.  What is left here long after has died in the
 middle of it; the next scan finds it.  Owned as :data:`CONNECTIONS`.
+"""
+
+URL_PARAMETERS: Final = "celery_obs:connections:url_parameters"
+"""
+A hash: connection id to JSON of what is filled into the token URL of its channel, such as ``{"shop": "acme"}``.  Owned as :data:`CONNECTIONS`.
 """
 
 DRIFT: Final = "celery_obs:reconciliation:drift"
@@ -209,6 +216,13 @@ def token(connection: str) -> str:
     Return the hash that holds a connection's encrypted token.  Owned as :data:`CONNECTIONS`.
     """
     return f"celery_obs:token:{part(connection)}"
+
+
+def parked_token(connection: str) -> str:
+    """
+    Return the hash that holds an encrypted token which could not be stored where the application keeps them.  Owned as :data:`CONNECTIONS`.
+    """
+    return f"celery_obs:parked_token:{part(connection)}"
 
 
 def lock(name: str) -> str:

@@ -141,16 +141,17 @@ class ApiCall:
         rate_limit: What the answer said about the channel's rate limit.
     """
 
-    def __init__(self, channel: str, endpoint: str, method: object, connection_id: str, wait: float, *, cost: int = 1) -> None:
+    def __init__(self, channel: str, endpoint: str, method: object, connection_id: str, wait: float, *, cost: int = 1, guarded_as: str = "") -> None:
         self._engine = engine.current()
         self._channel = str(channel)
+        self._guarded_as = guarded_as or self._channel
         self._connection = str(connection_id)
         self._endpoint = str(endpoint)
         method = str(method).upper()
         self._method = method if method in _METHODS else OTHER
         self._wait = wait
         self._cost = cost
-        self._permit: circuit_breaker.Permit = circuit_breaker.Permit(self._channel)
+        self._permit: circuit_breaker.Permit = circuit_breaker.Permit(self._guarded_as)
         self._began = 0.0
         self._answered = 0.0
         self._status: int | None = None
@@ -203,12 +204,12 @@ class ApiCall:
             CircuitOpenError, RateLimitError: when one of them says no.
         """
         try:
-            self._permit = circuit_breaker.allow(self._channel, endpoint=self._endpoint, connection_id=self._connection)
+            self._permit = circuit_breaker.allow(self._guarded_as, endpoint=self._endpoint, connection_id=self._connection)
         except CircuitOpenError:
             self._tell(0.0, "circuit_breaker")
             raise
         try:
-            rate_limiter.acquire(self._channel, self._connection, wait=self._wait, cost=self._cost)
+            rate_limiter.acquire(self._guarded_as, self._connection, wait=self._wait, cost=self._cost)
         except BaseException:  # Also a time limit of the caller's: a probe that is not made has to make room for the next.
             circuit_breaker.record(self._permit, ok=None)
             raise
@@ -235,12 +236,12 @@ class ApiCall:
             CircuitOpenError, RateLimitError: when the breaker or the limiter says no.
         """
         try:
-            self._permit = await circuit_breaker.allow_async(self._channel, endpoint=self._endpoint, connection_id=self._connection)
+            self._permit = await circuit_breaker.allow_async(self._guarded_as, endpoint=self._endpoint, connection_id=self._connection)
         except CircuitOpenError:
             self._tell(0.0, "circuit_breaker")
             raise
         try:
-            await rate_limiter.acquire_async(self._channel, self._connection, wait=self._wait, cost=self._cost)
+            await rate_limiter.acquire_async(self._guarded_as, self._connection, wait=self._wait, cost=self._cost)
         except BaseException:  # As above; a cancellation for one.
             await circuit_breaker.record_async(self._permit, ok=None)
             raise
@@ -305,7 +306,7 @@ class ApiCall:
         hub.emit(ApiCallFinished(self._channel, template, self._method, status, duration, failure or "", self._connection))
 
 
-def api_call(channel: str, endpoint: str, method: str, *, connection_id: str = "", wait: float = 0.0, cost: int = 1) -> ApiCall:
+def api_call(channel: str, endpoint: str, method: str, *, connection_id: str = "", wait: float = 0.0, cost: int = 1, guarded_as: str = "") -> ApiCall:
     """
     Make the block that follows a call.
 
@@ -322,9 +323,11 @@ def api_call(channel: str, endpoint: str, method: str, *, connection_id: str = "
 
         cost: Calls that this one counts as, where the channel counts some for several.
 
+        guarded_as: Whose breaker and limit are asked, where a part of the channel has its own; by default the channel's.
+
     Since 0.1.
     """
-    return ApiCall(channel, endpoint, method, connection_id, wait, cost=cost)
+    return ApiCall(channel, endpoint, method, connection_id, wait, cost=cost, guarded_as=guarded_as)
 
 
 def _endpoints(_: engine.Engine) -> Endpoints:

@@ -6,7 +6,7 @@ They are known from calls of `register_connection`, or from an object of the app
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from celery_obs.exceptions import ConfigurationError
@@ -107,7 +107,12 @@ def find_connection(engine: engines.Engine, connection_id: str) -> Connection:
 
 
 def register_connection(
-    connection_id: str, channel_type: str, *, status: ConnectionStatus = "active", created_at: float | None = None
+    connection_id: str,
+    channel_type: str,
+    *,
+    status: ConnectionStatus = "active",
+    created_at: float | None = None,
+    url_parameters: Mapping[str, str] | None = None,
 ) -> None:
     """
     Make a connection known, or say again what it is.  Costs one round trip to Redis; without Redis it is skipped, and counted.
@@ -121,13 +126,20 @@ def register_connection(
 
         created_at: When the customer connected it, in seconds since the epoch.
 
+        url_parameters: What is filled into the channel's token URL, such as ``{"shop": "acme"}``; None leaves what is known as it is.
+
     Raises:
-        ValueError: if *status* is another word, or the name is empty.
+        ValueError: if *status* is another word, the name is empty, or *url_parameters* is no dict of texts.
 
     Since 0.1.
     """
     _check(connection_id, status)
-    _tell(lambda facts: facts.register([Connection(connection_id, channel_type, status, created_at)]))
+    if not _are_texts(url_parameters):
+        message = (
+            f"The url_parameters of connection {connection_id[:_LONGEST]!r} are wrong. Expected a dict such as {{'shop': 'acme'}}, or None."
+        )
+        raise ValueError(message)
+    _tell(lambda facts: facts.register([Connection(connection_id, channel_type, status, created_at, url_parameters)]))
 
 
 def set_connection_status(connection_id: str, status: ConnectionStatus) -> None:
@@ -178,13 +190,20 @@ def checked(connection: Any) -> Connection:
     """
     if isinstance(connection, Connection):
         texts: tuple[Any, ...] = (connection.connection_id, connection.channel_type)
-        if all(isinstance(text, str) and _is_whole(text) for text in texts) and connection.status in STATUSES:
+        well = all(isinstance(text, str) and _is_whole(text) for text in texts) and connection.status in STATUSES
+        if well and _are_texts(connection.url_parameters):
             return connection
     message = (
         f"The setting connection_source gave {repr(connection)[:_LONGEST]}. Expected each to be a celery_obs.Connection with a connection_id, "
-        f"a channel_type and a status out of: {', '.join(STATUSES)}."
+        f"a channel_type, a status out of: {', '.join(STATUSES)}, and url_parameters that are a dict of texts or None."
     )
     raise ConfigurationError(message)
+
+
+def _are_texts(parameters: Any) -> bool:
+    return parameters is None or (
+        isinstance(parameters, Mapping) and all(isinstance(text, str) and _is_whole(text) for pair in parameters.items() for text in pair)
+    )
 
 
 def _is_whole(text: str) -> bool:

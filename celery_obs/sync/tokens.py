@@ -7,36 +7,43 @@ Tokens: kept encrypted, refreshed by one of many, and stored before anybody hear
     tokens.get("conn-1").access_token                                                     # for a call
     tokens.refresh("conn-1")                                                              # beat does that ahead of the expiry
 
+What a customer consented to wins over a refresh that is under way, whichever of the two is stored first.
+
 A token never stands in a log, an exception, a span, or the argument or result of a task: a `Token` does not show what it holds, and cannot be pickled.
 Our errors are made anew at the border to the libraries that have seen one, without their texts, causes and frames.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import sys
 import time
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from celery_obs.exceptions import CeleryObsError, ConfigurationError
+from celery_obs.exceptions import CeleryObsError, ConfigurationError, MissingExtraError
 from celery_obs.settings import OAuthClient
 from celery_obs.state.facts import Connection, Facts, TokenExpiry
 from celery_obs.state.locks import Flight, Flights, FlightTimeoutError
+from celery_obs.state.pauses import Pauses
 from celery_obs.vocabulary.connections import ConnectionErrored
-from celery_obs.vocabulary.tokens import RefreshStatus, TokenRefreshed, TokenRefreshEnded, TokenRefreshStarted
+from celery_obs.vocabulary.providers import Provider
+from celery_obs.vocabulary.tokens import RefreshStatus, Risk, TokenAtRisk, TokenRefreshed, TokenRefreshEnded, TokenRefreshStarted
 
 from . import engine as engines
 from . import errors, oauth
 from .api_calls import ApiCall, api_call
 from .connections import find_connection
 from .errors import UnknownConnectionError
-from .oauth import ClientRefusedError, TokenRefusedError
+from .oauth import ClientRefusedError, Exchanged, TokenRefusedError, TokenRequest
+from .providers import Answer as TokenAnswer
 from .sources import named
-from .vault import RedisTokens, Rotation, Token, TokenSource, TokenUnreadableError, shown
+from .vault import RedisTokens, Rotation, Token, TokenSource, TokenUnreadableError, Version, VersionedTokenSource, same, shown
 
 
 if TYPE_CHECKING:
@@ -47,16 +54,21 @@ __all__ = [
     "POINTS",
     "ClientRefusedError",
     "NoTokenError",
+    "Provider",
     "RedisTokens",
     "Refreshed",
     "Rotation",
     "Token",
+    "TokenAnswer",
     "TokenNotStoredError",
     "TokenRefusedError",
+    "TokenRequest",
     "TokenSource",
     "TokenUnreadableError",
     "Tokens",
     "UnknownConnectionError",
+    "VersionedTokenSource",
+    "from_answer",
     "get",
     "refresh",
     "rotate",
@@ -91,14 +103,16 @@ class Refreshed(NamedTuple):
 
         channel_type: The channel.
 
-        status: *refreshed*, or *fresh* where the token is so new that the channel was not asked.
+        status:
+            *refreshed*; *fresh* where the token is so new that the channel was not asked; *superseded* where another token was stored meanwhile,
+            as after the customer has authorised again: that one counts.
 
         expires_at, lifetime: Of the token that is stored now; see `Token`.
     """
 
     connection_id: str
     channel_type: str
-    status: Literal["refreshed", "fresh"]
+    status: Literal["refreshed", "fresh", "superseded"]
     expires_at: float | None
     lifetime: float | None
 
@@ -118,9 +132,24 @@ LEAD: Final = 15.0
 Seconds after which somebody else takes over from a process that died in the middle.
 """
 
+GATE: Final = 10.0
+"""
+Seconds for which nobody asks a token endpoint that was asked too often and did not say when to ask again.
+"""
+
 _RATE_LIMIT_WAIT: Final = 5.0
 _STORE_PATIENCE: Final = 20.0
+_LONGEST_GATE: Final = 3600.0
+_LONGEST_WAIT: Final = 0.2
 _LONGEST_ID: Final = 1024
+_UNVERSIONED: Final = object()
+
+
+def guard_of(channel: str) -> str:
+    """
+    Return the name that a channel's token endpoint has for its own breaker, limit and pause, in settings and commands: ``airbnb.token``.
+    """
+    return f"{channel}.token"
 
 
 def reached(point: str) -> None:
@@ -175,20 +204,94 @@ class Tokens:
 
     # -- for application code -----------------------------------------------------------------------------------------
 
-    def get(self, connection_id: str) -> Token | None:
+    def get(self, connection_id: str, *, fresh_for: float | None = None) -> Token | None:
         """
         Return a connection's token, or None.
+
+        Args:
+            connection_id: Whose token.
+
+            fresh_for:
+                Seconds that it has to be good for: where it is not, it is refreshed first, by one of all that ask.  By default what the setting
+                ``token_refresh_on_get`` says.  While that fails, a token that is not over yet is returned as it is.
+
+        Raises:
+            ChannelError, FlightTimeoutError: if a token that is over could not be refreshed.
         """
-        return self.source.get(_checked(connection_id))
+        token = _is_token(self.source.get(_checked(connection_id)))
+        wanted = self._engine.settings.token_refresh_on_get if fresh_for is None else fresh_for
+        if token is None or wanted is None or token.expires_at is None or token.expires_at - self._engine.clock() > wanted:
+            return token
+        failures: tuple[type[Exception], ...] = (CeleryObsError, *self.away)
+        try:
+            # One that was just given and lives for less than that is as good as it gets.
+            self.refresh(connection_id)
+        except failures:
+            if token.expires_at <= self._engine.clock():
+                raise
+            return token
+        return _is_token(self.source.get(connection_id))
+
+    @cached_property
+    def away(self) -> tuple[type[Exception], ...]:
+        from redis.exceptions import RedisError
+
+        return (RedisError, OSError)
+
+    def from_answer(self, channel: str, answer: Mapping[str, Any]) -> Token:
+        """
+        Make a token of what the channel's token endpoint answered when the customer authorised, as its client in ``oauth_clients`` reads it.
+
+        Raises:
+            ChannelError: if there is no token in it.
+            ConfigurationError: if the channel has no client.
+        """
+        return oauth.token_of(oauth.client_of(channel, self._engine.settings), answer, channel=channel, now=self._engine.clock())
 
     def store(self, connection_id: str, token: Token) -> None:
         """
         Store the first token of a connection, or one after the customer has authorised again; the connection is active from then on.
+
+        It wins over a refresh that is under way.
         """
         connection = self.connection(connection_id)
+        if not isinstance(token, Token):
+            message = f"What is to be stored for the connection {shown(connection_id)} is of type {type(token).__name__}. Expected a celery_obs.tokens.Token."
+            raise TypeError(message)
         self.source.put(connection_id, token)
         self._note(connection, token)
         self.facts.set_status(connection_id, "active")
+
+    def held(self, connection_id: str) -> Held:
+        """
+        Return what is stored for a connection, and what tells it from what is stored later.
+        """
+        source: Any = self.source
+        if not _compares(source):
+            return Held(_is_token(source.get(connection_id)), _UNVERSIONED)
+        found = source.read(connection_id)
+        return Held(None, None) if found is None else Held(_is_token(found[0]), found[1])
+
+    def replace(self, connection_id: str, token: Token, held: Held) -> bool:
+        """
+        Store a token in place of what was *held*; return False where something newer is stored by now.
+        """
+        source: Any = self.source
+        if held.version is not _UNVERSIONED:
+            return bool(source.replace(connection_id, token, held.version))
+        if held.token is not None and _is_newer(_is_token(source.get(connection_id)), held.token, token):
+            return False
+        source.put(connection_id, token)
+        return True
+
+    @cached_property
+    def park(self) -> RedisTokens | None:
+        """
+        Where a token goes that a source of the user's could not store; None where that cannot be.
+        """
+        if isinstance(self.source, RedisTokens) or not self._engine.settings.token_keys:
+            return None
+        return RedisTokens(self.redis, self._engine.settings.token_keys)
 
     def rotate(self) -> Rotation:
         """
@@ -249,6 +352,20 @@ class Tokens:
         self.facts.token_stored(connection.connection_id, TokenExpiry(token.expires_at, token.lifetime))
 
 
+class Held(NamedTuple):
+    """
+    What was stored when a refresh began.
+
+    Attributes:
+        token: None where there was none.
+
+        version: See `VersionedTokenSource`; for one that cannot compare, something that says so.
+    """
+
+    token: Token | None
+    version: Version
+
+
 class _Attempt:
     """
     One refresh, done by the leader of a flight.
@@ -264,6 +381,7 @@ class _Attempt:
         self._tokens = tokens
         self._connection = connection
         self._force = force
+        self._refused: Held | None = None
 
     def __call__(self, flight: Flight) -> str:
         """
@@ -282,121 +400,330 @@ class _Attempt:
 
     def _refresh(self, flight: Flight) -> str:
         reached("begun")
-        connection, tokens = self._connection, self._tokens
-        old = tokens.source.get(connection.connection_id)
-        reached("read")
-        if old is None or not old.refresh_token:
-            message = (
-                f"The connection {shown(connection.connection_id)} has no token that can be refreshed. "
-                "Expected one with a refresh_token, stored by celery_obs.tokens.store(); let the customer authorise again."
-            )
-            raise NoTokenError(message)
-        if not self._force and _is_fresh(old, self._engine.clock()):
-            tokens.note(connection, old)  # Who stored it may have died right after.
-            self._clear()
-            return _told(status="fresh", token=old)
         began = time.monotonic()
         try:
-            new = self._renew(old, flight)
+            held = self._held()
+            reached("read")
+            if not self._force and held.token is not None and _is_fresh(held.token, self._engine.clock()):
+                self._tokens.note(self._connection, held.token)  # Who stored it may have died right after.
+                self._clear()
+                return _told(status="fresh", token=held.token)
+            return self._exchange(held, flight, began)
         except errors.ChannelError as exc:
             self.failure = exc
             self._failed(exc, began)
             return _told_failure(exc)
-        self._emit("success", began)
-        return _told(status="refreshed", token=new)
+        except (ConfigurationError, MissingExtraError):
+            self._quietly(lambda: self._tokens.facts.refresh_ended(self._connection.connection_id))  # Nothing was sent.
+            raise
 
-    def _renew(self, old: Token, flight: Flight) -> Token:
+    def _held(self) -> Held:
+        """
+        Return what is stored; what could not be stored at the last refresh is stored first.
+
+        Raises:
+            NoTokenError: if there is nothing to refresh.
+            TokenNotStoredError: if a parked token cannot be stored now either: nobody asks the channel for another one meanwhile.
+        """
+        tokens, connection_id = self._tokens, self._connection.connection_id
+        held = tokens.held(connection_id)
+        parked = None if tokens.park is None or held.token is None else tokens.park.parked(connection_id, instead_of=held.token)
+        if parked is not None and tokens.park is not None:
+            unstored = self._keep(parked, held)
+            if isinstance(unstored, TokenNotStoredError):
+                raise unstored
+            tokens.park.unpark(connection_id)
+            held = tokens.held(connection_id)
+        client = (self._engine.settings.oauth_clients or {}).get(self._connection.channel_type)
+        for_itself = client is not None and not client.has_refresh_tokens
+        if not for_itself and (held.token is None or not held.token.refresh_token):
+            message = (
+                f"The connection {shown(connection_id)} has no token that can be refreshed. "
+                "Expected one with a refresh_token, stored by celery_obs.tokens.store(); let the customer authorise again."
+            )
+            raise NoTokenError(message)
+        return held
+
+    def _exchange(self, held: Held, flight: Flight, began: float) -> str:
+        """
+        Trade the refresh token, unless the channel says that it is over and another one is stored by now.
+        """
+        try:
+            new, status = self._renew(held, flight)
+        except TokenRefusedError as exc:
+            newer = self._newer(held)
+            if newer is None:
+                self._refused = held
+                raise
+            self._emit("failure", began, error=type(exc).__name__)
+            self._settle(newer)
+            return _told(status="superseded", token=newer)
+        self._emit("success", began)
+        return _told(status=status, token=new)
+
+    def _renew(self, held: Held, flight: Flight) -> tuple[Token, Literal["refreshed", "superseded"]]:
         """
         Trade the refresh token, and store what came of it before anything else.
         """
         connection = self._connection
         client = oauth.client_of(connection.channel_type, self._engine.settings)
-        unstored = None
+        self._pass_gate()
         with self._call(client) as call:
             reached("permitted")
             self._tokens.facts.refresh_began(connection.connection_id, at=self._engine.clock())
             reached("intended")
             if not flight.is_ours:
-                message = "Somebody else has taken over the refresh, because this process did not show up for a while. Nothing to do: theirs counts."
+                message = "Another process has taken over the refresh, because this one did not show up for a while. Nothing to do: theirs counts."
                 raise FlightTimeoutError(message)
-            new = oauth.renew(client, old, channel=connection.channel_type, now=self._engine.clock, answered=call.response, reached=reached)
+            about = Exchanged(
+                connection,
+                lambda: self._tokens.facts.url_parameters(connection.connection_id),
+                call.response,
+                reached,
+                lambda exc: self._engine.hub.on_error(exc, component="sync.tokens"),
+            )
+            new = oauth.renew(client, held.token if client.has_refresh_tokens else None, about, now=self._engine.clock)
             # Before anybody is told of the call, which may take a while: until it is stored, the token is nowhere.
-            unstored = self._keep(new)
-        if unstored is not None:
-            raise unstored  # Not in the block: the channel is well.
-        self._tokens.note(connection, new)
+            kept = self._keep(new, held)
+        if isinstance(kept, TokenNotStoredError):
+            raise self._parked(new, held, kept)  # Not in the block: the channel is well.
+        stored = new if kept else self._tokens.held(connection.connection_id).token
+        self._settle(new if stored is None else stored)
+        return (new, "refreshed") if kept or stored is None else (stored, "superseded")
+
+    def _settle(self, token: Token) -> None:
+        """
+        Note what is stored, and that the connection is well.
+        """
+        self._tokens.note(self._connection, token)
         reached("noted")
         self._clear()
         reached("cleared")
-        return new
 
     def _call(self, client: OAuthClient) -> ApiCall:
         """
-        Return the block of a call of the token endpoint, which the breaker and the limiter have to let through.
+        Return the block of a call of the token endpoint, which a breaker and a limit of its own have to let through: the customer's data is another
+        matter, and a channel that is overloaded there may well give tokens.
         """
         channel, connection_id = self._connection.channel_type, self._connection.connection_id
-        return api_call(channel, oauth.endpoint_of(client), "POST", connection_id=connection_id, wait=_RATE_LIMIT_WAIT)
+        return api_call(
+            channel, oauth.endpoint_of(client), "POST", connection_id=connection_id, wait=_RATE_LIMIT_WAIT, guarded_as=guard_of(channel)
+        )
 
-    def _keep(self, new: Token) -> TokenNotStoredError | None:
+    # -- the gate: what a channel said to one of us, all of us keep ---------------------------------------------------
+
+    def _pass_gate(self) -> None:
         """
-        Store the token, however often it takes: the channel may have taken the old one back already.  Returns what went wrong at last.
+        Ask whether the token endpoint may be asked.
+
+        Raises:
+            RateLimitError: if it said a moment ago that it may not, or an operator did.
+        """
+        name = guard_of(self._connection.channel_type)
+        pauses = Pauses(self._tokens.redis, clock=self._engine.clock)
+        info = pauses.paused([name]).get(name)
+        if info is None:
+            return
+        left = None if info.until is None else max(0.0, info.until - self._engine.clock())
+        until = "until it is resumed" if left is None else f"for another {left:.0f} s"
+        message = f"The token endpoint {name!r:.100} is paused {until}, so it was not asked. Nothing to do: it is tried again after that."
+        raise errors.RateLimitError(message, channel=self._connection.channel_type, retry_after=left)
+
+    def _shut_gate(self, failure: errors.ChannelError) -> None:
+        """
+        Have all processes wait for as long as the channel said to one, unless they wait for longer already.
+        """
+        throttled = isinstance(failure, errors.RateLimitError)
+        if failure.status_code is None or not (throttled or failure.retry_after):
+            return
+        seconds = min(failure.retry_after or GATE, _LONGEST_GATE)
+        name = guard_of(self._connection.channel_type)
+        pauses = Pauses(self._tokens.redis, clock=self._engine.clock)
+        info = pauses.paused([name]).get(name)
+        if info is None or (info.until is not None and info.until < self._engine.clock() + seconds):
+            pauses.pause(name, actor="celery_obs", reason=f"the token endpoint answered {failure.status_code}", seconds=seconds)
+
+    # -- storing ------------------------------------------------------------------------------------------------------
+
+    def _keep(self, new: Token, held: Held) -> bool | TokenNotStoredError:
+        """
+        Store the token, however often it takes: the channel may have taken the old one back already.
+
+        Returns:
+            Whether it is stored: False where a newer one is; else what went wrong at last.
         """
         deadline, pause = time.monotonic() + _STORE_PATIENCE, 0.05
+        replicated_by = time.monotonic() + self._engine.settings.token_replicas_timeout
         while True:
-            failed = self._try_to_keep(new)
-            if failed is None:
-                reached("stored")
-                return None
+            kept = self._try_to_keep(new, held)
+            if kept is False or (kept is True and self._is_replicated(new, by=replicated_by)):
+                if kept:
+                    reached("stored")
+                return kept
             if time.monotonic() + pause > deadline:
                 message = (
                     f"The channel gave a new token for the connection {shown(self._connection.connection_id)}, and it could not be stored "
-                    f"within {_STORE_PATIENCE:g} s ({failed}). See what is wrong with the token source; then refresh again, for the channel may "
-                    "still take the old one."
+                    f"within {_STORE_PATIENCE:g} s ({kept}). See what is wrong with the token source; then refresh again."
                 )
                 return TokenNotStoredError(message, channel=self._connection.channel_type)
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
+            if kept is not True:
+                self._reconnect()
 
-    def _try_to_keep(self, new: Token) -> str | None:
+    def _try_to_keep(self, new: Token, held: Held) -> bool | str:
         """
         Store the token, or return the class of what went wrong; its text may hold what could not be stored.
         """
         try:
-            self._tokens.source.put(self._connection.connection_id, new)
+            return self._tokens.replace(self._connection.connection_id, new, held)
         except Exception as exc:  # noqa: BLE001 -- anybody's store, and a soft time limit: the token comes first.
             return type(exc).__name__
+
+    def _is_replicated(self, new: Token, *, by: float) -> bool:
+        """
+        Wait for the replicas that the settings want; False where what was stored is gone again, as after a failover.
+
+        Replicas that do not show up by *by* are told and not waited for any longer.
+        """
+        source, wanted = self._tokens.source, self._engine.settings.token_replicas
+        if not wanted or not isinstance(source, RedisTokens):
+            return True
+        while True:
+            try:
+                found = source.replicated(self._connection.connection_id, new, replicas=wanted, within=_LONGEST_WAIT)
+            except self._tokens.away:
+                found = None
+            if found is None or found >= wanted:
+                return found is not None
+            if time.monotonic() >= by:
+                self._risk("not_replicated")
+                return True
+
+    def _parked(self, new: Token, held: Held, unstored: TokenNotStoredError) -> TokenNotStoredError:
+        """
+        Keep what could not be stored in Redis, where the next refresh looks; return the error that says so.
+        """
+        park, is_parked = self._tokens.park, False
+        if park is not None and held.token is not None:
+            with contextlib.suppress(Exception):
+                park.park(self._connection.connection_id, new, instead_of=held.token)
+                is_parked = True
+        self._risk("parked" if is_parked else "lost")
+        if not is_parked:
+            return unstored
+        message = f"{unstored} Until then it is kept encrypted in Redis, and the next refresh stores it."
+        return TokenNotStoredError(message, channel=self._connection.channel_type)
+
+    def _risk(self, risk: Risk) -> None:
+        self._engine.hub.emit(TokenAtRisk(self._connection.channel_type, self._connection.connection_id, risk))
+
+    def _reconnect(self) -> None:
+        """
+        Have the token source take new connections for the next try: one that is dead stays so.
+        """
+        again = getattr(self._tokens.source, "reconnect", None)
+        if not callable(again):
+            # Django keeps a connection until a request or a task ends, and this one goes on.
+            again = getattr(sys.modules.get("django.db"), "close_old_connections", None)
+        if again is not None:
+            with contextlib.suppress(Exception):
+                again()
+
+    # -- how it ended -------------------------------------------------------------------------------------------------
+
+    def _newer(self, held: Held) -> Token | None:
+        """
+        Return what is stored in place of what was *held*; None where that is it, or cannot be told.
+        """
+        for last in (False, True):
+            try:
+                found = self._tokens.held(self._connection.connection_id).token
+            except Exception as exc:  # noqa: BLE001 -- anybody's store.
+                if last:
+                    self._engine.hub.on_error(_silenced(exc), component="sync.tokens")
+                self._reconnect()
+            else:
+                changed = found is not None and held.token is not None and found.refresh_token != held.token.refresh_token
+                return found if changed else None
         return None
 
     def _clear(self) -> None:
         """
-        Note that nothing is open, and that the connection is well again.
+        Note that nothing is open, and that the connection is well again.  The token is safe; what fails here, the next scan mends.
         """
         facts, connection = self._tokens.facts, self._connection
+        if connection.status == "error":
+            self._quietly(lambda: facts.mend_status(connection.connection_id))
+        self._quietly(lambda: facts.refresh_ended(connection.connection_id))
+
+    def _quietly(self, write: Callable[[], object]) -> None:
         try:
-            if connection.status == "error":
-                facts.set_status(connection.connection_id, "active")
-            facts.refresh_ended(connection.connection_id)
-        except Exception as exc:  # noqa: BLE001 -- the token is safe; the next scan mends the rest.
+            write()
+        except Exception as exc:  # noqa: BLE001 -- the caller learns what the channel said.
             self._engine.hub.on_error(exc, component="sync.tokens")
 
     def _failed(self, failure: errors.ChannelError, began: float) -> None:
-        facts, connection = self._tokens.facts, self._connection
+        facts, connection_id = self._tokens.facts, self._connection.connection_id
         refused = isinstance(failure, TokenRefusedError)
-        try:
-            if refused:
-                facts.set_status(connection.connection_id, "error")
-            if not isinstance(failure, (errors.ApiError, errors.NetworkError, TokenNotStoredError)):
-                facts.refresh_ended(connection.connection_id)
-        except Exception as exc:  # noqa: BLE001 -- the caller learns what the channel said.
-            self._engine.hub.on_error(exc, component="sync.tokens")
+        if refused:
+            self._quietly(self._mark)
+        if not isinstance(failure, (errors.ApiError, errors.NetworkError, TokenNotStoredError)):
+            self._quietly(lambda: facts.refresh_ended(connection_id))
+        self._quietly(lambda: self._shut_gate(failure))
         self._emit("refused" if refused else "failure", began, error=type(failure).__name__)
         if not isinstance(failure, (errors.CircuitOpenError, errors.RateLimitError)):
-            self._engine.hub.emit(ConnectionErrored(connection.channel_type, connection.connection_id))
+            self._engine.hub.emit(ConnectionErrored(self._connection.channel_type, connection_id))
+
+    def _mark(self) -> None:
+        """
+        Say that the connection waits for its customer, who may have been quicker: then that is taken back.
+        """
+        facts, connection_id = self._tokens.facts, self._connection.connection_id
+        facts.set_status(connection_id, "error")
+        if self._refused is not None and self._newer(self._refused) is not None:
+            facts.mend_status(connection_id)
 
     def _emit(self, status: RefreshStatus, began: float, *, error: str = "") -> None:
         self._status = status
         channel, connection_id = self._connection.channel_type, self._connection.connection_id
         self._engine.hub.emit(TokenRefreshed(channel, connection_id, status, time.monotonic() - began, error))
+
+
+def _silenced(error: Exception) -> Exception:
+    """
+    Return an error that may be told of one of a store's, whose text and frames may hold a token.
+    """
+    return RuntimeError(f"The token source failed ({type(error).__name__}). Expected it to return what is stored.")
+
+
+def _compares(source: Any) -> bool:
+    return all(callable(getattr(source, method, None)) for method in ("read", "replace"))
+
+
+def _is_token(found: Any) -> Token | None:
+    """
+    Return what a source gave if it is a token, or None.
+
+    Raises:
+        ConfigurationError: if it is another thing; it is not shown.
+    """
+    if found is None or isinstance(found, Token):
+        return found
+    message = f"The setting token_source gave a {type(found).__name__}. Expected a celery_obs.tokens.Token, or None."
+    raise ConfigurationError(message)
+
+
+def _is_newer(found: Token | None, held: Token, new: Token) -> bool:
+    """
+    Tell whether what a source holds by now is something newer than what was *held*, of which *new* was made; None is newer: it was deleted.
+    """
+    if found is None:
+        return True
+    if same(found, held) or same(found, new):
+        return False
+    # An older one is what a failover of the source's brought back.
+    return found.issued_at is None or held.issued_at is None or found.issued_at >= held.issued_at
 
 
 def _is_fresh(token: Token, now: float) -> bool:
@@ -429,7 +756,7 @@ _FAILURES: Final[Mapping[str, type[errors.ChannelError]]] = MappingProxyType(
 )
 
 
-def _told(status: Literal["refreshed", "fresh"], token: Token) -> str:
+def _told(status: Literal["refreshed", "fresh", "superseded"], token: Token) -> str:
     return json.dumps({"status": status, "expires_at": token.expires_at, "lifetime": token.lifetime})
 
 
@@ -476,11 +803,18 @@ def _checked(connection_id: Any) -> str:
 # --- in this process --------------------------------------------------------------------------------------------------------------
 
 
-def get(connection_id: str) -> Token | None:
+def get(connection_id: str, *, fresh_for: float | None = None) -> Token | None:
     """
-    Return a connection's token, or None; see `Tokens.get`.  Since 0.1.
+    Return a connection's token, or None; one that is about to run out is refreshed first where that is wanted, see `Tokens.get`.  Since 0.1.
     """
-    return engines.current().part(Tokens).get(connection_id)
+    return engines.current().part(Tokens).get(connection_id, fresh_for=fresh_for)
+
+
+def from_answer(channel: str, answer: Mapping[str, Any]) -> Token:
+    """
+    Make a token of what a channel's token endpoint answered when the customer authorised; see `Tokens.from_answer`.  Since 0.1.
+    """
+    return engines.current().part(Tokens).from_answer(channel, answer)
 
 
 def store(connection_id: str, token: Token) -> None:

@@ -10,11 +10,15 @@ from .spec import Metric
 
 
 __all__ = [
+    "AT_RISK",
     "EXPIRES_AT",
     "LIFETIME",
     "REFRESH_STATUSES",
     "REFRESH_TOTAL",
+    "RISKS",
     "RefreshStatus",
+    "Risk",
+    "TokenAtRisk",
     "TokenRefreshEnded",
     "TokenRefreshStarted",
     "TokenRefreshed",
@@ -27,6 +31,15 @@ RefreshStatus: TypeAlias = Literal["success", "failure", "refused"]
 """
 
 REFRESH_STATUSES: Final[tuple[RefreshStatus, ...]] = ("success", "failure", "refused")
+
+
+Risk: TypeAlias = Literal["parked", "lost", "not_replicated"]
+"""
+What became of a new token that is not safe where it belongs.  *parked*: it could not be stored, and lies in Redis for the next refresh.
+*lost*: it could not be kept at all.  *not_replicated*: it is stored, and fewer replicas than wanted have it.
+"""
+
+RISKS: Final[tuple[Risk, ...]] = ("parked", "lost", "not_replicated")
 
 
 class TokenRefreshStarted(NamedTuple):
@@ -83,6 +96,23 @@ class TokenRefreshed(NamedTuple):
     error: str
 
 
+class TokenAtRisk(NamedTuple):
+    """
+    A channel gave a new token, and it is not safe where it belongs.
+
+    Attributes:
+        channel_type: The channel.
+
+        connection_id: Whose account.
+
+        risk: What became of it.
+    """
+
+    channel_type: str
+    connection_id: str
+    risk: Risk
+
+
 _LABELS = ("channel_type", "connection_id")
 
 EXPIRES_AT = Metric(
@@ -102,4 +132,10 @@ REFRESH_TOTAL = Metric(
     name="channel_token_refresh_total",
     help="Do we still get new tokens? Attempts to refresh one, by outcome.",
     labels=("channel_type", "status"),
+)
+AT_RISK = Metric(
+    kind="counter",
+    name="channel_token_at_risk_total",
+    help="Could a failure of a store cost a customer's consent? New tokens that were not safe where they belong, by what became of them.",
+    labels=("channel_type", "risk"),
 )

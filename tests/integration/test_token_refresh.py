@@ -41,6 +41,7 @@ from tests.unit.traces.builders import observer, said
 pytestmark = pytest.mark.integration
 
 ONE = "conn-1"
+TOKEN_GUARD = f"{CHANNEL}.token"
 CANARY = "rt-canary-5417"
 
 
@@ -379,6 +380,7 @@ def test_what_may_pass_is_retryable_and_told_without_the_answer(
             assert (7.0 if error_type == "rate_limit" else None) == error.retry_after
             provider.faults.clear()
             circuit_breaker.registry.reset_all()  # It keeps how long the provider wants to be left alone.
+            rig.redis.delete(keys.paused(TOKEN_GUARD))  # Seven seconds later.
             assert "refreshed" == tokens.refresh(ONE).status
 
 
@@ -427,7 +429,7 @@ class Said(NamedTuple):
         pytest.param(Said({"error": "server_error"}, 400), errors.ApiError, "cannot answer now", id="server_error"),
         pytest.param(Said({"error": CANARY}, 400), tokens.ClientRefusedError, "a code that OAuth2 does not have", id="their own code"),
         pytest.param(Said({"error": [CANARY]}, 400), tokens.ClientRefusedError, "a code that OAuth2 does not have", id="a list for a code"),
-        pytest.param(Said(b"<html>", 403), errors.AuthError, r"lets us not in \(403\)", id="a wall"),
+        pytest.param(Said(b"<html>", 403), errors.AuthError, r"rejected our credentials \(403\)", id="a wall"),
         pytest.param(Said(b"<html>", 404), errors.ValidationError, r"does not take our request \(404\)", id="not there"),
         pytest.param(
             Said({"error": "invalid_grant", "error_description": f'the token "{CANARY}\n" is over'}, 400),
@@ -569,11 +571,11 @@ def test_a_channel_without_a_client_is_a_matter_of_settings(rig: Rig, provider: 
     assert "oauth_clients has no client for the channel 'booking'; it has airbnb" in str(error)
 
 
-def test_an_open_breaker_keeps_the_channel_from_being_asked(rig: Rig, provider: Provider) -> None:
+def test_an_open_breaker_of_the_token_endpoint_keeps_it_from_being_asked(rig: Rig, provider: Provider) -> None:
     """
     The refresh fails as any call would, and may be tried again when the next probe is due.
     """
-    Breakers(rig.redis).force_open(CHANNEL)
+    Breakers(rig.redis).force_open(TOKEN_GUARD)
 
     error = refusal()
 
@@ -600,10 +602,10 @@ def test_a_limit_that_is_reached_keeps_the_channel_from_being_asked(
     redis_server: RedisServer, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Refreshes are calls: they share the channel's limit.
+    Refreshes are calls: the endpoint may have a limit of its own.
     """
     monkeypatch.setattr(tokens, "_RATE_LIMIT_WAIT", 0.0)
-    limits = {CHANNEL: {"rate_limits": "1/3600s"}}
+    limits = {TOKEN_GUARD: {"rate_limits": "1/3600s"}}
     with rig_of(redis_server.url, token_url=provider.token_url, channels=limits) as rig:
         rig.connect(ONE, provider.accounts.authorize(ONE))
         tokens.refresh(ONE, force=True)

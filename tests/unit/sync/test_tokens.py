@@ -27,6 +27,7 @@ from celery_obs.state.facts import TokenExpiry
 from celery_obs.sync import vault
 from celery_obs.sync.oauth import LONGEST_LIFETIME, lifetime_of
 from celery_obs.sync.tokens import Token
+from celery_obs.vocabulary.providers import PROVIDERS
 from tests.tokens import KEY
 
 
@@ -226,7 +227,9 @@ def test_clients_are_read_from_the_environment_as_json() -> None:
 
     loaded = load({}, environ, {"metrics_dir": "/run/celery_obs"})
 
-    expected = OAuthClient(token_url=CLIENT["token_url"], client_id="we", client_secret=Secret("canary-secret"))
+    expected = OAuthClient(
+        token_url=CLIENT["token_url"], client_id="we", client_secret=Secret("canary-secret"), provider=PROVIDERS["airbnb"]
+    )
     assert loaded.oauth_clients == {"airbnb": expected}
     assert loaded.token_keys == (KEY, KEY)
 
@@ -320,7 +323,8 @@ from celery_obs.sync import engine, tokens
 from celery_obs.beat import tokens as tasks
 
 class Redis:
-    def hget(self, *_): return b"blob"
+    def hmget(self, *_): return b"blob", b"1"
+    def hget(self, *_): return None
     def hset(self, *_): return 1
     def hdel(self, *_): return 1
     def eval(self, *_): return None
