@@ -334,7 +334,8 @@ class _Exchange:
         """
         httpx = _libraries()[1]
         request = self._request(*auth.prepare("POST", url, dict(headers), urlencode(data)))
-        context = self._tls(httpx)
+        # To make one takes longer than the request; without TLS it is to this machine itself, and needs none.
+        context = self._tls(httpx) if request.url.startswith("https:") else False
         body = json.dumps(request.parameters) if self._client.body == "json" else urlencode(request.parameters)
         with (
             _Deadline(self._client.timeout) as deadline,
