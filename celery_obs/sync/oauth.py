@@ -53,6 +53,7 @@ __all__ = [
     "lifetime_of",
     "renew",
     "token_of",
+    "url_of",
 ]
 
 
@@ -106,6 +107,25 @@ def endpoint_of(client: OAuthClient) -> str:
     return template_of(urlsplit(client.token_url).path or "/")
 
 
+def url_of(client: OAuthClient, channel: str, url_parameters: Callable[[], Mapping[str, str]]) -> str:
+    """
+    Return where a connection's token is refreshed.
+
+    Args:
+        client: The channel's.
+
+        channel: For messages.
+
+        url_parameters: Tells what the connection has for the placeholders of the token URL; asked only where there are some.
+
+    Raises:
+        ConfigurationError: if something is missing, or would lead elsewhere.
+    """
+    if not placeholders(client.token_url):
+        return client.token_url
+    return filled(channel, client.token_url, {**client.url_parameters, **url_parameters()})
+
+
 @dataclass(slots=True)
 class TokenRequest:
     """
@@ -134,7 +154,7 @@ class Exchanged(NamedTuple):
     Attributes:
         connection: Whose token.
 
-        url_parameters: What the connection has for the placeholders of the token URL.
+        url: Where to, see `url_of`.
 
         answered: Hears the answer's status code and headers as soon as they are there.
 
@@ -144,7 +164,7 @@ class Exchanged(NamedTuple):
     """
 
     connection: Connection
-    url_parameters: Callable[[], Mapping[str, str]]
+    url: str
     answered: Callable[[int, Any], None]
     reached: Callable[[str], None]
     complain: Callable[[Exception], None]
@@ -167,7 +187,7 @@ def renew(client: OAuthClient, old: Token | None, about: Exchanged, *, now: Cloc
         TokenRefusedError: if the channel does not take the refresh token any more.
         ClientRefusedError: if it does not take us for whom we say to be.
         ChannelError: of another class for everything else.
-        ConfigurationError: if a hook, a key, a certificate or a placeholder of the URL is wrong: nothing was sent then.
+        ConfigurationError: if a hook, a key or a certificate is wrong: nothing was sent then.
     """
     caught: BaseException | None = None
     sent_at = now()
@@ -284,18 +304,12 @@ class _Exchange:
             scope=client.scope or None,
             token={},
         )
-        url = self._url()
+        url = self._about.url
         if old is not None:
             oauth.refresh_token(url, refresh_token=str(old.refresh_token))
         else:
             oauth.fetch_token(url, grant_type="client_credentials")
         return self._token
-
-    def _url(self) -> str:
-        client = self._client
-        if not placeholders(client.token_url):
-            return client.token_url
-        return filled(self._channel, client.token_url, {**client.url_parameters, **self._about.url_parameters()})
 
     def _says_who_we_are(self) -> Any:
         """

@@ -137,10 +137,16 @@ def _codes(data: Mapping[str, Any], provider: Provider) -> Iterator[str]:
 def _code(place: Any, names: list[str]) -> str:
     if not isinstance(place, Mapping):
         return ""
-    said = [place.get(name) for name in names]
+    said = [_at(place, name) for name in names]
     if all(each is None or each is False or each == "" for each in said):
         return ""
     return "/".join(_word(each) for each in said)[:_LONGEST_CODE]
+
+
+def _at(place: Any, path: str) -> Any:
+    for name in path.split("."):
+        place = place.get(name) if isinstance(place, Mapping) else None
+    return place
 
 
 def _word(said: Any) -> str:

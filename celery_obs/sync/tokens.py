@@ -431,7 +431,7 @@ class _Attempt:
         if parked is not None and tokens.park is not None:
             unstored = self._keep(parked, held)
             if isinstance(unstored, TokenNotStoredError):
-                raise unstored
+                raise _kept_in_redis(unstored)
             tokens.park.unpark(connection_id)
             held = tokens.held(connection_id)
         client = (self._engine.settings.oauth_clients or {}).get(self._connection.channel_type)
@@ -467,6 +467,7 @@ class _Attempt:
         """
         connection = self._connection
         client = oauth.client_of(connection.channel_type, self._engine.settings)
+        url = oauth.url_of(client, connection.channel_type, lambda: self._tokens.facts.url_parameters(connection.connection_id))
         self._pass_gate()
         with self._call(client) as call:
             reached("permitted")
@@ -477,7 +478,7 @@ class _Attempt:
                 raise FlightTimeoutError(message)
             about = Exchanged(
                 connection,
-                lambda: self._tokens.facts.url_parameters(connection.connection_id),
+                url,
                 call.response,
                 reached,
                 lambda exc: self._engine.hub.on_error(exc, component="sync.tokens"),
@@ -610,10 +611,7 @@ class _Attempt:
                 park.park(self._connection.connection_id, new, instead_of=held.token)
                 is_parked = True
         self._risk("parked" if is_parked else "lost")
-        if not is_parked:
-            return unstored
-        message = f"{unstored} Until then it is kept encrypted in Redis, and the next refresh stores it."
-        return TokenNotStoredError(message, channel=self._connection.channel_type)
+        return _kept_in_redis(unstored) if is_parked else unstored
 
     def _risk(self, risk: Risk) -> None:
         self._engine.hub.emit(TokenAtRisk(self._connection.channel_type, self._connection.connection_id, risk))
@@ -688,6 +686,11 @@ class _Attempt:
         self._status = status
         channel, connection_id = self._connection.channel_type, self._connection.connection_id
         self._engine.hub.emit(TokenRefreshed(channel, connection_id, status, time.monotonic() - began, error))
+
+
+def _kept_in_redis(unstored: TokenNotStoredError) -> TokenNotStoredError:
+    message = f"{unstored} Until then the token is kept encrypted in Redis, and the next refresh stores it."
+    return TokenNotStoredError(message, channel=unstored.channel)
 
 
 def _silenced(error: Exception) -> Exception:

@@ -70,7 +70,9 @@ class Provider:
 
         rotates: Whether an answer brings a new refresh token that ends the old one.
 
-        errors: Where an answer says what is wrong: ``error``; ``errors[].code``; ``errors[].resource/code`` for several fields that say it together.
+        errors:
+            Where an answer says what is wrong: ``error``; ``error.code`` for a field in an object; ``errors[].code`` for one in each of a list;
+            ``errors[].resource/code`` for several fields that say it together.
 
         dead: Codes after which only the customer can help: the grant is over.
 

@@ -11,7 +11,9 @@ import subprocess
 import sys
 
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -23,6 +25,7 @@ from kombu.utils.json import dumps
 from celery_obs.beat.tokens import is_due
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.settings import OAuthClient, Secret, Settings, load
+from celery_obs.settings.oauth import filled
 from celery_obs.state.facts import TokenExpiry
 from celery_obs.sync import vault
 from celery_obs.sync.oauth import LONGEST_LIFETIME, lifetime_of
@@ -261,6 +264,20 @@ def test_a_client_without_a_secret_says_only_its_name() -> None:
         ({"timeout": 3600}, "at most 60"),
         ({"lifetime": "long"}, "a number of seconds"),
         ({"tokenurl": "x"}, "has 'tokenurl'"),
+        ({"provider": "fitbitt"}, "provider is 'fitbitt'; expected one of none, airbnb"),
+        ({"provider": {"errors": "error"}}, "expected a list of texts"),
+        ({"provider": {"grant_type": "password"}}, "grant_type is 'password'"),
+        ({"provider": {"dead_codes": []}}, "provider is \"'dead_codes'\""),
+        ({"provider": 5}, "provider is 'int'"),
+        ({"token_url": "https://channel.test/{a b}"}, "Expected https://"),
+        ({"token_url": "http://{shop}/token"}, "Expected https://"),
+        ({"body": "xml"}, "one of form, json"),
+        ({"parameters": {"a": 1}}, "has parameters of type dict"),
+        ({"token_endpoint_auth_method": "private_key_jwt"}, "has no private_key"),
+        ({"token_endpoint_auth_method": "tls_client_auth"}, "has no certificate"),
+        ({"signing_algorithm": "HS256"}, "one of RS256"),
+        ({"before_request": 5}, "has a before_request of type int"),
+        ({"after_response": "no place"}, "has a after_response of type str"),
     ],
 )
 def test_a_wrong_client_is_refused_at_the_start_without_its_secret(wrong: dict[str, Any], said: str) -> None:
@@ -349,3 +366,125 @@ except Exception as error:
 
     assert ended.stdout.startswith("MissingExtraError ")
     assert "pip install 'celery_obs[oauth]'" in ended.stdout
+
+
+# --- times as people and channels write them --------------------------------------------------------------------------------------
+
+MOMENT = 1_924_905_600.0  # 2030-12-31T00:00:00Z
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        MOMENT,
+        int(MOMENT),
+        int(MOMENT * 1000),
+        str(int(MOMENT)),
+        f" {MOMENT} ",
+        "2030-12-31T00:00:00Z",
+        "2030-12-31T13:00:00+13:00",
+        datetime(2030, 12, 31, tzinfo=timezone.utc),
+        datetime(2030, 12, 31, 13, tzinfo=timezone(timedelta(hours=13))),
+    ],
+    ids=repr,
+)
+def test_a_time_is_what_it_says_however_it_is_written(written: Any) -> None:
+    """
+    Seconds, milliseconds, their text, ISO 8601 and datetimes with a time zone are one moment to every store, scan and page.
+    """
+    token = a_token(expires_at=written, issued_at=written)
+
+    assert (MOMENT, MOMENT) == (token.expires_at, token.issued_at)
+    assert token == _plain(vault._decode("c", vault._encode("c", token)))
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["soon", "2030-12-31T00:00:00", datetime(2030, 12, 31), True, -5, float("nan"), float("inf"), [5], b"5", 1e18],  # noqa: DTZ001 -- it is what is wrong.
+    ids=repr,
+)
+def test_what_is_no_time_is_refused_before_it_is_stored(written: Any) -> None:
+    """
+    The message names the field and what was expected, and does not show the value.
+    """
+    with pytest.raises((TypeError, ValueError), match=r"The expires_at of a Token .* Expected seconds since the epoch"):
+        a_token(expires_at=written)
+
+
+@pytest.mark.parametrize(("written", "seconds"), [(60, 60.0), ("60", 60.0), (timedelta(minutes=1), 60.0), (None, None)], ids=repr)
+def test_a_lifetime_is_a_number_of_seconds(written: Any, seconds: float | None) -> None:
+    """
+    As a text and as a timedelta, too.
+    """
+    assert seconds == a_token(lifetime=written).lifetime
+
+
+@pytest.mark.parametrize("wrong", [{"lifetime": "long"}, {"lifetime": -1}, {"lifetime": []}, {"scope": 5}, {"extra": None}], ids=repr)
+def test_whatever_else_no_store_could_keep_is_refused(wrong: dict[str, Any]) -> None:
+    """
+    A token that cannot be stored is found out when it is made.
+    """
+    with pytest.raises((TypeError, ValueError), match="Expected"):
+        a_token(**wrong)
+
+
+def test_scopes_may_be_a_list() -> None:
+    """
+    As some channels send them.
+    """
+    assert "calendar read" == a_token(scope=["calendar", "read"]).scope
+
+
+@given(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.datetimes() | st.lists(st.integers()))
+def test_any_expires_at_is_a_time_or_refused(written: Any) -> None:
+    """
+    Nothing gets through that a comparison with the clock fails on.
+    """
+    try:
+        token = a_token(expires_at=written)
+    except (TypeError, ValueError):
+        return
+
+    assert token.expires_at is None or 0 <= token.expires_at < 1e11
+    assert is_due(TokenExpiry(token.expires_at, None), now=1e11, ahead=1.0, period=1.0) == (token.expires_at is not None)
+
+
+# --- the URL of one connection ----------------------------------------------------------------------------------------------------
+
+SHOP_URL = "https://{shop}.myshopify.com/admin/oauth/access_token"
+
+
+@pytest.mark.parametrize(
+    "value", ["evil.test/", "evil.test#", "a@evil.test", "..", ".", "a..b", "", "a b", "é", "a\n", "a:80", "%2e", "x" * 300, 5]
+)
+def test_what_a_customer_typed_leads_to_no_other_host(value: Any) -> None:
+    """
+    A value that is more than a name is refused, and not shown.
+    """
+    with pytest.raises(ConfigurationError, match="The shop of this connection cannot stand in the token_url") as caught:
+        filled("shopify", SHOP_URL, {"shop": value})
+
+    assert "evil" not in str(caught.value)
+
+
+@given(st.text() | st.from_regex(r"[A-Za-z0-9.-]{1,30}", fullmatch=True))
+def test_whatever_is_filled_in_the_host_stays_below_the_provider(value: str) -> None:
+    """
+    Every URL that comes out is the provider's.
+    """
+    try:
+        url = filled("shopify", SHOP_URL, {"shop": value})
+    except ConfigurationError:
+        return
+
+    parts = urlsplit(url)
+    assert parts.hostname == f"{value}.myshopify.com".lower()
+    assert ("https", "/admin/oauth/access_token", None, "") == (parts.scheme, parts.path, parts.port, parts.query)
+
+
+def test_a_value_that_is_missing_is_named_with_where_it_belongs() -> None:
+    """
+    The message shows how it is given.
+    """
+    with pytest.raises(ConfigurationError, match=r"register_connection\(\.\.\., url_parameters=\{'shop': '…'\}\)"):
+        filled("shopify", SHOP_URL, {})
