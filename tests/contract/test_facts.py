@@ -28,7 +28,7 @@ on_a_real_redis = settings(max_examples=40, deadline=None, suppress_health_check
 
 times = st.floats(0, 1e12)
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
-connections = st.builds(Connection, names, names, st.sampled_from(STATUSES), st.none() | times)
+connections = st.builds(Connection, names, names, st.sampled_from(STATUSES), st.none() | times, st.none())
 garbage = st.binary(max_size=40) | st.sampled_from(
     [
         b"null",
@@ -61,6 +61,23 @@ def redis(server: RedisServer) -> Iterator[Redis]:
     with Redis.from_url(server.url) as client:
         client.flushall()
         yield client
+
+
+@on_a_real_redis
+@given(connections, st.dictionaries(names, names, max_size=4))
+def test_what_is_filled_into_urls_stays_until_it_is_said_anew(redis: Redis, connection: Connection, parameters: dict[str, str]) -> None:
+    """
+    A connection that is registered again without it keeps it, and one that is forgotten does not.
+    """
+    redis.flushall()
+    facts = Facts(redis)
+
+    facts.register([connection._replace(url_parameters=parameters)])
+    facts.register([connection])
+
+    assert parameters == facts.url_parameters(connection.connection_id)
+    facts.forget([connection.connection_id])
+    assert {} == facts.url_parameters(connection.connection_id)
 
 
 @on_a_real_redis
