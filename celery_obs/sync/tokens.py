@@ -42,6 +42,7 @@ from .connections import find_connection
 from .errors import UnknownConnectionError
 from .oauth import ClientRefusedError, Exchanged, TokenRefusedError, TokenRequest
 from .providers import Answer as TokenAnswer
+from .providers import Meaning, read
 from .sources import named
 from .vault import RedisTokens, Rotation, Token, TokenSource, TokenUnreadableError, Version, VersionedTokenSource, same, shown
 
@@ -70,6 +71,7 @@ __all__ = [
     "VersionedTokenSource",
     "from_answer",
     "get",
+    "meaning",
     "refresh",
     "rotate",
     "store",
@@ -247,6 +249,19 @@ class Tokens:
             ConfigurationError: if the channel has no client.
         """
         return oauth.token_of(oauth.client_of(channel, self._engine.settings), answer, channel=channel, now=self._engine.clock())
+
+    def meaning(self, channel: str, answer: Mapping[str, Any], *, status: int = 200) -> Meaning:
+        """
+        Tell what an answer of the channel's token endpoint would mean, for one who tries out what a provider's pages say.
+
+        Args:
+            channel: Has a client in ``oauth_clients``; its hooks are left out.
+
+            answer: The object in the answer.
+
+            status: Its status code.
+        """
+        return read(TokenAnswer(status, {}, answer), oauth.client_of(channel, self._engine.settings).provider).meaning
 
     def store(self, connection_id: str, token: Token) -> None:
         """
@@ -818,6 +833,13 @@ def from_answer(channel: str, answer: Mapping[str, Any]) -> Token:
     Make a token of what a channel's token endpoint answered when the customer authorised; see `Tokens.from_answer`.  Since 0.1.
     """
     return engines.current().part(Tokens).from_answer(channel, answer)
+
+
+def meaning(channel: str, answer: Mapping[str, Any], *, status: int = 200) -> Meaning:
+    """
+    Tell what an answer of a channel's token endpoint would mean; see `Tokens.meaning`.  Since 0.1.
+    """
+    return engines.current().part(Tokens).meaning(channel, answer, status=status)
 
 
 def store(connection_id: str, token: Token) -> None:
