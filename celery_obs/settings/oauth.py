@@ -134,7 +134,10 @@ def _oauth_client(channel: str, given: Any) -> OAuthClient:
         else _client_seconds(channel, "lifetime", given["lifetime"], most=math.inf),
         provider=provider,
         body=_word(channel, "body", given.get("body", provider.body), BODIES),
-        parameters=MappingProxyType({**provider.parameters, **_mapping(channel, "parameters", given)}),
+        # One of them may be a key.
+        parameters=MappingProxyType(
+            {name: Secret(value) for name, value in {**provider.parameters, **_mapping(channel, "parameters", given)}.items()}
+        ),
         url_parameters=MappingProxyType({**provider.url_parameters, **_mapping(channel, "url_parameters", given)}),
         signing_algorithm=_word(channel, "signing_algorithm", given.get("signing_algorithm", "RS256"), ALGORITHMS),
         **{name: _hook(channel, name, given.get(name)) for name in ("before_request", "after_response")},

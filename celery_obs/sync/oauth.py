@@ -469,10 +469,12 @@ def _key_of(client: OAuthClient) -> Any:
     """
     Return the key as Authlib takes it: up to version 1.6 the text, and after that one that joserfc has read.
     """
-    try:
-        from joserfc.jwk import import_key
-    except ImportError:
+    from authlib.oauth2.rfc7523 import auth
+
+    if not hasattr(auth, "RSAKey"):
         return str(client.private_key)
+    from joserfc.jwk import import_key
+
     return import_key(str(client.private_key), _KEY_TYPES[client.signing_algorithm[:2]])  # type: ignore[call-overload]  # One of the literals.
 
 

@@ -141,6 +141,7 @@ Seconds for which nobody asks a token endpoint that was asked too often and did 
 
 _RATE_LIMIT_WAIT: Final = 5.0
 _STORE_PATIENCE: Final = 20.0
+_LAST_PATIENCE: Final = 2.0
 _LONGEST_GATE: Final = 3600.0
 _LONGEST_WAIT: Final = 0.2
 _LONGEST_ID: Final = 1024
@@ -292,10 +293,11 @@ class Tokens:
         Store a token in place of what was *held*; return False where something newer is stored by now.
         """
         source: Any = self.source
-        if held.version is not _UNVERSIONED:
-            return bool(source.replace(connection_id, token, held.version))
-        if held.token is not None and _is_newer(_is_token(source.get(connection_id)), held.token, token):
-            return False
+        if held.token is not None:
+            if held.version is not _UNVERSIONED:
+                return bool(source.replace(connection_id, token, held.version))
+            if _is_newer(_is_token(source.get(connection_id)), held.token, token):
+                return False
         source.put(connection_id, token)
         return True
 
@@ -397,6 +399,7 @@ class _Attempt:
         self._connection = connection
         self._force = force
         self._refused: Held | None = None
+        self._interruption: Exception | None = None
 
     def __call__(self, flight: Flight) -> str:
         """
@@ -501,11 +504,18 @@ class _Attempt:
             new = oauth.renew(client, held.token if client.has_refresh_tokens else None, about, now=self._engine.clock)
             # Before anybody is told of the call, which may take a while: until it is stored, the token is nowhere.
             kept = self._keep(new, held)
-        if isinstance(kept, TokenNotStoredError):
-            raise self._parked(new, held, kept)  # Not in the block: the channel is well.
+        unstored = self._parked(new, held, kept) if isinstance(kept, TokenNotStoredError) else None
+        if self._interruption is not None:
+            raise self._interruption
+        if unstored is not None:
+            raise unstored  # Not in the block: the channel is well.
         stored = new if kept else self._tokens.held(connection.connection_id).token
-        self._settle(new if stored is None else stored)
-        return (new, "refreshed") if kept or stored is None else (stored, "superseded")
+        if stored is None:
+            self._clear()
+            message = f"The token of the connection {shown(connection.connection_id)} was deleted while it was refreshed. Nothing to do."
+            raise NoTokenError(message)
+        self._settle(stored)
+        return stored, "refreshed" if kept else "superseded"
 
     def _settle(self, token: Token) -> None:
         """
@@ -582,10 +592,20 @@ class _Attempt:
                     f"within {_STORE_PATIENCE:g} s ({kept}). See what is wrong with the token source; then refresh again."
                 )
                 return TokenNotStoredError(message, channel=self._connection.channel_type)
-            time.sleep(pause)
+            deadline = min(deadline, time.monotonic() + self._sleep(pause))
             pause = min(2 * pause, 1.0)
             if kept is not True:
                 self._reconnect()
+
+    def _sleep(self, seconds: float) -> float:
+        """
+        Wait, and return the seconds that are left for storing: few when a time limit strikes, for the next one kills.
+        """
+        try:
+            time.sleep(seconds)
+        except Exception as exc:  # noqa: BLE001 -- what a soft time limit raises; the token comes first, and then that.
+            self._interruption = exc
+        return _STORE_PATIENCE if self._interruption is None else _LAST_PATIENCE
 
     def _try_to_keep(self, new: Token, held: Held) -> bool | str:
         """

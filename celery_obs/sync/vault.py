@@ -248,8 +248,7 @@ class VersionedTokenSource(TokenSource, Protocol):
 
     def replace(self, connection_id: str, token: Token, version: Version) -> bool:
         """
-        Store a token in place of the one of that *version*, or where there was none if that is None, at once and for good; return False where
-        there is another one by now.
+        Store a token in place of the one of that *version*, at once and for good; return False where there is another one, or none, by now.
 
         It may be called again with the same token after an error, when it is not known whether that was stored.
         """
@@ -383,7 +382,7 @@ class RedisTokens:
         """
         Store a connection's token unless there is a newer one than *version*, in one command.
         """
-        if self._scripts.run(call(_SET, keys.token(connection_id), self._sealed(connection_id, token), version or 0)) is not None:
+        if self._scripts.run(call(_SET, keys.token(connection_id), self._sealed(connection_id, token), version)) is not None:
             return True
         # It may be ours: the answer to an earlier try got lost, and not the command.
         found = self.get(connection_id)

@@ -36,10 +36,12 @@ from celery_obs.state.rate_limits import Count, RateLimits
 from celery_obs.state.turns import Turns
 from celery_obs.sync import engine, rate_limiter
 from celery_obs.sync.errors import RateLimitError
+from celery_obs.sync.tokens import RedisTokens, Token
 from celery_obs.testing import FakeClock, RaisingErrors
 from celery_obs.vocabulary.policies import PRESETS, BreakerPolicy, RateLimit, policies
 from celery_obs.worker.announce import Announcer
 from tests.servers import RedisCluster, RedisSentinel, RedisServer, wait_until
+from tests.tokens import KEY
 
 
 pytestmark = pytest.mark.integration
@@ -296,6 +298,31 @@ def test_facts_are_written_and_read(redis: Any) -> None:
     assert ({"c-1": 5.0}, {"c-2": 1}, {"airbnb": 7.0}) == (seen.last_syncs, seen.errors, seen.last_runs)
     assert ({"c-3": TokenExpiry(9.0, 3.0)}, {"c-4": Drift(1, 365, 7.0)}) == (seen.tokens, seen.drift)
     assert (["c-0"], {}) == (list(facts.connections()), facts.refreshes())
+
+
+def test_tokens_are_kept_and_replaced(topology: Topology, redis: Any) -> None:
+    """
+    A newer token is not overwritten, what could not be stored elsewhere is kept beside it, and replicas are waited for on the token's own node.
+    """
+    vault = RedisTokens(redis, [KEY])
+    for connection in CONNECTIONS:
+        first, second, third = (Token(access_token=f"at-{number}", refresh_token=f"{connection}-{number}") for number in range(3))
+        vault.put(connection, first)
+        (_, version) = vault.read(connection) or (None, None)
+
+        assert vault.replace(connection, second, version)
+        assert not vault.replace(connection, third, version)
+        assert second == vault.get(connection)
+        vault.park(connection, third, instead_of=second)
+        assert (third, None) == (vault.parked(connection, instead_of=second), vault.parked(connection, instead_of=first))
+        assert int("sentinel" in topology.url) == vault.replicated(
+            connection, second, replicas=1, within=0.2 if "sentinel" in topology.url else 0.001
+        )
+        assert vault.replicated(connection, third, replicas=1, within=0.001) is None
+
+    assert len(CONNECTIONS) == vault.rotate(CONNECTIONS).rotated
+    Facts(redis).forget(CONNECTIONS)
+    assert [None] * len(CONNECTIONS) == [vault.get(connection) for connection in CONNECTIONS]
 
 
 def test_the_courier_delivers(redis: Any) -> None:

@@ -5,6 +5,7 @@ Where tokens are kept, while a refresh is under way: a consent wins, a failover 
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 
 from collections.abc import Callable, Iterator
@@ -223,11 +224,13 @@ def test_a_token_that_was_deleted_during_a_refresh_is_not_brought_back(
     A customer who disconnects has no token in the application's table afterwards.
     """
     shelf = Shelf()
-    with rigged(redis_server, zoo, shelf):
+    with rigged(redis_server, zoo, shelf) as rig:
         at(monkeypatch, "understood", shelf.tokens.clear)
 
-        assert "refreshed" == tokens.refresh(ONE, force=True).status
-        assert {} == shelf.tokens
+        with pytest.raises(tokens.NoTokenError, match="was deleted while it was refreshed"):
+            tokens.refresh(ONE, force=True)
+
+        assert ({}, {}) == (shelf.tokens, rig.facts.refreshes())
 
 
 # --- compare and set in Redis -----------------------------------------------------------------------------------------------------
@@ -336,6 +339,44 @@ def test_what_could_not_be_stored_is_kept_for_the_next_refresh(
         assert not rig.redis.exists(keys.parked_token(ONE))
         assert {TokenAtRisk(PROVIDER, ONE, "parked")} == set(risks)
         assert source.reconnected > 0
+
+
+class TimeLimit(Exception):  # noqa: N818 -- as Celery's.
+    """
+    What a soft time limit raises, wherever the task is.
+    """
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_time_limit_while_the_store_is_away_costs_no_token(
+    redis_server: RedisServer, zoo: Zoo, monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
+    """
+    The task ends as its limit wants it, once the token is stored, or kept for the next refresh.
+    """
+    monkeypatch.setattr(tokens, "_LAST_PATIENCE", 0.2)
+
+    def strike(*_: object) -> None:
+        shelf.failures = 0 if comes_back else 1000
+        raise TimeLimit
+
+    shelf = Shelf()
+    with rigged(redis_server, zoo, shelf):
+        shelf.failures = 1000
+        before = signal.signal(signal.SIGALRM, strike)
+        at(monkeypatch, "understood", lambda: signal.setitimer(signal.ITIMER_REAL, 0.3))
+        try:
+            with pytest.raises(TimeLimit):
+                tokens.refresh(ONE, force=True)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        shelf.failures = 0
+
+        assert comes_back == zoo.accepts(PROVIDER, stored().refresh_token)
+        assert "refreshed" == tokens.refresh(ONE, force=True).status
+        assert zoo.accepts(PROVIDER, stored().refresh_token)
+        assert [] == [entry for entry in zoo.ledger if entry.reused]
 
 
 def test_a_consent_wins_over_what_was_parked(redis_server: RedisServer, zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:

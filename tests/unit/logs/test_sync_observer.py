@@ -21,6 +21,7 @@ from celery_obs.logs.sync_observer import LOGGER, SyncLogObserver
 from celery_obs.testing import RaisingErrors
 from celery_obs.vocabulary.rate_limiter import RateLimitChecked
 from celery_obs.vocabulary.syncs import SyncFinished, SyncHeldBack, SyncLost, SyncStarted, SyncStatus
+from celery_obs.vocabulary.tokens import TokenAtRisk
 from celery_obs.vocabulary.webhooks import WebhookProcessed
 
 
@@ -133,6 +134,10 @@ CASES: list[tuple[Any, dict[str, Any]]] = [
             "connection_id": "abc-123",
             "retry_after_seconds": 5.2,
         },
+    ),
+    (
+        TokenAtRisk("airbnb", "abc-123", "lost"),
+        {"event": "token_at_risk", "level": "error", "channel_type": "airbnb", "connection_id": "abc-123", "risk": "lost"},
     ),
     (
         WebhookProcessed("airbnb", "booking", "error", 0.05, "KeyError"),

@@ -81,6 +81,7 @@ CASES: list[tuple[Any, Mapping[tuple[str, tuple[str, ...]], int]]] = [
     (circuit_breaker.CircuitRejected("airbnb"), {(circuit_breaker.REJECTIONS.name, ("airbnb",)): 1}),
     (webhooks.WebhookReceived("airbnb", "booking"), {(webhooks.RECEIVED.name, ("airbnb", "booking")): 1}),
     (webhooks.WebhookProcessed("airbnb", "booking", "duplicate", 0.01, ""), {(webhooks.PROCESSED.name, ("airbnb", "duplicate")): 1}),
+    (tokens.TokenAtRisk("airbnb", "c-1", "parked"), {(tokens.AT_RISK.name, ("airbnb", "parked")): 1}),
     (tokens.TokenRefreshed("airbnb", "c-1", "refused", 0.3, "AuthError"), {(tokens.REFRESH_TOTAL.name, ("airbnb", "refused")): 1}),
     (connections.ConnectionErrored("airbnb", "c-1"), {(connections.ERRORS.name, ("airbnb",)): 1}),
     (conflicts.ConflictDetected("price", "airbnb"), {(conflicts.DETECTED.name, ("price", "airbnb")): 1}),
