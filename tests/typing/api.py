@@ -89,6 +89,9 @@ def export(connection_id: str) -> celery_obs.SyncResult:
 token = celery_obs.tokens.Token(access_token="a", refresh_token="r", expires_at=1e9, extra={"hotel": 7})
 celery_obs.tokens.store("conn-1", token)
 found: celery_obs.tokens.Token | None = celery_obs.tokens.get("conn-1")
+found = celery_obs.tokens.get("conn-1", fresh_for=60)
+token = celery_obs.tokens.from_answer("airbnb", {"access_token": "a"})
+provider = celery_obs.tokens.Provider(name="acme", dead=("grant.*",))
 expiry: float | None = celery_obs.tokens.refresh("conn-1", force=True).expires_at
 unreadable: tuple[str, ...] = celery_obs.tokens.rotate().unreadable
 
@@ -109,7 +112,22 @@ class Shelf:
 
 source: celery_obs.tokens.TokenSource = Shelf()
 
-celery_obs.register_connection("account-1", "airbnb", status="active", created_at=1.0)
+
+class Table(Shelf):
+    """
+    One that compares.
+    """
+
+    def read(self, connection_id: str) -> tuple[celery_obs.tokens.Token, int] | None:
+        return None
+
+    def replace(self, connection_id: str, token: celery_obs.tokens.Token, version: int) -> bool:
+        return True
+
+
+versioned: celery_obs.tokens.VersionedTokenSource = Table()
+
+celery_obs.register_connection("account-1", "airbnb", status="active", created_at=1.0, url_parameters={"shop": "acme"})
 celery_obs.set_connection_status("account-1", "paused")
 celery_obs.forget_connection("account-1")
 celery_obs.conflict_detected("availability_mismatch", "airbnb")
