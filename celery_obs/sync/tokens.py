@@ -274,9 +274,47 @@ class Tokens:
         if not isinstance(token, Token):
             message = f"What is to be stored for the connection {shown(connection_id)} is of type {type(token).__name__}. Expected a celery_obs.tokens.Token."
             raise TypeError(message)
-        self.source.put(connection_id, token)
+        self._store(connection, token)
         self._note(connection, token)
         self.facts.set_status(connection_id, "active")
+
+    def _store(self, connection: Connection, token: Token) -> None:
+        """
+        Store a consent's token, again where a failover lost it before the replicas that are wanted have it.
+        """
+        source: Any = self.source
+        version = source.put(connection.connection_id, token)
+        by = time.monotonic() + self._engine.settings.token_replicas_timeout
+        while not self.is_replicated(connection, token, by=by):
+            try:
+                found = source.read(connection.connection_id)
+                if found is not None and found[1] > version:
+                    return  # A refresh of it was quicker, or another consent.
+                version = source.put(connection.connection_id, token)
+            except self.away:
+                if time.monotonic() >= by:
+                    raise
+
+    def is_replicated(self, connection: Connection, token: Token, *, by: float) -> bool:
+        """
+        Wait for the replicas that the settings want; False where what was stored is gone again, as after a failover, or Redis is away.
+
+        Replicas that do not show up by *by* are told and not waited for any longer.
+        """
+        source, wanted = self.source, self._engine.settings.token_replicas
+        if not wanted or not isinstance(source, RedisTokens):
+            return True
+        while True:
+            try:
+                found = source.replicated(connection.connection_id, token, replicas=wanted, within=_LONGEST_WAIT)
+            except self.away:
+                time.sleep(_LONGEST_WAIT)
+                return False
+            if found is None or found >= wanted:
+                return found is not None
+            if time.monotonic() >= by:
+                self._engine.hub.emit(TokenAtRisk(connection.channel_type, connection.connection_id, "not_replicated"))
+                return True
 
     def held(self, connection_id: str) -> Held:
         """
@@ -582,7 +620,7 @@ class _Attempt:
         replicated_by = time.monotonic() + self._engine.settings.token_replicas_timeout
         while True:
             kept = self._try_to_keep(new, held)
-            if kept is False or (kept is True and self._is_replicated(new, by=replicated_by)):
+            if kept is False or (kept is True and self._tokens.is_replicated(self._connection, new, by=replicated_by)):
                 if kept:
                     reached("stored")
                 return kept
@@ -615,26 +653,6 @@ class _Attempt:
             return self._tokens.replace(self._connection.connection_id, new, held)
         except Exception as exc:  # noqa: BLE001 -- anybody's store, and a soft time limit: the token comes first.
             return type(exc).__name__
-
-    def _is_replicated(self, new: Token, *, by: float) -> bool:
-        """
-        Wait for the replicas that the settings want; False where what was stored is gone again, as after a failover.
-
-        Replicas that do not show up by *by* are told and not waited for any longer.
-        """
-        source, wanted = self._tokens.source, self._engine.settings.token_replicas
-        if not wanted or not isinstance(source, RedisTokens):
-            return True
-        while True:
-            try:
-                found = source.replicated(self._connection.connection_id, new, replicas=wanted, within=_LONGEST_WAIT)
-            except self._tokens.away:
-                found = None
-            if found is None or found >= wanted:
-                return found is not None
-            if time.monotonic() >= by:
-                self._risk("not_replicated")
-                return True
 
     def _parked(self, new: Token, held: Held, unstored: TokenNotStoredError) -> TokenNotStoredError:
         """

@@ -361,11 +361,11 @@ class RedisTokens:
         found = self.read(connection_id)
         return None if found is None else found[0]
 
-    def put(self, connection_id: str, token: Token) -> None:
+    def put(self, connection_id: str, token: Token) -> Version:
         """
-        Store a connection's token in place of the old one, in one command.
+        Store a connection's token in place of the old one, in one command; return its version.
         """
-        self._scripts.run(call(_PUT, keys.token(connection_id), self._sealed(connection_id, token)))
+        return _version_of(self._scripts.run(call(_PUT, keys.token(connection_id), self._sealed(connection_id, token))))
 
     def read(self, connection_id: str) -> tuple[Token, Version] | None:
         """

@@ -452,6 +452,27 @@ def test_a_refresh_waits_for_replicas_and_tells_when_they_do_not_come(redis_serv
         assert zoo.accepts(PROVIDER, stored().refresh_token)
 
 
+def test_a_consent_that_a_failover_lost_is_stored_again(redis_server: RedisServer, zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Before the customer is told that all is well; and one that was refreshed meanwhile is left alone.
+    """
+    with rigged(redis_server, zoo, token_replicas=1, token_replicas_timeout=0.3) as rig:
+        wait = RedisTokens.replicated
+        meanwhile = [lambda: rig.redis.delete(keys.token(ONE)), lambda: RedisTokens(rig.redis, [KEY]).put(ONE, token(9))]
+
+        def losing(*arguments: Any, **more: Any) -> int | None:
+            meanwhile.pop(0)()
+            monkeypatch.undo()
+            return wait(*arguments, **more)
+
+        monkeypatch.setattr(RedisTokens, "replicated", losing)
+        new = consent(zoo)
+        assert new == stored().refresh_token
+        monkeypatch.setattr(RedisTokens, "replicated", losing)
+        consent(zoo)
+        assert token(9) == stored()
+
+
 # --- what a source gives ----------------------------------------------------------------------------------------------------------
 
 
