@@ -19,6 +19,7 @@ import contextlib
 import json
 import math
 import sys
+import threading
 import time
 
 from collections.abc import Callable, Mapping
@@ -142,6 +143,8 @@ Seconds for which nobody asks a token endpoint that was asked too often and did 
 _RATE_LIMIT_WAIT: Final = 5.0
 _STORE_PATIENCE: Final = 20.0
 _LAST_PATIENCE: Final = 2.0
+_UNSTORED_PATIENCE: Final = 600.0
+_UNSTORED_PAUSE: Final = 0.5
 _LONGEST_GATE: Final = 3600.0
 _LONGEST_WAIT: Final = 0.2
 _LONGEST_ID: Final = 1024
@@ -168,6 +171,19 @@ class Tokens:
 
     def __init__(self, engine: engines.Engine) -> None:
         self._engine = engine
+        self.unstored = _Unstored(self, engine)
+
+    def after_fork(self) -> None:
+        """
+        Leave what could not be stored to the parent, which has the thread that tries.
+        """
+        self.unstored = _Unstored(self, self._engine)
+
+    def flush(self, *, within: float) -> None:
+        """
+        Try once more to store what could not be, because this process is about to end.
+        """
+        self.unstored.flush()
 
     @cached_property
     def redis(self) -> Redis:
@@ -339,6 +355,18 @@ class Tokens:
         source.put(connection_id, token)
         return True
 
+    def reconnect(self) -> None:
+        """
+        Have the token source take new connections for the next try: one that is dead stays so.
+        """
+        again = getattr(self.source, "reconnect", None)
+        if not callable(again):
+            # Django keeps a connection until a request or a task ends, and this one goes on.
+            again = getattr(sys.modules.get("django.db"), "close_old_connections", None)
+        if again is not None:
+            with contextlib.suppress(Exception):
+                again()
+
     @cached_property
     def park(self) -> RedisTokens | None:
         """
@@ -421,6 +449,67 @@ class Held(NamedTuple):
     version: Version
 
 
+class _Unstored:
+    """
+    New tokens that could not be stored anywhere, in the memory of the process that got them, with a thread that goes on trying.
+
+    Threads: safe.  Forks: a child begins with none.
+    """
+
+    def __init__(self, tokens: Tokens, engine: engines.Engine) -> None:
+        self._tokens = tokens
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[Connection, Token, Held, float]] = {}
+        self._thread: threading.Thread | None = None
+
+    def has(self, connection_id: str) -> bool:
+        """
+        Tell whether there is one of this connection's.
+        """
+        return connection_id in self._kept
+
+    def keep(self, connection: Connection, token: Token, held: Held) -> None:
+        """
+        Go on trying.
+        """
+        with self._lock:
+            self._kept[connection.connection_id] = (connection, token, held, time.monotonic() + _UNSTORED_PATIENCE)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="celery_obs.unstored_tokens", daemon=True)
+                self._thread.start()
+
+    def flush(self) -> None:
+        """
+        Try once more; what is left is lost, and told.
+        """
+        with self._lock:
+            self._try_all(last=True)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_UNSTORED_PAUSE)
+            with self._lock:
+                self._try_all(last=False)
+                if not self._kept:
+                    self._thread = None
+                    return
+
+    def _try_all(self, *, last: bool) -> None:
+        for connection_id, (connection, token, held, until) in list(self._kept.items()):
+            try:
+                if self._tokens.replace(connection_id, token, held):
+                    self._tokens.note(connection, token)
+                # Somebody else may have asked with the old one meanwhile.
+                self._tokens.facts.mend_status(connection_id)
+            except Exception:  # noqa: BLE001 -- anybody's store; that it fails was told.
+                self._tokens.reconnect()
+                if not last and time.monotonic() < until:
+                    continue
+                self._engine.hub.emit(TokenAtRisk(connection.channel_type, connection_id, "lost"))
+            del self._kept[connection_id]
+
+
 class _Attempt:
     """
     One refresh, done by the leader of a flight.
@@ -482,6 +571,9 @@ class _Attempt:
             TokenNotStoredError: if a parked token cannot be stored now either: nobody asks the channel for another one meanwhile.
         """
         tokens, connection_id = self._tokens, self._connection.connection_id
+        if tokens.unstored.has(connection_id):
+            message = f"The last new token of the connection {shown(connection_id)} is not stored yet. Nothing to do: this process goes on trying."
+            raise TokenNotStoredError(message, channel=self._connection.channel_type)
         held = tokens.held(connection_id)
         parked = None if tokens.park is None or held.token is None else tokens.park.parked(connection_id, instead_of=held.token)
         if parked is not None and tokens.park is not None:
@@ -633,7 +725,7 @@ class _Attempt:
             deadline = min(deadline, time.monotonic() + self._sleep(pause))
             pause = min(2 * pause, 1.0)
             if kept is not True:
-                self._reconnect()
+                self._tokens.reconnect()
 
     def _sleep(self, seconds: float) -> float:
         """
@@ -656,30 +748,20 @@ class _Attempt:
 
     def _parked(self, new: Token, held: Held, unstored: TokenNotStoredError) -> TokenNotStoredError:
         """
-        Keep what could not be stored in Redis, where the next refresh looks; return the error that says so.
+        Keep what could not be stored: in Redis, where the next refresh looks, else in this process until it can be; return the error that says so.
         """
-        park, is_parked = self._tokens.park, False
+        park = self._tokens.park
+        self._risk("parked")
         if park is not None and held.token is not None:
             with contextlib.suppress(Exception):
                 park.park(self._connection.connection_id, new, instead_of=held.token)
-                is_parked = True
-        self._risk("parked" if is_parked else "lost")
-        return _kept_in_redis(unstored) if is_parked else unstored
+                return _kept_in_redis(unstored)
+        self._tokens.unstored.keep(self._connection, new, held)
+        message = f"{unstored} Until then this process keeps the token, and goes on trying for {_UNSTORED_PATIENCE / 60:g} minutes."
+        return TokenNotStoredError(message, channel=self._connection.channel_type)
 
     def _risk(self, risk: Risk) -> None:
         self._engine.hub.emit(TokenAtRisk(self._connection.channel_type, self._connection.connection_id, risk))
-
-    def _reconnect(self) -> None:
-        """
-        Have the token source take new connections for the next try: one that is dead stays so.
-        """
-        again = getattr(self._tokens.source, "reconnect", None)
-        if not callable(again):
-            # Django keeps a connection until a request or a task ends, and this one goes on.
-            again = getattr(sys.modules.get("django.db"), "close_old_connections", None)
-        if again is not None:
-            with contextlib.suppress(Exception):
-                again()
 
     # -- how it ended -------------------------------------------------------------------------------------------------
 
@@ -693,7 +775,7 @@ class _Attempt:
             except Exception as exc:  # noqa: BLE001 -- anybody's store.
                 if last:
                     self._engine.hub.on_error(_silenced(exc), component="sync.tokens")
-                self._reconnect()
+                self._tokens.reconnect()
             else:
                 changed = found is not None and held.token is not None and found.refresh_token != held.token.refresh_token
                 return found if changed else None

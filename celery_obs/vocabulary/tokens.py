@@ -35,8 +35,8 @@ REFRESH_STATUSES: Final[tuple[RefreshStatus, ...]] = ("success", "failure", "ref
 
 Risk: TypeAlias = Literal["parked", "lost", "not_replicated"]
 """
-What became of a new token that is not safe where it belongs.  *parked*: it could not be stored, and lies in Redis for the next refresh.
-*lost*: it could not be kept at all.  *not_replicated*: it is stored, and fewer replicas than wanted have it.
+What became of a new token that is not safe where it belongs.  *parked*: it could not be stored, and lies in Redis for the next refresh, or in the
+process that got it.  *lost*: that could not store it in the end.  *not_replicated*: it is stored, and fewer replicas than wanted have it.
 """
 
 RISKS: Final[tuple[Risk, ...]] = ("parked", "lost", "not_replicated")

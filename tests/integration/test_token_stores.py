@@ -398,22 +398,53 @@ def test_a_consent_wins_over_what_was_parked(redis_server: RedisServer, zoo: Zoo
         assert new == zoo.ledger[-1].refresh_token
 
 
-def test_without_a_key_what_cannot_be_stored_is_lost_and_told(redis_server: RedisServer, zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_without_a_key_what_cannot_be_stored_stays_in_the_process(
+    redis_server: RedisServer, zoo: Zoo, monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
     """
-    Nothing lies in Redis in clear.
+    Nothing lies in Redis in clear.  The process goes on trying, and asks for nothing meanwhile; what it has when it ends is lost, and told.
     """
     monkeypatch.setattr(tokens, "_STORE_PATIENCE", 0.1)
+    monkeypatch.setattr(tokens, "_UNSTORED_PAUSE", 0.05)
     shelf = Shelf()
     with rigged(redis_server, zoo, shelf, token_keys=[]) as rig:
         risks: list[TokenAtRisk] = []
         rig.engine.hub.subscribe(TokenAtRisk, risks.append)
-        shelf.failures = 1000
+        shelf.failures = 10_000
+        with pytest.raises(tokens.TokenNotStoredError, match=r"\(LookupError\).* this process keeps the token"):
+            tokens.refresh(ONE, force=True)
+        with pytest.raises(tokens.TokenNotStoredError, match="is not stored yet"):
+            tokens.refresh(ONE, force=True)
+        rig.facts.set_status(ONE, "error")  # As another process that asked with the old one.
 
-        with pytest.raises(tokens.TokenNotStoredError, match=r"\(LookupError\)"):
+        if comes_back:
+            shelf.failures = 0
+            wait_until(lambda: not rig.engine.part(Tokens).unstored.has(ONE), what="the token to be stored")
+            assert zoo.accepts(PROVIDER, stored().refresh_token)
+            assert ("active", ["good"]) == (status(rig), zoo.asked(PROVIDER))
+        else:
+            rig.engine.flush(within=1.0)
+        assert [TokenAtRisk(PROVIDER, ONE, "parked"), *([] if comes_back else [TokenAtRisk(PROVIDER, ONE, "lost")])] == risks
+        assert not rig.redis.exists(keys.parked_token(ONE))
+
+
+def test_a_redis_that_is_away_for_long_gets_the_token_when_it_is_back(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where Redis itself is the store, the process that has the token stores it once Redis answers.
+    """
+    monkeypatch.setattr(tokens, "_STORE_PATIENCE", 0.1)
+    monkeypatch.setattr(tokens, "_UNSTORED_PAUSE", 0.05)
+    with RedisServer(options={"appendonly": "yes", "appendfsync": "always"}) as server, rigged(server, zoo) as rig:
+        rig.engine.hub.on_error = lambda *_, **__: None  # Redis is away for a while.
+        at(monkeypatch, "understood", server.kill)
+        with pytest.raises(tokens.TokenNotStoredError, match="this process keeps the token"):
             tokens.refresh(ONE, force=True)
 
-        assert [TokenAtRisk(PROVIDER, ONE, "lost")] == risks
-        assert not rig.redis.exists(keys.parked_token(ONE))
+        server.start()
+
+        wait_until(lambda: not rig.engine.part(Tokens).unstored.has(ONE), what="the token to be stored")
+        assert zoo.accepts(PROVIDER, stored().refresh_token)
 
 
 def test_a_forgotten_connection_takes_what_was_parked_along(redis_server: RedisServer) -> None:
