@@ -9,7 +9,7 @@ import json
 import ssl
 import threading
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -349,7 +349,7 @@ def test_a_hook_that_fails_after_the_answer_costs_no_token(redis_server: RedisSe
         assert [] == secrets_in(texts_of(counted[0]), "rt-2", "at-2")
 
 
-KEYS = {
+KEYS: Mapping[str, Callable[[], Any]] = {
     "RS256": lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048),
     "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
 }

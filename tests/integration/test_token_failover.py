@@ -108,7 +108,7 @@ def test_a_token_that_a_failover_would_lose_is_stored_again(
 
 def _kill_at_the_first_wait(monkeypatch: pytest.MonkeyPatch, split: _Splitting) -> None:
     wait = RedisTokens.replicated
-    done = []
+    done: list[bool] = []
 
     def killing(self: RedisTokens, connection_id: str, token: Token, *, replicas: int, within: float) -> int | None:
         if not done:

@@ -246,7 +246,7 @@ def test_what_a_failover_brought_back_is_no_consent(
     source = STORES[store]()
     with rigged(redis_server, zoo, source) as rig:
         tokens.refresh(ONE, force=True)
-        before = rig.redis.dump(keys.token(ONE)) if source is None else dict(source.tokens)
+        before: Any = rig.redis.dump(keys.token(ONE)) if source is None else dict(source.tokens)
         tokens.refresh(ONE, force=True)
 
         def fail_over() -> None:
@@ -489,7 +489,10 @@ def test_a_consent_that_a_failover_lost_is_stored_again(redis_server: RedisServe
     """
     with rigged(redis_server, zoo, token_replicas=1, token_replicas_timeout=0.3) as rig:
         wait = RedisTokens.replicated
-        meanwhile = [lambda: rig.redis.delete(keys.token(ONE)), lambda: RedisTokens(rig.redis, [KEY]).put(ONE, token(9))]
+        meanwhile: list[Callable[[], object]] = [
+            lambda: rig.redis.delete(keys.token(ONE)),
+            lambda: RedisTokens(rig.redis, [KEY]).put(ONE, token(9)),
+        ]
 
         def losing(*arguments: Any, **more: Any) -> int | None:
             meanwhile.pop(0)()
