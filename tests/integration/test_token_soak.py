@@ -98,6 +98,37 @@ def test_no_good_token_is_lost_or_marked(sentinel: RedisSentinel) -> None:
                 assert "refreshed" == tokens.refresh(connection_id, force=True).status
 
 
+def test_twelve_processes_ask_once(sentinel: RedisSentinel) -> None:
+    """
+    All of them want a new token in the same moment; one asks, and the others have what it got.
+    """
+    program = PROGRAM.replace("while time.monotonic() < until:", "while True:").replace(
+        "        try:\n            tokens.refresh(random.choice(connections), force=True, wait=5)",
+        "        try:\n            print('ready', flush=True)\n            sys.stdin.readline()\n"
+        "            print(tokens.refresh(connections[0], wait=20).status)\n            break",
+    )
+    with Zoo() as zoo:
+        clients = {"fitbit": zoo.client("fitbit")}
+        with rig_of(sentinel.url, oauth_clients=clients) as rig:
+            _consent(rig, zoo, "fitbit", "conn-1")
+            arguments = [sys.executable, "-c", program, sentinel.url, json.dumps(clients), "60", '["conn-1"]']
+            root = Path(__file__).parents[2]
+            workers = [
+                subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
+                for _ in range(12)
+            ]
+            try:
+                assert ["ready\n"] * 12 == [worker.stdout.readline() for worker in workers if worker.stdout is not None]
+                ended = [worker.communicate("go\n", timeout=60) for worker in workers]
+            finally:
+                for worker in workers:
+                    worker.kill()
+                    worker.wait()
+
+        assert {"refreshed\n", "fresh\n"} >= {said for said, _ in ended}
+        assert ["good"] == zoo.asked("fitbit")
+
+
 def _consent(rig: Rig, zoo: Zoo, provider: str, connection_id: str) -> None:
     """
     Have a customer authorise, and store what came of it, as a web application does that is asked again when that fails.
