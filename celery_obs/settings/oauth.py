@@ -115,7 +115,7 @@ def _oauth_client(channel: str, given: Any) -> OAuthClient:
     if not isinstance(given, Mapping) or not given.keys() <= known:
         wrong = ", ".join(sorted(repr(key) for key in given.keys() - known)) if isinstance(given, Mapping) else type(given).__name__
         raise _wrong_client(channel, f"has {wrong:.200}", f"a dict with some of {', '.join(sorted(known))}")
-    provider = _provider(channel, given.get("provider"))
+    provider = _provider(channel, given)
     given = {"token_url": provider.token_url, **given}
     for name in ("token_url", "client_id"):
         if not isinstance(given.get(name), str) or not given[name].strip():
@@ -146,9 +146,9 @@ def _oauth_client(channel: str, given: Any) -> OAuthClient:
     return client
 
 
-def _provider(channel: str, given: Any) -> Provider:
+def _provider(channel: str, given: Mapping[str, Any]) -> Provider:
     try:
-        return provider_of(given, channel=channel)
+        return provider_of(given.get("provider"), channel=channel, token_url=given.get("token_url"))
     except ProviderError as error:
         raise _wrong_client(channel, f"names a provider that is wrong: {error}", "such as the page on adding a provider shows") from None
 

@@ -7,7 +7,9 @@ the setting ``oauth_clients``.
 
 from __future__ import annotations
 
+import fnmatch
 import math
+import re
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -125,20 +127,22 @@ class Provider:
             raise _wrong(self.lifetime, "lifetime", "a number of seconds above 0, or None")
 
 
-def provider_of(value: Any, *, channel: str) -> Provider:
+def provider_of(value: Any, *, channel: str, token_url: Any = "") -> Provider:
     """
     Return the provider that a client names: by name, as a `Provider`, or as a dict of its fields.
 
     Args:
-        value: What the client says; None takes the provider that is called as the channel is, where there is one.
+        value: What the client says; None takes the provider whose host *token_url* leads to, whatever the channel is called.
 
-        channel: The client's channel.
+        channel: The client's channel; where there is no *token_url* and no *value* either, its name is the provider's.
+
+        token_url: The client's.
 
     Raises:
         ProviderError: for what is none of these.
     """
     if value is None:
-        return PROVIDERS.get(channel.lower(), ANY_PROVIDER)
+        return _at(token_url) if token_url else PROVIDERS.get(channel.lower(), ANY_PROVIDER)
     if isinstance(value, Provider):
         return value
     if isinstance(value, str):
@@ -155,6 +159,22 @@ def provider_of(value: Any, *, channel: str) -> Provider:
         return replace(base, **given)
     except TypeError as error:
         raise _wrong(type(error).__name__, "provider", "each field of the type that its description says") from None
+
+
+def _at(token_url: Any) -> Provider:
+    """
+    Return the provider whose host a URL leads to.
+    """
+    host = _host(token_url)
+    found = (each for each in _KNOWN if each.token_url and host and fnmatch.fnmatchcase(host, _PLACEHOLDER.sub("*", _host(each.token_url))))
+    return next(found, ANY_PROVIDER)
+
+
+def _host(url: Any) -> str:
+    return url.partition("://")[2].partition("/")[0].lower() if isinstance(url, str) else ""
+
+
+_PLACEHOLDER: Final = re.compile(r"\{\w+\}")
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def in_the_zoo(zoo: Zoo, channel: str, client: dict[str, Any]) -> dict[str, Any]
     Give a client of a page who it is, and where the provider is in this test.
     """
     provider = client.get("provider", channel)
-    return {**client, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "token_url": zoo.token_url(provider)}
+    return {**client, "provider": provider, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "token_url": zoo.token_url(provider)}
 
 
 def test_the_page_on_adding_a_provider_names_all_that_are_known() -> None:

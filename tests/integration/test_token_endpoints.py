@@ -190,7 +190,12 @@ def test_the_url_is_filled_for_each_connection(redis_server: RedisServer) -> Non
     with serving(lambda handler: asked.append(handler.path)) as url:
         clients = {
             "shopify": {"token_url": f"{url}/{{shop}}/token", "client_id": "we", "client_secret": "s"},
-            "microsoft": {"token_url": f"{url}/{{tenant}}/{{version}}", "client_id": "we", "url_parameters": {"version": "v2.0"}},
+            "microsoft": {
+                "provider": "microsoft",
+                "token_url": f"{url}/{{tenant}}/{{version}}",
+                "client_id": "we",
+                "url_parameters": {"version": "v2.0"},
+            },
         }
         with rigged(redis_server, clients) as rig:
             for connection_id, channel, parameters in (

@@ -14,10 +14,9 @@ import pytest
 
 from celery_obs.demo.provider.zoo import SPECIES, Zoo
 from celery_obs.exceptions import CeleryObsError
-from celery_obs.state import keys
 from celery_obs.state.facts import Connection
 from celery_obs.sync import errors, tokens
-from celery_obs.sync.tokens import Token, guard_of
+from celery_obs.sync.tokens import Token
 from celery_obs.vocabulary.providers import PROVIDERS
 from tests.servers import RedisServer
 from tests.tokens import Rig, rig_of, secrets_in, texts_of
@@ -225,17 +224,3 @@ def test_a_token_that_comes_as_a_form_is_read(rig: Rig, zoo: Zoo, provider: str)
     tokens.refresh(ONE, force=True)
 
     assert zoo.accepts(provider, stored().refresh_token)
-
-
-def test_a_provider_is_known_by_the_name_of_the_channel(redis_server: RedisServer, zoo: Zoo) -> None:
-    """
-    A client that was there before providers were known needs no new line.
-    """
-    client = {name: value for name, value in zoo.client("fitbit").items() if name != "provider"}
-    with rig_of(redis_server.url, oauth_clients={"fitbit": client}) as rig:
-        consent(rig, zoo, "fitbit")
-        zoo.revoke("fitbit", ONE)
-
-        assert isinstance(refusal(), tokens.TokenRefusedError)
-        assert "error" == status(rig)
-    assert keys.paused(guard_of("fitbit")) == "channel_manager:fitbit.token:paused"

@@ -99,5 +99,26 @@ def test_a_provider_of_ones_own_is_a_dict_that_may_be_like_another() -> None:
 
     assert ("acme", "client_secret_post", ("Gone/*",)) == (made.name, made.token_endpoint_auth_method, made.dead)
     assert "dead" == meaning({"fault": {"code": "gone/for good"}}, made, 400)
-    assert ANY_PROVIDER == provider_of(None, channel="acme")
-    assert PROVIDERS["fitbit"] == provider_of(None, channel="Fitbit") == provider_of("fitbit", channel="acme")
+
+
+@pytest.mark.parametrize(
+    ("channel", "token_url", "provider"),
+    [
+        ("fitbit", "", "fitbit"),
+        ("Fitbit", "", "fitbit"),
+        ("acme", "", "none"),
+        ("scales", "https://wbsapi.withings.net/v2/oauth2", "withings"),
+        ("shop", "https://acme.myshopify.com/admin/oauth/access_token", "shopify"),
+        ("shop", "https://{shop}.MyShopify.com/admin/oauth/access_token", "shopify"),
+        ("outlook", "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/oauth2/v2.0/token", "microsoft"),
+        ("booking", "https://tokens.our-gateway.example/booking", "none"),
+        ("fitbit", "https://api.fitbit.com.evil.test/oauth2/token", "none"),
+        ("fitbit", 5, "none"),
+    ],
+)
+def test_a_provider_is_known_by_where_its_tokens_come_from(channel: str, token_url: Any, provider: str) -> None:
+    """
+    Whatever the channel is called: one of the same name behind a gateway of one's own is no such provider.
+    """
+    assert PROVIDERS[provider] == provider_of(None, channel=channel, token_url=token_url)
+    assert PROVIDERS["fitbit"] == provider_of("fitbit", channel=channel, token_url=token_url)

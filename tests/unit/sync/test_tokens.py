@@ -30,7 +30,6 @@ from celery_obs.state.facts import TokenExpiry
 from celery_obs.sync import vault
 from celery_obs.sync.oauth import LONGEST_LIFETIME, lifetime_of
 from celery_obs.sync.tokens import Token
-from celery_obs.vocabulary.providers import PROVIDERS
 from tests.tokens import KEY
 
 
@@ -230,9 +229,7 @@ def test_clients_are_read_from_the_environment_as_json() -> None:
 
     loaded = load({}, environ, {"metrics_dir": "/run/celery_obs"})
 
-    expected = OAuthClient(
-        token_url=CLIENT["token_url"], client_id="we", client_secret=Secret("canary-secret"), provider=PROVIDERS["airbnb"]
-    )
+    expected = OAuthClient(token_url=CLIENT["token_url"], client_id="we", client_secret=Secret("canary-secret"))
     assert loaded.oauth_clients == {"airbnb": expected}
     assert loaded.token_keys == (KEY, KEY)
 
