@@ -6,7 +6,10 @@ They are known from calls of `register_connection`, or from an object of the app
 
 from __future__ import annotations
 
+import contextlib
+
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from celery_obs.exceptions import ConfigurationError
@@ -16,6 +19,7 @@ from celery_obs.vocabulary.connections import STATUSES, ConnectionStatus
 from . import engine as engines
 from .errors import UnknownConnectionError
 from .sources import named
+from .vault import time_of
 
 
 if TYPE_CHECKING:
@@ -111,7 +115,7 @@ def register_connection(
     channel_type: str,
     *,
     status: ConnectionStatus = "active",
-    created_at: float | None = None,
+    created_at: float | datetime | str | None = None,
     url_parameters: Mapping[str, str] | None = None,
 ) -> None:
     """
@@ -124,12 +128,12 @@ def register_connection(
 
         status: active, paused, error or disconnected.
 
-        created_at: When the customer connected it, in seconds since the epoch.
+        created_at: When the customer connected it: seconds since the epoch, a datetime with a time zone, or ISO 8601.
 
         url_parameters: What is filled into the channel's token URL, such as ``{"shop": "acme"}``; None leaves what is known as it is.
 
     Raises:
-        ValueError: if *status* is another word, the name is empty, or *url_parameters* is no dict of texts.
+        ValueError, TypeError: if *status* is another word, the name is empty, *created_at* is no time, or *url_parameters* no dict of texts.
 
     Since 0.1.
     """
@@ -139,7 +143,8 @@ def register_connection(
             f"The url_parameters of connection {connection_id[:_LONGEST]!r} are wrong. Expected a dict such as {{'shop': 'acme'}}, or None."
         )
         raise ValueError(message)
-    _tell(lambda facts: facts.register([Connection(connection_id, channel_type, status, created_at, url_parameters)]))
+    since = time_of(created_at, "created_at", of="connection")
+    _tell(lambda facts: facts.register([Connection(connection_id, channel_type, status, since, url_parameters)]))
 
 
 def set_connection_status(connection_id: str, status: ConnectionStatus) -> None:
@@ -192,10 +197,11 @@ def checked(connection: Any) -> Connection:
         texts: tuple[Any, ...] = (connection.connection_id, connection.channel_type)
         well = all(isinstance(text, str) and _is_whole(text) for text in texts) and connection.status in STATUSES
         if well and _are_texts(connection.url_parameters):
-            return connection
+            with contextlib.suppress(TypeError, ValueError):
+                return connection._replace(created_at=time_of(connection.created_at, "created_at", of="connection"))
     message = (
         f"The setting connection_source gave {repr(connection)[:_LONGEST]}. Expected each to be a celery_obs.Connection with a connection_id, "
-        f"a channel_type, a status out of: {', '.join(STATUSES)}, and url_parameters that are a dict of texts or None."
+        f"a channel_type, a status out of: {', '.join(STATUSES)}, a created_at that is a time or None, and url_parameters that are a dict of texts or None."
     )
     raise ConfigurationError(message)
 

@@ -208,7 +208,7 @@ def renew(client: OAuthClient, old: Token | None, about: Exchanged, *, now: Cloc
 
 def token_of(client: OAuthClient, data: Mapping[str, Any], *, channel: str, now: float) -> Token:
     """
-    Make a token of what a channel's token endpoint answered to somebody else, such as a web application after the customer has authorised it.
+    Make a token of what a channel's token endpoint answered to the application, after the customer has authorised it.
 
     Raises:
         ChannelError: if it is no token; with no word of the answer.
@@ -491,7 +491,7 @@ def _call(channel: str, name: str, hook: Any, argument: Any) -> Any:
         return found(argument)
     except (ChannelError, ConfigurationError):
         raise
-    except Exception as exc:  # noqa: BLE001 -- anybody's hook.
+    except Exception as exc:  # noqa: BLE001 -- a hook of the application's.
         raise _unusable(channel, name, exc, "something that takes a request or an answer and raises a ChannelError at most") from None
 
 

@@ -69,7 +69,7 @@ class Reading(NamedTuple):
 
 def answer_of(body: bytes, content_type: str) -> Mapping[str, Any] | None:
     """
-    Read the object in an answer: JSON, or the form that OAuth2's drafts had, which some send when nobody asks for JSON.  None where it is neither.
+    Read the object in an answer: JSON, or the form that OAuth2's drafts had, which some send to a client that does not ask for JSON.  None where it is neither.
     """
     try:
         found = json.loads(body)

@@ -137,7 +137,7 @@ Seconds after which somebody else takes over from a process that died in the mid
 
 GATE: Final = 10.0
 """
-Seconds for which nobody asks a token endpoint that was asked too often and did not say when to ask again.
+Seconds for which a token endpoint is left alone that was asked too often and did not say when to ask again.
 """
 
 _RATE_LIMIT_WAIT: Final = 5.0
@@ -253,9 +253,9 @@ class Tokens:
 
     @cached_property
     def away(self) -> tuple[type[Exception], ...]:
-        from redis.exceptions import RedisError
+        from redis.exceptions import RedisClusterException, RedisError
 
-        return (RedisError, OSError)
+        return (RedisError, RedisClusterException, OSError)
 
     def from_answer(self, channel: str, answer: Mapping[str, Any]) -> Token:
         """
@@ -500,9 +500,9 @@ class _Unstored:
             try:
                 if self._tokens.replace(connection_id, token, held):
                     self._tokens.note(connection, token)
-                # Somebody else may have asked with the old one meanwhile.
+                # Another process may have asked with the old one meanwhile.
                 self._tokens.facts.mend_status(connection_id)
-            except Exception:  # noqa: BLE001 -- anybody's store; that it fails was told.
+            except Exception:  # noqa: BLE001 -- a store of the application's; that it fails was told.
                 self._tokens.reconnect()
                 if not last and time.monotonic() < until:
                     continue
@@ -568,7 +568,7 @@ class _Attempt:
 
         Raises:
             NoTokenError: if there is nothing to refresh.
-            TokenNotStoredError: if a parked token cannot be stored now either: nobody asks the channel for another one meanwhile.
+            TokenNotStoredError: if a parked token cannot be stored now either: the channel is not asked for another one meanwhile.
         """
         tokens, connection_id = self._tokens, self._connection.connection_id
         if tokens.unstored.has(connection_id):
@@ -772,7 +772,7 @@ class _Attempt:
         for last in (False, True):
             try:
                 found = self._tokens.held(self._connection.connection_id).token
-            except Exception as exc:  # noqa: BLE001 -- anybody's store.
+            except Exception as exc:  # noqa: BLE001 -- a store of the application's.
                 if last:
                     self._engine.hub.on_error(_silenced(exc), component="sync.tokens")
                 self._tokens.reconnect()

@@ -63,7 +63,7 @@ class Entry(NamedTuple):
     Attributes:
         provider: Which endpoint was asked.
 
-        account: Whose refresh token it was; empty for one that nobody was given.
+        account: Whose refresh token it was; empty for one that was never given.
 
         refresh_token: The token itself.
 

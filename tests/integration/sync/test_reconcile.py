@@ -5,7 +5,7 @@ Connections, conflicts and reconciliation in a real Redis: what application code
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -170,6 +170,34 @@ def test_a_connection_is_registered_changed_and_forgotten(world: World) -> None:
     celery_obs.forget_connection("one")
 
     assert {} == world.facts.connections()
+
+
+@pytest.mark.parametrize("written", [datetime(2030, 12, 31, tzinfo=timezone.utc), "2030-12-31T00:00:00Z", 1_924_905_600_000], ids=repr)
+def test_a_connection_may_say_since_when_as_its_table_has_it(make: Callable[..., World], written: Any) -> None:
+    """
+    Registered by hand or told by a source: a datetime of Django's is a number to those who read it.
+    """
+    source = SimpleNamespace(connections=lambda: [Connection("told", "airbnb", created_at=written, url_parameters={"shop": "acme"})])
+    world = make(connection_source=source)
+
+    celery_obs.register_connection("one", "airbnb", created_at=written)
+    take_census(world.task())
+
+    assert [1_924_905_600.0] * 2 == [each.created_at for each in world.facts.connections().values()]
+    assert {"shop": "acme"} == world.facts.url_parameters("told")
+
+
+@pytest.mark.parametrize("wrong", [{"created_at": datetime(2030, 12, 31)}, {"created_at": "soon"}, {"url_parameters": {"shop": 5}}])  # noqa: DTZ001 -- it is what is wrong.
+def test_what_is_no_time_and_no_dict_is_refused_at_once(make: Callable[..., World], wrong: Any) -> None:
+    """
+    To the caller, and in a census with what was expected.
+    """
+    world = make(connection_source=SimpleNamespace(connections=lambda: [Connection("told", "airbnb", **wrong)]))
+
+    with pytest.raises((TypeError, ValueError), match="Expected"):
+        celery_obs.register_connection("one", "airbnb", **wrong)
+    with pytest.raises(ConfigurationError, match="created_at that is a time"):
+        take_census(world.task())
 
 
 @pytest.mark.parametrize(("name", "status"), [("", "active"), ("\ud800", "active"), (5, "active"), ("one", "fine")])
