@@ -141,7 +141,9 @@ class ApiCall:
         rate_limit: What the answer said about the channel's rate limit.
     """
 
-    def __init__(self, channel: str, endpoint: str, method: object, connection_id: str, wait: float, *, cost: int = 1, guarded_as: str = "") -> None:
+    def __init__(
+        self, channel: str, endpoint: str, method: object, connection_id: str, wait: float, *, cost: int = 1, guarded_as: str = ""
+    ) -> None:
         self._engine = engine.current()
         self._channel = str(channel)
         self._guarded_as = guarded_as or self._channel
@@ -287,7 +289,7 @@ class ApiCall:
             remaining = 0
         if asked_to_wait or (remaining is not None and reset_after is not None):
             rate_limiter.learn(
-                self._channel,
+                self._guarded_as,
                 self._connection,
                 remaining=remaining,
                 reset_after=reset_after,
@@ -306,7 +308,9 @@ class ApiCall:
         hub.emit(ApiCallFinished(self._channel, template, self._method, status, duration, failure or "", self._connection))
 
 
-def api_call(channel: str, endpoint: str, method: str, *, connection_id: str = "", wait: float = 0.0, cost: int = 1, guarded_as: str = "") -> ApiCall:
+def api_call(
+    channel: str, endpoint: str, method: str, *, connection_id: str = "", wait: float = 0.0, cost: int = 1, guarded_as: str = ""
+) -> ApiCall:
     """
     Make the block that follows a call.
 

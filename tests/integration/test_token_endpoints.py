@@ -157,6 +157,7 @@ def test_a_pause_of_an_operators_is_not_made_shorter(redis_server: RedisServer, 
         with pytest.raises(errors.RateLimitError, match="paused until it is resumed"):
             tokens.refresh(ONE, force=True)
         pauses.resume(guard_of("strava"))
+        circuit_breaker.registry.reset_all()  # It keeps how long the provider wants to be left alone, too.
         assert "refreshed" == tokens.refresh(ONE, force=True).status
 
 
