@@ -284,6 +284,8 @@ class ApiCall:
         _, remaining, reset_after, seconds = self.rate_limit
         if self._status is None:
             return  # No answer: what was raised may be a refusal of our own.
+        if self._guarded_as != self._channel:
+            return  # A token endpoint is paused, which operators see and can end.
         asked_to_wait = failure == "rate_limit" or self._status in _ASK_TO_WAIT
         if asked_to_wait and seconds is None and remaining is None:
             remaining = 0

@@ -379,7 +379,7 @@ def test_what_may_pass_is_retryable_and_told_without_the_answer(
             assert ["failure"] == [event.status for event in rig.refreshes]
             assert (7.0 if error_type == "rate_limit" else None) == error.retry_after
             provider.faults.clear()
-            rig.redis.delete(keys.paused(TOKEN_GUARD), keys.breaker(TOKEN_GUARD))  # Seven seconds later.
+            rig.redis.delete(keys.paused(TOKEN_GUARD))  # Seven seconds later.
             assert "refreshed" == tokens.refresh(ONE).status
 
 
