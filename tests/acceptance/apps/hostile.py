@@ -23,7 +23,8 @@ from celery_obs.sync.api_calls import HttpxTransport, api_call
 
 MANY = 10_000
 IDS = ('it\'s "quoted"', "two\nlines\r\n", "x" * 10_240, "\udcff", "", "a:b{c}*", "\x00")
-FAULTS = ("html", "endless", "redirect", "drop", "outage", "rate_limit", "slow")
+# After the last one, the channel is left alone for a while.
+FAULTS = ("html", "endless", "redirect", "drop", "outage", "slow", "rate_limit")
 
 app = Celery("hostile", broker=os.environ["TEST_BROKER"])
 celery_obs.setup(app, label_limit=50, channels={"*": {"circuit_breaker": "off"}})
