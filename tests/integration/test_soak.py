@@ -160,7 +160,8 @@ def test_no_token_and_no_sync_is_lost_through_outages_failovers_kills_and_consen
             redis = workers[0].redis
             wait_until(lambda: redis.hlen("done") == sent, within=180, what=f"{sent} syncs, of which are done {redis.hlen('done')}")
             wait_until(lambda: redis.hlen("unacked") == 0 and redis.hlen("inside") == 0, within=60, what="the workers to be idle")
-            _judge(Metrics(workers[0].metrics_dir), redis, sent=sent, killed=sum(sum(killer.killed.values()) for killer in killers))
+            shot = sum((killer.killed for killer in killers), Counter[str]())
+            _judge(Metrics(workers[0].metrics_dir), redis, shot)
 
         # -- tokens
         for connection_id in CONNECTIONS:
@@ -170,10 +171,9 @@ def test_no_token_and_no_sync_is_lost_through_outages_failovers_kills_and_consen
         assert {"active"} == {connection.status for connection in rig.facts.snapshot().connections.values()}
         assert [] == channel.unexplained()
         # Shown again is only what a killed process or a lost master kept nobody from knowing.
-        killed = sum(sum(killer.killed.values()) for killer in killers)
-        assert channel.reused() <= killed + chaos.done["failover"] + chaos.done["restart"]
+        assert channel.reused() <= sum(shot.values()) + chaos.done["failover"] + chaos.done["restart"]
         print(  # noqa: T201 -- for the one who runs it.
-            f"\n{sent} syncs, {dict(redis.hgetall('left'))}, {killed} kills, {dict(chaos.done)}, {sum(channel.taken.values())} refreshes, "
+            f"\n{sent} syncs, {dict(redis.hgetall('left'))}, {sum(shot.values())} kills, {dict(chaos.done)}, {sum(channel.taken.values())} refreshes, "
             f"{channel.reused()} shown again, {sum(channel.refused.values())} refused after a consent, reasons {_reasons(redis)}"
         )
 
@@ -272,23 +272,26 @@ def pause(seconds: float) -> None:
     wait_until(lambda: time.monotonic() > until, within=seconds + 30, what="the next turn")
 
 
-def _judge(metrics: Metrics, redis: Any, *, sent: int, killed: int) -> None:
+def _judge(metrics: Metrics, redis: Any, killed: Counter[str]) -> None:
     left = {way: int(times) for way, times in redis.hgetall("left").items()}
     entered = sum(int(times) for times in redis.hvals("entered"))
     assert {"success", "retry", "held_back"} >= left.keys(), redis.hgetall("why")
-    assert {"1"} == set(redis.hvals("done")), "each sync is done once"
-    assert sent == left["success"]
-    assert entered == sum(left.values()) + killed
+    again = {number: redis.lrange(f"story:{number}", 0, -1) for number, times in redis.hgetall("done").items() if times != "1"}
+    # Celery delivers what a killed process was at, and now and then twice: where it has put the task back and finds it lost as well.
+    assert [] == [story for number, story in again.items() if number not in killed], again
+    done = sum(int(times) for times in redis.hvals("done"))
+    assert done == left["success"]
+    assert entered == sum(left.values()) + sum(killed.values())
 
     task = "soaking.push"
-    settle_at(sent, lambda: metrics.states_of(task).get("success"), within=60)
+    settle_at(done, lambda: metrics.states_of(task).get("success"), within=60)
     states = metrics.states_of(task)
-    assert killed == states.get("lost", 0)
+    assert sum(killed.values()) == states.get("lost", 0)
     assert left.get("retry", 0) == states.get("retry", 0)
     assert {"success", "lost", "retry", "ignored"} >= states.keys()
     assert metrics.find("celery_task_started_total", task=task) == sum(states.values())
-    assert sent == metrics.find(RECORDS.name, result="updated")
-    assert sent == metrics.by("status", TOTAL.name)["success"]
+    assert done == metrics.find(RECORDS.name, result="updated")
+    assert done == metrics.by("status", TOTAL.name)["success"]
     refreshes = metrics.by("status", REFRESH_TOTAL.name)
     assert "refused" not in refreshes, refreshes
     assert {} == dict(metrics.errors.snapshot())

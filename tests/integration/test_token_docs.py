@@ -33,12 +33,6 @@ ONE = "conn-1"
 
 
 @pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def zoo() -> Iterator[Zoo]:
     with Zoo() as zoo:
         yield zoo

@@ -43,12 +43,6 @@ GUID = "9188040d-6c67-4c5b-b112-36a304b66dad"
 
 
 @pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def open_zoo() -> Iterator[Zoo]:
     with Zoo() as zoo:
         yield zoo

@@ -46,12 +46,6 @@ CANARY = "rt-canary-5417"
 
 
 @pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def channel() -> Iterator[Provider]:
     """
     A channel whose tokens rotate; a refresh token works once.

@@ -46,12 +46,6 @@ Booking.com's tokens are the client's own: there is no grant that could end.
 
 
 @pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def open_zoo() -> Iterator[Zoo]:
     with Zoo() as zoo:
         yield zoo

@@ -2,19 +2,20 @@
 An app whose syncs write to a channel with tokens that run out, and keep a ledger of every attempt.
 
 The ledger lies on the broker: ``inside`` holds which process is in the body of which sync, ``entered`` and ``done`` count by sync, ``left`` by the way in
-which an attempt came to an end.
+which an attempt came to an end; ``story:N`` is all that happened to one sync.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 from collections.abc import Iterator
 
 import httpx
 
-from celery import Celery
+from celery import Celery, Task
 from redis import Redis
 
 import celery_obs
@@ -50,14 +51,17 @@ def ledger() -> Redis:
 
 
 @contextlib.contextmanager
-def taken_down(number: int) -> Iterator[None]:
+def taken_down(task: Task, number: int) -> Iterator[None]:
     """
     Take down that the body of sync *number* was entered, and how it was left.
     """
     redis, way = ledger(), "success"
+    redelivered = (task.request.delivery_info or {}).get("redelivered")
+    attempt = f"{os.getpid()} {task.request.id} retries={task.request.retries} redelivered={redelivered}"
     with redis.pipeline() as entering:
         entering.hset("inside", str(os.getpid()), str(number))
         entering.hincrby("entered", str(number), 1)
+        entering.rpush(f"story:{number}", f"{time.time():.3f} {attempt} began")
         entering.execute()
     try:
         yield
@@ -75,6 +79,7 @@ def taken_down(number: int) -> Iterator[None]:
         with redis.pipeline() as leaving:
             leaving.hdel("inside", str(os.getpid()))
             leaving.hincrby("left", way, 1)
+            leaving.rpush(f"story:{number}", f"{time.time():.3f} {attempt} {way}")
             if way == "success":
                 leaving.hincrby("done", str(number), 1)
             leaving.execute()
@@ -82,15 +87,16 @@ def taken_down(number: int) -> Iterator[None]:
 
 @app.task(
     base=celery_obs.SyncTask,
+    bind=True,
     channel_type="airbnb",
     connection_argument="connection_id",
     **celery_obs.retry_policy(max_retries=None, base_delay=0.2, max_delay=2),
 )
-def push(connection_id: str, number: int) -> object:
+def push(self: Task, connection_id: str, number: int) -> object:
     """
     Write one day of a calendar.
     """
-    with taken_down(number):
+    with taken_down(self, number):
         try:
             token = celery_obs.tokens.get(connection_id, fresh_for=5)
             assert token is not None, "The token is gone."
