@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.metrics_dir import default_metrics_dir
 from celery_obs.redaction import mask, mask_url
-from celery_obs.vocabulary.failures import ClientError
 from celery_obs.vocabulary.policies import ChannelPolicy, PolicyError
 
 from .kinds import (
@@ -52,15 +51,17 @@ from .kinds import (
     TOKEN_SOURCE,
     Kind,
 )
-from .oauth import OAuthClient
 from .secrets import Hidden, Secret, safe, short
 
 
 if TYPE_CHECKING:
     from celery_obs.state.broker import Broker
+    from celery_obs.vocabulary.failures import ClientError
+
+    from .oauth import OAuthClient
 
 
-__all__ = ["SETTINGS", "OAuthClient", "Secret", "Setting", "Settings", "hidden", "load", "mask"]
+__all__ = ["SETTINGS", "Secret", "Setting", "Settings", "hidden", "load", "mask"]
 
 
 class Setting(NamedTuple):

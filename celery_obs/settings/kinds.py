@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from celery_obs.vocabulary.failures import client_errors
 from celery_obs.vocabulary.policies import policies
 
 from .checks import (
@@ -37,7 +36,6 @@ from .checks import (
     timezone,
     token_keys,
 )
-from .oauth import oauth_clients
 
 
 class Kind(NamedTuple):
@@ -57,6 +55,18 @@ class Kind(NamedTuple):
     parse: Callable[[str], Any] = str
 
 
+def _client_errors(value: Any) -> Any:
+    from celery_obs.vocabulary.failures import client_errors
+
+    return client_errors(value)
+
+
+def _oauth_clients(value: Any) -> Any:
+    from .oauth import oauth_clients
+
+    return oauth_clients(value)
+
+
 SWITCH = Kind("a boolean; in the environment 1, true, yes, on, 0, false, no or off", switch, parse_switch)
 OPTIONAL_SWITCH = Kind("a boolean, or None; in the environment 1, true, yes, on, 0, false, no or off", optional(switch), parse_switch)
 POSITIVE = Kind("a whole number above 0", count(1), int)
@@ -72,7 +82,7 @@ REDIS_URL = Kind("a URL such as redis://localhost:6379/0 (also rediss, valkey, u
 POLICIES = Kind("a dict of channels, each with circuit_breaker and rate_limits; in the environment as JSON", policies, parse_json)
 CLIENT_ERRORS = Kind(
     "a dict from the class of an exception to a kind of failure, or to a dict of where to look; in the environment as JSON",
-    client_errors,
+    _client_errors,
     parse_json,
 )
 PATTERNS = Kind("a list of task name patterns; in the environment with commas between them", texts, parse_list)
@@ -112,6 +122,6 @@ TOKEN_KEYS = Kind(
 OAUTH_CLIENTS = Kind(
     "a dict from channel to a dict with token_url (or the name of a provider) and client_id, and maybe client_secret, scope, timeout and others; "
     "in the environment as JSON",
-    oauth_clients,
+    _oauth_clients,
     parse_json,
 )

@@ -25,8 +25,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from celery_obs.clock import Clock
 from celery_obs.exceptions import ConfigurationError, MissingExtraError
-from celery_obs.settings import OAuthClient, Settings
-from celery_obs.settings.oauth import filled, placeholders
+from celery_obs.settings import Settings
+from celery_obs.settings.oauth import OAuthClient, filled, placeholders
 from celery_obs.state.facts import Connection
 
 from .endpoints import template_of

@@ -28,7 +28,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from celery_obs.exceptions import CeleryObsError, ConfigurationError, MissingExtraError
-from celery_obs.settings import OAuthClient
+from celery_obs.settings.oauth import OAuthClient
 from celery_obs.state.facts import Connection, Facts, TokenExpiry
 from celery_obs.state.locks import Flight, Flights, FlightTimeoutError
 from celery_obs.state.pauses import Pauses

@@ -24,8 +24,8 @@ from kombu.utils.json import dumps
 
 from celery_obs.beat.tokens import is_due
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.settings import OAuthClient, Secret, Settings, load
-from celery_obs.settings.oauth import filled
+from celery_obs.settings import Secret, Settings, load
+from celery_obs.settings.oauth import OAuthClient, filled
 from celery_obs.state.facts import TokenExpiry
 from celery_obs.sync import vault
 from celery_obs.sync.oauth import LONGEST_LIFETIME, lifetime_of
