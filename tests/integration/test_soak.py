@@ -277,8 +277,8 @@ def _judge(metrics: Metrics, redis: Any, killed: Counter[str]) -> None:
     entered = sum(int(times) for times in redis.hvals("entered"))
     assert {"success", "retry", "held_back"} >= left.keys(), redis.hgetall("why")
     again = {number: redis.lrange(f"story:{number}", 0, -1) for number, times in redis.hgetall("done").items() if times != "1"}
-    # Celery delivers what a killed process was at, and now and then twice: where it has put the task back and finds it lost as well.
-    assert [] == [story for number, story in again.items() if number not in killed], again
+    # A broker may deliver again what a killed process or a worker that left was at, and says so.  We never make two of one.
+    assert [] == [story for story in again.values() if not any("redelivered=True" in line for line in story)]
     done = sum(int(times) for times in redis.hvals("done"))
     assert done == left["success"]
     assert entered == sum(left.values()) + sum(killed.values())
