@@ -107,6 +107,11 @@ _FAMILIES: Final = [
 ]
 
 
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) < _SHOWN else f"{text[:_SHOWN]}... ({len(text)})"
+
+
 @dataclass(frozen=True, repr=False)
 class Spoiling:
     """
@@ -121,9 +126,7 @@ class Spoiling:
         """
         Show as much as a person reads.
         """
-        content = repr(self.content)
-        shown = content if len(content) < _SHOWN else f"{content[:_SHOWN]}... ({len(content)})"
-        return f"Spoiling({self.what!r}, {self.path!r}, {shown})"
+        return f"Spoiling({self.what!r}, {_shown(self.path)}, {_shown(self.content)})"
 
     def apply(self, root: Path) -> None:
         """
