@@ -128,6 +128,12 @@ class Spoiling:
         """
         return f"Spoiling({self.what!r}, {_shown(self.path)}, {_shown(self.content)})"
 
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:  # noqa: FBT001 -- Hypothesis' printer asks so.
+        """
+        Have Hypothesis show the same, and not all fields of the dataclass.
+        """
+        printer.text(repr(self))
+
     def apply(self, root: Path) -> None:
         """
         Do it; what cannot be done here, such as making a device without being root, is left out.
