@@ -128,7 +128,7 @@ class Spoiling:
         """
         return f"Spoiling({self.what!r}, {_shown(self.path)}, {_shown(self.content)})"
 
-    def _repr_pretty_(self, printer: Any, _: bool) -> None:  # noqa: FBT001 -- Hypothesis' printer asks so.
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:
         """
         Have Hypothesis show the same, and not all fields of the dataclass.
         """
