@@ -15,7 +15,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 from .secrets import Secret
 
@@ -110,6 +109,8 @@ def text(value: Any) -> str:
 
 
 def timezone(value: Any) -> str:
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 -- loaded by those who set it; an exporter is kept small.
+
     found = text(value)
     try:
         ZoneInfo(found)

@@ -9,10 +9,9 @@ import re
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias, get_args
-from zoneinfo import ZoneInfo
 
 
 __all__ = [
@@ -400,7 +399,10 @@ def _word(value: Any, where: str, words: tuple[str, ...]) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> tzinfo:
+    # Loaded by those who have hours in a limit; an exporter, which is kept small, has none.
+    from zoneinfo import ZoneInfo  # noqa: PLC0415
+
     return ZoneInfo(name)
 
 
