@@ -291,7 +291,7 @@ class ApiCall:
             remaining = 0
         if asked_to_wait or (remaining is not None and reset_after is not None):
             rate_limiter.learn(
-                self._guarded_as,
+                self._channel,
                 self._connection,
                 remaining=remaining,
                 reset_after=reset_after,

@@ -7,7 +7,7 @@ Each names the document of the provider that says so.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from celery_obs.exceptions import ConfigurationError
@@ -74,37 +74,32 @@ class SignatureScheme:
     tolerance: float = 300.0
 
 
-_STANDARD: Final = ("id", ".", "timestamp", ".", "body")
-_WHSEC: Final = "whsec_"
+_STANDARD: Final = SignatureScheme(
+    name="standard-webhooks",
+    document="https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md",
+    signature=("webhook-signature",),
+    id=("webhook-id",),
+    timestamp=("webhook-timestamp",),
+    signed=("id", ".", "timestamp", ".", "body"),
+    separator=" ",
+    assign=",",
+    key="v1",
+    encoding="base64",
+    secret_prefix="whsec_",  # noqa: S106 -- what each secret begins with, and none itself.
+)
 
 SCHEMES: Final[Mapping[str, SignatureScheme]] = {
     scheme.name: scheme
     for scheme in (
-        SignatureScheme(
-            name="standard-webhooks",
-            document="https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md",
-            signature=("webhook-signature",),
-            id=("webhook-id",),
-            timestamp=("webhook-timestamp",),
-            signed=_STANDARD,
-            separator=" ",
-            assign=",",
-            key="v1",
-            encoding="base64",
-            secret_prefix=_WHSEC,
-        ),
-        SignatureScheme(
+        _STANDARD,
+        # The same, under headers of its own as well.
+        replace(
+            _STANDARD,
             name="svix",
             document="https://docs.svix.com/receiving/verifying-payloads/how-manual",
             signature=("svix-signature", "webhook-signature"),
             id=("svix-id", "webhook-id"),
             timestamp=("svix-timestamp", "webhook-timestamp"),
-            signed=_STANDARD,
-            separator=" ",
-            assign=",",
-            key="v1",
-            encoding="base64",
-            secret_prefix=_WHSEC,
         ),
         SignatureScheme(
             name="stripe",

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from tests.clients import _clients_of_a_module_are_closed, _clients_of_a_test_are_closed, client_of  # noqa: F401 -- used by being here.
-from tests.servers import RedisServer, collect, free_port, wait_until
+from tests.servers import RedisServer, free_port, wait_until
 from tests.workers import APPS, Metrics, Process, Worker
 
 
@@ -223,9 +223,6 @@ class Stage:
             process.kill()
         for worker in self._workers:
             worker.redis.close()
-        self.client.close()
-        del self.client
-        collect()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 
 from celery import Celery
 
+from celery_obs.demo.provider.zoo import Zoo
 from tests.clients import _clients_of_a_module_are_closed, _clients_of_a_test_are_closed, client_of  # noqa: F401 -- used by being here.
 from tests.servers import RedisServer
 from tests.workers import Metrics, Worker
@@ -32,6 +33,24 @@ def client(redis_server: RedisServer) -> Iterator[Celery]:
     """
     with client_of(redis_server.url) as app:
         yield app
+
+
+@pytest.fixture(scope="module")
+def open_zoo() -> Iterator[Zoo]:
+    """
+    The token endpoints of the tests of one module.
+    """
+    with Zoo() as zoo:
+        yield zoo
+
+
+@pytest.fixture
+def zoo(open_zoo: Zoo) -> Zoo:
+    """
+    Token endpoints that nobody has asked yet.
+    """
+    open_zoo.ledger.clear()
+    return open_zoo
 
 
 @pytest.fixture

@@ -42,18 +42,6 @@ ONE = "conn-1"
 GUID = "9188040d-6c67-4c5b-b112-36a304b66dad"
 
 
-@pytest.fixture(scope="module")
-def open_zoo() -> Iterator[Zoo]:
-    with Zoo() as zoo:
-        yield zoo
-
-
-@pytest.fixture
-def zoo(open_zoo: Zoo) -> Zoo:
-    open_zoo.ledger.clear()
-    return open_zoo
-
-
 @contextlib.contextmanager
 def rigged(redis_server: RedisServer, clients: Mapping[str, Any], **more: Any) -> Iterator[Rig]:
     with rig_of(redis_server.url, oauth_clients=clients, **more) as rig:

@@ -42,18 +42,6 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def open_zoo() -> Iterator[Zoo]:
-    with Zoo() as zoo:
-        yield zoo
-
-
-@pytest.fixture
-def zoo(open_zoo: Zoo) -> Zoo:
-    open_zoo.ledger.clear()
-    return open_zoo
-
-
 class Shelf:
     """
     A source that can only get and put.

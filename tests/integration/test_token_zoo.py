@@ -45,18 +45,6 @@ Booking.com's tokens are the client's own: there is no grant that could end.
 """
 
 
-@pytest.fixture(scope="module")
-def open_zoo() -> Iterator[Zoo]:
-    with Zoo() as zoo:
-        yield zoo
-
-
-@pytest.fixture
-def zoo(open_zoo: Zoo) -> Zoo:
-    open_zoo.ledger.clear()
-    return open_zoo
-
-
 @pytest.fixture
 def rig(redis_server: RedisServer, zoo: Zoo) -> Iterator[Rig]:
     """
