@@ -480,18 +480,12 @@ class Guardian:
         return permit._replace(since=time.perf_counter()) if policy.slow_rate and permit.generation else permit
 
     def _ask(self, channel: str, policy: BreakerPolicy, scope: str) -> Permit:
-        assert self.breakers is not None  # noqa: S101 -- asked by the only caller.
-        key = keys.breaker(channel, scope)
-        if self._outage.is_on(COMPONENT, key):
+        breakers = self.breakers
+        assert breakers is not None  # noqa: S101 -- asked by the only caller.
+        due = time.monotonic() >= self._touched.get((channel, scope), 0.0)
+        found = self._outage.ask(COMPONENT, keys.breaker(channel, scope), lambda: breakers.check(channel, policy, scope, keep=due))
+        if found is None:
             return Permit(channel)
-        since = time.monotonic()
-        due = since >= self._touched.get((channel, scope), 0.0)
-        try:
-            found = self.breakers.check(channel, policy, scope, keep=due)
-        except self._outage.errors as error:
-            self._outage.began(error, COMPONENT, key)
-            return Permit(channel)
-        self._outage.ended(since, COMPONENT, key)
         self.say(channel, found, scope)
         if due:
             self._touch(channel, scope)
@@ -508,22 +502,17 @@ class Guardian:
         if not permit.generation or (outcome == "none" and not permit.probe):
             return
         policy = policy_of(self._channels, permit.channel).breaker
-        if policy is None or self.breakers is None:
-            return
-        key = keys.breaker(permit.channel, permit.scope)
-        if self._outage.is_on(COMPONENT, key):
+        breakers = self.breakers
+        if policy is None or breakers is None:
             return
         slow = False
         if policy.slow_rate and (took is not None or permit.since):
             slow = (time.perf_counter() - permit.since if took is None else took) >= policy.slow_after
-        since = time.monotonic()
-        try:
-            found = self.breakers.record(permit, policy, outcome, slow=slow)
-        except self._outage.errors as error:
-            self._outage.began(error, COMPONENT, key)
-            return
-        self._outage.ended(since, COMPONENT, key)
-        self.say(permit.channel, found, permit.scope)
+        found = self._outage.ask(
+            COMPONENT, keys.breaker(permit.channel, permit.scope), lambda: breakers.record(permit, policy, outcome, slow=slow)
+        )
+        if found is not None:
+            self.say(permit.channel, found, permit.scope)
 
     def ended(self, permit: Permit, error: BaseException | None, took: float) -> None:
         """
@@ -566,17 +555,9 @@ class Guardian:
         """
         Note at the channel's breaker what the channel said of its limits.
         """
-        assert self.breakers is not None  # noqa: S101 -- asked by the only caller.
-        key = keys.breaker(channel)
-        if self._outage.is_on(COMPONENT, key):
-            return
-        since = time.monotonic()
-        try:
-            garbage = self.breakers.tell(channel, left=left, seconds=seconds)
-        except self._outage.errors as error:
-            self._outage.began(error, COMPONENT, key)
-            return
-        self._outage.ended(since, COMPONENT, key)
+        breakers = self.breakers
+        assert breakers is not None  # noqa: S101 -- asked by the only caller.
+        garbage = self._outage.ask(COMPONENT, keys.breaker(channel), lambda: breakers.tell(channel, left=left, seconds=seconds))
         if garbage:
             self._hub.on_error(_garbage(channel), component=COMPONENT)
 

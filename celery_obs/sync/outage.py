@@ -13,7 +13,8 @@ import random
 import threading
 import time
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from celery_obs.state.connection import is_cluster, node_of
 
@@ -22,6 +23,8 @@ from .engine import Engine
 
 __all__ = ["Outage", "RedisAwayError", "RedisSlowError"]
 
+
+T = TypeVar("T")
 
 _SHORTEST: Final = 1.0
 _LONGEST: Final = 5.0
@@ -118,6 +121,21 @@ class Outage:
         """
         until = self._gate(key).until
         return bool(until) and time.monotonic() < until
+
+    def ask(self, component: str, key: str, question: Callable[[], T]) -> T | None:
+        """
+        Ask Redis, unless it is left alone; None where it did not answer, which is counted.
+        """
+        if self.is_on(component, key):
+            return None
+        since = time.monotonic()
+        try:
+            answer = question()
+        except self.errors as error:
+            self.began(error, component, key)
+            return None
+        self.ended(since, component, key)
+        return answer
 
     def began(self, error: Exception, component: str, key: str) -> None:
         """

@@ -74,16 +74,9 @@ class PauseCheck:
             asking.release()
 
     def _ask(self, pauses: Pauses, channel: str) -> bool:
-        key = keys.paused(channel)
-        if self._outage.is_on(COMPONENT, key):
+        answer = self._outage.ask(COMPONENT, keys.paused(channel), lambda: pauses.is_paused(channel))
+        if answer is None:
             return False
-        since = time.monotonic()
-        try:
-            answer = pauses.is_paused(channel)
-        except self._outage.errors as error:
-            self._outage.began(error, COMPONENT, key)
-            return False
-        self._outage.ended(since, COMPONENT, key)
         if len(self._known) >= _MOST:
             self._known.clear()
         self._known[channel] = (time.monotonic(), answer)

@@ -258,15 +258,9 @@ class _Limiter:
         if cost != 1:
             _check_cost(channel, cost, sides)
         key = keys.rate_limit(channel, sides[0][0])
-        if self._outage.is_on(COMPONENT, key):
+        found: Taken | None = self._outage.ask(COMPONENT, key, lambda: question(channel, sides, lists, cost))
+        if found is None:
             return None
-        since = time.monotonic()
-        try:
-            found: Taken = question(channel, sides, lists, cost)
-        except self._outage.errors as error:
-            self._outage.began(error, COMPONENT, key)
-            return None
-        self._outage.ended(since, COMPONENT, key)
         self._use(channel, sides, lists)
         if found.garbage:
             self._hub.on_error(_garbage(channel), component=COMPONENT)
@@ -337,16 +331,10 @@ class _Limiter:
             return
         by_connection = policy.told_limits == "connection" or (policy.told_limits == "auto" and bool(lists.own))
         about = connection_id if by_connection and lists.own else ""
-        key = keys.rate_limit(channel, about)
-        if self._outage.is_on(COMPONENT, key):
-            return
-        since = time.monotonic()
-        try:
-            garbage = self._limits.learn(channel, about, left=left, seconds=seconds)
-        except self._outage.errors as error:
-            self._outage.began(error, COMPONENT, key)
-            return
-        self._outage.ended(since, COMPONENT, key)
+        limits = self._limits
+        garbage = self._outage.ask(
+            COMPONENT, keys.rate_limit(channel, about), lambda: limits.learn(channel, about, left=left, seconds=seconds)
+        )
         if garbage:
             self._hub.on_error(_garbage(channel), component=COMPONENT)
 
@@ -357,20 +345,13 @@ class _Limiter:
         policy = policy_of(self._channels, channel)
         if policy.breaker is not None or policy.told_limits == "off":
             return None
-        assert self._limits is not None  # noqa: S101 -- asked by the only caller.
-        key = keys.rate_limit(channel)
-        if self._outage.is_on(COMPONENT, key):
+        limits = self._limits
+        assert limits is not None  # noqa: S101 -- asked by the only caller.
+        found = self._outage.ask(
+            COMPONENT, keys.rate_limit(channel), lambda: None if limits.has_said_nothing(channel) else limits.take(channel, "", ())
+        )
+        if found is None:
             return None
-        since = time.monotonic()
-        try:
-            if self._limits.has_said_nothing(channel):
-                self._outage.ended(since, COMPONENT, key)
-                return None
-            found = self._limits.take(channel, "", ())
-        except self._outage.errors as error:
-            self._outage.began(error, COMPONENT, key)
-            return None
-        self._outage.ended(since, COMPONENT, key)
         if found.retry_after:
             self._hub.emit(RateLimitChecked(channel, "", "denied", found.retry_after))
         return _Asked(found.retry_after, f"told:{channel}", circuit_breaker.TOLD_SPACING)

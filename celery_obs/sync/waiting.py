@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 
 from typing import Any, Final, NamedTuple
 
@@ -147,17 +146,15 @@ class Waiting:
         """
         if after >= LONGEST:
             return math.inf
-        key = keys.turns(line)
-        if self.turns is None or self._outage.is_on(COMPONENT, key):
+        turns = self.turns
+        if turns is None:
             return None
-        since = time.monotonic()
-        try:
-            found = self.turns.take(line, after=after, spacing=max(spacing, _LEAST_SPACING), longest=LONGEST)
-        except self._outage.errors as error:
-            self._outage.began(error, COMPONENT, key)
-            return None
-        self._outage.ended(since, COMPONENT, key)
-        return math.inf if found is None else found
+
+        def turn() -> float:
+            found = turns.take(line, after=after, spacing=max(spacing, _LEAST_SPACING), longest=LONGEST)
+            return math.inf if found is None else found
+
+        return self._outage.ask(COMPONENT, keys.turns(line), turn)
 
 
 _LEAST_SPACING: Final = 0.001
