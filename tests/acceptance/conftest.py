@@ -277,7 +277,7 @@ def _migrated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Schedules],
 
     def give(schedules: Schedules) -> None:
         if not database.exists():
-            schedules.change("migrate()")
+            schedules.change("migrate")
             shutil.copy(schedules.database, database)
         shutil.copy(database, schedules.database)
 

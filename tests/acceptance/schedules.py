@@ -41,7 +41,7 @@ class Schedules(Stage):
 
     def change(self, code: str) -> None:
         """
-        Change the schedule in the database.
+        Change the schedule in the database by *code*, or ``migrate`` it.
         """
         program = str(OUR_APPS / "scheduled.py")
         result, said = self.run(sys.executable, program, code, name="change", SCHEDULER="django", DATABASE=str(self.database))

@@ -454,12 +454,13 @@ def test_a_refresh_waits_for_replicas_and_tells_when_they_do_not_come(redis_serv
     """
     With a replica that follows there is nothing to tell; without one the token is stored all the same, and counted.
     """
-    with rigged(redis_server, zoo, token_replicas=1, token_replicas_timeout=0.3) as rig:
+    with rigged(redis_server, zoo, token_replicas=1, token_replicas_timeout=2.0) as rig:
         risks: list[TokenAtRisk] = []
         rig.engine.hub.subscribe(TokenAtRisk, risks.append)
         with RedisServer(options={"replicaof": f"127.0.0.1 {redis_server.port}"}) as replica, Redis(port=replica.port) as other:
-            # The replica may take itself for one up to a second before its master does, which waits for its first word.
-            wait_until(lambda: rig.redis.info("replication").get("slave0", {}).get("state") == "online", what="the replica to follow")
+            # Its master calls it online up to a second before it sends it anything: only a replica that has confirmed a write follows.
+            rig.redis.set("a write", "to confirm")
+            wait_until(lambda: rig.redis.wait(1, 100) == 1, what="the replica to follow")
 
             assert "refreshed" == tokens.refresh(ONE, force=True).status
             assert [] == risks
