@@ -36,14 +36,16 @@ class Demo:
 
     Args:
         folder: For its files and its log.
+
+        options: More words for its command.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = Process(
-            [sys.executable, "-m", "celery_obs.cli", "demo", f"--port={self.port}", f"--dir={folder}"],
+            [sys.executable, "-m", "celery_obs.cli", "demo", f"--port={self.port}", f"--dir={folder}", *options],
             log=folder / "demo.log",
             environ={"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)},
         )

@@ -34,8 +34,15 @@ __all__ = ["demo"]
     envvar="CELERY_OBS_DEMO_DIR",
     help="Directory for logs and metric files; kept.  [default: a temporary one, removed]",
 )
+@click.option(
+    "--providers",
+    "with_providers",
+    is_flag=True,
+    envvar="CELERY_OBS_DEMO_PROVIDERS",
+    help="Play the token endpoints of twelve real providers, too, with the answers that they document.",
+)
 @click.pass_context
-def demo(ctx: click.Context, duration: float | None, port: int | None, directory: Path | None) -> None:
+def demo(ctx: click.Context, duration: float | None, port: int | None, directory: Path | None, *, with_providers: bool) -> None:
     """
     Run Redis, fake channels, a worker, beat, an exporter and some load on this machine, and show the metrics.
 
@@ -50,4 +57,4 @@ def demo(ctx: click.Context, duration: float | None, port: int | None, directory
     for finding in switches(settings, os.environ, installed=is_installed, unreachable=reaches):
         if finding.name != "metrics":
             click.echo(f"{finding.name.capitalize() + ':':<8} {finding.text}")
-    ctx.exit(run(duration=duration, port=port, directory=directory, out=sys.stdout))
+    ctx.exit(run(duration=duration, port=port, directory=directory, out=sys.stdout, with_providers=with_providers))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from . import providers
 from .accounts import CHANNELS, RECEIVER_PORT, SERVED, WEBHOOK_SECRET
 from .receiver import Receiver
 from .story import ACTS, LENGTH, Story, prepare
@@ -69,7 +70,10 @@ def main() -> None:
     prepare()
     _receive(send)
     accounts = {task: itertools.cycle(SERVED) for task in PACE}
-    story = Story(ACTS, length=LENGTH, began=time.monotonic())
+    stories = [Story(ACTS, length=LENGTH, began=time.monotonic())]
+    if providers.ZOO in os.environ:
+        providers.prepare()
+        stories.append(Story(providers.ACTS, length=LENGTH, began=time.monotonic()))
     now = time.monotonic()
     # There has to be something to mend and to review first.
     last = {"demo.mend": now, "demo.review": now - PACE["demo.review"] / 2}
@@ -80,8 +84,9 @@ def main() -> None:
                 send(task, (account.channel, account.connection_id))
             else:
                 send(task, (account.connection_id,) if task == "demo.look_for_drift" else ())
-        for act in story.due(time.monotonic()):
-            act.does(send)
+        for story in stories:
+            for act in story.due(time.monotonic()):
+                act.does(send)
         time.sleep(0.05)
 
 

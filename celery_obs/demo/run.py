@@ -24,6 +24,7 @@ from typing import NamedTuple, TextIO
 
 from celery_obs.exceptions import ConfigurationError
 
+from . import providers
 from .accounts import CHANNELS, HORIZON, PROVIDER, RECEIVER_PORT, WEBHOOK_SECRET
 from .processes import ChildFailedError, Household, free_port, wait_until
 from .redis_server import find_redis_server
@@ -64,9 +65,18 @@ class Plan(NamedTuple):
     environ: Mapping[str, str]
 
 
-def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Plan:
+def plan(directory: Path, *, port: int | None, environ: Mapping[str, str], with_providers: bool = False) -> Plan:
     """
     Decide on programs, ports and environment.
+
+    Args:
+        directory: For logs and metric files.
+
+        port: The exporter's; None for any free one.
+
+        environ: Of the person.
+
+        with_providers: Whether to play the token endpoints of real providers, too.
 
     Raises:
         ConfigurationError: where there is no Redis server, or the port is taken.
@@ -78,6 +88,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
     metrics_dir = directory / "metrics"
     metrics_dir.mkdir(exist_ok=True)
     provider_port, receiver_port = free_port(), free_port()
+    zoo_port = free_port() if with_providers else None
     celery = [sys.executable, "-m", "celery", "-A", "celery_obs.demo.app"]
     worker = [*celery, "worker", "--pool", "prefork"]
     exporter = [sys.executable, "-m", "celery_obs.cli", "exporter", "--web.listen-address", f"127.0.0.1:{listen}"]
@@ -87,7 +98,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
         "CELERY_OBS_REDIS_URL": redis_url,
         "PYTHONUNBUFFERED": "1",
         _TOKEN: secrets.token_urlsafe(16),
-        **_channels(f"http://127.0.0.1:{provider_port}", receiver_port),
+        **_channels(f"http://127.0.0.1:{provider_port}", receiver_port, f"http://127.0.0.1:{zoo_port}" if zoo_port else None),
     }
     inherited = {name: value for name, value in environ.items() if not name.startswith(("CELERY_", "PROMETHEUS_MULTIPROC"))}
     return Plan(
@@ -97,6 +108,7 @@ def plan(directory: Path, *, port: int | None, environ: Mapping[str, str]) -> Pl
         ),
         others={
             "provider": [*_provider(provider_port), "--webhook-url", f"http://127.0.0.1:{receiver_port}/webhooks"],
+            **({"providers": [sys.executable, "-m", "celery_obs.demo.provider.zoo", "--port", str(zoo_port)]} if zoo_port else {}),
             "exporter": [
                 *exporter,
                 "--metrics-dir",
@@ -129,7 +141,7 @@ def _provider(port: int) -> list[str]:
     return [sys.executable, "-m", "celery_obs.demo.provider", "--port", str(port), *channels, *lifetime, "--webhook-every", "0.3"]
 
 
-def _channels(url: str, receiver_port: int) -> dict[str, str]:
+def _channels(url: str, receiver_port: int, zoo_url: str | None) -> dict[str, str]:
     """
     Return the settings of everything that has to do with channels; all is short, so that one sees it happen.
     """
@@ -139,7 +151,7 @@ def _channels(url: str, receiver_port: int) -> dict[str, str]:
     clients = {
         channel: {"token_url": f"{url}/{channel}/oauth/token", "client_id": "demo-client", "client_secret": client_secret}
         for channel in CHANNELS
-    }
+    } | (providers.clients(zoo_url) if zoo_url else {})
     policies = {
         channel: {
             "circuit_breaker": {"failure_threshold": 3, "success_threshold": 2, "timeout": 3, "probe_timeout": 10},
@@ -148,6 +160,7 @@ def _channels(url: str, receiver_port: int) -> dict[str, str]:
         for channel in CHANNELS
     }
     return {
+        **({providers.ZOO: zoo_url} if zoo_url else {}),
         PROVIDER: url,
         RECEIVER_PORT: str(receiver_port),
         WEBHOOK_SECRET: webhook_secret,
@@ -175,9 +188,9 @@ def _checked_port(port: int) -> int:
     return port
 
 
-def run(*, duration: float | None, port: int | None, directory: Path | None, out: TextIO) -> int:
+def run(*, duration: float | None, port: int | None, directory: Path | None, out: TextIO, with_providers: bool = False) -> int:
     """
-    Run the demo until it is interrupted or *duration* seconds are over.
+    Run the demo until it is interrupted or *duration* seconds are over; see `plan` for *with_providers*.
 
     Must be called in the main thread, because it listens to signals.
 
@@ -186,7 +199,8 @@ def run(*, duration: float | None, port: int | None, directory: Path | None, out
     """
     with _stopping() as stop, _workplace(directory) as place:
         temporary = () if directory is not None else (place,)
-        return show(plan(place, port=port, environ=os.environ), place, duration=duration, stop=stop, out=out, temporary=temporary)
+        what = plan(place, port=port, environ=os.environ, with_providers=with_providers)
+        return show(what, place, duration=duration, stop=stop, out=out, temporary=temporary)
 
 
 @contextmanager

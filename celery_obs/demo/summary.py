@@ -24,6 +24,12 @@ Lines that a section keeps as long as that is possible: its head and two more.
 """
 
 
+_ENDPOINT: Final = ".token"
+"""
+What follows a channel's name where a breaker or a pause is that of its token endpoint.
+"""
+
+
 class Sample(NamedTuple):
     """
     One line of a scrape.
@@ -76,10 +82,12 @@ def quantile(q: float, buckets: Mapping[float, float]) -> float | None:
 
 def sections(samples: Iterable[Sample], *, now: float) -> list[list[str]]:
     """
-    Write the summary, section by section: tasks, channels, queues, entries, each with its head; no line is longer than 79 characters.
+    Write the summary, section by section: tasks, channels, their token endpoints, queues, entries, each with its head; no line is longer than 79
+    characters.  What there is nothing of is left out.
     """
     every = list(samples)
-    return [list(_tasks(every)), list(_channels(every, now)), list(_queues(every)), list(_entries(every, now))]
+    written = (_tasks(every), _channels(every, now), _tokens(every, now), _queues(every), _entries(every, now))
+    return [section for section in map(list, written) if section]
 
 
 def joined(table: Sequence[Sequence[str]]) -> list[str]:
@@ -146,21 +154,51 @@ def _p95(samples: list[Sample], task: str) -> float | None:
 
 
 def _channels(samples: list[Sample], now: float) -> Iterator[str]:
-    states = _by(samples, circuit_breaker.STATE.name, "channel_type")
-    paused = _by(samples, connections.PAUSED.name, "channel_type")
+    states = _breakers(samples)
     broken = _by(samples, connections.TOTAL.name, "channel_type", status="error")
     drift = _by(samples, reconciliation.DRIFT_DAYS.name, "channel_type")
     expiries = _least(samples, tokens.EXPIRES_AT.name, "channel_type")
     done = _by(samples, syncs.TOTAL.name, "channel_type")
     failed = _by(samples, syncs.TOTAL.name, "channel_type", status="failure")
+    only_tokens = _by(samples, tokens.REFRESH_TOTAL.name, "channel_type").keys()
     yield f"{'channel':<16}{'breaker':>10}{'syncs':>9}{'failed':>8}{'drift':>8}{'accounts':>14}{'next token':>13}"
-    for channel in sorted(done.keys() | states.keys()):
-        state = "paused" if paused.get(channel) else _state(states.get(channel))
+    for channel in sorted(done.keys() | {each for each in states if not each.endswith(_ENDPOINT)} - only_tokens):
         days = f"{drift[channel]:.0f} d" if channel in drift else "-"
-        accounts = "-" if channel not in broken else "fine" if not broken[channel] else f"{broken[channel]:.0f} in error"
-        expiry = f"in {max(expiries[channel] - now, 0.0):.0f} s" if channel in expiries else "-"
         counts = f"{_number(done.get(channel)):>9}{_number(failed.get(channel)):>8}"
-        yield f"{channel[:15]:<16}{state:>10}{counts}{days:>8}{accounts:>14}{expiry:>13}"
+        accounts, expiry = _accounts(broken.get(channel)), _expiry(expiries.get(channel), now)
+        yield f"{channel[:15]:<16}{states.get(channel, '-'):>10}{counts}{days:>8}{accounts:>14}{expiry:>13}"
+
+
+def _tokens(samples: list[Sample], now: float) -> Iterator[str]:
+    states = _breakers(samples)
+    broken = _by(samples, connections.TOTAL.name, "channel_type", status="error")
+    expiries = _least(samples, tokens.EXPIRES_AT.name, "channel_type")
+    columns = {
+        title: _by(samples, tokens.REFRESH_TOTAL.name, "channel_type", status=status)
+        for title, status in (("refreshed", "success"), ("failed", "failure"), ("refused", "refused"))
+    }
+    channels = sorted({channel for column in columns.values() for channel in column})
+    if channels:
+        titles = "".join(f"{title:>{len(title) + 2}}" for title in columns)
+        yield f"{'token endpoint':<16}{'breaker':>10}{titles}{'accounts':>14}{'next token':>13}"
+    for channel in channels:
+        counts = "".join(f"{_number(column.get(channel)):>{len(title) + 2}}" for title, column in columns.items())
+        accounts, expiry = _accounts(broken.get(channel)), _expiry(expiries.get(channel), now)
+        yield f"{channel[:15]:<16}{states.get(channel + _ENDPOINT, '-'):>10}{counts}{accounts:>14}{expiry:>13}"
+
+
+def _breakers(samples: list[Sample]) -> dict[str, str]:
+    states = {channel: _state(value) for channel, value in _by(samples, circuit_breaker.STATE.name, "channel_type").items()}
+    paused = {channel: "paused" for channel, value in _by(samples, connections.PAUSED.name, "channel_type").items() if value}
+    return {**states, **paused}
+
+
+def _accounts(broken: float | None) -> str:
+    return "-" if broken is None else f"{broken:.0f} in error" if broken else "fine"
+
+
+def _expiry(at: float | None, now: float) -> str:
+    return "-" if at is None else f"in {max(at - now, 0.0):.0f} s"
 
 
 def _state(value: float | None) -> str:

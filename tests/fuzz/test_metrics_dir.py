@@ -128,6 +128,7 @@ def start_worker(folder: Path) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 1
     with contextlib.suppress(BaseException):
+        gc.disable()  # As in `no_hang`.
         begin = time.process_time()
         signal.setitimer(signal.ITIMER_REAL, 20 * PATIENCE)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

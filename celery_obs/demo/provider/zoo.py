@@ -8,6 +8,9 @@ Twelve token endpoints that exist, played on loopback: each takes the request th
         zoo.answer_next("fitbit", "throttled")        # and then something goes wrong
         zoo.ledger                                    # what was asked, and what came of it
 
+``python -m celery_obs.demo.provider.zoo`` plays them as a process of its own, which is told the same by HTTP: POST ``/admin/authorize`` and
+``/admin/revoke`` with ``{"provider": …, "account": …}``, ``/admin/answer_next`` with ``{"provider": …, "kind": …}``, and GET ``/admin/ledger``.
+
 Written by hand from the providers' pages, and not from `celery_obs.vocabulary.providers`, so that each can be held against the other.
 """
 
@@ -19,6 +22,8 @@ import contextlib
 import itertools
 import json
 import re
+import signal
+import sys
 import threading
 import time
 
@@ -26,15 +31,17 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, get_args
 from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import click
 
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-__all__ = ["SPECIES", "Consent", "Entry", "Kind", "Species", "Zoo"]
+__all__ = ["SPECIES", "Consent", "Entry", "Kind", "Species", "Zoo", "client_of"]
 
 
 Kind: TypeAlias = Literal["good", "dead", "wrong_client", "malformed", "throttled", "broken", "timeout", "gibberish", "form"]
@@ -261,9 +268,24 @@ By name.
 """
 
 
+def client_of(url: str, provider: str) -> dict[str, Any]:
+    """
+    Return a client of *provider* at the zoo at *url*, for the setting ``oauth_clients``.
+    """
+    return {
+        "provider": provider,
+        "token_url": f"{url}/{provider}{SPECIES[provider].path}",
+        "client_id": CLIENT_ID,
+        "client_secret": CLIENT_SECRET,
+    }
+
+
 class Zoo:
     """
     All of them, on one port; as a context it serves until the context is left.
+
+    Args:
+        port: On loopback; 0 for any free one.
 
     Attributes:
         ledger: What was asked, and what came of it.
@@ -271,7 +293,7 @@ class Zoo:
     Threads: safe.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, port: int = 0) -> None:
         self.ledger: list[Entry] = []
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -280,26 +302,27 @@ class Zoo:
         self._given: dict[tuple[str, str], str] = {}
         self._traded: set[tuple[str, str]] = set()
         self._next: dict[str, deque[Kind]] = defaultdict(deque)
-        self._server = _server(self)
+        self._server = _server(self, port)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="zoo", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """
+        Where it is.
+        """
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def token_url(self, provider: str) -> str:
         """
         Return where an endpoint is, with ``{name}`` for what differs from customer to customer.
         """
-        return f"http://127.0.0.1:{self._server.server_address[1]}/{provider}{SPECIES[provider].path}"
+        return str(client_of(self.url, provider)["token_url"])
 
     def client(self, provider: str, **changes: Any) -> dict[str, Any]:
         """
         Return a client for the setting ``oauth_clients``.
         """
-        return {
-            "provider": provider,
-            "token_url": self.token_url(provider),
-            "client_id": CLIENT_ID,
-            "client_secret": CLIENT_SECRET,
-            **changes,
-        }
+        return {**client_of(self.url, provider), **changes}
 
     def authorize(self, provider: str, account: str) -> Consent:
         """
@@ -403,7 +426,7 @@ class Zoo:
 _LONGEST_BODY: Final = 1 << 16
 
 
-def _server(zoo: Zoo) -> ThreadingHTTPServer:
+def _server(zoo: Zoo, port: int) -> ThreadingHTTPServer:
     paths = {
         name: re.compile(re.sub(r"\\\{\w+\\\}", r"[A-Za-z0-9.-]+", re.escape(f"/{name}{each.path}"))) for name, each in SPECIES.items()
     }
@@ -413,12 +436,15 @@ def _server(zoo: Zoo) -> ThreadingHTTPServer:
         One request.
         """
 
+        def do_GET(self) -> None:
+            self._send(_administer(zoo, self.command, self.path, {}))
+
         def do_POST(self) -> None:
             sent = self.rfile.read(min(int(self.headers.get("Content-Length", 0)), _LONGEST_BODY)).decode("utf-8", "replace")
             path = urlsplit(self.path).path
             provider = next((name for name, pattern in paths.items() if pattern.fullmatch(path)), None)
             if provider is None:
-                self._send(_Said(404, _PAGE))
+                self._send(_administer(zoo, self.command, path, _object(sent)))
                 return
             is_json = self.headers.get("Content-Type", "").startswith("application/json")
             parameters = _object(sent) if is_json else dict(parse_qsl(sent))
@@ -440,9 +466,28 @@ def _server(zoo: Zoo) -> ThreadingHTTPServer:
             Say nothing.
             """
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     return server
+
+
+def _administer(zoo: Zoo, method: str, path: str, asked: Mapping[str, Any]) -> _Said:
+    if (method, path) == ("GET", "/admin/ledger"):
+        return _Said(200, [entry._asdict() for entry in zoo.ledger])
+    if method != "POST" or path not in {"/admin/authorize", "/admin/revoke", "/admin/answer_next"}:
+        return _Said(404, _PAGE)
+    provider, account, kind = (str(asked.get(name, "")) for name in ("provider", "account", "kind"))
+    if provider not in SPECIES:
+        return _Said(422, {"error": f"There is no provider {provider!r}. Expected one of {', '.join(SPECIES)}."})
+    if path == "/admin/authorize":
+        return _Said(200, zoo.authorize(provider, account)._asdict())
+    if path == "/admin/revoke":
+        zoo.revoke(provider, account)
+        return _Said(200, {})
+    if kind not in get_args(Kind):
+        return _Said(422, {"error": f"There is no answer {kind!r}. Expected one of {', '.join(get_args(Kind))}."})
+    zoo.answer_next(provider, kind)  # type: ignore[arg-type]  # Looked up in the line before.
+    return _Said(200, {})
 
 
 def _object(sent: str) -> dict[str, str]:
@@ -460,3 +505,22 @@ def _client(headers: Any, parameters: Mapping[str, str]) -> tuple[str, str, str]
             name, _, secret = base64.b64decode(coded).decode().partition(":")
             return "basic", name, secret
     return "form", parameters.get("client_id", ""), parameters.get("client_secret", "")
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port on loopback; 0 for any free one.")
+def main(port: int) -> None:
+    """
+    Play twelve token endpoints on loopback, until it is ended; the first line that it prints is where they are.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with Zoo(port=port) as zoo:
+        sys.stdout.write(f"{zoo.url}\n")
+        sys.stdout.flush()
+        stop.wait()
+
+
+if __name__ == "__main__":
+    main()

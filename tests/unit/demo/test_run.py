@@ -336,6 +336,26 @@ def test_a_channel_is_one_line_of_breaker_syncs_drift_accounts_and_tokens() -> N
     assert ["airbnb", "half_open", "7", "-", "4", "d", "1", "in", "error", "in", "20", "s"] == line.split()
 
 
+def test_a_token_endpoint_is_one_line_of_its_own_and_no_channel() -> None:
+    """
+    What came of its refreshes, and the breaker or the pause that it has for itself.
+    """
+    refreshed = tokens.REFRESH_TOTAL.name
+    page = ONE_SYNC + "".join(
+        [
+            f'{refreshed}{{channel_type="fitbit",status="success"}} 3\n',
+            f'{refreshed}{{channel_type="fitbit",status="refused"}} 1\n',
+            f'{circuit_breaker.STATE.name}{{channel_type="fitbit"}} 0\n',
+            f'{circuit_breaker.STATE.name}{{channel_type="fitbit.token"}} 0\n',
+            f'{connections.PAUSED.name}{{channel_type="fitbit.token"}} 1\n',
+        ]
+    )
+
+    lines = [line for line in joined(sections(read(page), now=100.0)) if line.startswith("fitbit")]
+
+    assert [["fitbit", "paused", "3", "-", "1", "-", "-"]] == [line.split() for line in lines]
+
+
 def test_a_paused_channel_says_so_and_what_is_unknown_is_a_dash() -> None:
     """
     That is why its syncs stand still.
