@@ -16,10 +16,11 @@ from typing import Final
 
 import redis
 
-from celery_obs.hub import ErrorLog, Hub
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.breakers import api as circuit_breaker
+from celery_obs.areas.channels.policies import policies
+from celery_obs.runtime.hub import ErrorLog, Hub
 from celery_obs.settings import Settings
-from celery_obs.sync import circuit_breaker, engine
-from celery_obs.vocabulary.policies import policies
 from tests.servers import RedisServer
 
 from .harness import Limit, Report, in_turns

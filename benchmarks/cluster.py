@@ -13,14 +13,14 @@ from typing import Any, Final
 
 from prometheus_client.core import Metric as Family
 
-from celery_obs.exporter.collectors.cluster import ClusterCollector
+from celery_obs.areas.channels.collector import ClusterCollector
+from celery_obs.areas.channels.connections.state import Connection, Facts
+from celery_obs.areas.channels.overview import Overview, OverviewReader
+from celery_obs.areas.channels.state import Channels
 from celery_obs.exporter.exposition import render
 from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.state import keys
-from celery_obs.state.channels import Channels
 from celery_obs.state.connection import connect
-from celery_obs.state.facts import Connection, Facts
-from celery_obs.state.overview import Overview, OverviewReader
 from tests.servers import RedisServer
 
 from .harness import Limit, Report, in_turns

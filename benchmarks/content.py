@@ -13,13 +13,13 @@ from typing import Final
 
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
-from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.format import WORD
-from celery_obs.metrics.layout import Layout, width
-from celery_obs.metrics.recorder import Identity, Recorder
-from celery_obs.metrics.slots import Node, Slot
+from celery_obs.areas.tasks.metrics import FAILURES
+from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.format import WORD
+from celery_obs.recorder.layout import Layout, width
+from celery_obs.recorder.recorder import Identity, Recorder
+from celery_obs.recorder.slots import Node, Slot
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.tasks import FAILURES
 
 
 __all__ = ["NODE", "Fleet", "lay_out", "write_stock"]

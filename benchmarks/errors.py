@@ -18,15 +18,15 @@ import celery
 from celery import signals
 from celery.app import trace as tracing
 
-from celery_obs.errors.observer import ErrorObserver
-from celery_obs.errors.sentry import Sentry
-from celery_obs.hub import Hub
-from celery_obs.observers import Observers
+from celery_obs.runtime.apps import Apps
+from celery_obs.runtime.hub import Hub
+from celery_obs.runtime.observers import Observers
+from celery_obs.runtime.publishing import Publishing
+from celery_obs.runtime.signals import Receivers, connect, disconnect
+from celery_obs.runtime.translate import QueueNames
 from celery_obs.settings import Settings, load
-from celery_obs.worker.apps import Apps
-from celery_obs.worker.publishing import Publishing
-from celery_obs.worker.signals import Receivers, connect, disconnect
-from celery_obs.worker.translate import QueueNames
+from celery_obs.telemetry.errors.observer import ErrorObserver
+from celery_obs.telemetry.errors.sentry import Sentry
 
 from . import stack
 from .harness import Limit, Report, in_turns

@@ -18,10 +18,11 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.recorder import Identity, Recorder
+from celery_obs.areas.tasks.events import TaskFinished, TaskStarted
+from celery_obs.areas.tasks.metrics import ATTEMPTS, FINISHED, LATENCY, QUEUE_WAIT, RUNTIME, STARTED, STATES
+from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.recorder import Identity, Recorder
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.tasks import ATTEMPTS, FINISHED, LATENCY, QUEUE_WAIT, RUNTIME, STARTED, STATES, TaskFinished, TaskStarted
 
 from .harness import Limit, Report, fast_folder, in_turns
 

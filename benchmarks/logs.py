@@ -21,11 +21,11 @@ import structlog
 from celery import signals
 from celery.app.trace import build_tracer
 
-from celery_obs.correlation import CorrelationObserver
-from celery_obs.logs.configure import LogSetup
-from celery_obs.logs.observer import TaskLogObserver
-from celery_obs.redaction import Redactor
 from celery_obs.settings import load
+from celery_obs.telemetry.correlation import CorrelationObserver
+from celery_obs.telemetry.logs.configure import LogSetup
+from celery_obs.telemetry.logs.observer import TaskLogObserver
+from celery_obs.telemetry.redaction import Redactor
 
 from . import hooks, stack
 from .harness import Limit, Report, disk_folder, fast_folder, in_turns, unchanged

@@ -12,14 +12,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from celery_obs.hub import ErrorLog, Hub
-from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.recorder import Identity, Recorder
-from celery_obs.metrics.sync_observer import SyncObserver
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.errors import RateLimitError
+from celery_obs.areas.channels.policies import policies
+from celery_obs.areas.channels.rate_limits import api as rate_limiter
+from celery_obs.areas.channels.recording import SyncObserver
+from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.recorder import Identity, Recorder
+from celery_obs.runtime.hub import ErrorLog, Hub
 from celery_obs.settings import Settings
-from celery_obs.sync import engine, rate_limiter
-from celery_obs.sync.errors import RateLimitError
-from celery_obs.vocabulary.policies import policies
 from tests.servers import RedisServer
 
 from .harness import Limit, Report, fast_folder, in_turns

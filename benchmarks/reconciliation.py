@@ -72,14 +72,14 @@ def _run(url: str, count: int) -> dict[str, float]:
     """
     Reconcile in this process.
     """
-    from celery_obs.hub import ErrorLog, Hub
+    from celery_obs.areas.channels import engine as engines
+    from celery_obs.areas.channels.conflicts.events import ConflictDetected
+    from celery_obs.areas.channels.connections.state import Connection, Facts
+    from celery_obs.areas.channels.reconciliation.api import reconcile
+    from celery_obs.areas.channels.reconciliation.events import ConnectionReconciled
+    from celery_obs.areas.channels.reconciliation.state import Pending
+    from celery_obs.runtime.hub import ErrorLog, Hub
     from celery_obs.settings import Settings
-    from celery_obs.state.facts import Connection, Facts
-    from celery_obs.state.pending import Pending
-    from celery_obs.sync import engine as engines
-    from celery_obs.sync.reconciliation import reconcile
-    from celery_obs.vocabulary.conflicts import ConflictDetected
-    from celery_obs.vocabulary.reconciliation import ConnectionReconciled
 
     heard = {"days": 0, "conflicts": 0}
 

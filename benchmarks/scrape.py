@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from celery_obs.exporter.collectors.workers import WorkersCollector
+from celery_obs.areas.workers.collector import WorkersCollector
 from celery_obs.exporter.scrape import InternalErrors
 
 from .content import Fleet, write_stock

@@ -16,15 +16,15 @@ from typing import Any
 
 from celery import signals
 
-from celery_obs.hub import ErrorLog, Hub
-from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.observer import MetricsObserver
-from celery_obs.metrics.recorder import Identity, Recorder
-from celery_obs.observers import Observer, Observers
-from celery_obs.worker.apps import Apps
-from celery_obs.worker.publishing import Publishing
-from celery_obs.worker.signals import Receivers, connect, disconnect
-from celery_obs.worker.translate import QueueNames
+from celery_obs.areas.tasks.recording import MetricsObserver
+from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.recorder import Identity, Recorder
+from celery_obs.runtime.apps import Apps
+from celery_obs.runtime.hub import ErrorLog, Hub
+from celery_obs.runtime.observers import Observer, Observers
+from celery_obs.runtime.publishing import Publishing
+from celery_obs.runtime.signals import Receivers, connect, disconnect
+from celery_obs.runtime.translate import QueueNames
 
 
 __all__ = [

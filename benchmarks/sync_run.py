@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from celery_obs.hub import ErrorLog, Hub
-from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.recorder import Identity, Recorder
-from celery_obs.metrics.sync_observer import SyncObserver
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.recording import SyncObserver
+from celery_obs.areas.channels.syncs import metrics as syncs
+from celery_obs.areas.channels.syncs.api import sync_run
+from celery_obs.areas.tasks.events import TaskStarted
+from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.recorder import Identity, Recorder
+from celery_obs.runtime.hub import ErrorLog, Hub
 from celery_obs.settings import Settings
-from celery_obs.sync import engine
-from celery_obs.sync.runs import sync_run
-from celery_obs.vocabulary import syncs
-from celery_obs.vocabulary.tasks import TaskStarted
 
 from .harness import Limit, Report, fast_folder, in_turns
 

@@ -21,18 +21,18 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler
 
-from celery_obs.hub import Hub
-from celery_obs.redaction import Redactor
-from celery_obs.traces.broker import broker
-from celery_obs.traces.configuration import Batching, Plan
-from celery_obs.traces.observer import TraceObserver
-from celery_obs.traces.pipeline import Health, Pipeline
-from celery_obs.traces.provider import LightMaker, Maker, Tracing
-from celery_obs.vocabulary.tasks import AttemptOpened, TaskFinished
-from celery_obs.worker.apps import Apps
-from celery_obs.worker.publishing import Publishing
-from celery_obs.worker.signals import Receivers, connect, disconnect
-from celery_obs.worker.translate import QueueNames
+from celery_obs.areas.tasks.events import AttemptOpened, TaskFinished
+from celery_obs.runtime.apps import Apps
+from celery_obs.runtime.hub import Hub
+from celery_obs.runtime.publishing import Publishing
+from celery_obs.runtime.signals import Receivers, connect, disconnect
+from celery_obs.runtime.translate import QueueNames
+from celery_obs.telemetry.redaction import Redactor
+from celery_obs.telemetry.traces.broker import broker
+from celery_obs.telemetry.traces.configuration import Batching, Plan
+from celery_obs.telemetry.traces.observer import TraceObserver
+from celery_obs.telemetry.traces.pipeline import Health, Pipeline
+from celery_obs.telemetry.traces.provider import LightMaker, Maker, Tracing
 
 from . import stack
 from .harness import Limit, Report, in_turns, unchanged

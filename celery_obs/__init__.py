@@ -15,20 +15,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from celery_obs import beat, metrics
-    from celery_obs.correlation import correlate, correlation_id
-    from celery_obs.logs.processors import LogFilter, log_processors
-    from celery_obs.plugin import setup, teardown
+    from celery_obs.areas.channels.api_calls.api import api_call
+    from celery_obs.areas.channels.breakers import api as circuit_breaker
+    from celery_obs.areas.channels.conflicts.api import conflict_detected, conflict_resolved, double_booking, requires_review, reviewed
+    from celery_obs.areas.channels.connections.api import (
+        Connection,
+        ConnectionSource,
+        forget_connection,
+        register_connection,
+        set_connection_status,
+    )
+    from celery_obs.areas.channels.errors import classify, register_client_error
+    from celery_obs.areas.channels.rate_limits import api as rate_limiter
+    from celery_obs.areas.channels.reconciliation.api import Reconciled, ReconciliationSource, Unknown, by_windows, reconcile
+    from celery_obs.areas.channels.retries import retry_policy
+    from celery_obs.areas.channels.syncs.api import SyncResult, sync_run
+    from celery_obs.areas.channels.syncs.sync_task import SyncTask
+    from celery_obs.areas.channels.tokens import api as tokens
+    from celery_obs.areas.channels.webhooks.api import webhook
+    from celery_obs.runtime.plugin import setup, teardown
     from celery_obs.settings import Settings
-    from celery_obs.sync import circuit_breaker, rate_limiter, tokens
-    from celery_obs.sync.api_calls import api_call
-    from celery_obs.sync.conflicts import conflict_detected, conflict_resolved, double_booking, requires_review, reviewed
-    from celery_obs.sync.connections import Connection, ConnectionSource, forget_connection, register_connection, set_connection_status
-    from celery_obs.sync.errors import classify, register_client_error
-    from celery_obs.sync.reconciliation import Reconciled, ReconciliationSource, Unknown, by_windows, reconcile
-    from celery_obs.sync.retries import retry_policy
-    from celery_obs.sync.runs import SyncResult, sync_run
-    from celery_obs.sync.webhooks import webhook
-    from celery_obs.worker.sync_task import SyncTask
+    from celery_obs.telemetry.correlation import correlate, correlation_id
+    from celery_obs.telemetry.logs.processors import LogFilter, log_processors
 
 
 __all__ = [
@@ -74,42 +82,42 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "beat": "celery_obs.beat",
-    "circuit_breaker": "celery_obs.sync.circuit_breaker",
+    "circuit_breaker": "celery_obs.areas.channels.breakers.api",
     "metrics": "celery_obs.metrics",
-    "rate_limiter": "celery_obs.sync.rate_limiter",
-    "tokens": "celery_obs.sync.tokens",
+    "rate_limiter": "celery_obs.areas.channels.rate_limits.api",
+    "tokens": "celery_obs.areas.channels.tokens.api",
 }
 _LAZY = {
-    "Connection": "celery_obs.sync.connections",
-    "ConnectionSource": "celery_obs.sync.connections",
-    "LogFilter": "celery_obs.logs.processors",
-    "Reconciled": "celery_obs.sync.reconciliation",
-    "ReconciliationSource": "celery_obs.sync.reconciliation",
+    "Connection": "celery_obs.areas.channels.connections.api",
+    "ConnectionSource": "celery_obs.areas.channels.connections.api",
+    "LogFilter": "celery_obs.telemetry.logs.processors",
+    "Reconciled": "celery_obs.areas.channels.reconciliation.api",
+    "ReconciliationSource": "celery_obs.areas.channels.reconciliation.api",
     "Settings": "celery_obs.settings",
-    "SyncResult": "celery_obs.sync.runs",
-    "SyncTask": "celery_obs.worker.sync_task",
-    "Unknown": "celery_obs.sync.reconciliation",
-    "api_call": "celery_obs.sync.api_calls",
-    "by_windows": "celery_obs.sync.reconciliation",
-    "classify": "celery_obs.sync.errors",
-    "conflict_detected": "celery_obs.sync.conflicts",
-    "conflict_resolved": "celery_obs.sync.conflicts",
-    "correlate": "celery_obs.correlation",
-    "correlation_id": "celery_obs.correlation",
-    "double_booking": "celery_obs.sync.conflicts",
-    "forget_connection": "celery_obs.sync.connections",
-    "log_processors": "celery_obs.logs.processors",
-    "reconcile": "celery_obs.sync.reconciliation",
-    "register_client_error": "celery_obs.sync.errors",
-    "register_connection": "celery_obs.sync.connections",
-    "requires_review": "celery_obs.sync.conflicts",
-    "retry_policy": "celery_obs.sync.retries",
-    "reviewed": "celery_obs.sync.conflicts",
-    "set_connection_status": "celery_obs.sync.connections",
-    "setup": "celery_obs.plugin",
-    "sync_run": "celery_obs.sync.runs",
-    "teardown": "celery_obs.plugin",
-    "webhook": "celery_obs.sync.webhooks",
+    "SyncResult": "celery_obs.areas.channels.syncs.api",
+    "SyncTask": "celery_obs.areas.channels.syncs.sync_task",
+    "Unknown": "celery_obs.areas.channels.reconciliation.api",
+    "api_call": "celery_obs.areas.channels.api_calls.api",
+    "by_windows": "celery_obs.areas.channels.reconciliation.api",
+    "classify": "celery_obs.areas.channels.errors",
+    "conflict_detected": "celery_obs.areas.channels.conflicts.api",
+    "conflict_resolved": "celery_obs.areas.channels.conflicts.api",
+    "correlate": "celery_obs.telemetry.correlation",
+    "correlation_id": "celery_obs.telemetry.correlation",
+    "double_booking": "celery_obs.areas.channels.conflicts.api",
+    "forget_connection": "celery_obs.areas.channels.connections.api",
+    "log_processors": "celery_obs.telemetry.logs.processors",
+    "reconcile": "celery_obs.areas.channels.reconciliation.api",
+    "register_client_error": "celery_obs.areas.channels.errors",
+    "register_connection": "celery_obs.areas.channels.connections.api",
+    "requires_review": "celery_obs.areas.channels.conflicts.api",
+    "retry_policy": "celery_obs.areas.channels.retries",
+    "reviewed": "celery_obs.areas.channels.conflicts.api",
+    "set_connection_status": "celery_obs.areas.channels.connections.api",
+    "setup": "celery_obs.runtime.plugin",
+    "sync_run": "celery_obs.areas.channels.syncs.api",
+    "teardown": "celery_obs.runtime.plugin",
+    "webhook": "celery_obs.areas.channels.webhooks.api",
 }
 
 

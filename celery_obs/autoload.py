@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from celery import current_app
 
-from celery_obs.plugin import join
+from celery_obs.runtime.plugin import join
 
 
 join(current_app._get_current_object())  # noqa: SLF001 -- the proxy's documented way to the object.

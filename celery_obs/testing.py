@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
 from celery_obs.exceptions import CeleryObsError
-from celery_obs.metrics.format import node_name
-from celery_obs.metrics.slots import Node
+from celery_obs.recorder.format import node_name
+from celery_obs.recorder.slots import Node
 from celery_obs.vocabulary.spec import Metric
 
 
@@ -86,7 +86,7 @@ def capture_events(*types: type) -> Iterator[list[Any]]:
     Raises:
         CeleryObsError: if `celery_obs.setup` was not called.
     """
-    from celery_obs.plugin import plugin  # noqa: PLC0415 -- users of the clock alone need no Celery.
+    from celery_obs.runtime.plugin import plugin  # noqa: PLC0415 -- users of the clock alone need no Celery.
 
     found = plugin()
     if found is None:
@@ -181,13 +181,13 @@ def observed_events() -> Iterator[ObservedEvents]:
     Raises:
         CeleryObsError: if `celery_obs.setup` was not called.
     """
-    from celery_obs.vocabulary import AREAS  # noqa: PLC0415 -- users of the clock alone do not need it.
+    from celery_obs.areas import parts  # noqa: PLC0415 -- users of the clock alone do not need it.
 
     every = [
         each
-        for area in AREAS
-        for name, each in vars(area).items()
-        if isinstance(each, type) and hasattr(each, "_fields") and each.__module__ == area.__name__ and not name.startswith(_INTERNAL)
+        for _, part in parts("events")
+        for name, each in vars(part).items()
+        if isinstance(each, type) and hasattr(each, "_fields") and each.__module__ == part.__name__ and not name.startswith(_INTERNAL)
     ]
     events = ObservedEvents()
     with capture_events(*every) as heard:
@@ -254,7 +254,7 @@ class ObservedSamples:
     def _totals(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], tuple[float, bool]]:
         from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 -- the clock needs none of this.
 
-        from celery_obs.exporter.collectors.workers import WorkersCollector  # noqa: PLC0415 -- as above.
+        from celery_obs.areas.workers.collector import WorkersCollector  # noqa: PLC0415 -- as above.
         from celery_obs.exporter.scrape import InternalErrors  # noqa: PLC0415 -- as above.
 
         folder = self._given or _metrics_dir()
@@ -274,7 +274,7 @@ def _activate() -> None:
     """
     Have this process observe from now on, not only from its first message: tests run tasks without any.
     """
-    from celery_obs.plugin import plugin  # noqa: PLC0415 -- as above.
+    from celery_obs.runtime.plugin import plugin  # noqa: PLC0415 -- as above.
 
     found = plugin()
     if found is not None:
@@ -285,8 +285,8 @@ def _metrics_dir() -> Path:
     """
     Return where this process writes, or would.
     """
-    from celery_obs.metrics_dir import default_metrics_dir  # noqa: PLC0415 -- as above.
-    from celery_obs.plugin import plugin  # noqa: PLC0415 -- as above.
+    from celery_obs.recorder.metrics_dir import default_metrics_dir  # noqa: PLC0415 -- as above.
+    from celery_obs.runtime.plugin import plugin  # noqa: PLC0415 -- as above.
 
     found = plugin()
     if found is not None and found.settings is not None:

@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     Name the session's directory, to this process and those that it starts; each process of pytest-xdist has its own.
     """
-    from celery_obs.metrics_dir import FALLBACK, fallback_name  # noqa: PLC0415 -- a session that fails to start needs nothing of ours.
+    from celery_obs.recorder.metrics_dir import FALLBACK, fallback_name  # noqa: PLC0415 -- a session that fails to start needs nothing of ours.
 
     folder = Path(tempfile.gettempdir()).absolute() / fallback_name()
     config.stash[_FOLDER] = folder, os.environ.get(FALLBACK)
@@ -46,7 +46,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """
     Remove it.
     """
-    from celery_obs.metrics_dir import FALLBACK  # noqa: PLC0415 -- as above.
+    from celery_obs.recorder.metrics_dir import FALLBACK  # noqa: PLC0415 -- as above.
 
     folder, before = config.stash.get(_FOLDER, (None, None))
     if folder is None:
@@ -55,7 +55,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         os.environ.pop(FALLBACK, None)
     else:
         os.environ[FALLBACK] = before
-    observed = sys.modules.get("celery_obs.plugin")
+    observed = sys.modules.get("celery_obs.runtime.plugin")
     if observed is not None and folder.exists():
         observed.teardown()  # What a worker in this process does at its end would miss the files.
     shutil.rmtree(folder, ignore_errors=True)

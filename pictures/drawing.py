@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Final, NamedTuple
 
-from celery_obs.generate.dashboards.model import WIDTH, Place
+from celery_obs.rules.dashboards.model import WIDTH, Place
 
 from .asking import Moment, Series
 from .contents import courses, table

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
-from celery_obs.generate.dashboards.model import Kind, Place
+from celery_obs.rules.dashboards.model import Kind, Place
 
 
 __all__ = ["Heading", "Legend", "Look", "Page", "Panel", "Step", "Table", "Target", "Variable", "Word", "read"]

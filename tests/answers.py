@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import httpx
 import pytest
 
-from celery_obs.generate.aliases import ALIASES
-from celery_obs.generate.dashboards import DASHBOARDS
-from celery_obs.generate.dashboards.model import Dashboard, Panel, Query
-from celery_obs.generate.foreign import HTTP_DURATION, HTTP_REQUESTS, NEWSLETTERS
-from celery_obs.generate.objectives import read
-from celery_obs.vocabulary import CATALOGUE
-from celery_obs.vocabulary.queues import CONSUMERS
+from celery_obs.areas.catalogue import CATALOGUE
+from celery_obs.areas.queues.metrics import CONSUMERS
+from celery_obs.rules.dashboards import DASHBOARDS
+from celery_obs.rules.dashboards.model import Dashboard, Panel, Query
+from celery_obs.rules.objectives import read
+from celery_obs.rules.packs.aliases import ALIASES
+from celery_obs.rules.third_party import HTTP_DURATION, HTTP_REQUESTS, NEWSLETTERS
 from tests.monitoring import PrometheusServer, Row, without_variables
 from tests.runbooks import RUNBOOKS, queries, text_of
 from tests.unit.generate.shipped import RECORDS

@@ -29,7 +29,7 @@ def breakers_of(url: str, **options: Any) -> Any:
     """
     Make a process' breakers.
     """
-    from celery_obs.state.breakers import Breakers
+    from celery_obs.areas.channels.breakers.state import Breakers
     from celery_obs.state.connection import connect
 
     return Breakers(connect(url), **options)
@@ -39,8 +39,8 @@ def limits_of(url: str) -> Any:
     """
     Make a process' rate limits.
     """
+    from celery_obs.areas.channels.rate_limits.state import RateLimits
     from celery_obs.state.connection import connect
-    from celery_obs.state.rate_limits import RateLimits
 
     return RateLimits(connect(url))
 
@@ -60,11 +60,11 @@ class Hammer:
     """
 
     def __init__(self, url: str, folder: str, channels: Mapping[str, Any], ahead: float = 0.0) -> None:
-        from celery_obs.hub import Hub
+        from celery_obs.areas.channels import engine
+        from celery_obs.areas.channels.policies import policies
+        from celery_obs.runtime.hub import Hub
         from celery_obs.settings import Settings
-        from celery_obs.sync import engine
         from celery_obs.testing import RaisingErrors
-        from celery_obs.vocabulary.policies import policies
 
         settings = Settings(metrics_dir=Path(folder), redis_url=url, channels=policies(channels))
         made = engine.Engine(hub=Hub(on_error=RaisingErrors()), settings=settings, clock=lambda: time.time() + ahead)
@@ -74,8 +74,8 @@ class Hammer:
         """
         Return of each call that was allowed when it was asked for, and when the answer was there.
         """
-        from celery_obs.sync import rate_limiter
-        from celery_obs.sync.errors import RateLimitError
+        from celery_obs.areas.channels.errors import RateLimitError
+        from celery_obs.areas.channels.rate_limits import api as rate_limiter
 
         allowed: list[tuple[float, float]] = []
         end = time.monotonic() + seconds
@@ -102,7 +102,13 @@ class Crew:
         # Fresh interpreters would spend most of a test's time on imports.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(
-            ["__main__", "celery_obs.state.breakers", "celery_obs.state.rate_limits", "redis.cluster", "tests.crew"]
+            [
+                "__main__",
+                "celery_obs.areas.channels.breakers.state",
+                "celery_obs.areas.channels.rate_limits.state",
+                "redis.cluster",
+                "tests.crew",
+            ]
         )
         self._ends: list[Connection] = []
         self._processes = []

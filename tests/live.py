@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import yaml
 
-from celery_obs.generate.links import JOB
-from celery_obs.vocabulary import circuit_breaker, queues, tasks
+from celery_obs.areas.channels.breakers import metrics as circuit_breaker
+from celery_obs.areas.queues import metrics as queues
+from celery_obs.areas.tasks import metrics as tasks
+from celery_obs.rules.links import JOB
 from tests.conftest import find_server
 from tests.demo import ROOT, Demo
 from tests.monitoring import AlertmanagerServer, NodeExporter, PrometheusServer, Receiver, RedisExporter, quickly

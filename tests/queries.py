@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 
 import promql_parser
 
-from celery_obs.generate.foreign import FOREIGN
-from celery_obs.generate.rules import Record
-from celery_obs.vocabulary import CATALOGUE
+from celery_obs.areas.catalogue import CATALOGUE
+from celery_obs.rules.rules import Record
+from celery_obs.rules.third_party import FOREIGN
 from celery_obs.vocabulary.spec import Metric
 
 

@@ -18,19 +18,19 @@ from typing import Any
 
 from redis import Redis
 
+from celery_obs.areas.channels import engine as engines
+from celery_obs.areas.channels.api_calls.events import ApiCallFinished
+from celery_obs.areas.channels.connections.events import ConnectionErrored
+from celery_obs.areas.channels.connections.state import Connection, Facts
+from celery_obs.areas.channels.tokens.api import Token, guard_of
+from celery_obs.areas.channels.tokens.events import TokenRefreshed
 from celery_obs.clock import Clock
 from celery_obs.demo.provider import Grant
-from celery_obs.hub import Hub
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import load
 from celery_obs.state import keys
 from celery_obs.state.connection import connect
-from celery_obs.state.facts import Connection, Facts
-from celery_obs.sync import engine as engines
-from celery_obs.sync.tokens import Token, guard_of
 from celery_obs.testing import RaisingErrors
-from celery_obs.vocabulary.api_calls import ApiCallFinished
-from celery_obs.vocabulary.connections import ConnectionErrored
-from celery_obs.vocabulary.tokens import TokenRefreshed
 from tests.certificates import Certificate
 
 
@@ -68,7 +68,7 @@ class Rig:
         """
         Register a connection, and store the token that its channel gave.
         """
-        from celery_obs.sync import tokens
+        from celery_obs.areas.channels.tokens import api as tokens
 
         self.facts.register([Connection(connection_id, channel)])
         token = Token(access_token=grant.access_token, refresh_token=grant.refresh_token, expires_at=expires_at, lifetime=grant.expires_in)

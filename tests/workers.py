@@ -22,7 +22,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
-from celery_obs.exporter.collectors.workers import WorkersCollector
+from celery_obs.areas.workers.collector import WorkersCollector
 from celery_obs.exporter.scrape import InternalErrors
 from tests.servers import wait_until
 

@@ -13,7 +13,7 @@ import click
 
 from celery_obs.exceptions import MissingExtraError
 from celery_obs.settings import Settings
-from celery_obs.switches import is_installed, reaches, switches
+from celery_obs.telemetry.switches import is_installed, reaches, switches
 
 
 __all__ = ["demo"]

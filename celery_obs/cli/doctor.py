@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 import click
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.metrics.about import read_about
-from celery_obs.metrics.format import SHORTAGE, VERSION, folder_name, node_name
-from celery_obs.metrics_dir import look_at_metrics_dir
-from celery_obs.opening import open_metrics_dir, read_file
+from celery_obs.recorder.about import read_about
+from celery_obs.recorder.format import SHORTAGE, VERSION, folder_name, node_name
+from celery_obs.recorder.metrics_dir import look_at_metrics_dir
+from celery_obs.recorder.opening import open_metrics_dir, read_file
 from celery_obs.settings import Settings, load
 from celery_obs.state.broker import Broker, of_app, of_url, reach, reason_of, shown
 from celery_obs.state.connection import connect
-from celery_obs.switches import EXTRAS, Finding, is_installed, reaches, switches
+from celery_obs.telemetry.switches import EXTRAS, Finding, is_installed, reaches, switches
 
 from .operate import print_json
 from .probe import Heartbeat, Unreadable, heartbeats, standby
@@ -166,7 +166,7 @@ def examine_numbers(metrics_dir: Path, *, clock: Callable[[], float] = time.time
     """
     Tell what is wrong by the numbers that the nodes recorded: with workers, tasks and beat, and with the observing itself.
     """
-    from celery_obs.exporter.collectors.workers import WorkersCollector  # noqa: PLC0415 -- help is quick.
+    from celery_obs.areas.workers.collector import WorkersCollector  # noqa: PLC0415 -- help is quick.
     from celery_obs.exporter.health import Health  # noqa: PLC0415
     from celery_obs.exporter.samples import Samples  # noqa: PLC0415
     from celery_obs.exporter.scrape import InternalErrors  # noqa: PLC0415
@@ -191,7 +191,7 @@ def _observing(samples: Any) -> Iterator[Finding]:
     """
     Tell what went wrong with the observing itself, since the metric files were made.
     """
-    from celery_obs.vocabulary.ourselves import DROPPED, INTERNAL_ERRORS, LABELS_FOLDED  # noqa: PLC0415
+    from celery_obs.areas.sidecar.metrics import DROPPED, INTERNAL_ERRORS, LABELS_FOLDED  # noqa: PLC0415
 
     for name, metric, well, advice in (
         (
@@ -219,7 +219,7 @@ def _publishers(samples: Any) -> Iterator[Finding]:
     """
     Find tasks that workers run and that no observed process publishes: their messages have no stamp of ours.
     """
-    from celery_obs.vocabulary.tasks import PUBLISHED, QUEUE_WAIT, STARTED  # noqa: PLC0415
+    from celery_obs.areas.tasks.metrics import PUBLISHED, QUEUE_WAIT, STARTED  # noqa: PLC0415
 
     started = _by_task(samples.of(STARTED))
     published, waited = _by_task(samples.of(PUBLISHED)), _by_task(samples.count_of(QUEUE_WAIT))
@@ -296,7 +296,7 @@ def _publishing_nodes(metrics_dir: Path) -> Iterator[str]:
     Go through the nodes of publishers of which one lives.
     """
     from celery_obs.exceptions import LayoutError  # noqa: PLC0415
-    from celery_obs.exporter.files.reader import NodeReader  # noqa: PLC0415
+    from celery_obs.recorder.reader import NodeReader  # noqa: PLC0415
 
     try:
         os.close(open_metrics_dir(metrics_dir))
@@ -386,7 +386,7 @@ def doctor(ctx: click.Context, metrics_dir: str | None, redis_url: str | None, b
     As "celery -A proj obs doctor" it takes the URLs from the app.
     Exit code 0 if nothing failed, else 1.
     """
-    from celery_obs.logs.configure import other_receivers  # noqa: PLC0415 -- loads structlog.
+    from celery_obs.telemetry.logs.configure import other_receivers  # noqa: PLC0415 -- loads structlog.
 
     app = getattr(ctx.obj, "app", None)
     given = {"metrics_dir": metrics_dir, "redis_url": redis_url}

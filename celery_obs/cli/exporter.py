@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import click
 
 from celery_obs.exceptions import CeleryObsError, MissingExtraError
-from celery_obs.metrics.format import FORGET_AFTER
-from celery_obs.redaction import mask
+from celery_obs.recorder.format import FORGET_AFTER
+from celery_obs.telemetry.redaction import mask
 
 from .brokers import BrokerOptions, broker_options, configured_app
 
@@ -169,9 +169,9 @@ def _known_to(app: Any) -> _Known:
     Raises:
         ConfigurationError: if our settings in it are wrong.
     """
+    from celery_obs.areas.queues.metrics import shared_label  # noqa: PLC0415
     from celery_obs.settings import load  # noqa: PLC0415 -- help is quick.
     from celery_obs.state.connection import shared_by  # noqa: PLC0415
-    from celery_obs.vocabulary.queues import shared_label  # noqa: PLC0415
 
     settings = load(app.conf, os.environ, {})
     shared = None if settings.redis_url else shared_by(app)

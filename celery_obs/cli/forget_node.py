@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.metrics.format import folder_name, node_name
-from celery_obs.opening import RefusedError, open_metrics_dir
+from celery_obs.recorder.format import folder_name, node_name
+from celery_obs.recorder.opening import RefusedError, open_metrics_dir
 
 
 __all__ = ["forget_node"]
@@ -33,10 +33,10 @@ def forget_node(ctx: click.Context, name: str, metrics_dir: str | None, force: b
     Its gauges leave the page, celery_worker_up too; what it counted stays in the totals.
     Without this a node is forgotten when it has given no sign of life for an hour (setting forget_after).
     """
-    from celery_obs.metrics.attempts import AttemptMeter  # noqa: PLC0415 -- help is quick.
-    from celery_obs.metrics.recorder import Identity, Recorder  # noqa: PLC0415
-    from celery_obs.metrics.retiring import Retiring  # noqa: PLC0415
-    from celery_obs.metrics.slots import is_alive  # noqa: PLC0415
+    from celery_obs.recorder.attempts import AttemptMeter  # noqa: PLC0415 -- help is quick.
+    from celery_obs.recorder.recorder import Identity, Recorder  # noqa: PLC0415
+    from celery_obs.recorder.retiring import Retiring  # noqa: PLC0415
+    from celery_obs.recorder.slots import is_alive  # noqa: PLC0415
     from celery_obs.settings import load  # noqa: PLC0415
 
     app = getattr(ctx.obj, "app", None)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import click
 
-from celery_obs.generate import alerts, reference, slo
-from celery_obs.generate.changes import NOTHING, read_changes
-from celery_obs.generate.dashboards import DASHBOARDS
-from celery_obs.generate.links import Links
-from celery_obs.generate.objectives import DEFAULT, read
-from celery_obs.generate.render import builders, differences, outputs, write
-from celery_obs.generate.rules import Alert
-from celery_obs.generate.whole import RUNBOOKS, everything, known_to, refuse_missing_runbooks, refuse_the_same_twice, refuse_unknown_names
+from celery_obs.rules import alerts, reference, slo
+from celery_obs.rules.changes import NOTHING, read_changes
+from celery_obs.rules.dashboards import DASHBOARDS
+from celery_obs.rules.links import Links
+from celery_obs.rules.objectives import DEFAULT, read
+from celery_obs.rules.render import builders, differences, outputs, write
+from celery_obs.rules.rules import Alert
+from celery_obs.rules.validation import RUNBOOKS, everything, known_to, refuse_missing_runbooks, refuse_the_same_twice, refuse_unknown_names
 
 
 __all__ = ["generate"]

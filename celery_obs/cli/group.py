@@ -13,7 +13,7 @@ import click
 
 from celery_obs import __version__
 from celery_obs.exceptions import CeleryObsError
-from celery_obs.redaction import mask, without_secrets
+from celery_obs.telemetry.redaction import mask, without_secrets
 
 
 __all__ = ["COMMANDS", "LazyGroup", "obs"]
@@ -30,8 +30,8 @@ class Target(NamedTuple):
 
 
 COMMANDS: dict[str, Target] = {
-    "breaker": Target("celery_obs.cli.breaker", "breaker", "See circuit breakers, and overrule them."),
-    "channel": Target("celery_obs.cli.channel", "channel", "Pause channels and let them go on."),
+    "breaker": Target("celery_obs.areas.channels.breakers.commands", "breaker", "See circuit breakers, and overrule them."),
+    "channel": Target("celery_obs.areas.channels.pauses.commands", "channel", "Pause channels and let them go on."),
     "demo": Target("celery_obs.cli.demo", "demo", "Run everything on this machine for a look."),
     "doctor": Target("celery_obs.cli.doctor", "doctor", "Check the surroundings; one line per check."),
     "exporter": Target("celery_obs.cli.exporter", "exporter", "Serve /metrics beside a worker."),
@@ -39,10 +39,10 @@ COMMANDS: dict[str, Target] = {
     "generate": Target("celery_obs.cli.generate", "generate", "Write rules, alerts, dashboards and their pages."),
     "health": Target("celery_obs.cli.health", "health", "Tell how the cluster is; the daily check."),
     "probe": Target("celery_obs.cli.group", "probe", "Answer a container's liveness or readiness probe."),
-    "rate-limit": Target("celery_obs.cli.rate_limit", "rate_limit", "Forget what rate limits count."),
-    "reconciliation": Target("celery_obs.cli.reconciliation", "reconciliation", "See what reconciliation found."),
+    "rate-limit": Target("celery_obs.areas.channels.rate_limits.commands", "rate_limit", "Forget what rate limits count."),
+    "reconciliation": Target("celery_obs.areas.channels.reconciliation.commands", "reconciliation", "See what reconciliation found."),
     "uninstall": Target("celery_obs.cli.uninstall", "uninstall", "Remove what celery_obs left: entries, keys, files."),
-    "tokens": Target("celery_obs.cli.tokens", "tokens", "See how long tokens are good for."),
+    "tokens": Target("celery_obs.areas.channels.tokens.commands", "tokens", "See how long tokens are good for."),
 }
 """
 The commands, by the word that people type.

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import click
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.redaction import reason
+from celery_obs.telemetry.redaction import reason
 
 from .operate import find_redis, json_option, print_json, redis_option, reports
 

@@ -70,9 +70,9 @@ def run(
     Raises:
         ConfigurationError: for a channel that nobody knows.
     """
+    from celery_obs.areas.channels.operations import Order, perform  # noqa: PLC0415
+    from celery_obs.areas.channels.reports import Reports  # noqa: PLC0415
     from celery_obs.state.audit import somebody  # noqa: PLC0415 -- help is quick.
-    from celery_obs.state.operations import Order, perform  # noqa: PLC0415
-    from celery_obs.state.reports import Reports  # noqa: PLC0415
 
     _say_audit()
     with connected(ctx, redis_url) as redis:
@@ -86,7 +86,7 @@ def reports(ctx: click.Context, redis_url: str | None) -> Iterator[Any]:
     """
     Lend what answers questions about the cluster.
     """
-    from celery_obs.state.reports import Reports  # noqa: PLC0415
+    from celery_obs.areas.channels.reports import Reports  # noqa: PLC0415
 
     with connected(ctx, redis_url) as redis:
         yield Reports(redis)

@@ -13,7 +13,7 @@ import time
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from celery_obs.opening import RefusedError, open_metrics_dir, read_file
+from celery_obs.recorder.opening import RefusedError, open_metrics_dir, read_file
 
 
 if TYPE_CHECKING:
@@ -203,6 +203,6 @@ def _positive(text: str) -> float:
 
 def _default_directory() -> str:
     # Only here, because it loads more than the rest together.
-    from celery_obs.metrics_dir import default_metrics_dir  # noqa: PLC0415
+    from celery_obs.recorder.metrics_dir import default_metrics_dir  # noqa: PLC0415
 
     return str(default_metrics_dir(os.environ))

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.redaction import reason
+from celery_obs.telemetry.redaction import reason
 
 from .operate import connected, find_redis, print_json
 
@@ -178,7 +178,7 @@ def _of_app(app: Any, settings: Any, schedule: Path | None) -> Iterator[_Part]:
     """
     Go through the places that the app's schedulers and broker know; without an app there is the schedule's file only, if it is given.
     """
-    from celery_obs.beat.removal import RedBeat, Shelf, WaitingMessages, django_rows, names_of  # noqa: PLC0415
+    from celery_obs.runtime.builtin_tasks.removal import RedBeat, Shelf, WaitingMessages, django_rows, names_of  # noqa: PLC0415
 
     names = names_of(settings)
     if app is not None:
@@ -231,8 +231,8 @@ def _of_redis(ctx: click.Context, redis_url: str | None, settings: Any) -> Itera
 
 
 def _files(metrics_dir: Path) -> _Part:
-    from celery_obs.metrics.removal import look_for_files, remove_files  # noqa: PLC0415
-    from celery_obs.metrics_dir import default_metrics_dir  # noqa: PLC0415
+    from celery_obs.recorder.metrics_dir import default_metrics_dir  # noqa: PLC0415
+    from celery_obs.recorder.removal import look_for_files, remove_files  # noqa: PLC0415
 
     def look() -> tuple[int, list[str]]:
         remains = look_for_files(metrics_dir)
@@ -245,7 +245,7 @@ def _files(metrics_dir: Path) -> _Part:
 
 
 def _running(ctx: click.Context, redis_url: str | None, metrics_dir: Path) -> list[str]:
-    from celery_obs.metrics.removal import live_nodes  # noqa: PLC0415
+    from celery_obs.recorder.removal import live_nodes  # noqa: PLC0415
     from celery_obs.state.removal import running_on  # noqa: PLC0415
 
     found = live_nodes(metrics_dir)

@@ -9,7 +9,7 @@ import time
 
 from typing import Final, NamedTuple
 
-from celery_obs.vocabulary.connections import ConnectionStatus
+from celery_obs.areas.channels.connections.metrics import ConnectionStatus
 
 
 __all__ = [

@@ -16,7 +16,7 @@ from celery.exceptions import Ignore, Reject
 
 import celery_obs
 
-from celery_obs.demo import syncs
+from . import syncs
 
 
 __all__ = ["app"]

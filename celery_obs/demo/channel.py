@@ -14,8 +14,8 @@ import httpx
 
 import celery_obs
 
-from celery_obs.sync.api_calls import HttpxTransport, api_call
-from celery_obs.sync.errors import AuthError
+from celery_obs.areas.channels.api_calls.api import HttpxTransport, api_call
+from celery_obs.areas.channels.errors import AuthError
 
 from .accounts import Account, account_of, provider_url
 from .provider.inventory import availability, days_between

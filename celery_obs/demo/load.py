@@ -62,7 +62,7 @@ def main() -> None:
     """
     Publish until the process is ended.
     """
-    from celery_obs.demo.app import app  # noqa: PLC0415 -- making an app is no business of an import.
+    from .app import app  # noqa: PLC0415 -- making an app is no business of an import.
 
     def send(task: str, args: tuple[Any, ...] = (), **options: Any) -> Any:
         return app.send_task(task, args=args, **{"priority": PRIORITY, **options})

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-from celery_obs.demo.provider.events import SIGNATURE
-from celery_obs.sync.webhooks import BodyTooLargeError, EventBusyError, InvalidSignatureError, webhook
+from celery_obs.areas.channels.webhooks.api import BodyTooLargeError, EventBusyError, InvalidSignatureError, webhook
+
+from .provider.events import SIGNATURE
 
 
 __all__ = ["Receiver"]

@@ -14,8 +14,8 @@ import httpx
 
 import celery_obs
 
-from celery_obs.state.pauses import Pauses
-from celery_obs.sync import engine
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.pauses.state import Pauses
 
 from .accounts import ACCOUNTS, SERVED, Account, account_of, provider_url
 

@@ -10,7 +10,14 @@ from typing import Final, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from celery_obs.vocabulary import beat, circuit_breaker, connections, queues, reconciliation, syncs, tasks, tokens
+from celery_obs.areas.channels.breakers import metrics as circuit_breaker
+from celery_obs.areas.channels.connections import metrics as connections
+from celery_obs.areas.channels.reconciliation import metrics as reconciliation
+from celery_obs.areas.channels.syncs import metrics as syncs
+from celery_obs.areas.channels.tokens import metrics as tokens
+from celery_obs.areas.queues import metrics as queues
+from celery_obs.areas.schedules import metrics as beat
+from celery_obs.areas.tasks import metrics as tasks
 
 
 __all__ = ["Sample", "fitted", "has_sync_metrics", "has_task_metrics", "joined", "quantile", "read", "sections"]

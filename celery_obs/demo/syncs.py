@@ -16,9 +16,9 @@ from celery import Celery
 
 import celery_obs
 
-from celery_obs.state.pending import Pending, PendingConnection
-from celery_obs.sync import engine
-from celery_obs.sync.errors import ChannelError
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.errors import ChannelError
+from celery_obs.areas.channels.reconciliation.state import Pending, PendingConnection
 
 from .accounts import HORIZON, account_of
 from .channel import read_calendar, truth, write_calendar

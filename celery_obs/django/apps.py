@@ -25,7 +25,7 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from celery_obs.redaction import without_secrets
+from celery_obs.telemetry.redaction import without_secrets
 
 
 __all__ = ["CeleryObsConfig"]
@@ -113,7 +113,7 @@ def _observe(app: Any, configured: Mapping[str, Any]) -> None:
     from . import requests
 
     if sys.argv[1:2] == ["test"]:
-        from celery_obs.metrics_dir import use_temporary_metrics_dir
+        from celery_obs.recorder.metrics_dir import use_temporary_metrics_dir
 
         use_temporary_metrics_dir()
     requests.install()
@@ -130,7 +130,7 @@ def _observe(app: Any, configured: Mapping[str, Any]) -> None:
 
 
 def _set_up(app: Any, configured: Mapping[str, Any]) -> None:
-    from celery_obs.plugin import join
+    from celery_obs.runtime.plugin import join
 
     # As defaults of the app's own configuration, so that it does not matter which of Django's settings the project hands to Celery.
     app.add_defaults(lambda: {"celery_obs": dict(configured)})

@@ -13,7 +13,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.utils.decorators import sync_and_async_middleware
 
-from celery_obs.correlation import in_request
+from celery_obs.telemetry.correlation import in_request
 
 
 __all__ = ["MIDDLEWARE", "correlation", "install"]

@@ -30,9 +30,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import celery_obs
 
+from celery_obs.areas.channels.overview import Overview
 from celery_obs.clock import Clock, wall
-from celery_obs.opening import open_metrics_dir
-from celery_obs.state.overview import Overview
+from celery_obs.recorder.opening import open_metrics_dir
 from celery_obs.vocabulary.conditions import Area
 
 from .api.page import POLICY, status_page

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
+from celery_obs.areas.queues.announcements import QueueAnnouncement, decode_queue
 from celery_obs.clock import Clock, wall
 from celery_obs.state import keys
-from celery_obs.state.announcements import QueueAnnouncement, decode_queue
 
 
 if TYPE_CHECKING:

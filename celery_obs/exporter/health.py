@@ -14,8 +14,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from celery_obs.areas.queues import metrics as queues
+from celery_obs.areas.schedules import metrics as beat
+from celery_obs.areas.sidecar import metrics as ourselves
+from celery_obs.areas.tasks import metrics as tasks
+from celery_obs.areas.workers import metrics as workers
 from celery_obs.clock import Clock, wall
-from celery_obs.vocabulary import beat, conditions, ourselves, queues, tasks, workers
+from celery_obs.vocabulary import conditions
 from celery_obs.vocabulary.conditions import CONDITIONS, Area, Condition
 from celery_obs.vocabulary.spec import Metric
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeVar
 
+from celery_obs.areas.sidecar import metrics as ourselves
 from celery_obs.clock import Clock
-from celery_obs.redaction import reason, without_secrets
-from celery_obs.vocabulary import ourselves
+from celery_obs.telemetry.redaction import reason, without_secrets
 
 from .exposition import EMPTY, Page, family, merge, render
 

@@ -20,13 +20,13 @@ from typing import Any, Final, Literal
 
 import uvicorn
 
+from celery_obs.areas.channels.overview import Overview, OverviewReader
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.metrics.format import FORGET_AFTER
-from celery_obs.metrics_dir import default_metrics_dir
-from celery_obs.redaction import mask_url
+from celery_obs.recorder.format import FORGET_AFTER
+from celery_obs.recorder.metrics_dir import default_metrics_dir
 from celery_obs.state.broker import Broker, reason_of
 from celery_obs.state.lease import PERIOD, Lease
-from celery_obs.state.overview import Overview, OverviewReader
+from celery_obs.telemetry.redaction import mask_url
 
 from .api.routes import Api
 from .app import Check, create_app, directory_check
@@ -148,23 +148,23 @@ def build_collectors(options: Options, errors: InternalErrors, *, overview: Call
     Raises:
         ConfigurationError: if a URL cannot be used.
     """
-    from .collectors.ourselves import OurselvesCollector
+    from celery_obs.areas.sidecar.collector import OurselvesCollector
 
     collectors: list[Collector] = []
     folded = InternalErrors()
     if options.serves_workers:
-        from .collectors.workers import WorkersCollector
+        from celery_obs.areas.workers.collector import WorkersCollector
 
         collectors.append(WorkersCollector(options.directory, errors=errors, forget_after=options.forget_after))
     collectors.append(OurselvesCollector(errors, folded=folded))
     if options.serves_workers and options.multiproc_dir is not None:
-        from .collectors.stock import StockCollector
+        from .multiprocess import StockCollector
 
         collectors.append(StockCollector(options.multiproc_dir, errors=errors))
     if options.serves_cluster:
         collectors.extend(_queues_collectors(options, errors))
     if overview is not None:
-        from .collectors.cluster import ClusterCollector
+        from celery_obs.areas.channels.collector import ClusterCollector
 
         collectors.append(ClusterCollector(overview, folded=folded))
     return collectors
@@ -177,7 +177,7 @@ def _queues_collectors(options: Options, errors: InternalErrors) -> Iterator[Col
     Raises:
         ConfigurationError: if a broker cannot be used, or two have the same host and database.
     """
-    from .collectors.queues import QueuesCollector
+    from celery_obs.areas.queues.collector import QueuesCollector
 
     brokers = {broker.name: broker for broker in options.brokers}
     if len(brokers) < len(options.brokers):

@@ -14,10 +14,10 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from celery_obs.areas.channels.policies import ChannelPolicy, PolicyError
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.metrics_dir import default_metrics_dir
-from celery_obs.redaction import mask, mask_url
-from celery_obs.vocabulary.policies import ChannelPolicy, PolicyError
+from celery_obs.recorder.metrics_dir import default_metrics_dir
+from celery_obs.telemetry.redaction import mask, mask_url
 
 from .kinds import (
     BUCKETS,
@@ -55,8 +55,8 @@ from .secrets import Hidden, Secret, safe, short
 
 
 if TYPE_CHECKING:
+    from celery_obs.areas.channels.failures import ClientError
     from celery_obs.state.broker import Broker
-    from celery_obs.vocabulary.failures import ClientError
 
     from .oauth import OAuthClient
 

@@ -34,6 +34,7 @@ READ_DIRECTLY: Final = frozenset(
         "CELERY_OBS_DEMO_PROVIDER",
         "CELERY_OBS_DEMO_RECEIVER_PORT",
         "CELERY_OBS_DEMO_WEBHOOK_SECRET",
+        "CELERY_OBS_DEMO_ZOO",
         "CELERY_OBS_OPERATIONS_TOKEN",  # As above.
         "CELERY_OBS_PROBE_MAX_AGE",  # The probe loads no command line library.
         "CELERY_OBS_PROBE_NODE",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from celery_obs.vocabulary.policies import policies
+from celery_obs.areas.channels.policies import policies
 
 from .checks import (
     choice,
@@ -56,7 +56,7 @@ class Kind(NamedTuple):
 
 
 def _client_errors(value: Any) -> Any:
-    from celery_obs.vocabulary.failures import client_errors
+    from celery_obs.areas.channels.failures import client_errors
 
     return client_errors(value)
 

@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from celery_obs.areas.channels.tokens.providers import ANY_PROVIDER, AUTH_METHODS, BODIES, Provider, ProviderError, provider_of
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.vocabulary.providers import ANY_PROVIDER, AUTH_METHODS, BODIES, Provider, ProviderError, provider_of
 
 from .checks import place, seconds, text
 from .secrets import Secret

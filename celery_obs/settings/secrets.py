@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery_obs.redaction import is_secret_name, mask
+from celery_obs.telemetry.redaction import is_secret_name, mask
 
 
 __all__ = ["Hidden", "Secret", "safe", "short"]

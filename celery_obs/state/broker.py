@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.redaction import HIDDEN, mask_url, reason, secrets_in
 from celery_obs.settings.checks import REDIS_SCHEMES
+from celery_obs.telemetry.redaction import HIDDEN, mask_url, reason, secrets_in
 
 
 __all__ = ["Broker", "is_redis", "of_app", "of_url", "reach", "reason_of", "scheme_of", "shown", "with_options"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.redaction import alternatives, mask_url
+from celery_obs.telemetry.redaction import alternatives, mask_url
 
 from .broker import Broker, is_redis, of_app, scheme_of
 

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
+from celery_obs.areas.channels.connections.state import Facts
+from celery_obs.areas.channels.state import Channels
+
 from . import keys
-from .channels import Channels
-from .facts import Facts
 
 
 __all__ = ["channels_of", "count_keys", "remove_keys", "running_on"]

@@ -20,7 +20,7 @@ from redis import Redis
 
 import celery_obs
 
-from celery_obs.vocabulary.tasks import LONGEST_RUNNING
+from celery_obs.areas.tasks.metrics import LONGEST_RUNNING
 from tests.servers import RabbitMQServer, RedisServer, wait_until
 from tests.workers import Worker, samples_in, settle_at
 

@@ -24,9 +24,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
+from celery_obs.areas.catalogue import CATALOGUE
+from celery_obs.areas.channels.breakers.state import Breakers
 from celery_obs.demo.accounts import CHANNELS
-from celery_obs.state.breakers import Breakers
-from celery_obs.vocabulary import CATALOGUE
 from tests.conftest import find_server
 from tests.demo import Demo
 from tests.servers import free_port, wait_until

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from celery_obs.areas.channels.tokens.metrics import REFRESH_TOTAL
 from celery_obs.demo.provider.zoo import SPECIES
 from celery_obs.demo.providers import channel_of
-from celery_obs.vocabulary.tokens import REFRESH_TOTAL
 from tests.conftest import find_server
 from tests.demo import Demo
 from tests.servers import wait_until

@@ -19,7 +19,7 @@ import pytest
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from celery_obs.vocabulary.tasks import LATENCY, QUEUE_WAIT, RUNTIME
+from celery_obs.areas.tasks.metrics import LATENCY, QUEUE_WAIT, RUNTIME
 from tests.otlp import Collector
 from tests.servers import free_port, missing, wait_until
 from tests.workers import Process

@@ -69,7 +69,7 @@ class Command(BaseCommand):
 TESTS = """
 from django.test import SimpleTestCase
 
-from celery_obs.plugin import plugin
+from celery_obs.runtime.plugin import plugin
 from shop.tasks import order
 
 
@@ -253,7 +253,7 @@ try:
 except ImproperlyConfigured as error:
     sys.exit(str(error))
 {after}
-from celery_obs.plugin import plugin
+from celery_obs.runtime.plugin import plugin
 
 found = plugin()
 print(sorted(app.main for app in found.apps) if found else "no plugin", settings.MIDDLEWARE)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from celery_obs.exporter.collectors.workers import WorkersCollector
+from celery_obs.areas.workers.collector import WorkersCollector
 from celery_obs.exporter.health import Health
 from celery_obs.exporter.scrape import InternalErrors
 from tests.servers import free_port, wait_until

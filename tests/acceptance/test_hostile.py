@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
+from celery_obs.areas.channels.connections.state import Facts
 from celery_obs.demo.provider import Provider
-from celery_obs.state.facts import Facts
 from tests.servers import wait_until
 from tests.workers import Metrics
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from celery_obs.vocabulary import ourselves
+from celery_obs.areas.sidecar import metrics as ourselves
 from tests.answers import Survey, of_panels, of_records, of_runbooks, of_variables, series_of
 from tests.demo import ROOT
 from tests.live import LiveStack

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from celery_obs.vocabulary.ourselves import DROPPED
+from celery_obs.areas.sidecar.metrics import DROPPED
 from tests.otlp import Collector
 from tests.sentry import PUBLIC_KEY, SentryServer
 from tests.servers import free_port, wait_until

@@ -17,8 +17,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from celery_obs.vocabulary import CATALOGUE
-from celery_obs.vocabulary.queues import CONSUMERS
+from celery_obs.areas.catalogue import CATALOGUE
+from celery_obs.areas.queues.metrics import CONSUMERS
 from tests.conftest import NeedServer
 from tests.servers import free_port, wait_until
 from tests.workers import settle_at

@@ -11,12 +11,12 @@ import sys
 
 import pytest
 
-from celery_obs.state.facts import Connection, Drift, Facts
-from celery_obs.state.pending import Pending
-from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, ENTRY_OVERDUE
-from celery_obs.vocabulary.conflicts import DETECTED
-from celery_obs.vocabulary.reconciliation import DAYS_CHECKED, DAYS_DRIFTED
-from celery_obs.vocabulary.tasks import FINISHED, PUBLISHED, RECEIVED, STARTED
+from celery_obs.areas.channels.conflicts.metrics import DETECTED
+from celery_obs.areas.channels.connections.state import Connection, Drift, Facts
+from celery_obs.areas.channels.reconciliation.metrics import DAYS_CHECKED, DAYS_DRIFTED
+from celery_obs.areas.channels.reconciliation.state import Pending
+from celery_obs.areas.schedules.metrics import ENTRY_DUE, ENTRY_LAST_FIRED, ENTRY_OVERDUE
+from celery_obs.areas.tasks.metrics import FINISHED, PUBLISHED, RECEIVED, STARTED
 from tests.servers import wait_until
 from tests.workers import Worker, settle_at
 

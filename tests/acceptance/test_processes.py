@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from celery_obs.worker.signals import TABLE
+from celery_obs.runtime.signals import TABLE
 from tests.servers import wait_until
 from tests.workers import celery_version, settle_at
 

@@ -61,7 +61,7 @@ import pytest
 import celery_obs
 import shop
 
-from celery_obs.vocabulary.tasks import TaskFinished
+from celery_obs.areas.tasks.events import TaskFinished
 
 
 def test_what_is_configured_stays():
@@ -141,7 +141,7 @@ def test_a_suite_that_uses_nothing_of_ours_loads_nothing_of_ours(tmp_path: Path)
     The plugin imports neither Celery nor what reads metric files.
     """
     (tmp_path / "test_it.py").write_text(
-        "import sys\n\ndef test_it():\n    assert not {'celery', 'kombu', 'prometheus_client', 'celery_obs.plugin', 'celery_obs.testing'} & set(sys.modules)\n"
+        "import sys\n\ndef test_it():\n    assert not {'celery', 'kombu', 'prometheus_client', 'celery_obs.runtime.plugin', 'celery_obs.testing'} & set(sys.modules)\n"
     )
 
     code, said = session(tmp_path, "-p", "no:hypothesispytest", "-p", "no:schemathesis", "-p", "no:celery", "-p", "no:cloudcoil")

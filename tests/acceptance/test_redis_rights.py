@@ -14,8 +14,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
+from celery_obs.areas.sidecar.metrics import COLLECTOR_SUCCESS
 from celery_obs.state import keys
-from celery_obs.vocabulary.ourselves import COLLECTOR_SUCCESS
 from tests.pages import DOCS
 from tests.servers import RedisServer, missing, wait_until
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from celery_obs.exporter.collectors.workers import WorkersCollector
+from celery_obs.areas.schedules.metrics import ENTRY_DUE, ENTRY_LAST_FIRED, ENTRY_OVERDUE, HEARTBEAT, SUCCEEDED_ENTRY
+from celery_obs.areas.sidecar.metrics import INTERNAL_ERRORS
+from celery_obs.areas.workers.collector import WorkersCollector
 from celery_obs.exporter.scrape import InternalErrors
-from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, ENTRY_OVERDUE, HEARTBEAT, SUCCEEDED_ENTRY
-from celery_obs.vocabulary.ourselves import INTERNAL_ERRORS
 from tests.rules.promtool import run_tests
 from tests.servers import wait_until
 from tests.workers import Process, samples_in

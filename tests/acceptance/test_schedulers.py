@@ -12,9 +12,9 @@ from importlib.metadata import version
 
 import pytest
 
+from celery_obs.areas.schedules.metrics import ENTRY_DUE, ENTRY_LAST_FIRED, ENTRY_OVERDUE, SUCCEEDED_ENTRY
+from celery_obs.areas.sidecar.metrics import INTERNAL_ERRORS
 from celery_obs.cli.probe import heartbeats
-from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, ENTRY_OVERDUE, SUCCEEDED_ENTRY
-from celery_obs.vocabulary.ourselves import INTERNAL_ERRORS
 from tests.servers import wait_until
 from tests.workers import Metrics, settle_at
 

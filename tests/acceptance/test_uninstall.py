@@ -16,8 +16,8 @@ import pytest
 
 from redis import Redis
 
+from celery_obs.areas.channels.state import Channels
 from celery_obs.state import keys
-from celery_obs.state.channels import Channels
 from tests.servers import wait_until
 from tests.workers import Process
 

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from celery_obs.areas.channels.connections.metrics import STATUSES
+from celery_obs.areas.channels.connections.state import OWNED_BY_CONNECTION, Connection, Drift, Facts, TokenExpiry
+from celery_obs.areas.channels.reconciliation.state import SAMPLE, Pending, PendingConnection, PendingDay, decode, encode
 from celery_obs.state import keys
-from celery_obs.state.facts import OWNED_BY_CONNECTION, Connection, Drift, Facts, TokenExpiry
-from celery_obs.state.pending import SAMPLE, Pending, PendingConnection, PendingDay, decode, encode
-from celery_obs.vocabulary.connections import STATUSES
 from tests.servers import RedisServer
 
 

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.breakers import api as circuit_breaker
+from celery_obs.areas.channels.errors import CircuitOpenError, RateLimitError
+from celery_obs.areas.channels.policies import policies
+from celery_obs.areas.channels.rate_limits import api as rate_limiter
 from celery_obs.clock import wall
-from celery_obs.hub import Hub
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings
 from celery_obs.state import keys
-from celery_obs.sync import circuit_breaker, engine, rate_limiter
-from celery_obs.sync.errors import CircuitOpenError, RateLimitError
-from celery_obs.vocabulary.policies import policies
 from tests.servers import RedisCluster, RedisSentinel, wait_until
 
 

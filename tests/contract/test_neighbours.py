@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
 
-from celery_obs.generate.dashboards.outside import MET_OUTSIDE
+from celery_obs.rules.dashboards.third_party import MET_OUTSIDE
 from celery_obs.vocabulary.spec import Metric
 from tests.monitoring import NodeExporter, RedisExporter
 from tests.servers import RedisServer

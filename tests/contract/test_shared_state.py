@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from celery_obs.beat.tokens import marked
+from celery_obs.areas.channels.connections.state import Connection, Drift, Facts, TokenExpiry
+from celery_obs.areas.channels.operations import OPERATIONS, Order, perform
+from celery_obs.areas.channels.overview import OverviewReader
+from celery_obs.areas.channels.reports import Reports
+from celery_obs.areas.channels.state import Channels
+from celery_obs.areas.channels.tokens import api as tokens
+from celery_obs.areas.channels.tokens.tasks import marked
 from celery_obs.demo.provider import Provider
 from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.exporter.server import Options, build_lease
 from celery_obs.state import keys
 from celery_obs.state.audit import Audit
-from celery_obs.state.channels import Channels
 from celery_obs.state.connection import connect
-from celery_obs.state.facts import Connection, Drift, Facts, TokenExpiry
 from celery_obs.state.lease import Lease
-from celery_obs.state.operations import OPERATIONS, Order, perform
-from celery_obs.state.overview import OverviewReader
-from celery_obs.state.reports import Reports
-from celery_obs.sync import tokens
 from tests.servers import RedisCluster, RedisSentinel, RedisServer
 from tests.tokens import rig_of
 

@@ -15,31 +15,32 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.breakers.state import Breakers
+from celery_obs.areas.channels.connections.courier import Courier
+from celery_obs.areas.channels.connections.state import Connection, Drift, Facts, TokenExpiry
+from celery_obs.areas.channels.errors import RateLimitError
+from celery_obs.areas.channels.overview import OverviewReader
+from celery_obs.areas.channels.pauses.state import Pauses
+from celery_obs.areas.channels.policies import PRESETS, BreakerPolicy, RateLimit, policies
+from celery_obs.areas.channels.rate_limits import api as rate_limiter
+from celery_obs.areas.channels.rate_limits.state import Count, RateLimits
+from celery_obs.areas.channels.reconciliation.state import Pending, PendingConnection, PendingDay
+from celery_obs.areas.channels.state import Channels
+from celery_obs.areas.channels.syncs.turns import Turns
+from celery_obs.areas.channels.tokens.api import RedisTokens, Token
+from celery_obs.areas.channels.webhooks.state import Deliveries
+from celery_obs.areas.queues.announcements import QueueAnnouncement
 from celery_obs.clock import wall
-from celery_obs.hub import Hub
+from celery_obs.runtime.announce import Announcer
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings, load
 from celery_obs.state import keys, removal
-from celery_obs.state.announcements import QueueAnnouncement
 from celery_obs.state.audit import Audit
-from celery_obs.state.breakers import Breakers
-from celery_obs.state.channels import Channels
 from celery_obs.state.connection import connect
-from celery_obs.state.courier import Courier
-from celery_obs.state.deliveries import Deliveries
-from celery_obs.state.facts import Connection, Drift, Facts, TokenExpiry
 from celery_obs.state.lease import Lease
 from celery_obs.state.locks import Flight, Flights, Landing
-from celery_obs.state.overview import OverviewReader
-from celery_obs.state.pauses import Pauses
-from celery_obs.state.pending import Pending, PendingConnection, PendingDay
-from celery_obs.state.rate_limits import Count, RateLimits
-from celery_obs.state.turns import Turns
-from celery_obs.sync import engine, rate_limiter
-from celery_obs.sync.errors import RateLimitError
-from celery_obs.sync.tokens import RedisTokens, Token
 from celery_obs.testing import FakeClock, RaisingErrors
-from celery_obs.vocabulary.policies import PRESETS, BreakerPolicy, RateLimit, policies
-from celery_obs.worker.announce import Announcer
 from tests.servers import RedisCluster, RedisSentinel, RedisServer, wait_until
 from tests.tokens import KEY
 
@@ -228,7 +229,7 @@ def test_the_library_limits_counts_on_it(redis: Any) -> None:
     from limits import parse
     from limits.strategies import MovingWindowRateLimiter
 
-    from celery_obs.state.limits_storage import RedisTimeStorage
+    from celery_obs.areas.channels.rate_limits.limits_storage import RedisTimeStorage
 
     limiter, limit = MovingWindowRateLimiter(RedisTimeStorage(redis)), parse("2/minute")
 

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from celery_obs.metrics.format import Header, folder_name
-from celery_obs.metrics.layout import header_line
+from celery_obs.recorder.format import Header, folder_name
+from celery_obs.recorder.layout import header_line
 
 
 __all__ = ["SPOILED", "Spoiling", "spoilings"]

@@ -25,11 +25,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 
-from celery_obs.exporter.collectors.workers import WorkersCollector
+from celery_obs.areas.tasks.metrics import STARTED
+from celery_obs.areas.workers.collector import WorkersCollector
 from celery_obs.exporter.scrape import InternalErrors
-from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.recorder import Identity, Recorder
-from celery_obs.vocabulary.tasks import STARTED
+from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.recorder import Identity, Recorder
 from tests.acceptance.conftest import Exporter
 from tests.servers import wait_until
 from tests.workers import samples_in

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from celery_obs.generate.links import JOB
-from celery_obs.generate.objectives import DEFAULT, RETENTION_DAYS, read
+from celery_obs.rules.links import JOB
+from celery_obs.rules.objectives import DEFAULT, RETENTION_DAYS, read
 from tests.conftest import find_server
 
 

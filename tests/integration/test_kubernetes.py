@@ -21,10 +21,10 @@ import click
 import pytest
 import yaml
 
+from celery_obs.areas.queues.announcements import DEFAULT_PRIORITY_STEPS, DEFAULT_SEPARATOR
 from celery_obs.cli import probe
 from celery_obs.cli.group import obs
-from celery_obs.generate.links import DASHBOARDS, JOB
-from celery_obs.state.announcements import DEFAULT_PRIORITY_STEPS, DEFAULT_SEPARATOR
+from celery_obs.rules.links import DASHBOARDS, JOB
 from tests.conftest import find_server
 from tests.queries import problems
 from tests.unit.generate.shipped import KNOWN

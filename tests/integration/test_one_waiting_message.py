@@ -20,14 +20,14 @@ from redis import Redis
 
 import celery_obs
 
-from celery_obs.beat import firing
-from celery_obs.beat.freshness import ScheduleWatch
-from celery_obs.beat.waiting import Discards, Waiting, taken, waiting_in
-from celery_obs.hub import Hub
+from celery_obs.areas.schedules import firing
+from celery_obs.areas.schedules.events import EntryFired
+from celery_obs.areas.schedules.freshness import ScheduleWatch
+from celery_obs.areas.tasks.events import TaskDiscarded
+from celery_obs.runtime.builtin_tasks.waiting import Discards, Waiting, taken, waiting_in
+from celery_obs.runtime.hub import Hub
 from celery_obs.state import keys
 from celery_obs.state.connection import connect
-from celery_obs.vocabulary.beat import EntryFired
-from celery_obs.vocabulary.tasks import TaskDiscarded
 from tests.servers import RabbitMQServer, RedisServer, free_port, wait_until
 
 

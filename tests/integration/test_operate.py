@@ -18,15 +18,15 @@ import pytest
 from celery import Celery
 from click.testing import CliRunner, Result
 
+from celery_obs.areas.channels.breakers.state import Breakers
+from celery_obs.areas.channels.connections.state import Connection, Facts, TokenExpiry
+from celery_obs.areas.channels.reconciliation.state import Pending, PendingConnection, PendingDay
+from celery_obs.areas.channels.state import Channels
 from celery_obs.cli.group import COMMANDS, obs
 from celery_obs.cli.health import rate_from_page
 from celery_obs.state import keys
 from celery_obs.state.audit import Audit
-from celery_obs.state.breakers import Breakers
-from celery_obs.state.channels import Channels
 from celery_obs.state.connection import connect
-from celery_obs.state.facts import Connection, Facts, TokenExpiry
-from celery_obs.state.pending import Pending, PendingConnection, PendingDay
 from tests.servers import RedisServer, free_port
 
 

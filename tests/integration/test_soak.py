@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
+from celery_obs.areas.channels.syncs.metrics import RECORDS, TOTAL
+from celery_obs.areas.channels.tokens import api as tokens
+from celery_obs.areas.channels.tokens.metrics import REFRESH_TOTAL
 from celery_obs.demo.provider import Fault, Grant, Provider
 from celery_obs.demo.provider.accounts import GrantRefusedError
-from celery_obs.sync import tokens
-from celery_obs.vocabulary.syncs import RECORDS, TOTAL
-from celery_obs.vocabulary.tokens import REFRESH_TOTAL
 from tests.clients import client_of
 from tests.integration.test_ledger import Killer
 from tests.servers import RedisSentinel, RedisServer, wait_until

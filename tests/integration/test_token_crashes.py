@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from celery_obs.areas.channels.connections.state import TokenExpiry
+from celery_obs.areas.channels.tokens import api as tokens
+from celery_obs.areas.channels.tokens.api import POINTS, Token
 from celery_obs.demo.provider import Provider
-from celery_obs.state.facts import TokenExpiry
-from celery_obs.sync import tokens
-from celery_obs.sync.tokens import POINTS, Token
 from tests.servers import RedisServer
 from tests.tokens import Rig, rig_of
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 
 PROGRAM = """
 import os, signal, sys
-from celery_obs.sync import tokens
+from celery_obs.areas.channels.tokens import api as tokens
 from tests.tokens import rig_of
 
 redis_url, token_url, connection_id, last = sys.argv[1:]

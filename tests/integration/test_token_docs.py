@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
+from celery_obs.areas.channels.connections.state import Connection
+from celery_obs.areas.channels.tokens import api as tokens
+from celery_obs.areas.channels.tokens.providers import PROVIDERS
 from celery_obs.demo.provider.zoo import CLIENT_ID, CLIENT_SECRET, SPECIES, Zoo
-from celery_obs.state.facts import Connection
-from celery_obs.sync import tokens
-from celery_obs.vocabulary.providers import PROVIDERS
 from tests.servers import RedisServer
 from tests.tokens import KEY, rig_of
 
@@ -236,8 +236,8 @@ class Row(models.Model):
 with connection.schema_editor() as editor:
     editor.create_model(Row)
 
-from celery_obs.sync import tokens
-from celery_obs.state.facts import Connection
+from celery_obs.areas.channels.tokens import api as tokens
+from celery_obs.areas.channels.connections.state import Connection
 from tests.tokens import rig_of
 
 source = next(block for block in re.findall(r"```python\\n(.*?)```", Path(page).read_text(), re.DOTALL) if "class TableOfTokens" in block)

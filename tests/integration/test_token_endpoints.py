@@ -20,17 +20,20 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from celery_obs.areas.channels import errors
+from celery_obs.areas.channels.api_calls.events import ApiCallFinished, EndpointFolded
+from celery_obs.areas.channels.breakers import api as circuit_breaker
+from celery_obs.areas.channels.breakers.state import Breakers
+from celery_obs.areas.channels.connections.state import Connection
+from celery_obs.areas.channels.engine import Engine
+from celery_obs.areas.channels.pauses.state import Pauses
+from celery_obs.areas.channels.rate_limits import api as rate_limiter
+from celery_obs.areas.channels.tokens import api as tokens
+from celery_obs.areas.channels.tokens.api import Token, TokenAnswer, TokenRequest, Tokens, guard_of
 from celery_obs.demo.provider.zoo import CLIENT_ID, Zoo
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.hub import Hub
-from celery_obs.state.breakers import Breakers
-from celery_obs.state.facts import Connection
-from celery_obs.state.pauses import Pauses
-from celery_obs.sync import circuit_breaker, errors, rate_limiter, tokens
-from celery_obs.sync.engine import Engine
-from celery_obs.sync.tokens import Token, TokenAnswer, TokenRequest, Tokens, guard_of
+from celery_obs.runtime.hub import Hub
 from celery_obs.testing import RaisingErrors
-from celery_obs.vocabulary.api_calls import ApiCallFinished, EndpointFolded
 from tests.certificates import Authority
 from tests.servers import RedisServer
 from tests.tokens import Rig, answering, rig_of, secrets_in, texts_of

@@ -13,11 +13,11 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from celery_obs.areas.channels.connections.state import Connection
+from celery_obs.areas.channels.tokens import api as tokens
+from celery_obs.areas.channels.tokens.api import RedisTokens, Token
+from celery_obs.areas.channels.tokens.events import TokenAtRisk
 from celery_obs.demo.provider.zoo import Zoo
-from celery_obs.state.facts import Connection
-from celery_obs.sync import tokens
-from celery_obs.sync.tokens import RedisTokens, Token
-from celery_obs.vocabulary.tokens import TokenAtRisk
 from tests.servers import RedisSentinel, wait_until
 from tests.tokens import KEY, rig_of
 

@@ -21,17 +21,19 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from celery_obs.areas.channels import errors
+from celery_obs.areas.channels.api_calls.events import ApiCallFinished
+from celery_obs.areas.channels.breakers.state import Breakers
+from celery_obs.areas.channels.connections.events import ConnectionErrored
+from celery_obs.areas.channels.connections.state import Connection, TokenExpiry
+from celery_obs.areas.channels.tokens import api as tokens
+from celery_obs.areas.channels.tokens import oauth
+from celery_obs.areas.channels.tokens.api import RedisTokens, Token, Tokens
 from celery_obs.demo.provider import Fault, Provider
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.state import keys
-from celery_obs.state.breakers import Breakers
-from celery_obs.state.facts import Connection, TokenExpiry
 from celery_obs.state.locks import Flight, FlightTimeoutError
-from celery_obs.sync import errors, oauth, tokens
-from celery_obs.sync.tokens import RedisTokens, Token, Tokens
 from celery_obs.testing import FakeClock
-from celery_obs.vocabulary.api_calls import ApiCallFinished
-from celery_obs.vocabulary.connections import ConnectionErrored
 from tests.certificates import Authority
 from tests.servers import RedisServer, free_port, wait_until
 from tests.tokens import CHANNEL, KEY, Rig, answering, dripping, rig_of, secrets_in, texts_of
@@ -808,9 +810,9 @@ def test_without_redis_there_is_no_refresh() -> None:
     """
     Two processes could spend one refresh token, so that is refused with a sentence.
     """
-    from celery_obs.hub import ErrorLog, Hub
+    from celery_obs.areas.channels.engine import Engine
+    from celery_obs.runtime.hub import ErrorLog, Hub
     from celery_obs.settings import load
-    from celery_obs.sync.engine import Engine
 
     engine = Engine(hub=Hub(on_error=ErrorLog()), settings=load({}, {}, {"metrics_dir": "/nonexistent"}))
 

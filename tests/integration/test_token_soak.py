@@ -20,12 +20,12 @@ import pytest
 
 from redis.exceptions import RedisError
 
+from celery_obs.areas.channels.connections.state import Connection
+from celery_obs.areas.channels.tokens import api as tokens
+from celery_obs.areas.channels.tokens.api import Token, guard_of
 from celery_obs.demo.provider.zoo import SPECIES, Kind, Zoo
 from celery_obs.exceptions import CeleryObsError
 from celery_obs.state import keys
-from celery_obs.state.facts import Connection
-from celery_obs.sync import tokens
-from celery_obs.sync.tokens import Token, guard_of
 from tests.servers import RedisSentinel, wait_until
 from tests.tokens import Rig, rig_of
 
@@ -41,7 +41,7 @@ Their refresh tokens work once, and each says what is wrong in another way.
 PROGRAM = """
 import json, random, sys, time
 from celery_obs.exceptions import CeleryObsError
-from celery_obs.sync import tokens
+from celery_obs.areas.channels.tokens import api as tokens
 from redis.exceptions import RedisError
 from tests.tokens import rig_of
 

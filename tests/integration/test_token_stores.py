@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from celery_obs.areas.channels import errors
+from celery_obs.areas.channels.connections.state import Connection, TokenExpiry
+from celery_obs.areas.channels.tokens import api as tokens
+from celery_obs.areas.channels.tokens.api import RedisTokens, Token, Tokens
+from celery_obs.areas.channels.tokens.events import TokenAtRisk
 from celery_obs.demo.provider.zoo import Zoo
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.state import keys
-from celery_obs.state.facts import Connection, TokenExpiry
-from celery_obs.sync import errors, tokens
-from celery_obs.sync.tokens import RedisTokens, Token, Tokens
-from celery_obs.vocabulary.tokens import TokenAtRisk
 from tests.servers import RedisServer, Relay, wait_until
 from tests.tokens import KEY, Rig, rig_of
 

@@ -19,12 +19,12 @@ from celery import Celery
 from celery.result import AsyncResult
 from redis import Redis
 
-from celery_obs.beat.tokens import TASKS, refresh_expiring_tokens
+from celery_obs.areas.channels.connections.state import Connection, TokenExpiry
+from celery_obs.areas.channels.tokens import api as tokens
+from celery_obs.areas.channels.tokens.api import Token
+from celery_obs.areas.channels.tokens.tasks import TASKS, refresh_expiring_tokens
 from celery_obs.demo.provider import Fault, Provider
 from celery_obs.state import keys
-from celery_obs.state.facts import Connection, TokenExpiry
-from celery_obs.sync import tokens
-from celery_obs.sync.tokens import Token
 from celery_obs.testing import FakeClock
 from tests.clients import client_of
 from tests.servers import RedisServer, wait_until

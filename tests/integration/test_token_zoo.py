@@ -12,12 +12,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from celery_obs.areas.channels import errors
+from celery_obs.areas.channels.connections.state import Connection
+from celery_obs.areas.channels.tokens import api as tokens
+from celery_obs.areas.channels.tokens.api import Token
+from celery_obs.areas.channels.tokens.providers import PROVIDERS
 from celery_obs.demo.provider.zoo import SPECIES, Zoo
 from celery_obs.exceptions import CeleryObsError
-from celery_obs.state.facts import Connection
-from celery_obs.sync import errors, tokens
-from celery_obs.sync.tokens import Token
-from celery_obs.vocabulary.providers import PROVIDERS
 from tests.servers import RedisServer
 from tests.tokens import Rig, rig_of, secrets_in, texts_of
 

@@ -6,8 +6,8 @@ Slopes are constant where a value is shown, so that Prometheus 2 and 3, whose ra
 
 from __future__ import annotations
 
-from celery_obs.vocabulary.api_calls import ERRORS as API_ERRORS
-from celery_obs.vocabulary.api_calls import REQUESTS as API_REQUESTS
+from celery_obs.areas.channels.api_calls.metrics import ERRORS as API_ERRORS
+from celery_obs.areas.channels.api_calls.metrics import REQUESTS as API_REQUESTS
 from celery_obs.vocabulary.spec import Metric
 
 from .promtool import Case

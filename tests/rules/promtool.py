@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from celery_obs.generate.links import Links
-from celery_obs.generate.rules import Alert
-from celery_obs.generate.yaml_text import Tree, to_yaml
+from celery_obs.rules.links import Links
+from celery_obs.rules.rules import Alert
+from celery_obs.rules.yaml_text import Tree, to_yaml
 from tests.servers import missing
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from celery_obs.generate.alerts import ALERTS
-from celery_obs.generate.links import Links
-from celery_obs.generate.rules import Group, rule_file
+from celery_obs.rules.alerts import ALERTS
+from celery_obs.rules.links import Links
+from celery_obs.rules.rules import Group, rule_file
 
 from .alert_cases import CASES
 from .promtool import Case, as_test, run_tests

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celery_obs.generate.aliases import ABSENT, ALIASES, build
-from celery_obs.generate.links import Links
-from celery_obs.generate.rules import Group, rule_file
+from celery_obs.rules.links import Links
+from celery_obs.rules.packs.aliases import ABSENT, ALIASES, build
+from celery_obs.rules.rules import Group, rule_file
 
 from .promtool import run_tests
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from celery_obs.generate.aliases import ALIASES, RELABELLED
-from celery_obs.generate.foreign import FOREIGN
-from celery_obs.vocabulary import CATALOGUE
+from celery_obs.areas.catalogue import CATALOGUE
+from celery_obs.rules.packs.aliases import ALIASES, RELABELLED
+from celery_obs.rules.third_party import FOREIGN
 from celery_obs.vocabulary.spec import Metric
 from tests.unit.generate.shipped import RECORDS, made_here
 

@@ -12,10 +12,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from celery_obs.areas.queues import metrics as queues
+from celery_obs.areas.schedules import metrics as beat
+from celery_obs.areas.sidecar import metrics as ourselves
+from celery_obs.areas.tasks import metrics as tasks
+from celery_obs.areas.workers import metrics as workers
 from celery_obs.exporter.health import Past, Trouble, find
 from celery_obs.exporter.samples import Samples
-from celery_obs.generate.alerts import ALERTS
-from celery_obs.vocabulary import beat, ourselves, queues, tasks, workers
+from celery_obs.rules.alerts import ALERTS
 from celery_obs.vocabulary.conditions import CONDITIONS
 from celery_obs.vocabulary.spec import Metric
 

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from celery_obs.generate.links import Links
-from celery_obs.generate.objectives import DEFAULT, Objective, read
-from celery_obs.generate.rules import Alert, rule_file
-from celery_obs.generate.slo import groups
-from celery_obs.generate.yaml_text import Tree
+from celery_obs.rules.links import Links
+from celery_obs.rules.objectives import DEFAULT, Objective, read
+from celery_obs.rules.rules import Alert, rule_file
+from celery_obs.rules.slo import groups
+from celery_obs.rules.yaml_text import Tree
 
 from .promtool import Case, as_test, run_tests
 
@@ -86,7 +86,7 @@ def rules_of(objective: Objective, tmp_path: Path, *, only: tuple[str, ...] = ("
         for group in groups((objective,))
     ]
     path = tmp_path / "rules.yml"
-    path.write_text(rule_file("celery_obs/generate/slo.yml", made, Links()), encoding="utf-8")
+    path.write_text(rule_file("celery_obs/rules/slo.yml", made, Links()), encoding="utf-8")
     alerts = {rule.name: rule for group in made for rule in group.rules if isinstance(rule, Alert)}
     return Shipped(path, alerts, [group.name for group in made])
 

@@ -16,11 +16,11 @@ from celery import Celery
 
 import celery_obs
 
+from celery_obs.areas.channels.api_calls.api import HttpxTransport
+from celery_obs.areas.channels.api_calls.metrics import ErrorType
+from celery_obs.areas.tasks.events import TaskFinished
 from celery_obs.metrics import Counter, Gauge, Histogram
-from celery_obs.sync.api_calls import HttpxTransport
 from celery_obs.testing import FakeClock, capture_events, counters
-from celery_obs.vocabulary.api_calls import ErrorType
-from celery_obs.vocabulary.tasks import TaskFinished
 
 
 app = Celery("proj")

@@ -15,17 +15,7 @@ from hypothesis import strategies as st
 from opentelemetry import baggage, context, trace
 from structlog import contextvars as structlogs
 
-from celery_obs.correlation import CorrelationObserver, correlation_id
-from celery_obs.hub import Hub
-from celery_obs.logs.observer import TaskLogObserver
-from celery_obs.observers import Observers
-from celery_obs.redaction import Redactor
-from celery_obs.testing import RaisingErrors
-from celery_obs.traces.observer import TraceObserver
-from celery_obs.traces.pipeline import Pipeline
-from celery_obs.traces.start import trace_observer
-from celery_obs.vocabulary.headers import CORRELATION
-from celery_obs.vocabulary.tasks import (
+from celery_obs.areas.tasks.events import (
     AttemptInterrupted,
     AttemptOpened,
     AttemptRaised,
@@ -34,6 +24,16 @@ from celery_obs.vocabulary.tasks import (
     TaskFinished,
     TaskStarted,
 )
+from celery_obs.runtime.hub import Hub
+from celery_obs.runtime.observers import Observers
+from celery_obs.telemetry.correlation import CorrelationObserver, correlation_id
+from celery_obs.telemetry.logs.observer import TaskLogObserver
+from celery_obs.telemetry.redaction import Redactor
+from celery_obs.telemetry.traces.observer import TraceObserver
+from celery_obs.telemetry.traces.pipeline import Pipeline
+from celery_obs.telemetry.traces.start import trace_observer
+from celery_obs.testing import RaisingErrors
+from celery_obs.vocabulary.headers import CORRELATION
 
 
 greenlet = pytest.importorskip("greenlet").greenlet

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 import celery_obs
 
-from celery_obs.correlation import CorrelationObserver
+from celery_obs.areas.tasks.events import AttemptInterrupted, AttemptOpened, PublishStarted, TaskFinished, TaskStarted
+from celery_obs.telemetry.correlation import CorrelationObserver
 from celery_obs.vocabulary.headers import CORRELATION
-from celery_obs.vocabulary.tasks import AttemptInterrupted, AttemptOpened, PublishStarted, TaskFinished, TaskStarted
 
 
 def started(task_id: str = "id-1") -> TaskStarted:

@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 import celery_obs.django
 
 from celery_obs.django import apps
-from celery_obs.plugin import plugin
+from celery_obs.runtime.plugin import plugin
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 import celery_obs
 
 from celery_obs.cli.group import obs
-from celery_obs.plugin import plugin
+from celery_obs.runtime.plugin import plugin
 from celery_obs.settings import SETTINGS, environment, load
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from celery_obs.hub import ErrorLog, Hub
+from celery_obs.runtime.hub import ErrorLog, Hub
 
 
 class Rang(NamedTuple):

@@ -30,7 +30,7 @@ def test_the_package_loads_nothing() -> None:
     """
     ``import celery_obs`` is free: what it offers is loaded when it is asked for.
     """
-    assert set() == loaded_by("import celery_obs") & (BACKENDS | {"celery_obs.plugin", "celery_obs.metrics"})
+    assert set() == loaded_by("import celery_obs") & (BACKENDS | {"celery_obs.runtime.plugin", "celery_obs.metrics"})
 
 
 def test_the_sidecar_loads_neither_celery_nor_what_runs_in_a_worker() -> None:
@@ -38,13 +38,20 @@ def test_the_sidecar_loads_neither_celery_nor_what_runs_in_a_worker() -> None:
     The sidecar stays small, and an app that cannot be imported does not stop it.
     """
     loaded = loaded_by(
-        "import celery_obs.exporter.app, celery_obs.exporter.server, celery_obs.exporter.collectors.workers, celery_obs.exporter.collectors.cluster, celery_obs.exporter.api.routes"
+        "import celery_obs.exporter.app, celery_obs.exporter.server, celery_obs.areas.workers.collector, celery_obs.areas.channels.collector, celery_obs.exporter.api.routes"
     )
 
-    assert set() == loaded & {"celery", "celery_obs.worker", "celery_obs.plugin", "celery_obs.beat", "celery_obs.sync", "celery_obs.hub"}
+    assert set() == loaded & {
+        "celery",
+        "celery_obs.runtime",
+        "celery_obs.runtime.plugin",
+        "celery_obs.beat",
+        "celery_obs.sync",
+        "celery_obs.runtime.hub",
+    }
 
 
-@pytest.mark.parametrize("module", ["celery_obs.vocabulary", "celery_obs.metrics", "celery_obs.hub", "celery_obs.settings"])
+@pytest.mark.parametrize("module", ["celery_obs.vocabulary", "celery_obs.metrics", "celery_obs.runtime.hub", "celery_obs.settings"])
 def test_the_lower_rooms_load_no_backend(module: str) -> None:
     """
     Recording needs the standard library alone.
@@ -56,7 +63,7 @@ def test_the_generator_loads_no_backend_and_no_parser() -> None:
     """
     Rules come from values; what reads a file of objectives is loaded when one is read.
     """
-    loaded = loaded_by("import celery_obs.generate.render as render; render.builders()")
+    loaded = loaded_by("import celery_obs.rules.render as render; render.builders()")
 
     assert set() == loaded & (BACKENDS | {"yaml", "celery_obs.settings", "celery_obs.metrics"})
 
@@ -83,8 +90,8 @@ def test_every_public_name_is_there() -> None:
 
 _SENDING = """
 import os, sys
-from celery_obs.traces.start import trace_observer
-from celery_obs.vocabulary.tasks import AttemptOpened, TaskFinished, TaskStarted
+from celery_obs.telemetry.traces.start import trace_observer
+from celery_obs.areas.tasks.events import AttemptOpened, TaskFinished, TaskStarted
 observer = trace_observer(os.environ, print, broker_url="redis://localhost", service="shop", leave=print)
 before = set(sys.modules)
 started = TaskStarted("t", "q", "id", 0, 100.0, None, False, None)

@@ -21,11 +21,11 @@ from kombu import Connection
 from celery_obs.cli.group import obs
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.exporter.probes import probe_for
-from celery_obs.generate.reading import compose
-from celery_obs.hub import ErrorLog
-from celery_obs.redaction import Redactor, mask, mask_url, reason, without_secrets
+from celery_obs.rules.yaml_reader import compose
+from celery_obs.runtime.hub import ErrorLog
 from celery_obs.state.broker import Broker, of_url, reach, reason_of
 from celery_obs.state.connection import connect
+from celery_obs.telemetry.redaction import Redactor, mask, mask_url, reason, without_secrets
 from tests.strategies import awkward_passwords
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from celery_obs.hub import Hub
-from celery_obs.observers import Observers
+from celery_obs.areas.tasks.events import AttemptInterrupted, TaskStarted
+from celery_obs.runtime.hub import Hub
+from celery_obs.runtime.observers import Observers
 from celery_obs.testing import RaisingErrors
-from celery_obs.vocabulary.tasks import AttemptInterrupted, TaskStarted
 
 
 STARTED = TaskStarted("t", "q", "id", 0, 1_800_000_000.0, None, clock_skewed=False, due_at=None)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from celery_obs.opening import RefusedError, explain, new_file, open_file, open_folder, open_metrics_dir, read_file, replace_file
+from celery_obs.recorder.opening import RefusedError, explain, new_file, open_file, open_folder, open_metrics_dir, read_file, replace_file
 
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="Only root can give files away.")

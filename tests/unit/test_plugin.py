@@ -16,11 +16,12 @@ from celery import Celery, signals
 
 import celery_obs
 
+from celery_obs.areas.tasks.events import TaskFinished, TaskStarted
+from celery_obs.areas.tasks.metrics import FINISHED, PUBLISHED
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.plugin import plugin
+from celery_obs.runtime.plugin import plugin
+from celery_obs.runtime.signals import TABLE
 from celery_obs.testing import capture_events, counters
-from celery_obs.vocabulary.tasks import FINISHED, PUBLISHED, TaskFinished, TaskStarted
-from celery_obs.worker.signals import TABLE
 from tests.embedded import embedded_worker
 
 

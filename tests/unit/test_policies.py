@@ -18,9 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.exceptions import ConfigurationError
-from celery_obs.settings import Settings, load
-from celery_obs.vocabulary.policies import (
+from celery_obs.areas.channels.policies import (
     DAYS,
     PRESETS,
     BreakerPolicy,
@@ -32,6 +30,8 @@ from celery_obs.vocabulary.policies import (
     policies,
     policy_of,
 )
+from celery_obs.exceptions import ConfigurationError
+from celery_obs.settings import Settings, load
 
 
 OFFICE = {"limit": "100/60s", "hours": "09:00-17:00", "days": "mon-fri", "timezone": "Europe/Berlin"}

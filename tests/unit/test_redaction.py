@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.redaction import DEEPEST, HIDDEN, LONGEST, WIDEST, Redactor
+from celery_obs.telemetry.redaction import DEEPEST, HIDDEN, LONGEST, WIDEST, Redactor
 
 
 REDACTOR = Redactor(["pin", "tax number"])

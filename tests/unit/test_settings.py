@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from kombu.utils.encoding import safe_repr
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.metrics_dir import default_metrics_dir, prepare_metrics_dir
-from celery_obs.redaction import mask
+from celery_obs.recorder.metrics_dir import default_metrics_dir, prepare_metrics_dir
 from celery_obs.settings import SETTINGS, Settings, hidden, load
 from celery_obs.settings.reference import reference
+from celery_obs.telemetry.redaction import mask
 
 
 DIRECTORY = {"metrics_dir": "/run/celery_obs"}

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from celery_obs.cli.doctor import doctor
 from celery_obs.settings import Settings, load
-from celery_obs.switches import Finding, reaches, switches
+from celery_obs.telemetry.switches import Finding, reaches, switches
 from tests.servers import free_port
 
 

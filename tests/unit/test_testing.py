@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from celery_obs.areas.tasks.events import TaskFinished
+from celery_obs.areas.tasks.metrics import PUBLISHED
 from celery_obs.exceptions import CeleryObsError
 from celery_obs.testing import FakeClock, capture_events, counters
-from celery_obs.vocabulary.tasks import PUBLISHED, TaskFinished
 from tests.unit.metrics.builders import recorder
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from celery import Celery
 
+from celery_obs.areas.tasks.metrics import FINISHED, RECEIVED, STARTED
 from celery_obs.testing import counters
-from celery_obs.vocabulary.tasks import FINISHED, RECEIVED, STARTED
 
 
 __all__ = ["NAMELESS", "WORDS", "Counts", "listening"]

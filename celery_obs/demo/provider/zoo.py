@@ -11,7 +11,7 @@ Twelve token endpoints that exist, played on loopback: each takes the request th
 ``python -m celery_obs.demo.provider.zoo`` plays them as a process of its own, which is told the same by HTTP: POST ``/admin/authorize`` and
 ``/admin/revoke`` with ``{"provider": …, "account": …}``, ``/admin/answer_next`` with ``{"provider": …, "kind": …}``, and GET ``/admin/ledger``.
 
-Written by hand from the providers' pages, and not from `celery_obs.vocabulary.providers`, so that each can be held against the other.
+Written by hand from the providers' pages, and not from `celery_obs.areas.channels.tokens.providers`, so that each can be held against the other.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import celery_obs
 
-from celery_obs.state.operations import OPERATIONS
+from celery_obs.areas.channels.operations import OPERATIONS
 
 from .table import BODY, DEEDS, PARAMETERS, PREFIX, QUESTIONS, Deed, Question
 

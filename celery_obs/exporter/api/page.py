@@ -13,10 +13,10 @@ from typing import Final
 
 import celery_obs
 
+from celery_obs.areas.channels.connections.metrics import STATUSES
+from celery_obs.areas.channels.overview import Overview
 from celery_obs.exporter.health import Report
-from celery_obs.redaction import without_secrets
-from celery_obs.state.overview import Overview
-from celery_obs.vocabulary.connections import STATUSES
+from celery_obs.telemetry.redaction import without_secrets
 
 
 __all__ = ["POLICY", "status_page"]

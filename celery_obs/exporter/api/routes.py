@@ -19,12 +19,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from celery_obs.areas.channels.operations import OPERATIONS, Order, perform
+from celery_obs.areas.channels.reports import Reports
 from celery_obs.exporter.scrape import Said
 from celery_obs.exporter.sharing import BusyError, SharedWork
-from celery_obs.redaction import without_secrets
 from celery_obs.state.audit import Audit
-from celery_obs.state.operations import OPERATIONS, Order, perform
-from celery_obs.state.reports import Reports
+from celery_obs.telemetry.redaction import without_secrets
 
 from .openapi import document
 from .table import BODY, DEEDS, PARAMETERS, PREFIX, QUESTIONS, Deed, Question

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from celery_obs.state.operations import LONGEST_PAUSE
-from celery_obs.state.reports import DAY, SOON, Reports
-from celery_obs.vocabulary.circuit_breaker import STATES
-from celery_obs.vocabulary.connections import STATUSES
+from celery_obs.areas.channels.breakers.metrics import STATES
+from celery_obs.areas.channels.connections.metrics import STATUSES
+from celery_obs.areas.channels.operations import LONGEST_PAUSE
+from celery_obs.areas.channels.reports import DAY, SOON, Reports
 
 
 __all__ = ["BODY", "DEEDS", "MOST", "PARAMETERS", "PREFIX", "QUESTIONS", "Deed", "Number", "Question"]

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
+from celery_obs.areas.queues.announcements import QueueAnnouncement
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.redaction import mask_url
-from celery_obs.state.announcements import QueueAnnouncement
 from celery_obs.state.broker import Broker, is_redis, of_url, scheme_of
+from celery_obs.telemetry.redaction import mask_url
 
 
 __all__ = ["Announced", "QueueProbe", "QueueReading", "is_redis", "mask", "probe_for", "scheme_of"]

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any, Final
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.redaction import reason
 from celery_obs.state.broker import Broker, reason_of
+from celery_obs.telemetry.redaction import reason
 
 from . import QueueReading
 from .passive import LOOKS, known_queue

@@ -21,8 +21,8 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeGuard
 
+from celery_obs.areas.queues.announcements import DEFAULT_PRIORITY_STEPS, DEFAULT_SEPARATOR, DEFAULT_UNACKED_KEY, QueueAnnouncement
 from celery_obs.clock import Clock, wall
-from celery_obs.state.announcements import DEFAULT_PRIORITY_STEPS, DEFAULT_SEPARATOR, DEFAULT_UNACKED_KEY, QueueAnnouncement
 from celery_obs.state.connection import connect
 
 from . import Announced, QueueReading

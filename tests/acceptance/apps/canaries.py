@@ -216,7 +216,7 @@ def refresh() -> None:
     """
     Refresh a token at a provider that says no, and says what it was sent.
     """
-    from celery_obs.sync.errors import AuthError
+    from celery_obs.areas.channels.errors import AuthError
 
     body = f"grant_type=refresh_token&refresh_token={canary('refused OAuth body')}&client_id=shop"
     raise AuthError(f"400 Bad Request: {body}")

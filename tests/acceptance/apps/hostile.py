@@ -18,7 +18,7 @@ from celery import Celery
 
 import celery_obs
 
-from celery_obs.sync.api_calls import HttpxTransport, api_call
+from celery_obs.areas.channels.api_calls.api import HttpxTransport, api_call
 
 
 MANY = 10_000

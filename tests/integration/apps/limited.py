@@ -17,8 +17,8 @@ from redis import Redis
 import celery_obs
 
 from celery_obs import circuit_breaker, rate_limiter
-from celery_obs.sync.api_calls import api_call
-from celery_obs.sync.errors import CircuitOpenError, LimitReachedError
+from celery_obs.areas.channels.api_calls.api import api_call
+from celery_obs.areas.channels.errors import CircuitOpenError, LimitReachedError
 
 
 BROKER = os.environ["TEST_BROKER"]

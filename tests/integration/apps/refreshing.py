@@ -14,7 +14,7 @@ from redis import Redis
 
 import celery_obs
 
-from celery_obs.sync import tokens
+from celery_obs.areas.channels.tokens import api as tokens
 
 
 BROKER = os.environ["TEST_BROKER"]

@@ -20,8 +20,8 @@ from redis import Redis
 
 import celery_obs
 
-from celery_obs.sync.api_calls import HttpxTransport
-from celery_obs.sync.errors import HeldBackError, NetworkError
+from celery_obs.areas.channels.api_calls.api import HttpxTransport
+from celery_obs.areas.channels.errors import HeldBackError, NetworkError
 
 
 BROKER = os.environ["TEST_BROKER"]

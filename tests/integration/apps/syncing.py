@@ -17,7 +17,7 @@ from redis import Redis
 
 import celery_obs
 
-from celery_obs.sync.errors import AuthError, NetworkError
+from celery_obs.areas.channels.errors import AuthError, NetworkError
 
 
 BROKER = os.environ["TEST_BROKER"]

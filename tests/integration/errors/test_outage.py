@@ -14,7 +14,7 @@ import pytest
 
 from celery import Celery
 
-from celery_obs.vocabulary.ourselves import DROPPED
+from celery_obs.areas.sidecar.metrics import DROPPED
 from tests.sentry import PUBLIC_KEY, SentryServer
 from tests.servers import RedisServer, free_port, wait_until
 from tests.workers import Metrics, Worker, settle_at

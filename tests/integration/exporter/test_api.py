@@ -19,18 +19,18 @@ import pytest
 
 from starlette.applications import Starlette
 
+from celery_obs.areas.channels.breakers.state import Breakers
+from celery_obs.areas.channels.connections.state import Connection, Facts, TokenExpiry
+from celery_obs.areas.channels.overview import OverviewReader
+from celery_obs.areas.channels.reconciliation.state import Pending, PendingConnection, PendingDay
+from celery_obs.areas.channels.state import Channels
 from celery_obs.exporter.api.routes import LONGEST_BODY, Api
 from celery_obs.exporter.app import create_app
 from celery_obs.exporter.scrape import InternalErrors, Runner
 from celery_obs.exporter.web_config import WebConfig
 from celery_obs.state import keys
 from celery_obs.state.audit import Audit
-from celery_obs.state.breakers import Breakers
-from celery_obs.state.channels import Channels
 from celery_obs.state.connection import connect
-from celery_obs.state.facts import Connection, Facts, TokenExpiry
-from celery_obs.state.overview import OverviewReader
-from celery_obs.state.pending import Pending, PendingConnection, PendingDay
 from tests.servers import RedisServer, free_port
 
 

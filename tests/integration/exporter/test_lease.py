@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from celery_obs.areas.channels.connections.state import Connection, Facts
 from celery_obs.state.connection import connect
-from celery_obs.state.facts import Connection, Facts
 from tests.exporters import Exporter, as_users_run_it
 from tests.servers import RedisServer
 

@@ -23,11 +23,11 @@ from kombu import Exchange, Queue
 
 import celery_obs
 
+from celery_obs.areas.queues.announcements import QueueAnnouncement, encode_queue
 from celery_obs.exporter.discovery import Discovery
 from celery_obs.exporter.probes import QueueReading
 from celery_obs.exporter.probes.redis import CLOSELY, RedisProbe, connect
 from celery_obs.state import keys
-from celery_obs.state.announcements import QueueAnnouncement, encode_queue
 from tests.servers import RedisServer, kombu_connection
 
 

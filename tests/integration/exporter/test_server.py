@@ -377,7 +377,7 @@ def test_the_exporter_loads_no_celery_and_nothing_of_the_worker() -> None:
     code = (
         "import sys, celery_obs.exporter.app, celery_obs.exporter.server, celery_obs.cli.exporter;"
         "print(sorted(m for m in sys.modules if m.split('.')[0] in {'celery', 'kombu', 'redis', 'amqp', 'bcrypt', 'yaml'}"
-        " or m.startswith(('celery_obs.worker', 'celery_obs.sync', 'celery_obs.plugin'))))"
+        " or m.startswith(('celery_obs.runtime', 'celery_obs.sync', 'celery_obs.runtime.plugin'))))"
     )
 
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from celery_obs.generate.rules import SEVERITIES
+from celery_obs.rules.rules import SEVERITIES
 from tests.monitoring import AlertmanagerServer, Receiver
 from tests.servers import missing, wait_until
 from tests.unit.generate.shipped import EVERY_ALERT

@@ -15,8 +15,10 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from celery_obs.generate.links import JOB
-from celery_obs.vocabulary import queues, tasks, workers
+from celery_obs.areas.queues import metrics as queues
+from celery_obs.areas.tasks import metrics as tasks
+from celery_obs.areas.workers import metrics as workers
+from celery_obs.rules.links import JOB
 from celery_obs.vocabulary.spec import Metric
 from tests.monitoring import PrometheusServer, quickly
 from tests.servers import wait_until

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from celery_obs.generate.dashboards import DASHBOARDS
-from celery_obs.generate.dashboards.model import Panel, Query
-from celery_obs.generate.dashboards.outside import MET_OUTSIDE
-from celery_obs.vocabulary import CATALOGUE
-from celery_obs.vocabulary.circuit_breaker import STATE
+from celery_obs.areas.catalogue import CATALOGUE
+from celery_obs.areas.channels.breakers.metrics import STATE
+from celery_obs.areas.tasks.metrics import LATENCY
+from celery_obs.rules.dashboards import DASHBOARDS
+from celery_obs.rules.dashboards.model import Panel, Query
+from celery_obs.rules.dashboards.third_party import MET_OUTSIDE
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.tasks import LATENCY
 from tests.answers import Survey, of_panels
 from tests.monitoring import PrometheusServer, Row, quickly, without_variables
 from tests.servers import wait_until

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from redis import Redis
 
+from celery_obs.areas.channels.breakers.state import Checked, Permit
+from celery_obs.areas.channels.policies import BreakerPolicy
 from celery_obs.state import keys
-from celery_obs.state.breakers import Checked, Permit
-from celery_obs.vocabulary.policies import BreakerPolicy
 from tests.crew import Crew, breakers_of
 from tests.servers import RedisServer
 

@@ -14,11 +14,11 @@ import pytest
 
 from redis.exceptions import RedisError
 
+from celery_obs.areas.channels.connections.state import Connection, Drift, Facts, TokenExpiry
+from celery_obs.areas.channels.overview import OverviewReader, RateCount
+from celery_obs.areas.channels.pauses.state import Pauses
 from celery_obs.state import keys
 from celery_obs.state.connection import connect
-from celery_obs.state.facts import Connection, Drift, Facts, TokenExpiry
-from celery_obs.state.overview import OverviewReader, RateCount
-from celery_obs.state.pauses import Pauses
 from tests.servers import RedisServer, Relay, wait_until
 
 

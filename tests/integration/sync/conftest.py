@@ -12,13 +12,13 @@ import pytest
 
 from redis import Redis
 
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.breakers.events import CircuitChanged, CircuitRejected
+from celery_obs.areas.channels.policies import policies
+from celery_obs.areas.channels.rate_limits.events import RateLimitChecked, RateLimitWaited
 from celery_obs.clock import Clock, wall
-from celery_obs.hub import Hub
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings
-from celery_obs.sync import engine
-from celery_obs.vocabulary.circuit_breaker import CircuitChanged, CircuitRejected
-from celery_obs.vocabulary.policies import policies
-from celery_obs.vocabulary.rate_limiter import RateLimitChecked, RateLimitWaited
 from tests.servers import RedisServer
 
 

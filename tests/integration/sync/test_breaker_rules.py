@@ -18,14 +18,15 @@ import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 from redis import Redis
 
+from celery_obs.areas.channels.api_calls.api import api_call
+from celery_obs.areas.channels.api_calls.events import ApiCallFinished
+from celery_obs.areas.channels.breakers import api as circuit_breaker
+from celery_obs.areas.channels.breakers.api import guard, guard_async, guarded, registry
+from celery_obs.areas.channels.breakers.events import CircuitChanged
+from celery_obs.areas.channels.breakers.state import Breakers
+from celery_obs.areas.channels.errors import CircuitOpenError
+from celery_obs.areas.channels.pauses import api as pauses
 from celery_obs.state import keys
-from celery_obs.state.breakers import Breakers
-from celery_obs.sync import circuit_breaker, pauses
-from celery_obs.sync.api_calls import api_call
-from celery_obs.sync.circuit_breaker import guard, guard_async, guarded, registry
-from celery_obs.sync.errors import CircuitOpenError
-from celery_obs.vocabulary.api_calls import ApiCallFinished
-from celery_obs.vocabulary.circuit_breaker import CircuitChanged
 from tests.servers import RedisCluster, RedisServer, wait_until
 
 from .conftest import Stage

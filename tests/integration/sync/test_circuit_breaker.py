@@ -17,14 +17,15 @@ import pytest
 from celery.exceptions import Ignore, Retry
 from redis import Redis
 
+from celery_obs.areas.channels.breakers import api as circuit_breaker
+from celery_obs.areas.channels.breakers import pybreakers
+from celery_obs.areas.channels.breakers.api import registry
+from celery_obs.areas.channels.breakers.events import CircuitChanged, CircuitRejected
+from celery_obs.areas.channels.breakers.state import Breakers, Permit
+from celery_obs.areas.channels.errors import ApiError, AuthError, CircuitOpenError, NetworkError, RateLimitError, ValidationError
+from celery_obs.areas.channels.policies import BreakerPolicy
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.state import keys
-from celery_obs.state.breakers import Breakers, Permit
-from celery_obs.sync import circuit_breaker, pybreakers
-from celery_obs.sync.circuit_breaker import registry
-from celery_obs.sync.errors import ApiError, AuthError, CircuitOpenError, NetworkError, RateLimitError, ValidationError
-from celery_obs.vocabulary.circuit_breaker import CircuitChanged, CircuitRejected
-from celery_obs.vocabulary.policies import BreakerPolicy
 from tests.crew import Crew, breakers_of
 from tests.servers import RedisServer, wait_until
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import requests
 
-from celery_obs.sync.circuit_breaker import outcome_of
-from celery_obs.sync.errors import AuthError, NetworkError, RateLimitError, classify, is_retryable, retry_after, status_of
+from celery_obs.areas.channels.breakers.api import outcome_of
+from celery_obs.areas.channels.errors import AuthError, NetworkError, RateLimitError, classify, is_retryable, retry_after, status_of
 from tests.channel_server import Answer, ChannelServer
 
 

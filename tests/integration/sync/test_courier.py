@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from celery_obs.areas.channels.connections.courier import Courier
 from celery_obs.state import keys
 from celery_obs.state.connection import connect
-from celery_obs.state.courier import Courier
 from tests.servers import RedisServer, Relay, free_port, wait_until
 
 

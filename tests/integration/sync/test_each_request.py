@@ -22,14 +22,23 @@ import requests
 from redis import Redis
 from urllib3.util.retry import Retry
 
-from celery_obs.hub import Hub
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.api_calls.api import (
+    AiohttpMiddleware,
+    AsyncHttpxTransport,
+    HttpxTransport,
+    RequestsAdapter,
+    api_call,
+    endpoint,
+)
+from celery_obs.areas.channels.api_calls.events import ApiCallFinished
+from celery_obs.areas.channels.breakers import api as circuit_breaker
+from celery_obs.areas.channels.errors import CircuitOpenError, RateLimitError
+from celery_obs.areas.channels.policies import policies
+from celery_obs.areas.channels.rate_limits import api as rate_limiter
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings
-from celery_obs.sync import circuit_breaker, engine, rate_limiter
-from celery_obs.sync.api_calls import AiohttpMiddleware, AsyncHttpxTransport, HttpxTransport, RequestsAdapter, api_call, endpoint
-from celery_obs.sync.errors import CircuitOpenError, RateLimitError
 from celery_obs.testing import RaisingErrors
-from celery_obs.vocabulary.api_calls import ApiCallFinished
-from celery_obs.vocabulary.policies import policies
 from tests.channel_server import Answer, ChannelServer
 from tests.servers import RedisServer
 

@@ -14,15 +14,15 @@ import pytest
 
 from redis import Redis
 
-from celery_obs.hub import Hub
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.api_calls.api import api_call
+from celery_obs.areas.channels.api_calls.events import ApiCallFinished
+from celery_obs.areas.channels.breakers.events import CircuitChanged
+from celery_obs.areas.channels.errors import ApiError, CircuitOpenError, RateLimitError
+from celery_obs.areas.channels.policies import policies
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings
-from celery_obs.sync import engine
-from celery_obs.sync.api_calls import api_call
-from celery_obs.sync.errors import ApiError, CircuitOpenError, RateLimitError
 from celery_obs.testing import RaisingErrors
-from celery_obs.vocabulary.api_calls import ApiCallFinished
-from celery_obs.vocabulary.circuit_breaker import CircuitChanged
-from celery_obs.vocabulary.policies import policies
 from tests.servers import RedisServer, wait_until
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from celery_obs.areas.channels.syncs.metrics import HELD_BACK, TOTAL
 from celery_obs.state import keys
-from celery_obs.vocabulary.syncs import HELD_BACK, TOTAL
 from tests.clients import client_of
 from tests.servers import RedisServer, wait_until
 from tests.workers import Metrics, Worker, settle_at

@@ -18,12 +18,12 @@ import httpx
 import pytest
 import requests
 
-from celery_obs.hub import Hub
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.api_calls.api import AsyncHttpxTransport, HttpxTransport, RequestsAdapter, api_call, endpoint
+from celery_obs.areas.channels.api_calls.events import ApiCallFinished
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings
-from celery_obs.sync import engine
-from celery_obs.sync.api_calls import AsyncHttpxTransport, HttpxTransport, RequestsAdapter, api_call, endpoint
 from celery_obs.testing import RaisingErrors
-from celery_obs.vocabulary.api_calls import ApiCallFinished
 
 
 pytestmark = pytest.mark.integration

@@ -17,14 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from celery_obs.areas.channels.api_calls.api import api_call
+from celery_obs.areas.channels.breakers import api as circuit_breaker
+from celery_obs.areas.channels.breakers.state import Breakers
+from celery_obs.areas.channels.errors import CircuitOpenError, LimitReachedError, RateLimitError
+from celery_obs.areas.channels.policies import BreakerPolicy, RateLimit
+from celery_obs.areas.channels.rate_limits import api as rate_limiter
+from celery_obs.areas.channels.rate_limits.state import Count, RateLimits
 from celery_obs.state import keys
-from celery_obs.state.breakers import Breakers
-from celery_obs.state.rate_limits import Count, RateLimits
-from celery_obs.sync import circuit_breaker, rate_limiter
-from celery_obs.sync.api_calls import api_call
-from celery_obs.sync.errors import CircuitOpenError, LimitReachedError, RateLimitError
 from celery_obs.testing import FakeClock
-from celery_obs.vocabulary.policies import BreakerPolicy, RateLimit
 from tests.servers import RedisCluster, RedisServer, wait_until
 
 from .conftest import Stage

@@ -15,13 +15,13 @@ import pytest
 
 from redis import Redis
 
-from celery_obs.hub import Hub
+from celery_obs.areas.channels.engine import Engine
+from celery_obs.areas.channels.pauses import api as sync_pauses
+from celery_obs.areas.channels.pauses.api import PauseCheck
+from celery_obs.areas.channels.pauses.state import Pauses
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings
 from celery_obs.state.connection import connect
-from celery_obs.state.pauses import Pauses
-from celery_obs.sync import pauses as sync_pauses
-from celery_obs.sync.engine import Engine
-from celery_obs.sync.pauses import PauseCheck
 from celery_obs.testing import RaisingErrors
 from tests.servers import RedisServer, wait_until
 

@@ -10,7 +10,7 @@ import pytest
 
 from redis import Redis
 
-from celery_obs.state.pauses import PauseInfo, Pauses
+from celery_obs.areas.channels.pauses.state import PauseInfo, Pauses
 from celery_obs.testing import FakeClock
 from tests.servers import RedisServer
 

@@ -17,7 +17,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_obs import circuit_breaker
-from celery_obs.sync.errors import CircuitOpenError
+from celery_obs.areas.channels.errors import CircuitOpenError
 from tests.servers import RedisServer
 
 from .conftest import Stage

@@ -19,17 +19,17 @@ from hypothesis import strategies as st
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from celery_obs.areas.channels.errors import RateLimitError
+from celery_obs.areas.channels.policies import RateLimit, policies
+from celery_obs.areas.channels.rate_limits import api as rate_limiter
+from celery_obs.areas.channels.rate_limits.events import RateLimitChecked, RateLimitWaited
+from celery_obs.areas.channels.rate_limits.state import Count, RateLimits
+from celery_obs.areas.channels.state import Channels
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.runtime.announce import Announcer
 from celery_obs.state import keys
-from celery_obs.state.channels import Channels
 from celery_obs.state.connection import connect
-from celery_obs.state.rate_limits import Count, RateLimits
-from celery_obs.sync import rate_limiter
-from celery_obs.sync.errors import RateLimitError
 from celery_obs.testing import FakeClock
-from celery_obs.vocabulary.policies import RateLimit, policies
-from celery_obs.vocabulary.rate_limiter import RateLimitChecked, RateLimitWaited
-from celery_obs.worker.announce import Announcer
 from tests.crew import Crew, Hammer
 from tests.servers import RedisServer, free_port
 

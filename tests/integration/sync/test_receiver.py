@@ -16,13 +16,13 @@ import pytest
 
 from redis import Redis
 
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.webhooks.events import WebhookProcessed
 from celery_obs.demo.provider.events import Delivery, Sender, deliveries
 from celery_obs.demo.receiver import Receiver
-from celery_obs.hub import Hub
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings
-from celery_obs.sync import engine
 from celery_obs.testing import RaisingErrors
-from celery_obs.vocabulary.webhooks import WebhookProcessed
 from tests.servers import RedisServer
 
 

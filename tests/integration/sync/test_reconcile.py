@@ -17,22 +17,22 @@ from redis import Redis
 
 import celery_obs
 
-from celery_obs.beat.connections import sweep_state, take_census
-from celery_obs.beat.reconciliation import check_drift, check_drift_of
+from celery_obs.areas.channels import engine as engines
+from celery_obs.areas.channels.conflicts.events import ConflictDetected, ConflictResolved, DoubleBookingDetected
+from celery_obs.areas.channels.connections.events import ConnectionErrored
+from celery_obs.areas.channels.connections.state import Connection, Drift, Facts, TokenExpiry
+from celery_obs.areas.channels.connections.tasks import sweep_state, take_census
+from celery_obs.areas.channels.errors import ApiError, UnknownConnectionError, ValidationError
+from celery_obs.areas.channels.pauses.state import Pauses
+from celery_obs.areas.channels.reconciliation.api import CalendarError, Unknown
+from celery_obs.areas.channels.reconciliation.events import ConnectionReconciled
+from celery_obs.areas.channels.reconciliation.state import Pending, PendingDay
+from celery_obs.areas.channels.reconciliation.tasks import check_drift, check_drift_of
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.hub import Hub
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings
 from celery_obs.state import keys
-from celery_obs.state.facts import Connection, Drift, Facts, TokenExpiry
-from celery_obs.state.pauses import Pauses
-from celery_obs.state.pending import Pending, PendingDay
-from celery_obs.sync import engine as engines
-from celery_obs.sync.errors import ApiError, UnknownConnectionError, ValidationError
-from celery_obs.sync.reconciliation import CalendarError, Unknown
 from celery_obs.testing import FakeClock
-from celery_obs.vocabulary.conflicts import ConflictDetected, ConflictResolved, DoubleBookingDetected
-from celery_obs.vocabulary.connections import ConnectionErrored
-from celery_obs.vocabulary.reconciliation import ConnectionReconciled
 from tests.servers import RedisServer
 from tests.unit.traces.builders import observer, said
 

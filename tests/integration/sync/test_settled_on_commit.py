@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.webhooks.api import EventBusyError, commits_of, webhook
+from celery_obs.areas.channels.webhooks.events import WebhookProcessed
+from celery_obs.areas.channels.webhooks.state import Deliveries
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.hub import Hub
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings
-from celery_obs.state.deliveries import Deliveries
-from celery_obs.sync import engine
-from celery_obs.sync.webhooks import EventBusyError, commits_of, webhook
-from celery_obs.vocabulary.webhooks import WebhookProcessed
 from tests.servers import RedisServer, wait_until
 
 

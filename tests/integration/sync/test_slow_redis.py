@@ -13,12 +13,13 @@ import pytest
 
 from redis import Redis
 
-from celery_obs.sync import outage, rate_limiter
-from celery_obs.sync.api_calls import api_call
-from celery_obs.sync.errors import CircuitOpenError
-from celery_obs.sync.outage import Outage, RedisSlowError
-from celery_obs.sync.pauses import is_paused
-from celery_obs.sync.runs import sync_run
+from celery_obs.areas.channels import outage
+from celery_obs.areas.channels.api_calls.api import api_call
+from celery_obs.areas.channels.errors import CircuitOpenError
+from celery_obs.areas.channels.outage import Outage, RedisSlowError
+from celery_obs.areas.channels.pauses.api import is_paused
+from celery_obs.areas.channels.rate_limits import api as rate_limiter
+from celery_obs.areas.channels.syncs.api import sync_run
 from tests.servers import RedisServer, Relay, wait_until
 
 from .conftest import Stage

@@ -17,10 +17,10 @@ import pytest
 
 from celery import Celery
 
+from celery_obs.areas.channels.pauses.state import Pauses
+from celery_obs.areas.channels.syncs.metrics import HELD_BACK, IN_PROGRESS, RECORDS, TOTAL
+from celery_obs.areas.tasks.metrics import ATTEMPTS
 from celery_obs.state import keys
-from celery_obs.state.pauses import Pauses
-from celery_obs.vocabulary.syncs import HELD_BACK, IN_PROGRESS, RECORDS, TOTAL
-from celery_obs.vocabulary.tasks import ATTEMPTS
 from tests.clients import client_of
 from tests.servers import RedisServer, wait_until
 from tests.workers import Metrics, Worker, settle_at

@@ -15,15 +15,16 @@ import pytest
 
 from redis import Redis
 
-from celery_obs.state.breakers import Breakers
-from celery_obs.state.rate_limits import RateLimits
-from celery_obs.state.turns import Turns
-from celery_obs.sync import circuit_breaker, rate_limiter
-from celery_obs.sync.api_calls import api_call
-from celery_obs.sync.errors import HeldBackError
-from celery_obs.sync.retries import PRESETS
-from celery_obs.sync.waiting import Held, Waiting
-from celery_obs.vocabulary.syncs import HELD_BACK
+from celery_obs.areas.channels.api_calls.api import api_call
+from celery_obs.areas.channels.breakers import api as circuit_breaker
+from celery_obs.areas.channels.breakers.state import Breakers
+from celery_obs.areas.channels.errors import HeldBackError
+from celery_obs.areas.channels.rate_limits import api as rate_limiter
+from celery_obs.areas.channels.rate_limits.state import RateLimits
+from celery_obs.areas.channels.retries import PRESETS
+from celery_obs.areas.channels.syncs.metrics import HELD_BACK
+from celery_obs.areas.channels.syncs.turns import Turns
+from celery_obs.areas.channels.syncs.waiting import Held, Waiting
 from tests.clients import client_of
 from tests.servers import RedisServer, wait_until
 from tests.workers import Metrics, Worker

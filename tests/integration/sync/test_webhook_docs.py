@@ -23,12 +23,12 @@ from redis import Redis
 
 import celery_obs
 
-from celery_obs.hub import Hub
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.webhooks.events import WebhookProcessed
+from celery_obs.areas.channels.webhooks.schemes import SCHEMES
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings
-from celery_obs.sync import engine
-from celery_obs.sync.schemes import SCHEMES
 from celery_obs.testing import RaisingErrors
-from celery_obs.vocabulary.webhooks import WebhookProcessed
 from tests.servers import RedisServer
 
 

@@ -9,8 +9,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.beat.reconciliation import DAY, PERIOD, due, moment
-from celery_obs.state.facts import Drift
+from celery_obs.areas.channels.connections.state import Drift
+from celery_obs.areas.channels.reconciliation.tasks import DAY, PERIOD, due, moment
 
 
 MONDAY = 20_000 * DAY

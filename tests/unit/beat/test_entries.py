@@ -15,9 +15,9 @@ from celery.beat import Scheduler
 
 import celery_obs
 
-from celery_obs.beat import tasks
-from celery_obs.beat.entries import PERIODS, entries, schedule
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.runtime.builtin_tasks import registration as tasks
+from celery_obs.runtime.builtin_tasks.entries import PERIODS, entries, schedule
 from celery_obs.settings import load
 
 
@@ -101,7 +101,7 @@ def test_a_wrong_period_in_the_settings_is_refused_where_a_process_starts(tmp_pa
     """
     app = Celery("proj", broker="memory://", set_as_current=False)
     celery_obs.setup(app, metrics_dir=str(tmp_path), beat_periods={"chek_drift": 60})
-    from celery_obs.plugin import plugin
+    from celery_obs.runtime.plugin import plugin
 
     found = plugin()
     assert found is not None

@@ -13,12 +13,12 @@ from celery import Celery, signals
 from celery.beat import ScheduleEntry, Scheduler
 from celery.schedules import crontab, schedule
 
-from celery_obs.beat import firing
-from celery_obs.beat.freshness import ScheduleWatch
-from celery_obs.hub import Hub
+from celery_obs.areas.schedules import firing
+from celery_obs.areas.schedules.events import BeatTicked, EntryFired, EntryScheduled
+from celery_obs.areas.schedules.freshness import ScheduleWatch
+from celery_obs.runtime.hub import Hub
 from celery_obs.testing import FakeClock, RaisingErrors
 from celery_obs.vocabulary import headers
-from celery_obs.vocabulary.beat import BeatTicked, EntryFired, EntryScheduled
 from tests.servers import wait_until
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from celery import Celery
 from celery.beat import Scheduler
 
-from celery_obs.beat.freshness import ScheduleWatch
-from celery_obs.hub import Hub
-from celery_obs.vocabulary.beat import EntryScheduled, ScheduleChanged
+from celery_obs.areas.schedules.events import EntryScheduled, ScheduleChanged
+from celery_obs.areas.schedules.freshness import ScheduleWatch
+from celery_obs.runtime.hub import Hub
 
 
 class Heard(list[Any]):

@@ -15,9 +15,9 @@ from celery.schedules import crontab, schedule
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.beat.schedulers import adapter_of, prepared, waits_for
-from celery_obs.beat.schedulers.cached import DueTimes
-from celery_obs.beat.schedulers.celery import is_own
+from celery_obs.areas.schedules.schedulers import adapter_of, prepared, waits_for
+from celery_obs.areas.schedules.schedulers.cached import DueTimes
+from celery_obs.areas.schedules.schedulers.celery import is_own
 from celery_obs.testing import FakeClock, RaisingErrors
 
 

@@ -14,11 +14,11 @@ from celery import Celery
 
 import celery_obs
 
-from celery_obs.beat import tasks
-from celery_obs.beat.ours import _names
-from celery_obs.beat.spec import TaskSpec
+from celery_obs.areas.task_spec import TaskSpec
+from celery_obs.areas.tasks.events import TaskFinished, TaskPublished, TaskReceived, TaskStarted
+from celery_obs.runtime.builtin_tasks import registration as tasks
+from celery_obs.runtime.builtin_tasks.apps import _names
 from celery_obs.testing import capture_events
-from celery_obs.vocabulary.tasks import TaskFinished, TaskPublished, TaskReceived, TaskStarted
 from tests.embedded import embedded_worker
 from tests.servers import wait_until
 
@@ -53,7 +53,7 @@ def activate(app: Celery) -> None:
     """
     Have the process turn out to be one that publishes.
     """
-    from celery_obs.plugin import plugin
+    from celery_obs.runtime.plugin import plugin
 
     found = plugin()
     assert found is not None

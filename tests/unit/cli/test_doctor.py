@@ -15,12 +15,12 @@ from types import SimpleNamespace
 from celery import Celery
 from click.testing import CliRunner
 
+from celery_obs.areas.sidecar.metrics import DROPPED, INTERNAL_ERRORS, LABELS_FOLDED
+from celery_obs.areas.tasks.metrics import PUBLISHED, QUEUE_WAIT, STARTED
 from celery_obs.cli.doctor import Finding, Surroundings, doctor, examine, examine_numbers
-from celery_obs.metrics.recorder import Identity, Recorder
+from celery_obs.recorder.recorder import Identity, Recorder
 from celery_obs.state.broker import of_url
-from celery_obs.vocabulary.ourselves import DROPPED, INTERNAL_ERRORS, LABELS_FOLDED
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.tasks import PUBLISHED, QUEUE_WAIT, STARTED
 from tests.unit.cli.test_probe import beat
 
 

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from celery_obs.cli.group import obs
-from celery_obs.generate import dashboards
-from celery_obs.generate.render import NotBuiltError
+from celery_obs.rules import dashboards
+from celery_obs.rules.render import NotBuiltError
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_an_alert_whose_runbook_is_missing_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(obs, ["generate", "--out", str(tmp_path)])
 
     assert 2 == result.exit_code
-    assert result.stderr.startswith("Error: The alert CeleryTaskFailureRateHigh (celery_obs/generate/alerts/tasks.py, line ")
+    assert result.stderr.startswith("Error: The alert CeleryTaskFailureRateHigh (celery_obs/areas/tasks/alerts.py, line ")
     assert "docs/runbooks/CeleryTaskFailureRateHigh.md is missing." in result.stderr
 
 

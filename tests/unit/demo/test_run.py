@@ -20,6 +20,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celery_obs.areas.channels.breakers import metrics as circuit_breaker
+from celery_obs.areas.channels.connections import metrics as connections
+from celery_obs.areas.channels.reconciliation import metrics as reconciliation
+from celery_obs.areas.channels.syncs import metrics as syncs
+from celery_obs.areas.channels.tokens import metrics as tokens
+from celery_obs.areas.tasks import metrics as tasks
 from celery_obs.demo import redis_server
 from celery_obs.demo.accounts import PROVIDER
 from celery_obs.demo.load import due
@@ -29,7 +35,6 @@ from celery_obs.demo.run import Plan, plan, show
 from celery_obs.demo.story import Act, Story
 from celery_obs.demo.summary import fitted, joined, quantile, read, sections
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.vocabulary import circuit_breaker, connections, reconciliation, syncs, tasks, tokens
 
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import pytest
 import sentry_sdk
 
-from celery_obs.errors.observer import ErrorObserver
-from celery_obs.errors.sentry import Sentry
 from celery_obs.settings import load
+from celery_obs.telemetry.errors.observer import ErrorObserver
+from celery_obs.telemetry.errors.sentry import Sentry
 from tests.sentry import SentryServer
 
 

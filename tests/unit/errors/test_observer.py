@@ -17,16 +17,9 @@ import sentry_sdk
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
+from celery_obs.areas.channels.syncs.events import SyncStarted
+from celery_obs.areas.tasks.events import AttemptInterrupted, AttemptLost, AttemptOpened, AttemptRaised, TaskFinished, TaskStarted
 from celery_obs.vocabulary import headers
-from celery_obs.vocabulary.syncs import SyncStarted
-from celery_obs.vocabulary.tasks import (
-    AttemptInterrupted,
-    AttemptLost,
-    AttemptOpened,
-    AttemptRaised,
-    TaskFinished,
-    TaskStarted,
-)
 
 from .conftest import Make, Reporting
 
@@ -255,7 +248,7 @@ def test_what_cannot_be_scrubbed_is_not_sent_and_counted(make: Make, monkeypatch
     Rather no report than one with a secret in it.
     """
     reporting = make(sentry_mode="light")
-    monkeypatch.setattr("celery_obs.errors.scrub.Scrubber.scrub", lambda *_: 1 / 0)
+    monkeypatch.setattr("celery_obs.telemetry.errors.scrub.Scrubber.scrub", lambda *_: 1 / 0)
 
     run(reporting, ValueError("on purpose"))
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.errors.scrub import Scrubber
-from celery_obs.redaction import Redactor
+from celery_obs.telemetry.errors.scrub import Scrubber
+from celery_obs.telemetry.redaction import Redactor
 
 
 SECRET = "zq-7f3e9a-hunter2"

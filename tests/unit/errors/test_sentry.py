@@ -15,10 +15,10 @@ import sentry_sdk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.errors.crons import monitor_of, slug_of
-from celery_obs.errors.sentry import Sentry, is_traced
 from celery_obs.exceptions import ConfigurationError, MissingExtraError
 from celery_obs.settings import Settings, load
+from celery_obs.telemetry.errors.crons import monitor_of, slug_of
+from celery_obs.telemetry.errors.sentry import Sentry, is_traced
 from tests.sentry import PUBLIC_KEY, SentryServer
 
 from .conftest import Make

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from celery_obs.exporter.collectors.cluster import ClusterCollector
+from celery_obs.areas.channels.breakers.metrics import BreakerState
+from celery_obs.areas.channels.collector import ClusterCollector
+from celery_obs.areas.channels.connections.state import Connection, Drift, Snapshot, TokenExpiry
+from celery_obs.areas.channels.overview import Overview, RateCount
+from celery_obs.areas.channels.pauses.state import PauseInfo
 from celery_obs.exporter.scrape import InternalErrors
-from celery_obs.state.facts import Connection, Drift, Snapshot, TokenExpiry
-from celery_obs.state.overview import Overview, RateCount
-from celery_obs.state.pauses import PauseInfo
-from celery_obs.vocabulary.circuit_breaker import BreakerState
 from celery_obs.vocabulary.spec import OTHER
 
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.exporter.collectors.queues import QueuesCollector
+from celery_obs.areas.queues.announcements import QueueAnnouncement, encode_queue
+from celery_obs.areas.queues.collector import QueuesCollector
 from celery_obs.exporter.discovery import FORGOTTEN_AFTER, MISSING_FOR, TEMPORARY_FOR, Discovery
 from celery_obs.exporter.probes import QueueReading
 from celery_obs.exporter.scrape import InternalErrors
-from celery_obs.state.announcements import QueueAnnouncement, encode_queue
 from celery_obs.state.keys import PUBLISHED, QUEUES
 from celery_obs.testing import FakeClock
 

@@ -8,8 +8,10 @@ import pytest
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from celery_obs.areas.queues import metrics as queues
+from celery_obs.areas.sidecar import metrics as ourselves
+from celery_obs.areas.tasks import metrics as tasks
 from celery_obs.exporter.exposition import accepts_gzip, accepts_openmetrics, family, render
-from celery_obs.vocabulary import ourselves, queues, tasks
 
 
 _PROMETHEUS_2 = "application/openmetrics-text;version=1.0.0;q=0.75,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.25,*/*;q=0.1"

@@ -19,9 +19,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from celery_obs.exporter.files.merge import MergedText, NodeNumbers, labels_text
-from celery_obs.metrics.exemplars import Noted
-from celery_obs.metrics.layout import Layout, family_line, header_line, series_line, width
+from celery_obs.recorder.exemplars import Noted
+from celery_obs.recorder.layout import Layout, family_line, header_line, series_line, width
+from celery_obs.recorder.merge import MergedText, NodeNumbers, labels_text
 from celery_obs.vocabulary.spec import Metric
 from tests.strategies import counts, label_values
 

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celery_obs.areas.queues.announcements import QueueAnnouncement, decode_queue, encode_queue
+from celery_obs.areas.queues.collector import QueuesCollector, page_of
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.exporter.collectors.queues import QueuesCollector, page_of
 from celery_obs.exporter.discovery import Discovery
 from celery_obs.exporter.probes import QueueReading, probe_for
 from celery_obs.exporter.probes.redis import connect, due_at
 from celery_obs.exporter.scrape import InternalErrors
-from celery_obs.redaction import mask_url
-from celery_obs.state.announcements import QueueAnnouncement, decode_queue, encode_queue
+from celery_obs.telemetry.redaction import mask_url
 
 
 @pytest.mark.parametrize(

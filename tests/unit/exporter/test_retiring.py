@@ -20,17 +20,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from celery_obs.areas.schedules.metrics import ENTRY_DUE, SUCCEEDED_ENTRY
+from celery_obs.areas.tasks.metrics import FINISHED, PUBLISHED, RUNTIME
+from celery_obs.areas.workers.collector import WorkersCollector
+from celery_obs.areas.workers.metrics import HEARTBEAT, UP
 from celery_obs.cli.group import obs
-from celery_obs.exporter.collectors.workers import WorkersCollector
 from celery_obs.exporter.scrape import InternalErrors
-from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.format import Header
-from celery_obs.metrics.recorder import Identity, Recorder
-from celery_obs.metrics.remainder import REMAINDER, Remainder
-from celery_obs.metrics.retiring import Retiring
-from celery_obs.vocabulary.beat import ENTRY_DUE, SUCCEEDED_ENTRY
-from celery_obs.vocabulary.tasks import FINISHED, PUBLISHED, RUNTIME
-from celery_obs.vocabulary.workers import HEARTBEAT, UP
+from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.format import Header
+from celery_obs.recorder.recorder import Identity, Recorder
+from celery_obs.recorder.remainder import REMAINDER, Remainder
+from celery_obs.recorder.retiring import Retiring
 from tests.unit.metrics.builders import meter, recorder, started
 
 

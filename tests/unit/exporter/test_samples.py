@@ -7,9 +7,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celery_obs.areas.queues import metrics as queues
+from celery_obs.areas.tasks import metrics as tasks
 from celery_obs.exporter.exposition import family, render
 from celery_obs.exporter.samples import Samples
-from celery_obs.vocabulary import queues, tasks
 
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

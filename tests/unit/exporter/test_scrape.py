@@ -14,9 +14,9 @@ import pytest
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from celery_obs.areas.queues import metrics as queues
 from celery_obs.exporter.exposition import Page, family, render
 from celery_obs.exporter.scrape import InternalErrors, Runner, Said
-from celery_obs.vocabulary import queues
 
 
 class Scripted:
@@ -100,7 +100,8 @@ def test_a_hanging_collector_delays_no_further_than_its_deadline() -> None:
     assert time.monotonic() - begin < 1
     assert 1 == hanging.runs
     assert 0 == first["celery_obs_collector_success{slow}"]
-    assert first["celery_obs_collector_duration_seconds{slow}"] >= 0.05
+    # Its own clock starts a moment after that of the deadline.
+    assert first["celery_obs_collector_duration_seconds{slow}"] > 0.04
     assert 1 == first["celery_queue_depth{other}"]
 
     release.set()

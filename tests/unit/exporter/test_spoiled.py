@@ -18,14 +18,14 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from celery_obs.exporter.collectors.stock import StockCollector
-from celery_obs.exporter.collectors.workers import WorkersCollector
+from celery_obs.areas.tasks.metrics import STARTED
+from celery_obs.areas.workers.collector import WorkersCollector
+from celery_obs.areas.workers.metrics import HEARTBEAT
+from celery_obs.exporter.multiprocess import StockCollector
 from celery_obs.exporter.scrape import InternalErrors
-from celery_obs.metrics.format import folder_name
-from celery_obs.metrics.layout import family_line, header_line
-from celery_obs.metrics.recorder import Identity, Recorder
-from celery_obs.vocabulary.tasks import STARTED
-from celery_obs.vocabulary.workers import HEARTBEAT
+from celery_obs.recorder.format import folder_name
+from celery_obs.recorder.layout import family_line, header_line
+from celery_obs.recorder.recorder import Identity, Recorder
 from tests.workers import samples_in
 
 

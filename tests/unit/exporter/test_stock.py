@@ -18,8 +18,8 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from celery_obs.exporter.collectors.stock import StockCollector
 from celery_obs.exporter.exposition import render
+from celery_obs.exporter.multiprocess import StockCollector
 from celery_obs.exporter.scrape import InternalErrors
 
 

@@ -15,14 +15,14 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from celery_obs.areas.schedules.metrics import ENTRY_DUE, ENTRY_LAST_FIRED, SUCCEEDED_ENTRY
+from celery_obs.areas.tasks.metrics import FINISHED, PUBLISHED, RUNTIME
+from celery_obs.areas.workers.collector import WorkersCollector
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.exporter.collectors.workers import WorkersCollector
 from celery_obs.exporter.scrape import InternalErrors
-from celery_obs.metrics.format import Header
-from celery_obs.metrics.recorder import Recorder
-from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, SUCCEEDED_ENTRY
+from celery_obs.recorder.format import Header
+from celery_obs.recorder.recorder import Recorder
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.tasks import FINISHED, PUBLISHED, RUNTIME
 from tests.unit.metrics.builders import finished, meter, recorder, started
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery_obs.generate.rules import Alert, Group, Record
+from celery_obs.rules.rules import Alert, Group, Record
 
 
 __all__ = ["alert", "group"]

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import sys
 
-from celery_obs.generate import recording, slo
-from celery_obs.generate.alerts import ALERTS
-from celery_obs.generate.objectives import read
-from celery_obs.generate.render import NotBuiltError, Output, outputs
-from celery_obs.generate.rules import Alert, Record
+from celery_obs.rules import recording, slo
+from celery_obs.rules.alerts import ALERTS
+from celery_obs.rules.objectives import read
+from celery_obs.rules.render import NotBuiltError, Output, outputs
+from celery_obs.rules.rules import Alert, Record
 from tests.queries import known_series
 
 

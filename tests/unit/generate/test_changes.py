@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.generate.changes import NOTHING, Changes, read_changes
-from celery_obs.generate.reading import Reader
-from celery_obs.generate.rules import Alert
+from celery_obs.rules.changes import NOTHING, Changes, read_changes
+from celery_obs.rules.rules import Alert
+from celery_obs.rules.yaml_reader import Reader
 from tests.unit.generate.shipped import EVERY_ALERT
 
 

@@ -18,16 +18,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.generate.dashboards import DASHBOARDS, FOLDER, build
-from celery_obs.generate.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, placed
-from celery_obs.generate.dashboards.outside import MET_OUTSIDE
-from celery_obs.generate.dashboards.parts import coloured
-from celery_obs.generate.dashboards.queries import age, highest, per_second, quantile, share, within
-from celery_obs.generate.links import DASHBOARDS as LINKED
-from celery_obs.generate.links import Links
-from celery_obs.generate.render import NotBuiltError
-from celery_obs.vocabulary import CATALOGUE, connections, ourselves, syncs, tasks, tokens, webhooks
-from celery_obs.vocabulary.queues import DEPTH
+from celery_obs.areas.catalogue import CATALOGUE
+from celery_obs.areas.channels.connections import metrics as connections
+from celery_obs.areas.channels.syncs import metrics as syncs
+from celery_obs.areas.channels.tokens import metrics as tokens
+from celery_obs.areas.channels.webhooks import metrics as webhooks
+from celery_obs.areas.queues.metrics import DEPTH
+from celery_obs.areas.sidecar import metrics as ourselves
+from celery_obs.areas.tasks import metrics as tasks
+from celery_obs.rules.dashboards import DASHBOARDS, FOLDER, build
+from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, placed
+from celery_obs.rules.dashboards.parts import coloured
+from celery_obs.rules.dashboards.queries import age, highest, per_second, quantile, share, within
+from celery_obs.rules.dashboards.third_party import MET_OUTSIDE
+from celery_obs.rules.links import DASHBOARDS as LINKED
+from celery_obs.rules.links import Links
+from celery_obs.rules.render import NotBuiltError
 from tests.queries import known_series, problems, result_labels
 from tests.unit.generate.shipped import RECORDS
 
@@ -363,7 +369,7 @@ def test_without_the_sdk_the_dashboards_stay_as_they_are(monkeypatch: pytest.Mon
     """
     Whoever lacks the development dependency hears what is left out and how to get it.
     """
-    monkeypatch.delitem(sys.modules, "celery_obs.generate.dashboards.grafana", raising=False)
+    monkeypatch.delitem(sys.modules, "celery_obs.rules.dashboards.grafana", raising=False)
     for name in [name for name in sys.modules if name.partition(".")[0] == "grafana_foundation_sdk"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "grafana_foundation_sdk", None)

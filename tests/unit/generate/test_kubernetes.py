@@ -13,10 +13,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celery_obs.generate import kubernetes, slo
-from celery_obs.generate.links import Links
-from celery_obs.generate.render import Output, marked, outputs
-from celery_obs.generate.yaml_text import Tree, to_yaml
+from celery_obs.rules import kubernetes, slo
+from celery_obs.rules.links import Links
+from celery_obs.rules.render import Output, marked, outputs
+from celery_obs.rules.yaml_text import Tree, to_yaml
 from tests.unit.generate.shipped import made_here
 from tests.unit.generate.test_yaml_text import trees
 

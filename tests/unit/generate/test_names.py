@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celery_obs.generate.aliases import ALIASES
-from celery_obs.generate.dashboards import DASHBOARDS
-from celery_obs.generate.names import Selected, known_series, selected, unknown
-from celery_obs.generate.rules import Record
-from celery_obs.vocabulary import CATALOGUE
+from celery_obs.areas.catalogue import CATALOGUE
+from celery_obs.rules.dashboards import DASHBOARDS
+from celery_obs.rules.names import Selected, known_series, selected, unknown
+from celery_obs.rules.packs.aliases import ALIASES
+from celery_obs.rules.rules import Record
 from tests.monitoring import without_variables
 from tests.unit.generate.shipped import EVERY_ALERT, RECORDS
 

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_obs.exceptions import ConfigurationError, MissingExtraError
-from celery_obs.generate.objectives import WINDOWS, read
-from celery_obs.generate.rules import Alert
-from celery_obs.generate.slo import groups
+from celery_obs.rules.objectives import WINDOWS, read
+from celery_obs.rules.rules import Alert
+from celery_obs.rules.slo import groups
 
 
 GOOD = """\

@@ -12,24 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celery_obs.areas.channels.connections.metrics import ERROR_COUNT
+from celery_obs.areas.channels.syncs.metrics import DURATION, TOTAL
+from celery_obs.areas.queues.metrics import DEPTH
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.generate.promql import (
-    among,
-    average,
-    count_of,
-    gauge,
-    happened,
-    increase,
-    none_of,
-    other_than,
-    quantile,
-    rate,
-    share,
-    within,
-)
-from celery_obs.vocabulary.connections import ERROR_COUNT
-from celery_obs.vocabulary.queues import DEPTH
-from celery_obs.vocabulary.syncs import DURATION, TOTAL
+from celery_obs.rules.promql import among, average, count_of, gauge, happened, increase, none_of, other_than, quantile, rate, share, within
 from tests.strategies import label_values
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from celery_obs.generate.aliases import ALIASES, RELABELLED
-from celery_obs.generate.rules import Alert
+from celery_obs.rules.packs.aliases import ALIASES, RELABELLED
+from celery_obs.rules.rules import Alert
 from tests.queries import TARGET, problems, result_labels
 from tests.unit.generate.shipped import EVERY_ALERT, KNOWN, RECORDS
 

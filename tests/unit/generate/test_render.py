@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.generate.links import JOB, Links
-from celery_obs.generate.render import Difference, Output, differences, marked, outputs, write
+from celery_obs.rules.links import JOB, Links
+from celery_obs.rules.render import Difference, Output, differences, marked, outputs, write
 from tests.unit.generate.shipped import made_here
 
 

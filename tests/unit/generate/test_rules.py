@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from celery_obs.areas.queues.metrics import DEPTH
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.generate.aliases import Alias
-from celery_obs.generate.links import Links
-from celery_obs.generate.rules import SEVERITIES, Group, Record, rule_file
-from celery_obs.vocabulary.queues import DEPTH
+from celery_obs.rules.links import Links
+from celery_obs.rules.packs.aliases import Alias
+from celery_obs.rules.rules import SEVERITIES, Group, Record, rule_file
 from tests.unit.generate.builders import alert
 from tests.unit.generate.shipped import EVERY_ALERT, RECORDS
 

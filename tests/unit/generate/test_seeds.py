@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from celery_obs.generate.rules import Alert
+from celery_obs.rules.rules import Alert
 from tests.unit.generate.shipped import EVERY_ALERT
 
 

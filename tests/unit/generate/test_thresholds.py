@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.generate.links import Links
-from celery_obs.generate.rules import Alert, Otherwise
-from celery_obs.generate.thresholds import DAY, Threshold, amount, in_promql, in_words, part, seconds
+from celery_obs.rules.links import Links
+from celery_obs.rules.rules import Alert, Otherwise
+from celery_obs.rules.thresholds import DAY, Threshold, amount, in_promql, in_words, part, seconds
 from tests.queries import problems, result_labels
 from tests.unit.generate.builders import alert
 from tests.unit.generate.shipped import EVERY_ALERT, KNOWN

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.generate.dashboards import DASHBOARDS
-from celery_obs.generate.dashboards.model import Row
-from celery_obs.generate.objectives import read
-from celery_obs.generate.render import Output, outputs
-from celery_obs.generate.rules import Alert, Group, Record
-from celery_obs.generate.whole import (
+from celery_obs.rules.dashboards import DASHBOARDS
+from celery_obs.rules.dashboards.model import Row
+from celery_obs.rules.objectives import read
+from celery_obs.rules.render import Output, outputs
+from celery_obs.rules.rules import Alert, Group, Record
+from celery_obs.rules.validation import (
     RUNBOOKS,
     defined,
     everything,
@@ -78,7 +78,7 @@ def test_a_definition_is_found_with_its_line() -> None:
     [place] = defined("CeleryQueueBacklog")
     path, _, line = place.partition(", line ")
 
-    assert "celery_obs/generate/alerts/queues.py" == path
+    assert "celery_obs/areas/queues/alerts.py" == path
     assert 'name="CeleryQueueBacklog"' in (ROOT / path).read_text(encoding="utf-8").splitlines()[int(line) - 1]
 
 
@@ -156,7 +156,7 @@ def test_a_panel_that_asks_for_what_nobody_makes_is_refused_with_its_place() -> 
     page = DASHBOARDS[0]
     panel = next(page.panels())
     wrong = dataclasses.replace(panel, queries=(dataclasses.replace(panel.queries[0], expr="channel_conections"),))
-    problem = rf"The panel '{re.escape(panel.title)}' of {page.uid} \(celery_obs/generate/dashboards/\w+\.py, line \d+.*\) asks for channel_conections,"
+    problem = rf"The panel '{re.escape(panel.title)}' of {page.uid} \(celery_obs/[\w/]+\.py, line \d+.*\) asks for channel_conections,"
 
     with pytest.raises(ConfigurationError, match=problem):
         refuse_unknown_names([], known_to((), ()), pages=[dataclasses.replace(page, rows=(Row("", (wrong,)),))])

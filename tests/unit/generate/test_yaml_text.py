@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celery_obs.generate.yaml_text import Tree, to_yaml
+from celery_obs.rules.yaml_text import Tree, to_yaml
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(

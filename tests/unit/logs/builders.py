@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from celery_obs.areas.tasks.events import AttemptLost, AttemptOpened, AttemptRaised, TaskFinished, TaskStarted
+from celery_obs.areas.tasks.metrics import TaskState
 from celery_obs.vocabulary.headers import CORRELATION
-from celery_obs.vocabulary.tasks import AttemptLost, AttemptOpened, AttemptRaised, TaskFinished, TaskStarted, TaskState
 
 
 __all__ = ["carrier", "finished", "lost", "opened", "raised", "started"]

@@ -14,8 +14,8 @@ from celery.app import trace
 from celery.worker import request
 from celery.worker.consumer import consumer
 
-from celery_obs.logs import celery_records
-from celery_obs.logs.context import Attempt
+from celery_obs.telemetry.logs import celery_records
+from celery_obs.telemetry.logs.context import Attempt
 
 from .builders import started
 

@@ -21,9 +21,9 @@ from celery.signals import setup_logging
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.logs.configure import LogSetup
-from celery_obs.logs.lines import TASK, direct, write, write_text
 from celery_obs.settings import load
+from celery_obs.telemetry.logs.configure import LogSetup
+from celery_obs.telemetry.logs.lines import TASK, direct, write, write_text
 
 
 LOGGERS = (None, "celery", "celery.task", "celery.redirected", "celery.app.trace", "shop")

@@ -13,7 +13,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.logs.context import BOUND, Attempt, running
+from celery_obs.telemetry.logs.context import BOUND, Attempt, running
 
 from .builders import started
 

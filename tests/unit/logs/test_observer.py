@@ -21,11 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 
-from celery_obs.logs.lines import TASK, Line
-from celery_obs.logs.observer import FIELDS, TaskLogObserver, traceback_of
-from celery_obs.logs.trace_ids import trace_ids
-from celery_obs.redaction import Redactor
-from celery_obs.vocabulary.tasks import HELD_BACK, AttemptInterrupted, TaskFinished, TaskState
+from celery_obs.areas.tasks.events import AttemptInterrupted, TaskFinished
+from celery_obs.areas.tasks.metrics import HELD_BACK, TaskState
+from celery_obs.telemetry.logs.lines import TASK, Line
+from celery_obs.telemetry.logs.observer import FIELDS, TaskLogObserver, traceback_of
+from celery_obs.telemetry.logs.trace_ids import trace_ids
+from celery_obs.telemetry.redaction import Redactor
 
 from .builders import finished, lost, opened, raised, started
 

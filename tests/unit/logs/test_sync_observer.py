@@ -16,13 +16,14 @@ from typing import Any, NoReturn
 import pytest
 import structlog
 
-from celery_obs.hub import Hub
-from celery_obs.logs.sync_observer import LOGGER, SyncLogObserver
+from celery_obs.areas.channels.rate_limits.events import RateLimitChecked
+from celery_obs.areas.channels.syncs.events import SyncFinished, SyncHeldBack, SyncLost, SyncStarted
+from celery_obs.areas.channels.syncs.metrics import SyncStatus
+from celery_obs.areas.channels.tokens.events import TokenAtRisk
+from celery_obs.areas.channels.webhooks.events import WebhookProcessed
+from celery_obs.runtime.hub import Hub
+from celery_obs.telemetry.logs.sync_observer import LOGGER, SyncLogObserver
 from celery_obs.testing import RaisingErrors
-from celery_obs.vocabulary.rate_limiter import RateLimitChecked
-from celery_obs.vocabulary.syncs import SyncFinished, SyncHeldBack, SyncLost, SyncStarted, SyncStatus
-from celery_obs.vocabulary.tokens import TokenAtRisk
-from celery_obs.vocabulary.webhooks import WebhookProcessed
 
 
 STARTED = SyncStarted("airbnb", "availability_export", "outbound", "abc-123", 1000.0)
@@ -207,8 +208,8 @@ def test_nothing_of_structlog_is_configured_by_us() -> None:
     """
     program = (
         "import structlog, logging; logging.basicConfig(level='INFO')\n"
-        "from celery_obs.logs.sync_observer import SyncLogObserver\n"
-        "from celery_obs.vocabulary.syncs import SyncStarted\n"
+        "from celery_obs.telemetry.logs.sync_observer import SyncLogObserver\n"
+        "from celery_obs.areas.channels.syncs.events import SyncStarted\n"
         "SyncLogObserver().sync_started(SyncStarted('airbnb', 'export', 'outbound', '', 1.0))\n"
         "print(structlog.is_configured())"
     )

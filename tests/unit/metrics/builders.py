@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.format import Header
-from celery_obs.metrics.recorder import Identity, Recorder
+from celery_obs.areas.tasks.events import TaskFinished, TaskStarted
+from celery_obs.areas.tasks.metrics import FINISHED, STARTED, STATES, TaskState
+from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.format import Header
+from celery_obs.recorder.recorder import Identity, Recorder
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.tasks import FINISHED, STARTED, STATES, TaskFinished, TaskStarted, TaskState
 
 
 __all__ = ["finished", "lane", "meter", "phase", "recorder", "started", "states"]

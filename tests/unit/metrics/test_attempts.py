@@ -17,12 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.format import Phase
-from celery_obs.metrics.recorder import Recorder
-from celery_obs.vocabulary.ourselves import DROPPED
+from celery_obs.areas.sidecar.metrics import DROPPED
+from celery_obs.areas.tasks.events import AttemptDoomed, AttemptInterrupted
+from celery_obs.areas.tasks.metrics import ATTEMPTS, FAILURES, LATENCY, QUEUE_WAIT, RUNTIME, TaskState
+from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.format import Phase
+from celery_obs.recorder.recorder import Recorder
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.tasks import ATTEMPTS, FAILURES, LATENCY, QUEUE_WAIT, RUNTIME, AttemptDoomed, AttemptInterrupted, TaskState
 
 from .builders import finished, lane, meter, phase, recorder, started, states
 

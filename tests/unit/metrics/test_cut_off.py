@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from celery_obs.exporter.collectors.workers import WorkersCollector
+from celery_obs.areas.tasks.metrics import STARTED
+from celery_obs.areas.workers.collector import WorkersCollector
 from celery_obs.exporter.scrape import InternalErrors
-from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.format import Header, Phase, Record
-from celery_obs.metrics.recorder import Identity, Recorder
-from celery_obs.vocabulary.tasks import STARTED
+from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.format import Header, Phase, Record
+from celery_obs.recorder.recorder import Identity, Recorder
 from tests.workers import samples_in
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from celery_obs.metrics import declared
-from celery_obs.metrics.recorder import Recorder
-from celery_obs.vocabulary.ourselves import DROPPED
-from celery_obs.vocabulary.tasks import FINISHED
+from celery_obs.areas.sidecar.metrics import DROPPED
+from celery_obs.areas.tasks.metrics import FINISHED
+from celery_obs.recorder import declared
+from celery_obs.recorder.recorder import Recorder
 
 from .builders import lane, recorder
 

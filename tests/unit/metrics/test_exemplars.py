@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.metrics.exemplars import PLACES, Exemplars, Noted, decode, encode
-from celery_obs.metrics.format import WORD, Exemplar, Gauge, Header, exemplar_region
-from celery_obs.metrics.recorder import Recorder
-from celery_obs.metrics.series import Family
-from celery_obs.vocabulary.syncs import DURATION
-from celery_obs.vocabulary.tasks import LATENCY, QUEUE_WAIT, RUNTIME
+from celery_obs.areas.channels.syncs.metrics import DURATION
+from celery_obs.areas.tasks.metrics import LATENCY, QUEUE_WAIT, RUNTIME
+from celery_obs.recorder.exemplars import PLACES, Exemplars, Noted, decode, encode
+from celery_obs.recorder.format import WORD, Exemplar, Gauge, Header, exemplar_region
+from celery_obs.recorder.recorder import Recorder
+from celery_obs.recorder.series import Family
 from tests.unit.metrics.builders import finished, meter, recorder, started
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celery_obs.areas.tasks.metrics import FINISHED, RUNTIME
 from celery_obs.exceptions import LayoutError
-from celery_obs.metrics.format import folder_name, node_name
-from celery_obs.metrics.layout import Layout, family_line, header_line, series_line, width
+from celery_obs.recorder.format import folder_name, node_name
+from celery_obs.recorder.layout import Layout, family_line, header_line, series_line, width
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.tasks import FINISHED, RUNTIME
 from tests.strategies import label_values, metrics, portions
 
 

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import pytest
 
-from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.recorder import Recorder
-from celery_obs.metrics.sync_observer import SyncObserver
+from celery_obs.areas.channels.recording import SyncObserver
+from celery_obs.areas.channels.syncs.events import SyncFinished, SyncLost, SyncStarted
+from celery_obs.areas.channels.syncs.metrics import IN_PROGRESS, STATUSES, TOTAL, SyncStatus
+from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.recorder import Recorder
 from celery_obs.vocabulary.spec import Metric
-from celery_obs.vocabulary.syncs import IN_PROGRESS, STATUSES, TOTAL, SyncFinished, SyncLost, SyncStarted, SyncStatus
 
 from .builders import finished, lane, meter, recorder, started, states
 from .test_attempts import KilledError, Tripwire, wire

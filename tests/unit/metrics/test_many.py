@@ -14,17 +14,19 @@ import pytest
 from celery import Celery
 from kombu import Queue
 
-from celery_obs.metrics.format import MOST_GAUGES, SHORTAGE
-from celery_obs.metrics.observer import MetricsObserver
-from celery_obs.metrics.recorder import Identity, Recorder
-from celery_obs.vocabulary.beat import ENTRY_DUE, ENTRY_LAST_FIRED, SUCCEEDED_ENTRY, EntryFired, EntryScheduled
-from celery_obs.vocabulary.ourselves import DROPPED, LABELS_FOLDED
+from celery_obs.areas.schedules.events import EntryFired, EntryScheduled
+from celery_obs.areas.schedules.metrics import ENTRY_DUE, ENTRY_LAST_FIRED, SUCCEEDED_ENTRY
+from celery_obs.areas.sidecar.metrics import DROPPED, LABELS_FOLDED
+from celery_obs.areas.tasks.events import TaskPublished
+from celery_obs.areas.tasks.metrics import FAILURES, FINISHED, PUBLISHED, RECEIVED, RUNTIME, STARTED
+from celery_obs.areas.tasks.recording import MetricsObserver
+from celery_obs.areas.workers.metrics import CPU_SECONDS, RESIDENT_MEMORY
+from celery_obs.recorder.format import MOST_GAUGES, SHORTAGE
+from celery_obs.recorder.recorder import Identity, Recorder
+from celery_obs.runtime.declarations import Declarations
+from celery_obs.runtime.processes import Usage
+from celery_obs.runtime.state import WorkerState
 from celery_obs.vocabulary.spec import OTHER, Metric
-from celery_obs.vocabulary.tasks import FAILURES, FINISHED, PUBLISHED, RECEIVED, RUNTIME, STARTED, TaskPublished
-from celery_obs.vocabulary.workers import CPU_SECONDS, RESIDENT_MEMORY
-from celery_obs.worker.declarations import Declarations
-from celery_obs.worker.processes import Usage
-from celery_obs.worker.state import WorkerState
 
 from .builders import finished, lane, meter, recorder, started
 
@@ -240,7 +242,7 @@ def test_every_process_of_a_pool_of_300_is_told(tmp_path: Path, monkeypatch: pyt
     """
     No place in a large pool goes to ``_other``, for memory and for processor time.
     """
-    monkeypatch.setattr("celery_obs.worker.state.usage", lambda pid: Usage(pid * 1000, pid / 10))
+    monkeypatch.setattr("celery_obs.runtime.state.usage", lambda pid: Usage(pid * 1000, pid / 10))
     at = main_process(tmp_path, shop(0))
     at.open()
 
@@ -255,7 +257,7 @@ def test_a_child_that_is_gone_takes_its_gauges_along_and_leaves_its_counts(tmp_p
     """
     A pool that shrinks from six processes to one shows the memory of one; processor time that was used stays counted.
     """
-    monkeypatch.setattr("celery_obs.worker.state.usage", lambda pid: Usage(pid * 1000, 1.0))
+    monkeypatch.setattr("celery_obs.runtime.state.usage", lambda pid: Usage(pid * 1000, 1.0))
     at = main_process(tmp_path, shop(0))
     at.open()
     worker = pool(6)

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from celery_obs.exporter.collectors.workers import WorkersCollector
+from celery_obs.areas.sidecar.metrics import DROPPED, LABELS_FOLDED
+from celery_obs.areas.tasks.metrics import PUBLISHED
+from celery_obs.areas.workers.collector import WorkersCollector
 from celery_obs.exporter.scrape import InternalErrors
-from celery_obs.metrics import slots
-from celery_obs.metrics.format import Header
-from celery_obs.metrics.recorder import Recorder
-from celery_obs.metrics.slots import Node, holder_lives
-from celery_obs.vocabulary.ourselves import DROPPED, LABELS_FOLDED
+from celery_obs.recorder import slots
+from celery_obs.recorder.format import Header
+from celery_obs.recorder.recorder import Recorder
+from celery_obs.recorder.slots import Node, holder_lives
 from celery_obs.vocabulary.spec import OTHER, Metric
-from celery_obs.vocabulary.tasks import PUBLISHED
 
 from .builders import finished, lane, meter, recorder, started, states
 

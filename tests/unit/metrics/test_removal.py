@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from celery_obs.metrics.about import write_about
-from celery_obs.metrics.recorder import Identity, Recorder
-from celery_obs.metrics.removal import live_nodes, look_for_files, remove_files
-from celery_obs.vocabulary.ourselves import DROPPED
+from celery_obs.areas.sidecar.metrics import DROPPED
+from celery_obs.recorder.about import write_about
+from celery_obs.recorder.recorder import Identity, Recorder
+from celery_obs.recorder.removal import live_nodes, look_for_files, remove_files
 
 
 def record(directory: Path) -> Recorder:

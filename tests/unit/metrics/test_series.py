@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from celery_obs.metrics.recorder import Recorder
-from celery_obs.metrics.series import Family
-from celery_obs.vocabulary.ourselves import LABELS_FOLDED
+from celery_obs.areas.sidecar.metrics import LABELS_FOLDED
+from celery_obs.recorder.recorder import Recorder
+from celery_obs.recorder.series import Family
 from celery_obs.vocabulary.spec import Metric
 
 from .builders import lane, recorder

@@ -10,34 +10,41 @@ from typing import Any
 
 import pytest
 
-from celery_obs.hub import Hub
-from celery_obs.metrics.attempts import AttemptMeter
-from celery_obs.metrics.recorder import Recorder
-from celery_obs.metrics.sync_observer import SyncObserver, of_channel, of_sync
+from celery_obs.areas.channels.api_calls import metrics as api_calls
+from celery_obs.areas.channels.api_calls.events import ApiCallFinished, EndpointFolded
+from celery_obs.areas.channels.breakers import metrics as circuit_breaker
+from celery_obs.areas.channels.breakers.events import CircuitChanged, CircuitRejected
+from celery_obs.areas.channels.conflicts import metrics as conflicts
+from celery_obs.areas.channels.conflicts.events import ConflictDetected, ConflictResolved, DoubleBookingDetected
+from celery_obs.areas.channels.connections import metrics as connections
+from celery_obs.areas.channels.connections.events import ConnectionErrored
+from celery_obs.areas.channels.rate_limits import metrics as rate_limiter
+from celery_obs.areas.channels.rate_limits.events import RateLimitChecked, RateLimitWaited
+from celery_obs.areas.channels.reconciliation import metrics as reconciliation
+from celery_obs.areas.channels.reconciliation.events import ConnectionReconciled
+from celery_obs.areas.channels.recording import SyncObserver, of_channel, of_sync
+from celery_obs.areas.channels.syncs import metrics as syncs
+from celery_obs.areas.channels.syncs.events import SyncFinished, SyncHeldBack, SyncStarted
+from celery_obs.areas.channels.tokens import metrics as tokens
+from celery_obs.areas.channels.tokens.events import TokenAtRisk, TokenRefreshed
+from celery_obs.areas.channels.webhooks import metrics as webhooks
+from celery_obs.areas.channels.webhooks.events import WebhookProcessed, WebhookReceived
+from celery_obs.areas.sidecar import metrics as ourselves
+from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.recorder import Recorder
+from celery_obs.runtime.hub import Hub
 from celery_obs.testing import RaisingErrors, counters
-from celery_obs.vocabulary import (
-    api_calls,
-    circuit_breaker,
-    conflicts,
-    connections,
-    ourselves,
-    rate_limiter,
-    reconciliation,
-    syncs,
-    tokens,
-    webhooks,
-)
 from celery_obs.vocabulary.spec import Metric
 
 from .builders import lane, recorder
 
 
-STARTED = syncs.SyncStarted("airbnb", "export", "outbound", "c-1", 100.0)
+STARTED = SyncStarted("airbnb", "export", "outbound", "c-1", 100.0)
 
 
-def finished(status: syncs.SyncStatus = "success", **records: int) -> syncs.SyncFinished:
+def finished(status: syncs.SyncStatus = "success", **records: int) -> SyncFinished:
     counts = {result: records.get(result, 0) for result in syncs.RECORD_RESULTS}
-    return syncs.SyncFinished(STARTED, status, 1.5, **counts, error="", error_message="")
+    return SyncFinished(STARTED, status, 1.5, **counts, error="", error_message="")
 
 
 def observed(folder: Path) -> tuple[Recorder, Hub]:
@@ -59,36 +66,36 @@ CASES: list[tuple[Any, Mapping[tuple[str, tuple[str, ...]], int]]] = [
             (syncs.RECORDS.name, ("airbnb", "export", "skipped")): 4,
         },
     ),
-    (syncs.SyncHeldBack("airbnb", "export", "c-1", 30.0), {(syncs.HELD_BACK.name, ("airbnb", "export", "paused")): 1}),
-    (syncs.SyncHeldBack("airbnb", "export", "c-1", 3.0, "rate_limit"), {(syncs.HELD_BACK.name, ("airbnb", "export", "rate_limit")): 1}),
+    (SyncHeldBack("airbnb", "export", "c-1", 30.0), {(syncs.HELD_BACK.name, ("airbnb", "export", "paused")): 1}),
+    (SyncHeldBack("airbnb", "export", "c-1", 3.0, "rate_limit"), {(syncs.HELD_BACK.name, ("airbnb", "export", "rate_limit")): 1}),
     (
-        api_calls.ApiCallFinished("airbnb", "/x", "GET", "503", 0.1, "server_error", "c-1"),
+        ApiCallFinished("airbnb", "/x", "GET", "503", 0.1, "server_error", "c-1"),
         {
             (api_calls.REQUESTS.name, ("airbnb", "/x", "GET", "503")): 1,
             (api_calls.ERRORS.name, ("airbnb", "server_error")): 1,
         },
     ),
     (
-        api_calls.ApiCallFinished("airbnb", "/x", "GET", api_calls.NO_RESPONSE, 0.0, "circuit_breaker", "c-1"),
+        ApiCallFinished("airbnb", "/x", "GET", api_calls.NO_RESPONSE, 0.0, "circuit_breaker", "c-1"),
         {(api_calls.ERRORS.name, ("airbnb", "circuit_breaker")): 1},
     ),
-    (api_calls.EndpointFolded("airbnb"), {(ourselves.LABELS_FOLDED.name, (api_calls.REQUESTS.name,)): 1}),
-    (rate_limiter.RateLimitChecked("airbnb", "c-1", "denied", 2.0), {(rate_limiter.REQUESTS.name, ("airbnb", "denied")): 1}),
+    (EndpointFolded("airbnb"), {(ourselves.LABELS_FOLDED.name, (api_calls.REQUESTS.name,)): 1}),
+    (RateLimitChecked("airbnb", "c-1", "denied", 2.0), {(rate_limiter.REQUESTS.name, ("airbnb", "denied")): 1}),
     (
-        circuit_breaker.CircuitChanged("airbnb", "closed", "open", None),
+        CircuitChanged("airbnb", "closed", "open", None),
         {(circuit_breaker.TRANSITIONS.name, ("airbnb", "closed", "open")): 1},
     ),
-    (circuit_breaker.CircuitRejected("airbnb"), {(circuit_breaker.REJECTIONS.name, ("airbnb",)): 1}),
-    (webhooks.WebhookReceived("airbnb", "booking"), {(webhooks.RECEIVED.name, ("airbnb", "booking")): 1}),
-    (webhooks.WebhookProcessed("airbnb", "booking", "duplicate", 0.01, ""), {(webhooks.PROCESSED.name, ("airbnb", "duplicate")): 1}),
-    (tokens.TokenAtRisk("airbnb", "c-1", "parked"), {(tokens.AT_RISK.name, ("airbnb", "parked")): 1}),
-    (tokens.TokenRefreshed("airbnb", "c-1", "refused", 0.3, "AuthError"), {(tokens.REFRESH_TOTAL.name, ("airbnb", "refused")): 1}),
-    (connections.ConnectionErrored("airbnb", "c-1"), {(connections.ERRORS.name, ("airbnb",)): 1}),
-    (conflicts.ConflictDetected("price", "airbnb"), {(conflicts.DETECTED.name, ("price", "airbnb")): 1}),
-    (conflicts.ConflictResolved("price", "local_wins"), {(conflicts.RESOLVED.name, ("price", "local_wins")): 1}),
-    (conflicts.DoubleBookingDetected("airbnb"), {(conflicts.DOUBLE_BOOKINGS.name, ("airbnb",)): 1}),
+    (CircuitRejected("airbnb"), {(circuit_breaker.REJECTIONS.name, ("airbnb",)): 1}),
+    (WebhookReceived("airbnb", "booking"), {(webhooks.RECEIVED.name, ("airbnb", "booking")): 1}),
+    (WebhookProcessed("airbnb", "booking", "duplicate", 0.01, ""), {(webhooks.PROCESSED.name, ("airbnb", "duplicate")): 1}),
+    (TokenAtRisk("airbnb", "c-1", "parked"), {(tokens.AT_RISK.name, ("airbnb", "parked")): 1}),
+    (TokenRefreshed("airbnb", "c-1", "refused", 0.3, "AuthError"), {(tokens.REFRESH_TOTAL.name, ("airbnb", "refused")): 1}),
+    (ConnectionErrored("airbnb", "c-1"), {(connections.ERRORS.name, ("airbnb",)): 1}),
+    (ConflictDetected("price", "airbnb"), {(conflicts.DETECTED.name, ("price", "airbnb")): 1}),
+    (ConflictResolved("price", "local_wins"), {(conflicts.RESOLVED.name, ("price", "local_wins")): 1}),
+    (DoubleBookingDetected("airbnb"), {(conflicts.DOUBLE_BOOKINGS.name, ("airbnb",)): 1}),
     (
-        reconciliation.ConnectionReconciled("airbnb", "c-1", 365, 7, 1.0),
+        ConnectionReconciled("airbnb", "c-1", 365, 7, 1.0),
         {(reconciliation.DAYS_CHECKED.name, ("airbnb",)): 365, (reconciliation.DAYS_DRIFTED.name, ("airbnb",)): 7},
     ),
 ]
@@ -113,10 +120,10 @@ def test_each_event_is_counted_where_the_contract_says(
     ("event", "histogram", "values", "total"),
     [
         (finished(), syncs.DURATION, ("airbnb", "export"), 1_500_000),
-        (api_calls.ApiCallFinished("airbnb", "/x", "GET", "200", 0.25, "", ""), api_calls.LATENCY, ("airbnb", "/x"), 250_000),
-        (rate_limiter.RateLimitWaited("airbnb", 0.5), rate_limiter.WAIT, ("airbnb",), 500_000),
-        (circuit_breaker.CircuitChanged("airbnb", "half_open", "closed", 61.0), circuit_breaker.OPEN_DURATION, ("airbnb",), 61_000_000),
-        (webhooks.WebhookProcessed("airbnb", "booking", "success", 0.02, ""), webhooks.PROCESSING, ("airbnb",), 20_000),
+        (ApiCallFinished("airbnb", "/x", "GET", "200", 0.25, "", ""), api_calls.LATENCY, ("airbnb", "/x"), 250_000),
+        (RateLimitWaited("airbnb", 0.5), rate_limiter.WAIT, ("airbnb",), 500_000),
+        (CircuitChanged("airbnb", "half_open", "closed", 61.0), circuit_breaker.OPEN_DURATION, ("airbnb",), 61_000_000),
+        (WebhookProcessed("airbnb", "booking", "success", 0.02, ""), webhooks.PROCESSING, ("airbnb",), 20_000),
     ],
     ids=["sync", "call", "wait", "outage", "webhook"],
 )

@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.generate.dashboards.model import Place
+from celery_obs.rules.dashboards.model import Place
 from pictures.asking import Series
 from pictures.contents import Cell, Course, cell, courses, listed, periods, table
 from pictures.pages import Legend, Look, Panel, Step, Table, Target, Word

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from celery_obs.generate.dashboards.model import Place
+from celery_obs.rules.dashboards.model import Place
 from pictures.asking import Moment, Series
 from pictures.pages import Legend, Look, Page, Panel, Word
 from tests.unit.pictures.test_contents import ORGANISED, panel, series, target

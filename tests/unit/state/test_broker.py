@@ -17,9 +17,9 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.url import safequote
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.redaction import alternatives, mask_url
 from celery_obs.state.broker import Broker, of_app, of_url
 from celery_obs.state.connection import connect, shared_by
+from celery_obs.telemetry.redaction import alternatives, mask_url
 
 
 def app_with(broker: object, **conf: object) -> Any:

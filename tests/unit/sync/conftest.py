@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from celery_obs.hub import Hub
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.api_calls.events import ApiCallFinished, EndpointFolded
+from celery_obs.areas.channels.connections.events import ConnectionErrored
+from celery_obs.areas.channels.syncs.events import SyncFinished, SyncHeldBack, SyncStarted
+from celery_obs.areas.sidecar.events import ObservationDropped
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings
-from celery_obs.sync import engine
 from celery_obs.testing import FakeClock, RaisingErrors
-from celery_obs.vocabulary.api_calls import ApiCallFinished, EndpointFolded
-from celery_obs.vocabulary.connections import ConnectionErrored
-from celery_obs.vocabulary.ourselves import ObservationDropped
-from celery_obs.vocabulary.syncs import SyncFinished, SyncHeldBack, SyncStarted
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from celery_obs.sync import circuit_breaker, rate_limiter
-from celery_obs.sync.api_calls import api_call
-from celery_obs.sync.errors import (
+from celery_obs.areas.channels.api_calls.api import api_call
+from celery_obs.areas.channels.api_calls.events import ApiCallFinished, EndpointFolded
+from celery_obs.areas.channels.breakers import api as circuit_breaker
+from celery_obs.areas.channels.errors import (
     ApiError,
     ApiTimeoutError,
     AuthError,
@@ -22,8 +23,8 @@ from celery_obs.sync.errors import (
     RateLimitError,
     ValidationError,
 )
-from celery_obs.vocabulary.api_calls import ApiCallFinished, EndpointFolded
-from celery_obs.vocabulary.ourselves import ObservationDropped
+from celery_obs.areas.channels.rate_limits import api as rate_limiter
+from celery_obs.areas.sidecar.events import ObservationDropped
 
 
 class Guards:

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 import celery_obs
 
+from celery_obs.areas.channels import classification, engine
+from celery_obs.areas.channels.errors import classify, is_retryable, register_client_error, retry_after, status_of
+from celery_obs.areas.channels.failures import CLIENTS, client_errors
+from celery_obs.areas.channels.policies import PolicyError
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.hub import Hub
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import load
-from celery_obs.sync import classification, engine
-from celery_obs.sync.errors import classify, is_retryable, register_client_error, retry_after, status_of
 from celery_obs.testing import RaisingErrors
-from celery_obs.vocabulary.failures import CLIENTS, client_errors
-from celery_obs.vocabulary.policies import PolicyError
 
 
 class AcmeError(Exception):

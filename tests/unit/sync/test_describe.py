@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_obs.sync.errors import describe
+from celery_obs.areas.channels.errors import describe
 
 
 @pytest.mark.parametrize(

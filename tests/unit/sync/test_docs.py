@@ -17,9 +17,9 @@ from celery import Celery
 
 import celery_obs
 
+from celery_obs.areas.channels.reconciliation.api import compare
+from celery_obs.areas.channels.syncs.events import SyncFinished
 from celery_obs.settings import load
-from celery_obs.sync.reconciliation import compare
-from celery_obs.vocabulary.syncs import SyncFinished
 
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "observe-your-syncs.md"

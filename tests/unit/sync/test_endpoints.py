@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.sync.endpoints import Endpoints, template_of
+from celery_obs.areas.channels.api_calls.endpoints import Endpoints, template_of
 from celery_obs.vocabulary.spec import OTHER
 
 

@@ -17,10 +17,10 @@ from celery import Celery
 
 import celery_obs
 
-from celery_obs.hub import Hub
+from celery_obs.areas.channels import engine as engines
+from celery_obs.areas.channels.engine import Engine
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings
-from celery_obs.sync import engine as engines
-from celery_obs.sync.engine import Engine
 from celery_obs.testing import RaisingErrors
 
 

@@ -23,7 +23,8 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.sync.errors import (
+from celery_obs.areas.channels.api_calls.metrics import ERROR_TYPES
+from celery_obs.areas.channels.errors import (
     ApiError,
     ApiTimeoutError,
     AuthError,
@@ -39,7 +40,6 @@ from celery_obs.sync.errors import (
     seconds_of,
 )
 from celery_obs.testing import FakeClock
-from celery_obs.vocabulary.api_calls import ERROR_TYPES
 
 
 REQUEST = httpx.Request("GET", "http://channel.test/")

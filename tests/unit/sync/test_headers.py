@@ -18,8 +18,8 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.sync.errors import RateLimitAnswer, header, rate_limit_answer, seconds_of
-from celery_obs.sync.headers import lowered, moment_of
+from celery_obs.areas.channels.api_calls.headers import lowered, moment_of
+from celery_obs.areas.channels.errors import RateLimitAnswer, header, rate_limit_answer, seconds_of
 from celery_obs.testing import FakeClock
 
 

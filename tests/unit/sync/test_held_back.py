@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.sync.errors import ApiError, CircuitOpenError, HeldBackTooLongError, LimitReachedError, RateLimitError, held_back
-from celery_obs.sync.waiting import Held
+from celery_obs.areas.channels.errors import ApiError, CircuitOpenError, HeldBackTooLongError, LimitReachedError, RateLimitError, held_back
+from celery_obs.areas.channels.syncs.waiting import Held
 
 
 class GroupError(Exception):

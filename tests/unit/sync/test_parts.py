@@ -8,9 +8,9 @@ import threading
 
 from pathlib import Path
 
-from celery_obs.hub import Hub
+from celery_obs.areas.channels.engine import Engine
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings
-from celery_obs.sync.engine import Engine
 from celery_obs.testing import RaisingErrors
 
 

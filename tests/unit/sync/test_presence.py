@@ -15,10 +15,10 @@ from cryptography.fernet import Fernet
 
 import celery_obs
 
-from celery_obs.beat.tasks import specs
-from celery_obs.plugin import plugin
+from celery_obs.areas.channels import presence
+from celery_obs.runtime.builtin_tasks.registration import specs
+from celery_obs.runtime.plugin import plugin
 from celery_obs.settings import SETTINGS, load
-from celery_obs.sync import presence
 
 
 OURS = {f"channel_manager.{spec.name}" for spec in specs()}

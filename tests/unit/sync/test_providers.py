@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.sync.providers import Answer, answer_of, read
-from celery_obs.vocabulary.providers import ANY_PROVIDER, PROVIDERS, Provider, provider_of
+from celery_obs.areas.channels.tokens.answers import Answer, answer_of, read
+from celery_obs.areas.channels.tokens.providers import ANY_PROVIDER, PROVIDERS, Provider, provider_of
 
 
 JSON = st.recursive(

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.state.pending import MOST_TYPES, SAMPLE, PendingDay
-from celery_obs.sync.reconciliation import CalendarError, Unknown, by_windows, classify, compare, merged, today_of
+from celery_obs.areas.channels.reconciliation.api import CalendarError, Unknown, by_windows, classify, compare, merged, today_of
+from celery_obs.areas.channels.reconciliation.state import MOST_TYPES, SAMPLE, PendingDay
 from celery_obs.vocabulary.spec import OTHER
 
 

@@ -12,12 +12,12 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celery_obs.areas.channels.errors import AuthError, ChannelError, LimitReachedError, NetworkError, RateLimitError
+from celery_obs.areas.channels.retries import PRESETS, RetrySchedule, retry_policy
+from celery_obs.areas.channels.syncs.api import SyncResult
+from celery_obs.areas.channels.syncs.events import SyncFinished
+from celery_obs.areas.channels.syncs.sync_task import SyncTask
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.sync.errors import AuthError, ChannelError, LimitReachedError, NetworkError, RateLimitError
-from celery_obs.sync.retries import PRESETS, RetrySchedule, retry_policy
-from celery_obs.sync.runs import SyncResult
-from celery_obs.vocabulary.syncs import SyncFinished
-from celery_obs.worker.sync_task import SyncTask
 
 
 @pytest.mark.parametrize(

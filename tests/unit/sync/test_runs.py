@@ -15,10 +15,11 @@ from celery.exceptions import Ignore, Reject, Retry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from celery_obs.sync.runs import Run, SyncResult, sync_run
-from celery_obs.vocabulary.connections import ConnectionErrored
-from celery_obs.vocabulary.ourselves import ObservationDropped
-from celery_obs.vocabulary.syncs import STATUSES, SyncFinished, SyncStarted
+from celery_obs.areas.channels.connections.events import ConnectionErrored
+from celery_obs.areas.channels.syncs.api import Run, SyncResult, sync_run
+from celery_obs.areas.channels.syncs.events import SyncFinished, SyncStarted
+from celery_obs.areas.channels.syncs.metrics import STATUSES
+from celery_obs.areas.sidecar.events import ObservationDropped
 
 
 class Channel(enum.Enum):

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from celery_obs.areas.channels.webhooks.schemes import SCHEMES, SignatureScheme, scheme_of
+from celery_obs.areas.channels.webhooks.signatures import InvalidSignatureError, Signed, check_scheme
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.sync.schemes import SCHEMES, SignatureScheme, scheme_of
-from celery_obs.sync.signatures import InvalidSignatureError, Signed, check_scheme
 
 
 NOW = 1_800_000_000.0

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celery_obs.areas.channels.webhooks.signatures import InvalidSignatureError, check_signature
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.sync.signatures import InvalidSignatureError, check_signature
 
 
 NOW = 1_800_000_000

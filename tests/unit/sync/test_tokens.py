@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps
 
-from celery_obs.beat.tokens import is_due
+from celery_obs.areas.channels.connections.state import TokenExpiry
+from celery_obs.areas.channels.tokens import vault
+from celery_obs.areas.channels.tokens.api import Token
+from celery_obs.areas.channels.tokens.oauth import LONGEST_LIFETIME, lifetime_of
+from celery_obs.areas.channels.tokens.tasks import is_due
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.settings import Secret, Settings, load
 from celery_obs.settings.oauth import OAuthClient, filled
-from celery_obs.state.facts import TokenExpiry
-from celery_obs.sync import vault
-from celery_obs.sync.oauth import LONGEST_LIFETIME, lifetime_of
-from celery_obs.sync.tokens import Token
 from tests.tokens import KEY
 
 
@@ -330,11 +330,12 @@ def test_a_missing_extra_is_named_when_it_is_needed(package: str, statement: str
     program = f"""
 import sys
 sys.modules[{package!r}] = None
-from celery_obs.hub import ErrorLog, Hub
+from celery_obs.runtime.hub import ErrorLog, Hub
 from celery_obs.settings import load
-from celery_obs.state.facts import Connection
-from celery_obs.sync import engine, tokens
-from celery_obs.beat import tokens as tasks
+from celery_obs.areas.channels.connections.state import Connection
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.tokens import api as tokens
+from celery_obs.areas.channels.tokens import tasks
 
 class Redis:
     def hmget(self, *_): return b"blob", b"1"

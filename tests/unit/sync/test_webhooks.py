@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from celery_obs.hub import Hub
+from celery_obs.areas.channels import engine
+from celery_obs.areas.channels.webhooks.api import BodyTooLargeError, InvalidSignatureError, webhook
+from celery_obs.areas.channels.webhooks.events import WebhookProcessed, WebhookReceived
+from celery_obs.runtime.hub import Hub
 from celery_obs.settings import Settings
-from celery_obs.sync import engine
-from celery_obs.sync.webhooks import BodyTooLargeError, InvalidSignatureError, webhook
 from celery_obs.testing import FakeClock
-from celery_obs.vocabulary.webhooks import WebhookProcessed, WebhookReceived
 
 
 class Kept:

@@ -12,11 +12,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler
 
-from celery_obs.traces.broker import Broker
-from celery_obs.traces.configuration import Batching, Plan
-from celery_obs.traces.observer import TraceObserver
-from celery_obs.traces.provider import LightMaker, Maker, SdkMaker, Tracing
-from celery_obs.vocabulary.tasks import TaskFinished, TaskStarted
+from celery_obs.areas.tasks.events import TaskFinished, TaskStarted
+from celery_obs.telemetry.traces.broker import Broker
+from celery_obs.telemetry.traces.configuration import Batching, Plan
+from celery_obs.telemetry.traces.observer import TraceObserver
+from celery_obs.telemetry.traces.provider import LightMaker, Maker, SdkMaker, Tracing
 
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

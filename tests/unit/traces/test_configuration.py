@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.traces.broker import Broker, broker
-from celery_obs.traces.configuration import Batching, Plan, plan
+from celery_obs.telemetry.traces.broker import Broker, broker
+from celery_obs.telemetry.traces.configuration import Batching, Plan, plan
 
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}

@@ -16,17 +16,10 @@ from opentelemetry import context as contexts
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, StaticSampler, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode
 
-from celery_obs.traces.propagation import PREVIOUS
-from celery_obs.vocabulary.api_calls import ApiCallFinished
-from celery_obs.vocabulary.syncs import SyncFinished, SyncStarted
-from celery_obs.vocabulary.tasks import (
-    AttemptInterrupted,
-    AttemptLost,
-    AttemptOpened,
-    AttemptRaised,
-    PublishEnded,
-    PublishStarted,
-)
+from celery_obs.areas.channels.api_calls.events import ApiCallFinished
+from celery_obs.areas.channels.syncs.events import SyncFinished, SyncStarted
+from celery_obs.areas.tasks.events import AttemptInterrupted, AttemptLost, AttemptOpened, AttemptRaised, PublishEnded, PublishStarted
+from celery_obs.telemetry.traces.propagation import PREVIOUS
 from tests.unit.traces.builders import SENT, SPAN, TRACE, UNSAMPLED, Memory, finished, observer, said, started
 
 

@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from celery_obs.traces.configuration import Batching
-from celery_obs.traces.pipeline import Health, Pipeline
+from celery_obs.telemetry.traces.configuration import Batching
+from celery_obs.telemetry.traces.pipeline import Health, Pipeline
 from tests.servers import wait_until
 
 

@@ -21,9 +21,9 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import celery_obs
 
-from celery_obs.traces.configuration import Batching, Plan
-from celery_obs.traces.provider import LightMaker, SdkMaker, Tracing
-from celery_obs.vocabulary.ourselves import TelemetryDropped
+from celery_obs.areas.sidecar.events import TelemetryDropped
+from celery_obs.telemetry.traces.configuration import Batching, Plan
+from celery_obs.telemetry.traces.provider import LightMaker, SdkMaker, Tracing
 from tests.embedded import embedded_worker
 from tests.otlp import Collector
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import logging
 
+from celery_obs.telemetry.traces.provider import _exporter_class
+from celery_obs.telemetry.traces.seldom import Seldom
 from celery_obs.testing import FakeClock
-from celery_obs.traces.provider import _exporter_class
-from celery_obs.traces.seldom import Seldom
 
 
 def record(level: int) -> logging.LogRecord:

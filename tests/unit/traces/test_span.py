@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from celery_obs.traces.span import LightSpan, Surroundings
+from celery_obs.telemetry.traces.span import LightSpan, Surroundings
 
 
 CONTEXT = SpanContext(1, 2, False, TraceFlags(1))

@@ -22,10 +22,10 @@ from kombu import Exchange, Queue
 
 import celery_obs
 
-from celery_obs.plugin import Plugin, plugin
-from celery_obs.sync import engine as engines
+from celery_obs.areas.channels import engine as engines
+from celery_obs.areas.tasks.events import PublishEnded, TaskPublished
+from celery_obs.runtime.plugin import Plugin, plugin
 from celery_obs.testing import capture_events
-from celery_obs.vocabulary.tasks import PublishEnded, TaskPublished
 from tests.embedded import embedded_worker
 from tests.otlp import Collector
 
@@ -369,7 +369,7 @@ def test_an_app_that_publishes_nothing_has_no_settings_read(monkeypatch: pytest.
     Setting an app up, configuring it and making its tasks read none of our settings and register none of our tasks.
     """
     read: list[SimpleNamespace] = []
-    monkeypatch.setattr("celery_obs.plugin.load", lambda *args: read.append(SimpleNamespace()))
+    monkeypatch.setattr("celery_obs.runtime.plugin.load", lambda *args: read.append(SimpleNamespace()))
     app = Celery("idle", broker="redis://127.0.0.1:1/0", set_as_current=False)
     celery_obs.setup(app)
 

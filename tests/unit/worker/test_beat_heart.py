@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from celery_obs.worker.heartbeat import BeatHeart
+from celery_obs.runtime.heartbeat import BeatHeart
 
 
 class Stopped:

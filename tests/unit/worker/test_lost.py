@@ -19,11 +19,11 @@ from celery.exceptions import Reject
 from celery.worker import state as worker_state
 from kombu.exceptions import DecodeError
 
-from celery_obs.hub import Hub
+from celery_obs.areas.tasks.events import AttemptDoomed, AttemptLost, AttemptNotBegun
+from celery_obs.runtime.hub import Hub
+from celery_obs.runtime.lost import LostAttempts
+from celery_obs.runtime.translate import QueueNames
 from celery_obs.testing import RaisingErrors
-from celery_obs.vocabulary.tasks import AttemptDoomed, AttemptLost, AttemptNotBegun
-from celery_obs.worker.lost import LostAttempts
-from celery_obs.worker.translate import QueueNames
 
 
 class Request:

@@ -15,8 +15,8 @@ from kombu.exceptions import OperationalError
 
 import celery_obs
 
-from celery_obs.plugin import plugin
-from celery_obs.vocabulary.tasks import PublishEnded, PublishStarted
+from celery_obs.areas.tasks.events import PublishEnded, PublishStarted
+from celery_obs.runtime.plugin import plugin
 from tests.otlp import Collector
 
 

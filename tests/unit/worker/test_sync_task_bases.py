@@ -16,8 +16,8 @@ from celery import Celery, Task
 
 import celery_obs
 
-from celery_obs.sync.errors import NetworkError
-from celery_obs.sync.retries import RetrySchedule
+from celery_obs.areas.channels.errors import NetworkError
+from celery_obs.areas.channels.retries import RetrySchedule
 
 
 CONTEXT: list[str] = []

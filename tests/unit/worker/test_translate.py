@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
 
+from celery_obs.areas.queues.metrics import shared_label
+from celery_obs.areas.tasks.events import TaskStarted
+from celery_obs.runtime import translate
+from celery_obs.runtime.translate import BAD_HEADER, IMPLAUSIBLE_STAMP, Binding, QueueNames
 from celery_obs.vocabulary import headers
-from celery_obs.vocabulary.queues import shared_label
-from celery_obs.vocabulary.tasks import TaskStarted
-from celery_obs.worker import translate
-from celery_obs.worker.translate import BAD_HEADER, IMPLAUSIBLE_STAMP, Binding, QueueNames
 
 
 NOW = 1_800_000_000.0

@@ -1,0 +1,3 @@
+"""
+API calls: what is asked of a channel, and what it answers.
+"""

@@ -1,0 +1,51 @@
+"""
+The circuit breaker: whether a channel is asked at all.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+from celery_obs.vocabulary.spec import Metric
+
+
+__all__ = ["OPEN_DURATION", "REJECTIONS", "STATE", "STATES", "TRANSITIONS", "BreakerState"]
+
+
+BreakerState: TypeAlias = Literal["closed", "open", "half_open"]
+"""
+*closed*: calls go through.  *open*: none does.  *half_open*: one at a time does, to see whether the channel is back.
+"""
+
+STATES: Final[tuple[BreakerState, ...]] = ("closed", "open", "half_open")
+"""
+The states; a state's place here is the number that stands for it in :data:`STATE`.
+"""
+
+
+STATE = Metric(
+    kind="gauge",
+    name="channel_circuit_breaker_state",
+    help="Which channel is cut off? 0 closed, 1 open, 2 half-open.",
+    labels=("channel_type",),
+)
+TRANSITIONS = Metric(
+    kind="counter",
+    name="channel_circuit_breaker_transitions_total",
+    help="Does the breaker flap? Changes of state, each counted once in the whole cluster.",
+    labels=("channel_type", "from_state", "to_state"),
+)
+REJECTIONS = Metric(
+    kind="counter",
+    name="channel_circuit_breaker_rejections_total",
+    help="What does the outage cost us? Calls that the breaker did not let through.",
+    labels=("channel_type",),
+)
+OPEN_DURATION = Metric(
+    kind="histogram",
+    name="channel_circuit_breaker_open_duration_seconds",
+    help="How long do outages last? Time from leaving closed to being closed again.",
+    labels=("channel_type",),
+    buckets=(1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 21600.0),
+    resolution=1e-6,
+)

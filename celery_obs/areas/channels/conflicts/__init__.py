@@ -1,0 +1,3 @@
+"""
+Conflicts: two sides that disagree, and what was sold twice.
+"""

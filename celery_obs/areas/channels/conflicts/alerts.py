@@ -1,0 +1,44 @@
+"""
+Alerts about conflicts: a room was sold twice, or somebody has to decide.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celery_obs.rules.promql import gauge, happened, most
+from celery_obs.rules.rules import Alert
+from celery_obs.rules.thresholds import amount
+
+from .metrics import DOUBLE_BOOKINGS, REVIEW
+
+
+__all__ = ["ALERTS"]
+
+
+ALERTS: Final = (
+    Alert(
+        name="DoubleBookingDetected",
+        severity="critical",
+        when=f"{happened(DOUBLE_BOOKINGS, '5m', 'channel_type')} > $threshold",
+        threshold=amount(0),
+        by=("channel_type",),
+        summary="Double booking detected",
+        description='{{ $value | printf "%.0f" }} double bookings with {{ $labels.channel_type }} were detected. Immediate action required.',
+        shows="channel-manager-overview",
+        seeds=("002 DoubleBookingDetected",),
+        keeps_firing="1h",
+    ),
+    Alert(
+        name="ChannelConflictsAwaitReview",
+        severity="info",
+        when=f"{most(gauge(REVIEW), 'conflict_type')} > $threshold",
+        threshold=amount(0),
+        lasts="1d",
+        by=("conflict_type",),
+        summary="Conflicts wait for a person",
+        description="{{ $value }} conflicts of the kind {{ $labels.conflict_type }} wait for somebody's decision; there have been some for $for.",
+        shows="channel-manager-overview",
+        seeds=("000 §2.8",),
+    ),
+)

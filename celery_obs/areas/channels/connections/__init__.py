@@ -1,0 +1,3 @@
+"""
+Connections: the customers' accounts that are kept in sync.
+"""

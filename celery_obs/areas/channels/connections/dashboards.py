@@ -1,0 +1,234 @@
+"""
+Tokens and connections: whose account is about to stop, and whose calendar is wrong?
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celery_obs.areas.channels.conflicts import metrics as conflicts
+from celery_obs.areas.channels.reconciliation import metrics as reconciliation
+from celery_obs.areas.channels.tokens import metrics as tokens
+from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
+from celery_obs.rules.dashboards.parts import JOB, TO_PLATFORM, coloured, higher_is_better, higher_is_worse
+from celery_obs.rules.dashboards.queries import age, chosen, highest, increase, per_minute, share
+
+from . import metrics as connections
+
+
+__all__ = ["CONNECTIONS"]
+
+
+_CHANNEL = chosen("channel_type")
+_EXPIRES_IN = f"{highest(tokens.EXPIRES_AT, 'channel_type', 'connection_id', channel_type=_CHANNEL)} - time()"
+_FOUND = per_minute(conflicts.DETECTED, "conflict_type", channel_type=_CHANNEL)
+_ACCOUNT = (("channel_type", "Channel"), ("connection_id", "Connection"))
+
+_TOKENS = Row(
+    "Tokens",
+    (
+        Panel(
+            kind="stat",
+            title="Expired",
+            question="How many accounts are locked out?",
+            queries=(Query(expr=f"sum (({_EXPIRES_IN}) <= bool 0)", legend="Expired"),),
+            unit="none",
+            steps=(Step(None, "green"), Step(1, "red")),
+            width=4,
+        ),
+        Panel(
+            kind="stat",
+            title="Late to be refreshed",
+            question="How many tokens have less than a tenth of their life left? Refreshing begins before that.",
+            queries=(
+                Query(
+                    expr=(
+                        f"sum (({_EXPIRES_IN}) / "
+                        f"({highest(tokens.LIFETIME, 'channel_type', 'connection_id', channel_type=_CHANNEL)} > 0) < bool 0.1)"
+                    ),
+                    legend="Late",
+                ),
+            ),
+            unit="none",
+            steps=(Step(None, "green"), Step(1, "yellow")),
+            width=4,
+        ),
+        Panel(
+            kind="stat",
+            title="Refresh success (24 h)",
+            question="Of the refreshes of the last day, how many brought a new token?",
+            queries=(
+                Query(expr=share(tokens.REFRESH_TOTAL, of={"status": "success"}, over="24h", channel_type=_CHANNEL), legend="Success"),
+            ),
+            unit="percentunit",
+            steps=higher_is_better(0.9, 0.99),
+            width=4,
+        ),
+        Panel(
+            kind="timeseries",
+            title="Refreshes per minute by outcome",
+            question="Do we still get new tokens? Refused: the customer has to grant access again.",
+            queries=(
+                Query(
+                    expr=per_minute(tokens.REFRESH_TOTAL, "status", channel_type=_CHANNEL),
+                    legend="{{status}}",
+                ),
+            ),
+            unit="opm",
+            stacked=True,
+            colours=coloured(tokens.REFRESH_STATUSES),
+        ),
+        Panel(
+            kind="table",
+            title="Tokens by expiry",
+            question="Which account will be locked out next? Less than nothing: it is.",
+            keys=_ACCOUNT,
+            queries=(
+                Query(
+                    expr=_EXPIRES_IN,
+                    legend="Expires in",
+                    unit="dtdurations",
+                    steps=(Step(None, "red"), Step(0, "yellow"), Step(86400, "green")),
+                ),
+                Query(
+                    expr=highest(tokens.LIFETIME, "channel_type", "connection_id", channel_type=_CHANNEL),
+                    legend="Good for",
+                    unit="dtdurations",
+                ),
+            ),
+            sort_by="Expires in",
+            ascending=True,
+            width=WIDTH,
+            links=(TO_PLATFORM,),
+            source="000 §3.3",
+        ),
+    ),
+)
+
+_CONNECTIONS = Row(
+    "Connections",
+    (
+        Panel(
+            kind="timeseries",
+            title="Connections by status",
+            question="How many accounts do we serve, and how many are broken?",
+            queries=(
+                Query(
+                    expr=f"sum by (status) ({highest(connections.TOTAL, 'channel_type', 'status', channel_type=_CHANNEL)})",
+                    legend="{{status}}",
+                ),
+            ),
+            unit="none",
+            stacked=True,
+            colours=coloured(connections.STATUSES),
+        ),
+        Panel(
+            kind="timeseries",
+            title="Failures of connections per minute",
+            question="Do accounts fail more often than before?",
+            queries=(
+                Query(
+                    expr=per_minute(connections.ERRORS, "channel_type", channel_type=_CHANNEL),
+                    legend="{{channel_type}}",
+                ),
+            ),
+            unit="opm",
+            stacked=True,
+            links=(TO_PLATFORM,),
+        ),
+        Panel(
+            kind="table",
+            title="Connections that fail",
+            question="Which account fails again and again, and whose data is old?",
+            keys=_ACCOUNT,
+            queries=(
+                Query(
+                    expr=highest(connections.ERROR_COUNT, "channel_type", "connection_id", channel_type=_CHANNEL),
+                    legend="Errors in a row",
+                    unit="none",
+                    steps=higher_is_worse(1, 5),
+                ),
+                Query(
+                    expr=age(connections.LAST_SYNC, "channel_type", "connection_id", channel_type=_CHANNEL),
+                    legend="Last sync",
+                    unit="s",
+                    steps=higher_is_worse(3600, 86400),
+                ),
+                Query(
+                    expr=age(connections.CREATED_AT, "channel_type", "connection_id", channel_type=_CHANNEL),
+                    legend="Age",
+                    unit="dtdurations",
+                ),
+            ),
+            sort_by="Errors in a row",
+            width=WIDTH,
+            links=(TO_PLATFORM,),
+            source="000 §3.3",
+        ),
+    ),
+)
+
+_DRIFT = Row(
+    "Drift and conflicts",
+    (
+        Panel(
+            kind="table",
+            title="Days of drift",
+            question="Whose calendar is wrong?",
+            keys=_ACCOUNT,
+            queries=(
+                Query(
+                    expr=highest(reconciliation.DRIFT_DAYS, "channel_type", "connection_id", channel_type=_CHANNEL),
+                    legend="Days of drift",
+                    unit="none",
+                    steps=higher_is_worse(1, 5),
+                ),
+            ),
+            sort_by="Days of drift",
+            width=8,
+            links=(TO_PLATFORM,),
+            source="000 §4.3",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Share of days that drifted",
+            question="How much of the calendar is wrong, of the days that were compared?",
+            queries=(
+                Query(
+                    expr=(
+                        f"{increase(reconciliation.DAYS_DRIFTED, 'channel_type', over='1h', channel_type=_CHANNEL)} / "
+                        f"({increase(reconciliation.DAYS_CHECKED, 'channel_type', over='1h', channel_type=_CHANNEL)} > 0)"
+                    ),
+                    legend="{{channel_type}}",
+                ),
+            ),
+            unit="percentunit",
+            width=8,
+            links=(TO_PLATFORM,),
+            source="000 §6.1",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Conflicts",
+            question="Do the two sides disagree, and what waits for a person?",
+            queries=(
+                Query(expr=_FOUND, legend="{{conflict_type}} found per minute"),
+                Query(expr=f"{highest(conflicts.REVIEW, 'conflict_type')} or 0 * {_FOUND}", legend="{{conflict_type}} waiting"),
+            ),
+            unit="short",
+            width=8,
+            source="001",
+        ),
+    ),
+)
+
+CONNECTIONS: Final = Dashboard(
+    uid="channel-manager-connections",
+    title="Tokens and Connections",
+    question="Whose account is about to stop, and whose calendar is wrong?",
+    rows=(_TOKENS, _CONNECTIONS, _DRIFT),
+    variables=(JOB, Variable("channel_type", "Channel", connections.TOTAL.name)),
+    tags=("channel-manager",),
+    source="000 §3.3",
+    since="now-24h",
+)

@@ -1,0 +1,19 @@
+"""
+Connections: the accounts that we keep in sync, and whether they are well.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+__all__ = ["ConnectionErrored"]
+
+
+class ConnectionErrored(NamedTuple):
+    """
+    Something failed for a connection: a sync, a refresh, a reconciliation.
+    """
+
+    channel_type: str
+    connection_id: str

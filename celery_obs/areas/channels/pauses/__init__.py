@@ -1,0 +1,3 @@
+"""
+Pauses: channels that an operator stopped.
+"""

@@ -1,0 +1,3 @@
+"""
+Rate limits: how often a channel may be asked, by the whole cluster.
+"""

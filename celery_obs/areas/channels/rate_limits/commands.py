@@ -1,0 +1,35 @@
+"""
+``celery-obs rate-limit clear``: forget the calls that a rate limit counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from celery_obs.cli.operate import deed, run
+
+
+__all__ = ["rate_limit"]
+
+
+@click.group("rate-limit")
+def rate_limit() -> None:
+    """
+    Forget what rate limits count.
+    """
+
+
+@rate_limit.command()
+@click.argument("name", metavar="CHANNEL")
+@deed
+@click.pass_context
+def clear(ctx: click.Context, /, name: str, **options: Any) -> None:
+    """
+    Forget the calls of CHANNEL, so that it may be called up to its limit at once.
+
+    Walks through all keys of Redis, in small steps.
+    """
+    told = run(ctx, "rate_limit.clear", name, **options)
+    click.echo(f"{told['cleared']} counts of {name} are cleared.")

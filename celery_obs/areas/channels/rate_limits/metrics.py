@@ -1,0 +1,44 @@
+"""
+The rate limiter: how often we may ask a channel.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from celery_obs.vocabulary.spec import Metric
+
+
+__all__ = ["CURRENT", "MAX", "REQUESTS", "RESULTS", "WAIT"]
+
+
+RESULTS: Final[tuple[Literal["allowed", "denied"], ...]] = ("allowed", "denied")
+
+
+REQUESTS = Metric(
+    kind="counter",
+    name="channel_rate_limit_requests_total",
+    help="Do we run into the limit? Checks of the rate limit by answer.",
+    labels=("channel_type", "result"),
+)
+CURRENT = Metric(
+    kind="gauge",
+    name="channel_rate_limit_current_count",
+    help="How close to the limit are we? Calls in the sliding window now.",
+    labels=("channel_type", "connection_id"),
+    lint_exempt="The contract of the channel manager's dashboards; _count is a suffix of histograms to a linter.",
+)
+MAX = Metric(
+    kind="gauge",
+    name="channel_rate_limit_max",
+    help="What is the limit at this time of day? Calls that one window may hold.",
+    labels=("channel_type",),
+)
+WAIT = Metric(
+    kind="histogram",
+    name="channel_rate_limit_wait_seconds",
+    help="How long do we stand in line? Time that callers waited for the rate limit.",
+    labels=("channel_type",),
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+    resolution=1e-6,
+)

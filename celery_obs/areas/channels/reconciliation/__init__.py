@@ -1,0 +1,3 @@
+"""
+Reconciliation: two calendars compared day by day.
+"""

@@ -1,0 +1,3 @@
+"""
+Syncs: one movement of data between us and a channel, as one run.
+"""

@@ -1,0 +1,57 @@
+"""
+Tokens: the keys that channels gave us, and how long they are good for.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+from celery_obs.vocabulary.spec import Metric
+
+
+__all__ = ["AT_RISK", "EXPIRES_AT", "LIFETIME", "REFRESH_STATUSES", "REFRESH_TOTAL", "RISKS", "RefreshStatus", "Risk"]
+
+
+RefreshStatus: TypeAlias = Literal["success", "failure", "refused"]
+"""
+*failure*: it did not work and will be tried again.  *refused*: the provider said no for good, so that a person has to authorise again.
+"""
+
+REFRESH_STATUSES: Final[tuple[RefreshStatus, ...]] = ("success", "failure", "refused")
+
+
+Risk: TypeAlias = Literal["parked", "lost", "not_replicated"]
+"""
+What became of a new token that is not safe where it belongs.  *parked*: it could not be stored, and lies in Redis for the next refresh, or in the
+process that got it.  *lost*: that could not store it in the end.  *not_replicated*: it is stored, and fewer replicas than wanted have it.
+"""
+
+RISKS: Final[tuple[Risk, ...]] = ("parked", "lost", "not_replicated")
+
+
+_LABELS = ("channel_type", "connection_id")
+
+EXPIRES_AT = Metric(
+    kind="gauge",
+    name="channel_token_expires_at_timestamp",
+    help="Which account will be locked out, and when? Time at which the connection's token expires; absent where it does not.",
+    labels=_LABELS,
+)
+LIFETIME = Metric(
+    kind="gauge",
+    name="channel_token_lifetime_seconds",
+    help="Is a day before expiry late or early? How long the connection's token was good for when it was given.",
+    labels=_LABELS,
+)
+REFRESH_TOTAL = Metric(
+    kind="counter",
+    name="channel_token_refresh_total",
+    help="Do we still get new tokens? Attempts to refresh one, by outcome.",
+    labels=("channel_type", "status"),
+)
+AT_RISK = Metric(
+    kind="counter",
+    name="channel_token_at_risk_total",
+    help="Could a failure of a store cost a customer's consent? New tokens that were not safe where they belong, by what became of them.",
+    labels=("channel_type", "risk"),
+)

@@ -1,0 +1,3 @@
+"""
+Webhooks: what channels tell us, checked for who sent it, and handled once.
+"""

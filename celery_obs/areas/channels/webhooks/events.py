@@ -1,0 +1,42 @@
+"""
+Webhooks: what channels tell us of their own accord.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .metrics import WebhookStatus
+
+
+__all__ = ["WebhookProcessed", "WebhookReceived"]
+
+
+class WebhookReceived(NamedTuple):
+    """
+    A webhook came in.
+    """
+
+    channel_type: str
+    event_type: str
+
+
+class WebhookProcessed(NamedTuple):
+    """
+    A webhook was dealt with.
+
+    Attributes:
+        channel_type, event_type: As in `WebhookReceived`.
+
+        status: What became of it.
+
+        duration: Seconds.
+
+        error: Class name of what was raised; else empty.
+    """
+
+    channel_type: str
+    event_type: str
+    status: WebhookStatus
+    duration: float
+    error: str

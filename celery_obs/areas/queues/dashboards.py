@@ -1,0 +1,177 @@
+"""
+Queues: what waits, for how long, and does anybody listen?
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celery_obs.areas.tasks import metrics as tasks
+from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
+from celery_obs.rules.dashboards.parts import JOB, TO_QUEUES, higher_is_worse, oldest_message
+from celery_obs.rules.dashboards.queries import chosen, highest, increase, per_minute, quantile, selector
+
+from . import metrics as queues
+
+
+__all__ = ["QUEUES"]
+
+
+_QUEUE = chosen("queue")
+
+_SUMMARY = Row(
+    "Summary",
+    (
+        Panel(
+            kind="stat",
+            title="Messages waiting",
+            question="How much work waits, in all queues?",
+            queries=(Query(expr=f"sum ({highest(queues.DEPTH, 'queue', queue=_QUEUE)})", legend="Waiting"),),
+            steps=higher_is_worse(1000, 10000),
+            width=6,
+            height=4,
+        ),
+        Panel(
+            kind="stat",
+            title="Oldest message",
+            question="How long has the front of the slowest queue waited? 0 where all queues are empty.",
+            queries=(Query(expr=oldest_message(queue=_QUEUE), legend="Oldest"),),
+            unit="s",
+            steps=higher_is_worse(60, 600),
+            width=6,
+            height=4,
+        ),
+        Panel(
+            kind="stat",
+            title="Taken and not acknowledged",
+            question="How much did workers take without finishing?",
+            queries=(Query(expr=f"sum ({highest(queues.UNACKED, 'queue', queue=_QUEUE)})", legend="Unacknowledged"),),
+            width=6,
+            height=4,
+        ),
+        Panel(
+            kind="stat",
+            title="Disagreeing clocks",
+            question="Can I trust the waiting times? Attempts in the time shown that started before they were published.",
+            queries=(Query(expr=increase(tasks.CLOCK_SKEW, queue=_QUEUE), legend="Skewed"),),
+            unit="none",
+            decimals=0,
+            steps=(Step(None, "green"), Step(1, "yellow")),
+            width=6,
+            height=4,
+        ),
+    ),
+)
+
+_WAITING = Row(
+    "What waits",
+    (
+        Panel(
+            kind="timeseries",
+            title="Messages by queue",
+            question="Does a queue grow? All priorities together; however many exporters show a queue, it is counted once.",
+            queries=(Query(expr=highest(queues.DEPTH, "queue", queue=_QUEUE), legend="{{queue}}"),),
+            stacked=True,
+            links=(TO_QUEUES,),
+            source="002, 003, 004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Age of the oldest message",
+            question="How long has the front of the queue waited? A long queue that moves is no trouble; an old front is. 0 where the queue is empty.",
+            queries=(Query(expr=oldest_message("queue", queue=_QUEUE), legend="{{queue}}"),),
+            unit="s",
+            links=(TO_QUEUES,),
+        ),
+        Panel(
+            kind="timeseries",
+            title="Messages by priority",
+            question="Which priority waits? 0 is the highest on Redis.",
+            queries=(
+                Query(expr=highest(queues.PRIORITY_DEPTH, "queue", "priority", queue=_QUEUE), legend="{{queue}} priority {{priority}}"),
+            ),
+            stacked=True,
+            links=(TO_QUEUES,),
+        ),
+        Panel(
+            kind="timeseries",
+            title="Not acknowledged, and consumers",
+            question="How much did workers take without finishing, and does anybody listen?",
+            queries=(
+                Query(expr=highest(queues.UNACKED, "queue", queue=_QUEUE), legend="{{queue}} not acknowledged"),
+                Query(
+                    expr=highest(queues.CONSUMERS, "queue", queue=_QUEUE),
+                    legend="{{queue}} consumers",
+                    absent_where="the broker does not know its consumers, as Redis",
+                ),
+            ),
+            links=(TO_QUEUES,),
+        ),
+    ),
+)
+
+_FLOW = Row(
+    "What flows",
+    (
+        Panel(
+            kind="timeseries",
+            title="In and out per minute",
+            question="Is more published than is finished? Retries and redeliveries are received and started again.",
+            queries=(
+                Query(expr=per_minute(tasks.PUBLISHED, "queue", queue=_QUEUE), legend="{{queue}} published"),
+                Query(expr=per_minute(tasks.RECEIVED, "queue", queue=_QUEUE), legend="{{queue}} received"),
+                Query(expr=per_minute(tasks.STARTED, "queue", queue=_QUEUE), legend="{{queue}} started"),
+                Query(expr=per_minute(tasks.FINISHED, "queue", queue=_QUEUE), legend="{{queue}} finished"),
+            ),
+            unit="opm",
+            links=(TO_QUEUES,),
+        ),
+        Panel(
+            kind="timeseries",
+            title="Wait before start",
+            question="How long does work lie around before it starts? Without the time until its ETA.",
+            queries=(
+                Query(expr=quantile(0.5, tasks.QUEUE_WAIT, "queue", queue=_QUEUE), legend="{{queue}} p50"),
+                Query(expr=quantile(0.95, tasks.QUEUE_WAIT, "queue", queue=_QUEUE), legend="{{queue}} p95", exemplars=True),
+            ),
+            unit="s",
+            links=(TO_QUEUES,),
+        ),
+        Panel(
+            kind="table",
+            title="Queues",
+            question="Which queue needs workers?",
+            keys=(("queue", "Queue"),),
+            queries=(
+                Query(
+                    expr=highest(queues.DEPTH, "queue", queue=_QUEUE), legend="Waiting", unit="short", steps=higher_is_worse(1000, 10000)
+                ),
+                Query(
+                    expr=oldest_message("queue", queue=_QUEUE),
+                    legend="Oldest",
+                    unit="s",
+                    steps=higher_is_worse(60, 600),
+                ),
+                Query(expr=highest(queues.UNACKED, "queue", queue=_QUEUE), legend="Not acknowledged", unit="short"),
+                Query(
+                    expr=f"60 * max by (queue) (deriv({selector(queues.DEPTH, queue=_QUEUE)}[30m]))",
+                    legend="Growth per minute",
+                    unit="short",
+                ),
+                Query(expr=per_minute(tasks.STARTED, "queue", queue=_QUEUE), legend="Started per minute", unit="short"),
+            ),
+            sort_by="Waiting",
+            width=WIDTH,
+        ),
+    ),
+)
+
+QUEUES: Final = Dashboard(
+    uid="celery-queues",
+    title="Celery Queues",
+    question="What waits, for how long, and does anybody listen?",
+    rows=(_SUMMARY, _WAITING, _FLOW),
+    variables=(JOB, Variable("queue", "Queue", queues.DEPTH.name)),
+    tags=("celery",),
+    source="000 §9.2, 002, 003, 004",
+)

@@ -1,0 +1,3 @@
+"""
+Schedules: what beat fires, what succeeded and what is overdue.
+"""

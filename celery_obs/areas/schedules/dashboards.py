@@ -1,0 +1,130 @@
+"""
+Beat and its schedule: what was fired, what succeeded, what is late?
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celery_obs.areas.channels.reconciliation import metrics as reconciliation
+from celery_obs.areas.channels.tokens import metrics as tokens
+from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
+from celery_obs.rules.dashboards.parts import JOB, coloured, higher_is_worse
+from celery_obs.rules.dashboards.queries import age, chosen, highest, lowest, per_minute
+
+from . import metrics as beat
+
+
+__all__ = ["BEAT"]
+
+
+_ENTRY = chosen("entry")
+
+_SUMMARY = Row(
+    "Summary",
+    (
+        Panel(
+            kind="stat",
+            title="Last pass of beat",
+            question="Does beat still go through its schedule?",
+            queries=(Query(expr=age(beat.HEARTBEAT), legend="Ago"),),
+            unit="s",
+            steps=higher_is_worse(60, 300),
+            width=8,
+            height=4,
+        ),
+        Panel(
+            kind="stat",
+            title="Entries overdue",
+            question="How many entries should have been fired a minute ago, and were not?",
+            queries=(Query(expr=f"sum ({lowest(beat.ENTRY_OVERDUE, 'entry', entry=_ENTRY)} > bool 60)", legend="Overdue"),),
+            unit="none",
+            steps=(Step(None, "green"), Step(1, "red")),
+            width=8,
+            height=4,
+        ),
+        Panel(
+            kind="stat",
+            title="Entries in the schedule",
+            question="How many entries does the schedule have?",
+            queries=(Query(expr=f"count ({highest(beat.ENTRY_DUE, 'entry', entry=_ENTRY)})", legend="Entries"),),
+            unit="none",
+            width=8,
+            height=4,
+        ),
+    ),
+)
+
+_ENTRIES = Row(
+    "Schedule",
+    (
+        Panel(
+            kind="table",
+            title="Entries",
+            question="Which entry is late, and which is fired without ever succeeding?",
+            keys=(("entry", "Entry"),),
+            queries=(
+                Query(
+                    expr=lowest(beat.ENTRY_OVERDUE, "entry", entry=_ENTRY),
+                    legend="Overdue by",
+                    unit="s",
+                    steps=higher_is_worse(60, 300),
+                ),
+                Query(expr=age(beat.ENTRY_LAST_FIRED, "entry", entry=_ENTRY), legend="Last fired", unit="s"),
+                Query(expr=age(beat.SUCCEEDED_ENTRY, "entry", entry=_ENTRY), legend="Last success", unit="s"),
+                Query(
+                    expr=f"clamp_min({highest(beat.ENTRY_DUE, 'entry', entry=_ENTRY)} - time(), 0)",
+                    legend="Next due in",
+                    unit="s",
+                ),
+            ),
+            sort_by="Overdue by",
+            width=WIDTH,
+        ),
+        Panel(
+            kind="timeseries",
+            title="Overdue by",
+            question="Since when is an entry late, and do all of them wait for beat?",
+            queries=(Query(expr=lowest(beat.ENTRY_OVERDUE, "entry", entry=_ENTRY), legend="{{entry}}"),),
+            unit="s",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Since the last success",
+            question="Which entry's work is not done? A line that climbs beyond the entry's period.",
+            queries=(Query(expr=age(beat.SUCCEEDED_ENTRY, "entry", entry=_ENTRY), legend="{{entry}}"),),
+            unit="s",
+        ),
+    ),
+)
+
+_DUTIES = Row(
+    "What the schedule is for",
+    (
+        Panel(
+            kind="timeseries",
+            title="Token refreshes per minute",
+            question="Does the schedule keep the tokens fresh?",
+            queries=(Query(expr=per_minute(tokens.REFRESH_TOTAL, "status"), legend="{{status}}"),),
+            unit="opm",
+            stacked=True,
+            colours=coloured(tokens.REFRESH_STATUSES),
+        ),
+        Panel(
+            kind="timeseries",
+            title="Since the last reconciliation",
+            question="How old is what I know of the drift?",
+            queries=(Query(expr=age(reconciliation.LAST_RUN, "channel_type"), legend="{{channel_type}}"),),
+            unit="s",
+        ),
+    ),
+)
+
+BEAT: Final = Dashboard(
+    uid="celery-beat",
+    title="Celery Beat and Schedules",
+    question="What was fired, what succeeded, what is late?",
+    rows=(_SUMMARY, _ENTRIES, _DUTIES),
+    variables=(JOB, Variable("entry", "Entry", beat.ENTRY_DUE.name)),
+    tags=("celery",),
+)

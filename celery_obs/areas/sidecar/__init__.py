@@ -1,0 +1,3 @@
+"""
+The sidecar about itself: what it could not read, count or keep.
+"""

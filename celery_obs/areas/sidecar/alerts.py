@@ -1,0 +1,141 @@
+"""
+Alerts about ourselves: what watches the others cannot see, or is not seen.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celery_obs.rules.links import JOB
+from celery_obs.rules.promql import among, gauge, happened, least, most, total
+from celery_obs.rules.rules import Alert
+from celery_obs.rules.third_party import UP
+from celery_obs.rules.thresholds import amount
+from celery_obs.vocabulary.conditions import METRIC_FILES_UNREADABLE
+
+from .metrics import (
+    BUILD_INFO,
+    COLLECTOR_SUCCESS,
+    DROPPED,
+    INTERNAL_ERRORS,
+    LABELS_FOLDED,
+    LEADER,
+    METRIC_FILES,
+    PAGE_SAMPLES,
+    SAMPLE_LIMIT,
+)
+
+
+__all__ = ["ALERTS"]
+
+
+_WHO = ("job", "instance")
+
+ALERTS: Final = (
+    Alert(
+        name="Watchdog",
+        severity="none",
+        when="vector(1)",
+        summary="The chain of alerts works",
+        description="This alert always fires. When it stops to arrive, Prometheus or Alertmanager is broken, and no other alert will arrive either.",
+        shows="celery-obs-exporter",
+    ),
+    Alert(
+        name="CeleryObsExporterDown",
+        severity="critical",
+        when=f"{most(gauge(UP, job=JOB), *_WHO)} == 0",
+        lasts="5m",
+        by=_WHO,
+        summary="The exporter at {{ $labels.instance }} does not answer",
+        description="Prometheus has not been able to scrape {{ $labels.instance }} for $for. What its workers do goes unseen.",
+        shows="celery-obs-exporter",
+        seeds=("001 APIUnavailable",),
+    ),
+    Alert(
+        name="CeleryObsAbsent",
+        severity="critical",
+        when=f"absent({gauge(BUILD_INFO)})",
+        lasts="5m",
+        summary="No exporter is scraped",
+        description="For $for Prometheus has had no exporter at all: none runs, or service discovery lost them.",
+        shows="celery-obs-exporter",
+        seeds=("001 APIUnavailable",),
+    ),
+    Alert(
+        name="CeleryObsCollectorFailing",
+        severity="warning",
+        when=f"{least(gauge(COLLECTOR_SUCCESS), *_WHO, 'collector')} == 0",
+        lasts="10m",
+        by=(*_WHO, "collector"),
+        summary="The exporter at {{ $labels.instance }} is blind in part",
+        description="Collector {{ $labels.collector }} of {{ $labels.instance }} has failed for $for. What it shows is old or absent.",
+        shows="celery-obs-exporter",
+    ),
+    Alert(
+        name="CeleryObsMetricFilesUnreadable",
+        severity=METRIC_FILES_UNREADABLE.severity,
+        when=f"{most(gauge(METRIC_FILES, state=among('corrupt', 'unsupported')), *_WHO, 'state')} > $threshold",
+        threshold=amount(METRIC_FILES_UNREADABLE.threshold),
+        lasts=METRIC_FILES_UNREADABLE.lasts,
+        by=(*_WHO, "state"),
+        summary="The exporter at {{ $labels.instance }} cannot read metric files",
+        description="{{ $value }} metric files beside {{ $labels.instance }} are {{ $labels.state }}. What is in them is not counted.",
+        shows="celery-obs-exporter",
+    ),
+    Alert(
+        name="CeleryObsNoLeader",
+        severity="warning",
+        when=f"{total(gauge(LEADER))} == 0",
+        lasts="5m",
+        summary="No exporter serves the state of the cluster",
+        description="No exporter has held the lease for $for. Breakers, tokens, connections and drift are not shown, and their alerts cannot fire.",
+        shows="celery-obs-exporter",
+    ),
+    Alert(
+        name="CeleryObsDropping",
+        severity="warning",
+        when=f"{happened(DROPPED, '15m', 'reason')} > $threshold",
+        threshold=amount(0),
+        lasts="5m",
+        by=("reason",),
+        summary="Observations are dropped",
+        description='{{ $value | printf "%.0f" }} observations could not be recorded in the last 15 minutes, because of {{ $labels.reason }}.',
+        shows="celery-obs-exporter",
+        keeps_firing="15m",
+    ),
+    Alert(
+        name="CeleryObsInternalErrors",
+        severity="warning",
+        when=f"{happened(INTERNAL_ERRORS, '15m', 'component')} > $threshold",
+        threshold=amount(0),
+        lasts="5m",
+        by=("component",),
+        summary="The observer itself has errors",
+        description='{{ $value | printf "%.0f" }} errors of component {{ $labels.component }} were kept from the observed program in the last 15 minutes.',
+        shows="celery-obs-exporter",
+        keeps_firing="15m",
+    ),
+    Alert(
+        name="CeleryObsLabelsFolded",
+        severity="info",
+        when=f"{happened(LABELS_FOLDED, '1h', 'metric')} > $threshold",
+        threshold=amount(0),
+        lasts="5m",
+        by=("metric",),
+        summary="A metric has too many label values",
+        description='{{ $value | printf "%.0f" }} observations of {{ $labels.metric }} went to _other in the last hour.',
+        shows="celery-obs-exporter",
+        keeps_firing="1h",
+    ),
+    Alert(
+        name="CeleryObsPageNearLimit",
+        severity="warning",
+        when=f"{most(gauge(PAGE_SAMPLES), *_WHO)} > $threshold",
+        threshold=amount(0.8 * SAMPLE_LIMIT),
+        lasts="15m",
+        by=_WHO,
+        summary="The page of the exporter at {{ $labels.instance }} is nearly too large for Prometheus",
+        description='It has {{ $value | printf "%.0f" }} samples (threshold: $threshold). Above sample_limit of the scrape configuration Prometheus drops all of them.',
+        shows="celery-obs-exporter",
+    ),
+)

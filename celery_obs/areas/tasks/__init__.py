@@ -1,0 +1,3 @@
+"""
+Tasks: what happens to each message, from its publish to its outcome.
+"""

@@ -1,0 +1,3 @@
+"""
+Workers: their pools, their processes and whether they are up.
+"""

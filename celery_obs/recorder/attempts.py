@@ -1,0 +1,667 @@
+"""
+Attempts: counting every start and every outcome once, through any death.
+
+Each process keeps, in the table of its slot, what it is doing.  Counting goes through four phases, and before a lane is counted up,
+the record says which lane and what it held.  So whoever finds a dead process's record can finish the counting, and can do so again after dying itself:
+``lane = max(lane, before + 1)`` counts once however often it is done.  Only the histograms of the one attempt in hand may lack an observation.
+
+A pool child runs one attempt at a time and has one record.  Pools of threads and greenlets share a process and have a record for each.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from itertools import chain
+from math import floor
+from typing import Final, NamedTuple, TypeAlias
+
+from celery_obs.areas.channels.syncs.events import SyncLost
+from celery_obs.areas.channels.syncs.metrics import TOTAL as SYNCS
+from celery_obs.areas.sidecar.metrics import DROPPED
+from celery_obs.areas.tasks.events import AttemptDoomed, AttemptInterrupted, TaskFinished, TaskStarted
+from celery_obs.areas.tasks.metrics import (
+    ATTEMPTS,
+    CLOCK_SKEW,
+    FAILURES,
+    FINAL_STATES,
+    FINISHED,
+    HELD_BACK,
+    LATENCY,
+    QUEUE_WAIT,
+    RECEIVED,
+    RETRIES,
+    RUNTIME,
+    STARTED,
+    STATES,
+    SUCCEEDED_ENTRY,
+    TaskState,
+)
+from celery_obs.vocabulary.spec import Metric
+
+from .exemplars import Exemplars
+from .format import Exit, Header, Phase, Record
+from .layout import Layout, width
+from .recorder import Recorder
+from .series import Family
+from .slots import Node, Slot
+
+
+__all__ = ["AttemptMeter", "attempt_keys"]
+
+
+_USUAL_STATES: Final[tuple[TaskState, ...]] = ("success", "failure", "retry")
+_SILENCE: Final = 60.0  # Seconds without a heartbeat after which a node counts as having been dead.
+_LONGEST_RUNTIME: Final = 366 * 86400.0
+_MOST_RETRIES: Final = 1 << 32
+_PHASE, _ATTEMPT, _CELL, _STARTED_AT, _RETRIES, _DUE_AT = (
+    Record.PHASE,
+    Record.ATTEMPT,
+    Record.CELL,
+    Record.STARTED_AT,
+    Record.RETRIES,
+    Record.DUE_AT,
+)
+_STARTED_BEFORE, _OUTCOME_LANE, _OUTCOME_BEFORE, _VERDICT, _VERDICT_ON = (
+    Record.STARTED_BEFORE,
+    Record.OUTCOME_LANE,
+    Record.OUTCOME_BEFORE,
+    Record.VERDICT,
+    Record.VERDICT_ON,
+)
+_SYNC, _SYNC_BEFORE = Record.SYNC, Record.SYNC_BEFORE
+_ATTEMPTS_EDGES: Final = ATTEMPTS.buckets
+_CAUSES: Final[dict[TaskState, str]] = {"lost": "WorkerLostError", "timeout": "TimeLimitExceeded"}
+
+
+def attempt_keys(task_id: str) -> tuple[int, int]:
+    """
+    Return the numbers that may stand for an attempt in a record.
+
+    Its hash where the writer shares this process's hash seed, which costs nothing; a checksum where it does not (a spawned child).
+    """
+    return hash(task_id), _checksum(task_id)
+
+
+def _checksum(task_id: str) -> int:
+    return zlib.crc32(task_id.encode("utf-8", "surrogatepass"))
+
+
+class _Metrics(NamedTuple):
+    """
+    The timed metrics, whose buckets a user may have changed.
+    """
+
+    runtime: Metric
+    wait: Metric
+    latency: Metric
+
+    def of_cell(self, task: str, queue: str) -> list[tuple[Metric, tuple[str, ...]]]:
+        """
+        Return the series that exist from the start for a task on a queue: counters for all outcomes, runtimes for the usual ones.
+        """
+        pair = (task, queue)
+        return [
+            (STARTED, pair),
+            *((FINISHED, (*pair, state)) for state in STATES),
+            *((self.runtime, (*pair, state)) for state in _USUAL_STATES),
+            (self.wait, pair),
+            (ATTEMPTS, pair),
+            (self.latency, pair),
+        ]
+
+
+class _Outcome(NamedTuple):
+    """
+    The words that one outcome of one task on one queue is counted in.
+    """
+
+    finished: int
+    runtime: int
+    runtime_sum: int
+    is_final: bool
+
+
+def _outcome(pair: tuple[str, str], state: TaskState, metrics: _Metrics, word: Callable[[Metric, tuple[str, ...]], int]) -> _Outcome:
+    series = (*pair, state)
+    runtime = word(metrics.runtime, series)
+    return _Outcome(word(FINISHED, series), runtime, runtime + _sum_of(metrics.runtime), state in FINAL_STATES)
+
+
+def _sum_of(histogram: Metric) -> int:
+    """
+    Return where a histogram's sum stands behind its first bucket.
+    """
+    return len(histogram.buckets) + 1
+
+
+class _Cell:
+    """
+    The words of one task on one queue, as indices into the slot that they were looked up for.
+    """
+
+    __slots__ = (
+        "attempts",
+        "attempts_sum",
+        "floats",
+        "lane",
+        "latency",
+        "latency_sum",
+        "outcomes",
+        "pair",
+        "started",
+        "wait",
+        "wait_sum",
+        "words",
+    )
+
+    def __init__(self, slot: Slot, pair: tuple[str, str], metrics: _Metrics, word: Callable[[Metric, tuple[str, ...]], int]) -> None:
+        self.pair = pair
+        self.started = word(STARTED, pair)
+        self.outcomes = {state: _outcome(pair, state, metrics, word) for state in _USUAL_STATES}
+        self.wait = word(metrics.wait, pair)
+        self.wait_sum = self.wait + _sum_of(metrics.wait)
+        self.attempts = word(ATTEMPTS, pair)
+        self.attempts_sum = self.attempts + _sum_of(ATTEMPTS)
+        self.latency = word(metrics.latency, pair)
+        self.latency_sum = self.latency + _sum_of(metrics.latency)
+        self.lane = self.started - slot.lanes_at
+        self.words = slot.words
+        self.floats = slot.floats
+
+
+# The hot path spells the words of a record as numbers; these lines hold them to the format.
+assert (Header.WORDS, Record.ATTEMPT, Record.CELL, Record.STARTED_AT, Record.RETRIES, Record.DUE_AT) == (32, 1, 2, 3, 4, 5)  # noqa: S101
+assert (Record.STARTED_BEFORE, Record.OUTCOME_LANE, Record.OUTCOME_BEFORE) == (6, 7, 8)  # noqa: S101
+assert (Phase.ANNOUNCED, Phase.RUNNING, Phase.FINISHING) == (1, 2, 3)  # noqa: S101
+
+_Running: TypeAlias = "tuple[TaskStarted | None, _Cell | None, int]"
+_NOTHING: Final[_Running] = (None, None, 0)
+
+
+class _NoRoomError(Exception):
+    """
+    A series has no place.
+    """
+
+
+class _Mine(threading.local):
+    """
+    The record of the attempt that this thread, or greenlet, runs; 0 for none.
+    """
+
+    at = 0
+
+
+class AttemptMeter:
+    """
+    Observe attempts: keep the table of what runs, count starts and outcomes, time them.
+
+    Attributes:
+        on_lost_sync: Is told of each sync run whose process died with it, once that was counted.
+
+    Threads: safe under the GIL.  Forks: through the recorder.
+    """
+
+    def __init__(self, recorder: Recorder, *, runtime: Metric = RUNTIME, wait: Metric = QUEUE_WAIT, latency: Metric = LATENCY) -> None:
+        self._recorder = recorder
+        self._metrics = _Metrics(runtime, wait, latency)
+        self._runtime_edges, self._wait_edges, self._latency_edges = runtime.buckets, wait.buckets, latency.buckets
+        self._epoch: object = None
+        self._cells: dict[tuple[str, str], _Cell] = {}
+        self._running: dict[int, _Running] = {}
+        self._current: _Running = _NOTHING
+        self._free: list[int] = []
+        self._is_single = False
+        self._lanes_at = 0
+        self._key: Callable[[str], int] = hash
+        self._mine = _Mine()
+        self._lost_syncs: list[SyncLost] = []
+        self._retries, self._failures = Family(recorder, RETRIES), Family(recorder, FAILURES)
+        self._exemplars: Exemplars | None = None
+        self.on_lost_sync: Callable[[SyncLost], object] | None = None
+        recorder.on_claim.append(self._inherit)
+
+    # -- the hot path -----------------------------------------------------------------------------------------------
+
+    def started(self, event: TaskStarted) -> None:
+        """
+        Take down that an attempt runs, and count its start.
+        """
+        if self._epoch is not self._recorder.epoch:
+            self._renew()
+        task, queue, task_id, retries, started_at, wait, skewed, due_at = event
+        cell = self._cells.get((task, queue)) or self._cell(task, queue)
+        if cell is None:
+            return
+        words, floats, counted = cell.words, cell.floats, cell.started
+        if self._is_single:
+            at = 32
+            if words[32]:
+                self._settle_own(32)
+            self._current = (event, cell, 32)
+        else:
+            at = self._take_record()
+            if at == 0:
+                return
+            self._running[id(event)] = (event, cell, at)
+            self._mine.at = at
+        words[at + 1] = self._key(task_id)
+        words[at + 2] = cell.lane
+        floats[at + 3] = started_at
+        words[at + 4] = retries
+        floats[at + 5] = due_at or 0.0
+        words[at + 6] = words[counted]
+        words[at] = 1
+        words[counted] += 1
+        words[at] = 2
+        if wait is not None:
+            words[cell.wait + bisect_left(self._wait_edges, wait)] += 1
+            words[cell.wait_sum] += floor(wait * 1e6)
+            if skewed:
+                self._recorder.count(CLOCK_SKEW, (queue,))
+
+    def finished(self, event: TaskFinished) -> None:
+        """
+        Count an outcome, and time it.
+        """
+        started, state, runtime, latency, exception, _, entry = event
+        if self._is_single:
+            opened, cell, at = self._current
+            self._current = _NOTHING
+            if opened is not started:
+                return
+        else:
+            _, cell, at = self._running.pop(id(started), _NOTHING)
+        if cell is None:
+            return
+        outcome, timing, timing_sum, is_final = cell.outcomes.get(state) or self._outcome(cell, state)
+        words = cell.words
+        words[at + 7] = outcome - self._lanes_at
+        words[at + 8] = words[outcome]
+        words[at] = 3
+        words[outcome] += 1
+        words[timing + bisect_left(self._runtime_edges, runtime)] += 1
+        words[timing_sum] += floor(runtime * 1e9)
+        if latency is not None:
+            words[cell.latency + bisect_left(self._latency_edges, latency)] += 1
+            words[cell.latency_sum] += floor(latency * 1e6)
+        if is_final and exception != HELD_BACK:
+            retries = started[3]
+            words[cell.attempts + (bisect_left(_ATTEMPTS_EDGES, retries + 1) if retries else 0)] += 1
+            words[cell.attempts_sum] += retries + 1
+        if exception or entry:
+            self._explain(event, cell)
+        words[at] = 0
+        if not self._is_single:
+            words[at + _VERDICT_ON] = 0  # In a process of its own, a verdict ends with the process that it was passed on.
+            self._mine.at = 0
+            self._free.append(at)
+        if self._exemplars is not None:
+            self._illustrate(self._exemplars, event, cell)
+
+    def _outcome(self, cell: _Cell, state: TaskState) -> _Outcome:
+        pair = cell.pair
+        self._recorder.declare([(self._metrics.runtime, (*pair, state))])
+        outcome = cell.outcomes[state] = _outcome(pair, state, self._metrics, self._word)
+        if self._recorder.slot is not None:
+            cell.words = self._recorder.slot.words
+        return outcome
+
+    def _illustrate(self, exemplars: Exemplars, event: TaskFinished, cell: _Cell) -> None:
+        """
+        Keep the attempt as an example of each time that was observed of it.  At its end, for when it begins its trace is not known yet.
+        """
+        started, state, runtime, latency = event[:4]
+        started_at, wait = started[4], started[5]
+        ended_at = started_at + runtime
+        exemplars.note(cell.outcomes[state].runtime + bisect_left(self._runtime_edges, runtime), runtime, ended_at)
+        if wait is not None:
+            exemplars.note(cell.wait + bisect_left(self._wait_edges, wait), wait, started_at)
+        if latency is not None:
+            exemplars.note(cell.latency + bisect_left(self._latency_edges, latency), latency, ended_at)
+
+    def _take_record(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self._recorder.count(DROPPED, ("too_many_attempts",))
+        return 0
+
+    # -- a sync run inside an attempt -------------------------------------------------------------------------------
+
+    def stake(self, word: int) -> int:
+        """
+        Have the death of this process count up *word*, for the sync run that begins in the attempt of this thread.
+
+        Return what `redeem` needs; 0 where nothing was noted, because no attempt runs here, or because a run around this one was noted already.
+        """
+        at = self._current[2] if self._is_single else self._mine.at
+        slot = self._recorder.slot
+        if at == 0 or slot is None or slot.words[at + _SYNC]:
+            return 0
+        slot.words[at + _SYNC] = word - slot.lanes_at + 1
+        return at
+
+    def redeem(self, at: int, word: int) -> None:
+        """
+        Count up *word* for the run that was noted at *at*, so that it is counted once wherever this process dies.
+        """
+        slot = self._recorder.slot
+        if slot is None:
+            return
+        words = slot.words
+        if at >= slot.gauges_at or words[at + _SYNC] <= 0:  # Noted in a slot that this process has no more, such as its parent's.
+            words[word] += 1
+            return
+        words[at + _SYNC_BEFORE] = words[word]
+        words[at + _SYNC] = slot.lanes_at - word - 1
+        words[word] += 1
+        words[at + _SYNC] = 0
+
+    # -- the rare paths ---------------------------------------------------------------------------------------------
+
+    def interrupted(self, event: AttemptInterrupted) -> None:
+        """
+        Mark an attempt whose end the main process, or whoever follows in this slot, has to tell; settle it if the verdict is there already.
+        """
+        opened, cell, at = self._current if self._is_single else self._running.get(id(event.started), _NOTHING)
+        if cell is not None and opened is event.started:
+            cell.words[at] = Phase.INTERRUPTED
+            if not self._is_single and cell.words[at + _VERDICT_ON] == cell.words[at + _ATTEMPT]:
+                self._settle_own(at)
+
+    def doomed(self, event: AttemptDoomed) -> None:
+        """
+        Write the main process's verdict into the record of the attempt, wherever it runs, before its process is killed.
+
+        An attempt of this very process that was interrupted already is settled at once.
+        """
+        recorder = self._recorder
+        if not recorder.ready() or recorder.node is None or recorder.slot is None:
+            return
+        keys = attempt_keys(event.task_id)
+        for slot in chain([recorder.slot], recorder.node.others(recorder.slot)):
+            for at in _records(slot):
+                if slot.words[at + _ATTEMPT] in keys and slot.words[at + _PHASE] != Phase.IDLE:
+                    slot.words[at + _VERDICT] = STATES.index(event.state)
+                    slot.words[at + _VERDICT_ON] = slot.words[at + _ATTEMPT]
+                    if slot is recorder.slot and slot.words[at + _PHASE] == Phase.INTERRUPTED:
+                        self._settle_own(at)
+
+    def sweep(self) -> int:
+        """
+        Settle what dead processes of this node left running; return how many attempts that were.
+
+        A slot is touched only while its lock is held.
+        """
+        recorder = self._recorder
+        if recorder.is_off or recorder.node is None or recorder.slot is None:
+            return 0  # One that gave its slot back does not claim it again for this, at the end of the process.
+        settled = 0
+        for slot in recorder.node.others(recorder.slot):
+            if any(slot.words[at] for at in _records(slot)) and recorder.node.try_lock(slot.number):
+                try:
+                    settled += self._settle_all(recorder.node, slot)
+                finally:
+                    recorder.node.unlock(slot.number)
+        self._tell_lost_syncs()
+        return settled
+
+    def settle(self, node: Node, slot: Slot) -> None:
+        """
+        Settle what the dead owner of *slot* left running, in any node; the caller holds the slot.
+
+        Raises:
+            OSError: when the disk is full; it may be done again.
+        """
+        self._settle_all(node, slot)
+
+    def settle_interrupted(self, *, older_than: float) -> None:
+        """
+        Count as lost what was interrupted in this living process and of which nobody said why.
+
+        Args:
+            older_than: Seconds that an attempt has to have run, so that a verdict under way is waited for.
+        """
+        slot = self._recorder.slot
+        if slot is None or self._is_single:
+            return
+        limit = time.time() - older_than
+        for at in _records(slot):
+            if slot.words[at] == Phase.INTERRUPTED and slot.floats[at + _STARTED_AT] < limit:
+                self._settle_own(at)
+
+    def _settle_own(self, at: int) -> None:
+        """
+        Settle a record of this living process: an attempt that was interrupted, or counting that was, by a soft time limit that struck there.
+        """
+        recorder = self._recorder
+        if recorder.node is None or recorder.slot is None:
+            return
+        self._settle(recorder.node, recorder.slot, at)
+        for key, (_, _, record) in list(self._running.items()):
+            if record == at:
+                del self._running[key]
+                self._free.append(at)
+
+    def _inherit(self, node: Node, slot: Slot) -> None:
+        self._settle_all(node, slot)
+        for at in _records(slot):
+            slot.words[at + _VERDICT_ON] = 0  # On an attempt that ended by itself just before its process was killed.
+
+    def _settle_all(self, node: Node, slot: Slot) -> int:
+        return sum(self._settle(node, slot, at) for at in _records(slot))
+
+    def _settle(self, node: Node, slot: Slot, at: int) -> bool:
+        """
+        Count what a record says that was not counted yet, and clear it; every step may be the last one, and may be done again.
+        """
+        words, base, phase = slot.words, slot.lanes_at, slot.words[at]
+        if words[at + _SYNC]:
+            self._settle_sync(node, slot, at)
+        if phase == Phase.IDLE:
+            return False
+        if not _is_sound(slot, at):  # Another program wrote into the file: what it says cannot be counted.
+            words[at + _VERDICT_ON] = words[at] = 0
+            return False
+        if phase == Phase.ANNOUNCED:
+            _raise_to(slot, base + words[at + _CELL], words[at + _STARTED_BEFORE] + 1)
+        if phase == Phase.FINISHING:
+            _raise_to(slot, base + words[at + _OUTCOME_LANE], words[at + _OUTCOME_BEFORE] + 1)
+        else:
+            self._count_dead(node, slot, at)
+        words[at + _VERDICT_ON] = 0
+        words[at] = Phase.IDLE
+        return True
+
+    def _settle_sync(self, node: Node, slot: Slot, at: int) -> None:
+        """
+        Count the sync run that a record names, in the same way: as what it was being counted as, or as lost.
+        """
+        words, base, lane = slot.words, slot.lanes_at, slot.words[at + _SYNC]
+        if abs(lane) <= slot.lanes:
+            if lane > 0:
+                lost = next((values for values, place in node.layout.places(SYNCS) if place == lane - 1), None)
+                slot.back(base + lane - 1)
+                words[at + _SYNC_BEFORE] = words[base + lane - 1]
+                words[at + _SYNC] = lane = -lane
+                if lost is not None:
+                    self._lost_syncs.append(SyncLost(*lost[:3]))
+            _raise_to(slot, base - lane - 1, words[at + _SYNC_BEFORE] + 1)
+        words[at + _SYNC] = 0
+
+    def _tell_lost_syncs(self) -> None:
+        """
+        Say which runs were lost; not while a slot is being claimed, for who hears it may want to record something.
+        """
+        while self._lost_syncs:
+            lost = self._lost_syncs.pop(0)
+            if self.on_lost_sync is not None:
+                self.on_lost_sync(lost)
+
+    def _count_dead(self, node: Node, slot: Slot, at: int) -> None:
+        words, base = slot.words, slot.lanes_at
+        pair = _pair_of(node.layout, words[at + _CELL])
+        state = _verdict(words, at)
+        outcome = None if pair is None else node.layout.place(FINISHED, (*pair, state))
+        if pair is None or outcome is None:
+            return
+        slot.back(base + outcome)
+        words[at + _OUTCOME_LANE] = outcome
+        words[at + _OUTCOME_BEFORE] = words[base + outcome]
+        words[at] = Phase.FINISHING
+        _raise_to(slot, base + outcome, words[at + _OUTCOME_BEFORE] + 1)
+        if state == "timeout":
+            words[Header.EXIT] = Exit.TIMEOUT
+        died_at = _last_sign_of_life(node)
+        runtime = min(max(0.0, died_at - slot.floats[at + _STARTED_AT]), _LONGEST_RUNTIME)
+        self._observe(node, slot, self._metrics.runtime, (*pair, state), runtime)
+        if state in FINAL_STATES:
+            self._observe(node, slot, ATTEMPTS, pair, words[at + _RETRIES] + 1)
+        if state in FINAL_STATES and words[at + _DUE_AT]:
+            latency = min(max(0.0, died_at - slot.floats[at + _DUE_AT]), _LONGEST_RUNTIME)
+            self._observe(node, slot, self._metrics.latency, pair, latency)
+        if state in _CAUSES:
+            self._observe(node, slot, FAILURES, (*pair, _CAUSES[state], "false"), 1)
+
+    def _observe(self, node: Node, slot: Slot, metric: Metric, values: tuple[str, ...], value: float) -> None:
+        """
+        Record a value in any slot whose lock we hold; without room for the series, the outcome alone is counted.
+        """
+        try:
+            node.file.declare([(metric, values)])
+            slot.reserve(node.layout.lanes)
+            place = node.layout.place(metric, values)
+            if place is None:
+                return
+            word = slot.lanes_at + place
+            slot.back(word, width(metric))
+        except OSError as exc:
+            self._recorder.complain(exc)
+            return
+        if metric.kind == "counter":
+            slot.words[word] += 1
+        else:
+            slot.words[word + bisect_left(metric.buckets, value)] += 1
+            slot.words[word + len(metric.buckets) + 1] += round(value / metric.resolution)
+
+    def _explain(self, event: TaskFinished, cell: _Cell) -> None:
+        """
+        Count why an attempt failed or is tried again, and when a schedule entry last did its work.
+        """
+        if event.state == "retry":
+            self._retries.count((*cell.pair, event.exception))
+        elif event.exception and event.state != "ignored":
+            self._failures.count((*cell.pair, event.exception, "true" if event.exhausted else "false"))
+        elif event.entry and event.state == "success":
+            now = time.time()
+            self._recorder.set(SUCCEEDED_ENTRY, (event.entry,), now, at=now)
+
+    # -- looking up -------------------------------------------------------------------------------------------------
+
+    def prepare(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """
+        Give places to all series of the tasks on the queues in *pairs*, before the pool forks.
+        """
+        self._recorder.lay_out([[*self._metrics.of_cell(*pair), (RECEIVED, pair)] for pair in pairs])
+
+    def _renew(self) -> None:
+        recorder = self._recorder
+        if not recorder.ready() or recorder.slot is None:
+            self._cells, self._epoch = {}, recorder.epoch
+            return
+        slot = recorder.slot
+        self._exemplars = recorder.exemplars
+        self._cells = {}
+        self._running = {}
+        self._current = _NOTHING
+        self._lanes_at = slot.lanes_at
+        self._is_single = slot.records == 1
+        self._free = [] if self._is_single else list(_records(slot))[::-1]
+        self._key = hash if recorder.shares_hash_seed else _checksum
+        self._epoch = recorder.epoch
+        self._tell_lost_syncs()
+
+    def _cell(self, task: str, queue: str) -> _Cell | None:
+        recorder = self._recorder
+        if not recorder.ready() or recorder.slot is None:
+            return None
+        pair = (task, queue)
+        word = recorder.word(STARTED, pair)
+        if word is not None and not recorder.is_known(STARTED, pair):
+            pair = self._pair_at(word) or pair
+        if not recorder.is_known(self._metrics.latency, pair):  # The last of the cell: with it, all are there.
+            recorder.lay_out([self._metrics.of_cell(*pair)])
+        try:
+            cell = _Cell(recorder.slot, pair, self._metrics, self._word)
+        except _NoRoomError:
+            return None
+        if pair == (task, queue):
+            self._cells[pair] = cell
+        return cell
+
+    def _pair_at(self, word: int) -> tuple[str, str] | None:
+        recorder = self._recorder
+        return None if recorder.node is None or recorder.slot is None else _pair_of(recorder.node.layout, word - recorder.slot.lanes_at)
+
+    def _word(self, metric: Metric, values: tuple[str, ...]) -> int:
+        word = self._recorder.word(metric, values)
+        if word is None:
+            raise _NoRoomError
+        return word
+
+
+def _records(slot: Slot) -> range:
+    return range(Header.WORDS, Header.WORDS + slot.records * Record.WORDS, Record.WORDS)
+
+
+def _last_sign_of_life(node: Node) -> float:
+    """
+    Return when an attempt that is found dead may have died: now, or with the whole node, when that last gave a beat.
+    """
+    now = time.time()
+    try:
+        beat = (node.folder / "heartbeat").lstat().st_mtime
+    except OSError:
+        return now
+    return now if now - beat < _SILENCE else beat
+
+
+def _is_sound(slot: Slot, at: int) -> bool:
+    """
+    Tell whether a record that is not idle can be one that we wrote.
+    """
+    words, lanes = slot.words, slot.lanes
+    counts_outcome = words[at] == Phase.FINISHING
+    return (
+        Phase.ANNOUNCED <= words[at] <= Phase.INTERRUPTED
+        and 0 <= words[at + _CELL] < lanes
+        and 0 <= words[at + _RETRIES] < _MOST_RETRIES
+        and (not counts_outcome or 0 <= words[at + _OUTCOME_LANE] < lanes)
+    )
+
+
+def _raise_to(slot: Slot, word: int, value: int) -> None:
+    """
+    Count up a lane to *value*, unless that was done.
+    """
+    slot.back(word)
+    if slot.words[word] == value - 1:
+        slot.words[word] = value
+
+
+def _verdict(words: memoryview, at: int) -> TaskState:
+    number = words[at + _VERDICT]
+    judged = words[at + _VERDICT_ON] == words[at + _ATTEMPT] and 0 <= number < len(STATES)
+    return STATES[number] if judged else "lost"
+
+
+def _pair_of(layout: Layout, lane: int) -> tuple[str, str] | None:
+    for (task, queue), place in layout.places(STARTED):
+        if place == lane:
+            return task, queue
+    return None

@@ -1,0 +1,80 @@
+"""
+Dashboards: what each page shows, as values, and the JSON that Grafana loads.
+
+Each page is a module; :mod:`.model` says what pages are made of, :mod:`.queries` writes their PromQL, :mod:`.grafana` their JSON.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from celery_obs.areas.channels.connections.dashboards import CONNECTIONS
+from celery_obs.areas.queues.dashboards import QUEUES
+from celery_obs.areas.schedules.dashboards import BEAT
+from celery_obs.areas.sidecar.dashboards import EXPORTER
+from celery_obs.areas.workers.dashboards import WORKERS
+from celery_obs.rules.links import Links
+from celery_obs.rules.packs.business import BUSINESS
+from celery_obs.rules.render import NotBuiltError, Output
+
+from .budgets import SLO
+from .infrastructure import INFRASTRUCTURE
+from .model import Dashboard
+from .overview import OVERVIEW
+from .platform import PLATFORM
+
+
+__all__ = ["DASHBOARDS", "FOLDER", "SDK", "build"]
+
+
+DASHBOARDS: Final[tuple[Dashboard, ...]] = (
+    OVERVIEW,
+    PLATFORM,
+    CONNECTIONS,
+    WORKERS,
+    QUEUES,
+    BEAT,
+    SLO,
+    EXPORTER,
+    INFRASTRUCTURE,
+    BUSINESS,
+)
+"""
+All pages, in the order in which a reader meets them.
+"""
+
+FOLDER: Final = "deploy/grafana/dashboards"
+
+SDK: Final = "grafana-foundation-sdk==0.0.21"
+"""
+What writes the JSON.  Pinned to the version: without ``==``, pip takes one that writes for an older Grafana.
+"""
+
+
+def build(links: Links) -> Iterator[Output]:
+    """
+    Write every page.
+
+    Raises:
+        NotBuiltError: where Grafana's SDK is not installed.
+    """
+    to_json = _writer()
+    for page in DASHBOARDS:
+        yield Output(f"{FOLDER}/{page.uid}.json", to_json(page))
+
+
+def _writer() -> Callable[[Dashboard], str]:
+    try:
+        with warnings.catch_warnings():
+            # The SDK would have everybody write the schema that only the newest Grafana reads; this one all of them read.
+            warnings.filterwarnings("ignore", message="Prefer using dashboardv2", category=DeprecationWarning)
+            from .grafana import to_json  # noqa: PLC0415 -- a development dependency.
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "grafana_foundation_sdk":
+            raise
+        message = f"The dashboards are left as they are: writing them needs Grafana's SDK. Install it with: pip install '{SDK}'"
+        raise NotBuiltError(message) from error
+    return to_json

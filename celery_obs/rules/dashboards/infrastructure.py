@@ -1,0 +1,352 @@
+"""
+Machines, Redis and the services we call: is it us, or what we stand on?
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celery_obs.areas.channels.api_calls import metrics as api_calls
+from celery_obs.areas.workers import metrics as workers
+from celery_obs.rules.third_party import (
+    CONTAINER_LIMIT,
+    CONTAINER_MEMORY,
+    HTTP_DURATION,
+    HTTP_REQUESTS,
+    PG_UP,
+    POOL_IN_USE,
+    POOL_SIZE,
+    REDIS_HITS,
+    REDIS_MEMORY,
+    REDIS_MEMORY_MAX,
+    REDIS_MISSES,
+)
+from celery_obs.vocabulary.spec import Metric
+
+from .model import Dashboard, Panel, Query, Row, Step
+from .parts import JOB, TO_PLATFORM, UP, higher_is_better, higher_is_worse
+from .queries import Match, highest, increase, per_second, quantile, selector, share, total
+from .third_party import (
+    NODE_CPU,
+    NODE_DISK_FREE,
+    NODE_DISK_SIZE,
+    NODE_MEMORY_AVAILABLE,
+    NODE_MEMORY_TOTAL,
+    REDIS_CLIENTS,
+    REDIS_EVICTED,
+    REDIS_UP,
+)
+
+
+__all__ = ["INFRASTRUCTURE"]
+
+
+def _undeclared(metric: Metric) -> str:
+    return f"the application does not declare {metric.name}"
+
+
+_REAL_DISKS = Match("!~", "tmpfs|overlay|squashfs|ramfs")
+
+_MACHINES = Row(
+    "Machines (node_exporter)",
+    (
+        Panel(
+            kind="timeseries",
+            title="Processors in use",
+            question="Is a machine at its limit?",
+            queries=(
+                Query(
+                    expr=f"1 - avg by (instance) (rate({selector(NODE_CPU, mode='idle')}[$__rate_interval]))",
+                    legend="{{instance}}",
+                ),
+            ),
+            unit="percentunit",
+            minimum=0,
+            maximum=1,
+            width=8,
+            source="004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Memory in use",
+            question="Is a machine about to kill processes? From 80 % on somebody should look.",
+            queries=(
+                Query(
+                    expr=f"1 - {highest(NODE_MEMORY_AVAILABLE, 'instance')} / {highest(NODE_MEMORY_TOTAL, 'instance')}",
+                    legend="{{instance}}",
+                ),
+            ),
+            unit="percentunit",
+            minimum=0,
+            maximum=1,
+            width=8,
+            source="004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Fullest disk",
+            question="Does a disk fill up?",
+            queries=(
+                Query(
+                    expr=(
+                        f"max by (instance) (1 - {selector(NODE_DISK_FREE, fstype=_REAL_DISKS)} / {selector(NODE_DISK_SIZE, fstype=_REAL_DISKS)})"
+                    ),
+                    legend="{{instance}}",
+                ),
+            ),
+            unit="percentunit",
+            minimum=0,
+            maximum=1,
+            width=8,
+            source="001",
+        ),
+    ),
+)
+
+_POOLS = Row(
+    "Workers",
+    (
+        Panel(
+            kind="timeseries",
+            title="Memory of workers",
+            question="Which worker grows?",
+            queries=(Query(expr=total(workers.RESIDENT_MEMORY, "worker"), legend="{{worker}}"),),
+            unit="bytes",
+            width=8,
+            source="004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Processors in use by workers",
+            question="Which worker is busy?",
+            queries=(Query(expr=per_second(workers.CPU_SECONDS, "worker"), legend="{{worker}}"),),
+            width=8,
+            source="004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Children that died in the last hour",
+            question="Do processes die that nobody ended?",
+            queries=(
+                Query(
+                    expr=increase(workers.PROCESS_RESTARTS, "worker", "reason", over="1h", reason=Match("!=", "recycled")),
+                    legend="{{worker}}: {{reason}}",
+                ),
+            ),
+            unit="none",
+            decimals=0,
+            stacked=True,
+            width=8,
+            source="004",
+        ),
+    ),
+)
+
+_REDIS = Row(
+    "Redis (redis_exporter)",
+    (
+        Panel(
+            kind="stat",
+            title="Redis",
+            question="Does Redis answer?",
+            queries=(Query(expr=highest(REDIS_UP, "instance"), legend="{{instance}}"),),
+            mappings=UP,
+            unit="none",
+            width=6,
+            height=4,
+            source="004",
+        ),
+        Panel(
+            kind="stat",
+            title="Memory of its limit",
+            question="How full is Redis? From 80 % on it wants more. Redis without a limit is not shown.",
+            queries=(
+                Query(expr=f"{highest(REDIS_MEMORY, 'instance')} / ({highest(REDIS_MEMORY_MAX, 'instance')} > 0)", legend="{{instance}}"),
+            ),
+            unit="percentunit",
+            steps=higher_is_worse(0.8, 0.95),
+            width=6,
+            height=4,
+            source="000 §9.2, 004",
+        ),
+        Panel(
+            kind="stat",
+            title="Evicted keys (range)",
+            question="Did Redis throw something away? A broker must never: set maxmemory-policy to noeviction.",
+            queries=(Query(expr=increase(REDIS_EVICTED, "instance"), legend="{{instance}}"),),
+            unit="none",
+            decimals=0,
+            steps=(Step(None, "green"), Step(1, "red")),
+            width=6,
+            height=4,
+            source="004",
+        ),
+        Panel(
+            kind="stat",
+            title="Hit ratio",
+            question="Does a cache on this Redis help? Of no meaning for a broker.",
+            queries=(
+                Query(
+                    expr=(
+                        f"{per_second(REDIS_HITS, 'instance')} / "
+                        f"({per_second(REDIS_HITS, 'instance')} + {per_second(REDIS_MISSES, 'instance')} > 0)"
+                    ),
+                    legend="{{instance}}",
+                ),
+            ),
+            unit="percentunit",
+            steps=higher_is_better(0.5, 0.7),
+            width=6,
+            height=4,
+            source="004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Memory of Redis",
+            question="Does Redis grow?",
+            queries=(Query(expr=highest(REDIS_MEMORY, "instance"), legend="{{instance}}"),),
+            unit="bytes",
+            source="004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Clients of Redis",
+            question="Do connections leak?",
+            queries=(Query(expr=highest(REDIS_CLIENTS, "instance"), legend="{{instance}}"),),
+            unit="none",
+            source="004",
+        ),
+    ),
+)
+
+_APPLICATION = Row(
+    "The application (metrics that it declares for itself), its database and its containers",
+    (
+        Panel(
+            kind="timeseries",
+            title="Requests per second by status",
+            question="Does the application's API work?",
+            queries=(
+                Query(expr=per_second(HTTP_REQUESTS, "status_code"), legend="{{status_code}}", absent_where=_undeclared(HTTP_REQUESTS)),
+            ),
+            unit="reqps",
+            stacked=True,
+            width=8,
+            source="001, 004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Share of 5xx by endpoint",
+            question="Which endpoint fails?",
+            queries=(
+                Query(
+                    expr=share(HTTP_REQUESTS, "endpoint", of={"status_code": Match("=~", "5..")}),
+                    legend="{{endpoint}}",
+                    absent_where=_undeclared(HTTP_REQUESTS),
+                ),
+            ),
+            unit="percentunit",
+            maximum=1,
+            width=8,
+            source="001, 004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Request latency",
+            question="Is the application's API quick?",
+            queries=(
+                Query(expr=quantile(0.5, HTTP_DURATION), legend="p50", absent_where=_undeclared(HTTP_DURATION)),
+                Query(expr=quantile(0.95, HTTP_DURATION), legend="p95", exemplars=True, absent_where=_undeclared(HTTP_DURATION)),
+                Query(expr=quantile(0.99, HTTP_DURATION), legend="p99", absent_where=_undeclared(HTTP_DURATION)),
+            ),
+            unit="s",
+            width=8,
+            source="001, 004",
+        ),
+        Panel(
+            kind="stat",
+            title="Database",
+            question="Does the database answer?",
+            queries=(Query(expr=highest(PG_UP, "instance"), legend="{{instance}}", absent_where="no postgres_exporter is scraped"),),
+            mappings=UP,
+            unit="none",
+            width=4,
+            source="004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Database connections in use",
+            question="Does the application run out of database connections?",
+            queries=(
+                Query(
+                    expr=f"{total(POOL_IN_USE, 'instance')} / ({total(POOL_SIZE, 'instance')} > 0)",
+                    legend="{{instance}}",
+                    absent_where=_undeclared(POOL_IN_USE),
+                ),
+            ),
+            unit="percentunit",
+            minimum=0,
+            maximum=1,
+            width=10,
+            source="001",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Memory of containers",
+            question="Which container is near its limit? Containers without a limit are not shown.",
+            queries=(
+                Query(
+                    expr=(
+                        f"{highest(CONTAINER_MEMORY, 'namespace', 'pod', 'container')} / "
+                        f"({highest(CONTAINER_LIMIT, 'namespace', 'pod', 'container')} > 0)"
+                    ),
+                    legend="{{namespace}} {{pod}} {{container}}",
+                    absent_where="no cAdvisor, such as that of Kubernetes, is scraped",
+                ),
+            ),
+            unit="percentunit",
+            minimum=0,
+            width=10,
+            source="004",
+        ),
+    ),
+)
+
+_SERVICES = Row(
+    "Services that we call",
+    (
+        Panel(
+            kind="timeseries",
+            title="Latency by service (p95)",
+            question="Is a service slow?",
+            queries=(Query(expr=quantile(0.95, api_calls.LATENCY, "channel_type"), legend="{{channel_type}}", exemplars=True),),
+            unit="s",
+            links=(TO_PLATFORM,),
+            source="001, 004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Share of server errors",
+            question="Which part of our calls ends with a 5xx, or with no answer at all?",
+            queries=(
+                Query(
+                    expr=share(api_calls.REQUESTS, "channel_type", of={"status_code": Match("=~", "5..|none")}), legend="{{channel_type}}"
+                ),
+            ),
+            unit="percentunit",
+            maximum=1,
+            links=(TO_PLATFORM,),
+            source="002, 004",
+        ),
+    ),
+)
+
+INFRASTRUCTURE: Final = Dashboard(
+    uid="celery-obs-infrastructure",
+    title="Infrastructure",
+    question="Is it us, or what we stand on?",
+    rows=(_MACHINES, _POOLS, _REDIS, _APPLICATION, _SERVICES),
+    variables=(JOB,),
+    tags=("infrastructure",),
+    source="001, 004",
+)

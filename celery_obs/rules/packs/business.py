@@ -1,0 +1,208 @@
+"""
+What the business sees: are customers' data delivered, and on time?
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celery_obs.areas.channels.conflicts import metrics as conflicts
+from celery_obs.areas.channels.connections import metrics as connections
+from celery_obs.areas.channels.syncs import metrics as syncs
+from celery_obs.areas.channels.webhooks import metrics as webhooks
+from celery_obs.areas.sidecar import metrics as ourselves
+from celery_obs.areas.tasks import metrics as tasks
+from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
+from celery_obs.rules.dashboards.parts import JOB, TO_PLATFORM, TO_TASKS, higher_is_better
+from celery_obs.rules.dashboards.queries import any_of, chosen, highest, increase, none_of, per_minute, share, total, within
+from celery_obs.rules.third_party import NEWSLETTERS
+
+
+__all__ = ["BUSINESS"]
+
+
+_TASK = chosen("task")
+_ENDED = none_of("retry", "ignored")
+
+_SUMMARY = Row(
+    "Summary",
+    (
+        Panel(
+            kind="stat",
+            title="Delivered within 30 s",
+            question="Which part of the chosen tasks was really done within 30 seconds of being due? 95 % is the target for alerts.",
+            queries=(Query(expr=within(tasks.LATENCY, 30.0, over="$__range", task=_TASK), legend="Within 30 s"),),
+            unit="percentunit",
+            steps=higher_is_better(0.9, 0.95),
+            width=6,
+            height=4,
+            source="004",
+        ),
+        Panel(
+            kind="stat",
+            title="Delivered at all",
+            question="Which part of the chosen tasks ended with success? 99.5 % is the target for newsletters.",
+            queries=(
+                Query(expr=share(tasks.FINISHED, of={"state": "success"}, over="$__range", state=_ENDED, task=_TASK), legend="Success"),
+            ),
+            unit="percentunit",
+            steps=higher_is_better(0.99, 0.995),
+            width=6,
+            height=4,
+            source="004",
+        ),
+        Panel(
+            kind="stat",
+            title="Records moved (24 h)",
+            question="How many records were created or updated in the last 24 hours?",
+            queries=(Query(expr=increase(syncs.RECORDS, over="24h", result=any_of("created", "updated")), legend="Records"),),
+            width=6,
+            height=4,
+            source="003",
+        ),
+        Panel(
+            kind="stat",
+            title="Double bookings (24 h)",
+            question="Whom do we have to call? Rooms that were sold twice in the last 24 hours.",
+            queries=(
+                Query(
+                    expr=f"{increase(conflicts.DOUBLE_BOOKINGS, over='24h')} or 0 * {total(ourselves.BUILD_INFO)}",
+                    legend="Double bookings",
+                ),
+            ),
+            unit="none",
+            decimals=0,
+            steps=(Step(None, "green"), Step(1, "red")),
+            width=6,
+            height=4,
+            source="002",
+        ),
+    ),
+)
+
+_DELIVERY = Row(
+    "Delivery",
+    (
+        Panel(
+            kind="timeseries",
+            title="Delivered within 30 s, by task",
+            question="Which task is late?",
+            queries=(Query(expr=within(tasks.LATENCY, 30.0, "task", task=_TASK), legend="{{task}}"),),
+            unit="percentunit",
+            ascending=True,
+            maximum=1,
+            links=(TO_TASKS,),
+            source="004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Delivered at all, by task",
+            question="Which task's work does not arrive?",
+            queries=(Query(expr=share(tasks.FINISHED, "task", of={"state": "success"}, state=_ENDED, task=_TASK), legend="{{task}}"),),
+            unit="percentunit",
+            ascending=True,
+            maximum=1,
+            links=(TO_TASKS,),
+            source="004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Newsletters per minute by outcome",
+            question="Do newsletters arrive? Counted by the application.",
+            queries=(
+                Query(
+                    expr=per_minute(NEWSLETTERS, "status"),
+                    legend="{{status}}",
+                    absent_where=f"the application does not declare {NEWSLETTERS.name}",
+                ),
+            ),
+            unit="opm",
+            stacked=True,
+            width=WIDTH,
+            height=6,
+            source="004",
+        ),
+    ),
+)
+
+_CUSTOMERS = Row(
+    "Customers",
+    (
+        Panel(
+            kind="timeseries",
+            title="Active connections by channel",
+            question="Do we grow, and where?",
+            queries=(Query(expr=highest(connections.TOTAL, "channel_type", status="active"), legend="{{channel_type}}"),),
+            unit="none",
+            stacked=True,
+            links=(TO_PLATFORM,),
+            source="004",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Customers that left",
+            question="Who has left a channel?",
+            queries=(Query(expr=highest(connections.TOTAL, "channel_type", status="disconnected"), legend="{{channel_type}}"),),
+            unit="none",
+            links=(TO_PLATFORM,),
+            source="004",
+        ),
+        Panel(
+            kind="bargauge",
+            title="Events from channels (range)",
+            question="What do channels tell us: bookings, cancellations, changes?",
+            queries=(Query(expr=increase(webhooks.RECEIVED, "event_type"), legend="{{event_type}}"),),
+            unit="none",
+            decimals=0,
+            minimum=0,
+            width=8,
+            source="002",
+        ),
+        Panel(
+            kind="bargauge",
+            title="Records moved (range)",
+            question="What do we do for which channel?",
+            queries=(Query(expr=increase(syncs.RECORDS, "channel_type", result=any_of("created", "updated")), legend="{{channel_type}}"),),
+            unit="none",
+            decimals=0,
+            minimum=0,
+            width=8,
+            links=(TO_PLATFORM,),
+            source="003",
+        ),
+        Panel(
+            kind="bargauge",
+            title="Conflicts resolved (range)",
+            question="Who was right?",
+            queries=(Query(expr=increase(conflicts.RESOLVED, "conflict_type", "resolution"), legend="{{conflict_type}}: {{resolution}}"),),
+            unit="none",
+            decimals=0,
+            minimum=0,
+            width=8,
+            source="001",
+        ),
+        Panel(
+            kind="timeseries",
+            title="Double bookings in the last hour, by channel",
+            question="Which channel sells rooms twice?",
+            queries=(Query(expr=increase(conflicts.DOUBLE_BOOKINGS, "channel_type", over="1h"), legend="{{channel_type}}"),),
+            unit="none",
+            decimals=0,
+            width=WIDTH,
+            height=6,
+            links=(TO_PLATFORM,),
+            source="002",
+        ),
+    ),
+)
+
+BUSINESS: Final = Dashboard(
+    uid="celery-obs-business",
+    title="Business",
+    question="Are customers' data delivered, and on time?",
+    rows=(_SUMMARY, _DELIVERY, _CUSTOMERS),
+    variables=(JOB, Variable("task", "Task", tasks.FINISHED.name)),
+    tags=("business",),
+    source="002, 003, 004",
+    since="now-24h",
+)

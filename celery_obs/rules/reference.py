@@ -1,0 +1,242 @@
+"""
+Reference pages: every metric, every alert, what became of the alerts that the seeds asked for, every panel of every dashboard,
+and what the exceptions of clients mean.
+"""
+
+from __future__ import annotations
+
+import re
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from celery_obs.areas import Area, parts
+from celery_obs.areas.catalogue import catalogue
+from celery_obs.vocabulary.spec import Metric
+
+from . import client_errors, recording, slo
+from .alerts import ALERTS
+from .changes import NOTHING, Changes
+from .dashboards import DASHBOARDS
+from .dashboards.model import Dashboard, Kind, Panel
+from .links import Links
+from .objectives import DEFAULT, Objective, read
+from .render import Output, marked
+from .rules import Alert, Otherwise, Record
+from .third_party import FOREIGN
+
+
+__all__ = ["build"]
+
+
+_METRICS: Final = """\
+# Metrics
+
+Every metric, with the question that it answers.
+All names come from the catalogue in `celery_obs/areas`.
+
+- A label's values are limited; what is beyond the limit is folded into `_other`, and counted in `celery_obs_labels_folded_total`.
+- Ids are no labels, but for `connection_id` on what the cluster knows of a connection.
+- What could not be read is absent, never 0.
+- Prometheus adds `job` and `instance`.
+"""
+
+_ALERTS: Final = """\
+# Alerts
+
+Every alert, the rules of which are in `deploy/prometheus/rules`.
+Each has a runbook, named like it, and links to it and to a dashboard; give your own addresses with `celery-obs generate --runbooks-url … --grafana-url …`.
+
+The threshold, the number of events that a ratio has to be of, the waiting time and the severity can be changed, and an alert switched off, with `celery-obs generate --alerts FILE`: see [load rules and alerts](../how-to/load-rules-and-alerts.md).
+An alert without a threshold tells that something is so.
+
+*critical* wakes somebody, *warning* waits for the morning, *info* is for those who look, and *none* is for machines.
+The rules add up over all exporters that one Prometheus scrapes: let each Prometheus, or each of its tenants, see one Celery application.
+"""
+
+_SEEDS: Final = """\
+What the monitoring plans of five systems asked for, the seeds of this project, and the alert that does it.
+They are the channel manager (000), the business hub (001), property management (002), the health exchange (003) and publishing (004)."""
+
+_RECORDED: Final = """
+## Recorded series
+
+What dashboards build on; none of these is exposed, Prometheus works them out.
+"""
+
+_FOREIGN: Final = """
+## Metrics of others
+
+Some alerts, objectives and dashboards read what the application or other exporters expose.
+They are silent where nobody does.
+"""
+
+_DASHBOARDS: Final = """\
+# Dashboards
+
+Every dashboard, with every panel and the question that it answers.
+The JSON is in `deploy/grafana/dashboards`; [watch it](../how-to/watch-it.md) says how to load it.
+
+The pictures show the demo, which has an outage, a revoked account and a burst in each minute; `tox -e pictures` draws them from a live Prometheus.
+They are laid out as Grafana does it, with its units, colours and legends, and they are not screenshots: what a click or a hover shows is not in them, nor are the marks of firing alerts.
+
+- Colours mean the same everywhere: green is good, red has failed, pale is neither; a blue number is not judged.
+- A gap in a line is time of which nothing is known, and *no data* is not 0.
+- Numbers that count are told per minute, or of a time that the title names; *(range)* is the time that you look at.
+"""
+
+_PICTURES: Final[dict[Kind, str]] = {
+    "stat": "number",
+    "timeseries": "course",
+    "table": "table",
+    "state-timeline": "states",
+    "bargauge": "bars",
+}
+
+
+def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Iterator[Output]:
+    """
+    Write the pages.
+
+    Args:
+        path: The file of objectives.
+
+        changes: What a team has otherwise.
+    """
+    objectives = read(path)
+    yield _page("docs/reference/metrics.md", "celery_obs/areas", "".join(_metrics(objectives)))
+    yield _page("docs/reference/alerts.md", changes.told("celery_obs/areas"), "".join(_alerts(objectives, changes)))
+    yield _page("docs/reference/dashboards.md", "celery_obs/rules/dashboards", "".join(_dashboards()))
+    yield _page("docs/reference/client-errors.md", "celery_obs/areas/channels/failures.py", client_errors.page())
+
+
+def _page(path: str, source: str, text: str) -> Output:
+    return Output(path, marked(source, text, comment="<!--", end=" -->"))
+
+
+# -- metrics ------------------------------------------------------------------------------------------------------------
+
+
+def _metrics(objectives: tuple[Objective, ...]) -> Iterator[str]:
+    yield _METRICS
+    told: set[str] = set()
+    for area, part in parts("metrics"):
+        metrics = [metric for metric in catalogue([part]).values() if metric.name not in told]
+        told.update(metric.name for metric in metrics)
+        yield f"\n## {_title(area)}\n\n{_sentence(part)}\n"
+        yield from map(_metric, metrics)
+    yield _FOREIGN
+    yield from map(_metric, FOREIGN.values())
+    yield _RECORDED
+    yield _table(("series", "question"), [(f"`{record.name}`", record.help) for record in _records(objectives)])
+
+
+def _title(area: Area) -> str:
+    return area.name.replace("_", " ").capitalize()
+
+
+def _sentence(part: ModuleType) -> str:
+    sentence = re.split("[:,] ", str(part.__doc__).strip().partition("\n")[0], maxsplit=1)[-1]
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _metric(metric: Metric) -> str:
+    lines = ["", f"### `{metric.name}`", "", *metric.help.replace("? ", "?\n", 1).split("\n"), ""]
+    lines.append(f"- {metric.kind}" + (f", the {metric.aggregate} of several processes" if metric.kind == "gauge" else ""))
+    lines.append(f"- labels: {', '.join(f'`{label}`' for label in metric.labels) or 'none'}")
+    if metric.buckets:
+        lines.append(f"- buckets up to: {', '.join(f'{edge:g}' for edge in metric.buckets)}")
+    if metric.lint_exempt:
+        lines.append(f"- a linter does not like the name: {metric.lint_exempt}")
+    return "\n".join(lines) + "\n"
+
+
+def _records(objectives: tuple[Objective, ...]) -> Iterator[Record]:
+    for group in recording.GROUPS:
+        yield from (rule for rule in group.rules if isinstance(rule, Record))
+    recorded = {rule.name: rule for group in slo.groups(objectives) for rule in group.rules if isinstance(rule, Record)}
+    yield from recorded.values()
+
+
+# -- alerts -------------------------------------------------------------------------------------------------------------
+
+
+_HEAD: Final = ("alert", "severity", "threshold", "of at least", "after", "what it tells")
+
+
+def _alerts(objectives: tuple[Objective, ...], changes: Changes) -> Iterator[str]:
+    yield _ALERTS
+    for area, alerts in ALERTS.items():
+        yield f"\n## {area.replace('_', ' ').capitalize()}\n\n"
+        yield _table(_HEAD, [_row(alert) for alert in changes.within(alerts)])
+    yield "\n## Objectives\n\nEach has the alerts below, told apart by the label `slo`.\n\n"
+    rules = {rule.name: rule for group in slo.groups(objectives) for rule in group.rules if isinstance(rule, Alert)}
+    yield _table(_HEAD, [_row(alert) for alert in changes.within(rules.values())])
+    yield "\n"
+    yield _table(("objective", "promise", "period", "what is promised"), [_objective(each) for each in objectives])
+    yield f"\n## Where the alerts come from\n\n{_SEEDS}\n\n"
+    yield _table(("asked for in", "alert"), sorted(_origins()))
+
+
+def _row(alert: Alert) -> tuple[str, ...]:
+    summary = re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"*\1*", alert.said(alert.summary))
+    threshold = alert.threshold.spoken if alert.threshold else ""
+    # A few words, for a table: the texts of an alert have all of them.
+    threshold += "".join(f"; {_exception(each)}" for each in alert.otherwise)
+    least = "" if alert.least_events is None else str(alert.least_events)
+    name = f"[{alert.name}](../runbooks/{alert.name}.md)"
+    return (name, alert.severity, threshold, least, alert.lasts if alert.lasts != "0m" else "at once", summary)
+
+
+def _exception(each: Otherwise) -> str:
+    who = ", ".join(f"{label} {' or '.join(values)}" for label, values in each.where.items())
+    numbers = [each.threshold.spoken] if each.threshold else []
+    numbers += [] if each.least_events is None else [f"of at least {each.least_events}"]
+    return f"{' '.join(numbers) if each.enabled else 'off'} for {who}"
+
+
+def _objective(each: Objective) -> tuple[str, ...]:
+    return (f"`{each.name}`", f"{(each.objective * 100).normalize():f} %", f"{each.period_days} days", each.description)
+
+
+def _origins() -> Iterator[tuple[str, str]]:
+    for alerts in ALERTS.values():
+        for alert in alerts:
+            yield from ((seed, f"`{alert.name}`") for seed in alert.seeds)
+
+
+# -- dashboards ---------------------------------------------------------------------------------------------------------
+
+
+def _dashboards() -> Iterator[str]:
+    yield _DASHBOARDS
+    for page in DASHBOARDS:
+        yield f"\n## {page.title}\n\n{page.question}\n\n![{page.title}](../dashboards/{page.uid}.png)\n\n"
+        yield from _facts(page)
+        for row in page.rows:
+            yield f"\n### {row.title}\n\n"
+            yield _table(("panel", "shows", "what it answers"), [_panel(panel) for panel in row.panels])
+        yield f"\n<details><summary>Its queries</summary>\n\n```promql\n{_queries(page)}\n```\n\n</details>\n"
+
+
+def _facts(page: Dashboard) -> Iterator[str]:
+    yield f"- address: `/d/{page.uid}`\n"
+    yield f"- to choose: {', '.join(variable.title for variable in page.variables)}\n"
+    yield f"- looks back: {page.since.removeprefix('now-')}\n"
+    if page.source:
+        yield f"- asked for in: {page.source}\n"
+
+
+def _panel(panel: Panel) -> tuple[str, ...]:
+    return (panel.title, _PICTURES[panel.kind], panel.description())
+
+
+def _queries(page: Dashboard) -> str:
+    return "\n\n".join(f"# {panel.title}\n" + "\n".join(query.expr for query in panel.queries) for panel in page.panels())
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)

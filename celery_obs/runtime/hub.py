@@ -1,0 +1,125 @@
+"""
+The hub: who wants to hear of what.  It knows no backend and no Celery.
+
+An observer that raises is isolated from the others and from the observed program: its error is counted, logged at most once a minute
+for each type of exception, and it is never detached.  In tests it raises (see `celery_obs.testing`).
+
+Forks: a child inherits the observers.  Threads: emitting is safe from any thread; subscribe at start-up only.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+from celery_obs.telemetry.redaction import reason, without_secrets
+
+
+__all__ = ["ErrorLog", "Hub", "Observer"]
+
+
+Observer: TypeAlias = Callable[[Any], object]
+"""
+Takes one event.  It is only ever called with events of the types that it subscribed to.
+"""
+
+
+class OnError(Protocol):
+    """
+    Hears of an error of ours that is kept from the observed program.
+    """
+
+    def __call__(self, error: Exception, *, component: str) -> None:
+        """
+        Take note of *error*, raised by *component*.
+        """
+
+
+class ErrorLog:
+    """
+    Log an error at most once a minute for each component and type of exception, with its traceback the first time, and tell *count* of every one.
+    """
+
+    def __init__(self, count: Callable[[str], None] | None = None, *, pause: float = 60.0) -> None:
+        self.count = count
+        self._pause = pause
+        self._quiet_until: dict[tuple[str, type[Exception]], float] = {}
+
+    def __call__(self, error: Exception, *, component: str) -> None:
+        """
+        Take note of *error*.
+        """
+        try:
+            if self.count is not None:
+                self.count(component)
+            kind = (component, type(error))
+            now = time.monotonic()
+            if now < self._quiet_until.get(kind, 0.0):
+                return
+            # A server that is away for an hour is one traceback, and a line a minute.
+            trace = None if kind in self._quiet_until else without_secrets(error)
+            self._quiet_until[kind] = now + self._pause
+            logging.getLogger("celery_obs").error(
+                "celery_obs: %s failed and was kept from your program, which goes on; said once a minute. %s: %s",
+                component,
+                type(error).__name__,
+                reason(error),
+                exc_info=trace,
+            )
+        except Exception:  # noqa: BLE001, S110 -- the last line of defence: there is nobody left to tell.
+            pass
+
+
+class Hub:
+    """
+    Pass each event on to the observers of its type, in the order in which they subscribed.
+    """
+
+    def __init__(self, *, on_error: OnError) -> None:
+        self.on_error = on_error
+        self._observers: dict[type, tuple[Observer, ...]] = {}
+
+    def subscribe(self, event_type: type, observer: Observer) -> None:
+        """
+        Let *observer* hear every event of exactly *event_type*.
+        """
+        self._observers[event_type] = (*self._observers.get(event_type, ()), observer)
+
+    def unsubscribe(self, event_type: type, observer: Observer) -> None:
+        """
+        Let *observer* hear no more events of *event_type*.
+        """
+        left = tuple(other for other in self._observers.get(event_type, ()) if other != observer)
+        if left:
+            self._observers[event_type] = left
+        else:
+            self._observers.pop(event_type, None)
+
+    def unsubscribe_all(self) -> None:
+        """
+        Forget all observers.
+        """
+        self._observers.clear()
+
+    def wants(self, event_type: type) -> bool:
+        """
+        Tell whether anybody would hear an event of *event_type*, so that it need not be made otherwise.
+        """
+        return event_type in self._observers
+
+    def emit(self, event: object) -> None:
+        """
+        Tell every observer of this event's type, one after the other.
+        """
+        for observer in self._observers.get(type(event), ()):
+            try:
+                observer(event)
+            except Exception as exc:  # noqa: BLE001 -- never fail the observed.
+                self.on_error(exc, component=_name(observer))
+
+
+def _name(observer: Observer) -> str:
+    return str(getattr(observer, "__module__", "observer")).removeprefix("celery_obs.")

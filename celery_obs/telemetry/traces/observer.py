@@ -1,0 +1,506 @@
+"""
+The trace observer: from what happens to spans.
+
+A publish is a *producer* span, an attempt a *consumer* span and its child, however many processes later; so a chain, a chord and all retries are one trace.
+What happens inside an attempt, such as syncs and API calls, lies below it.  Attributes are those of the semantic conventions for messaging where these have
+one, else ``celery.…``; a span is called after its operation and its task, for a queue's name would say little of what is done.
+
+State of an attempt lies under the identity of the event that opened it, never under a task's id: ids come back, and attempts of one id overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from contextvars import ContextVar, Token
+from time import time_ns
+from typing import Any, Final, NamedTuple
+
+from opentelemetry import context as contexts
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TraceFlags
+
+from celery_obs.areas.channels.api_calls.events import ApiCallFinished
+from celery_obs.areas.channels.api_calls.metrics import NO_RESPONSE
+from celery_obs.areas.channels.reconciliation.events import ReconciliationEnded, ReconciliationStarted
+from celery_obs.areas.channels.syncs.events import SyncFinished, SyncStarted
+from celery_obs.areas.channels.tokens.events import TokenRefreshEnded, TokenRefreshStarted
+from celery_obs.areas.tasks.events import (
+    AttemptInterrupted,
+    AttemptLost,
+    AttemptOpened,
+    AttemptRaised,
+    PublishEnded,
+    PublishStarted,
+    TaskFinished,
+    TaskStarted,
+)
+from celery_obs.vocabulary.headers import CORRELATION, ENTRY, correlation_of, text
+
+from .broker import Broker
+from .propagation import PREVIOUS, UNKNOWN, Incoming, Propagation, previous, with_span, written
+from .provider import Tracing
+from .raised import exception_attributes
+
+
+__all__ = ["TraceObserver"]
+
+
+_BEFORE_THE_KILL: Final = 0.04
+_NANO: Final = 1_000_000_000
+_LONGEST: Final = 512
+_new = tuple.__new__  # Half the cost of a named tuple's own constructor, which is a Python function.
+
+
+_attempt: ContextVar[tuple[str, Span] | None] = ContextVar("celery_obs_attempt", default=None)
+"""
+The task id and the span of the attempt that this thread runs.
+"""
+
+
+class _Open(NamedTuple):
+    """
+    What was begun and has not ended.
+
+    Attributes:
+        key: What it is found by: kept, so that nothing else can have its identity.
+
+        span: The span; None where nobody records it.
+
+        token: Undoes the context.
+    """
+
+    key: object
+    span: Span | None
+    token: Token[Context]
+
+
+class TraceObserver:
+    """
+    Make the spans.
+
+    Args:
+        tracing: This process's.
+
+        broker: What messages go through.
+
+        redact: Takes secrets out of texts.
+
+        leave: Unsubscribes what hears an event, where it turns out that there is nothing to trace with.
+
+    Threads: safe; a context is its thread's or greenlet's own.  Forks: call `after_fork` in the child.
+    """
+
+    def __init__(
+        self, tracing: Tracing, *, broker: Broker, redact: Callable[[str], str], leave: Callable[[type, Callable[[Any], object]], object]
+    ) -> None:
+        self._tracing = tracing
+        self._unsubscribe = leave
+        self._redact = redact
+        self._propagation = Propagation()
+        self._open: dict[int, _Open] = {}
+        self._theirs: dict[int, AttemptOpened] = {}
+        self._is_child = False
+        self._processing: dict[str, Any] = {
+            **broker.attributes,
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+        }
+        self._sending: dict[str, Any] = {**broker.attributes, "messaging.operation.name": "send", "messaging.operation.type": "send"}
+
+    def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
+        """
+        Return the events that begin, end or change a span, each with what hears it.
+        """
+        return (
+            (AttemptOpened, self.attempt_opened),
+            (AttemptRaised, self.attempt_raised),
+            (TaskFinished, self.task_finished),
+            (AttemptInterrupted, self.attempt_interrupted),
+            (AttemptLost, self.attempt_lost),
+            (PublishStarted, self.publish_started),
+            (PublishEnded, self.publish_ended),
+            (SyncStarted, self.sync_started),
+            (SyncFinished, self.sync_finished),
+            (ApiCallFinished, self.api_call_finished),
+            (TokenRefreshStarted, self.token_refresh_started),
+            (TokenRefreshEnded, self.token_refresh_ended),
+            (ReconciliationStarted, self.reconciliation_started),
+            (ReconciliationEnded, self.reconciliation_ended),
+        )
+
+    def exemplar(self) -> int:
+        """
+        Return the id of the trace that this thread is in, if it is recorded; else 0.
+        """
+        identity = trace.get_current_span().get_span_context()
+        return identity.trace_id if identity.trace_flags & TraceFlags.SAMPLED else 0
+
+    def _leave(self) -> None:
+        """
+        Hear no more: this process runs tasks, and has nobody to trace for.  Not where it only publishes, for its children may have somebody.
+        """
+        for event_type, hear in self.subscriptions():
+            self._unsubscribe(event_type, hear)
+
+    def flush(self, within: float) -> None:
+        """
+        Have what is left sent, within so many seconds.
+        """
+        self._tracing.flush(within)
+
+    def after_fork(self) -> None:
+        """
+        Become a child's own.
+        """
+        self._is_child = True
+        self._open = {}
+        self._theirs = {}
+        self._tracing.after_fork()
+
+    # -- attempts -------------------------------------------------------------------------------------------------------
+
+    def attempt_opened(self, event: AttemptOpened) -> None:
+        """
+        Begin an attempt's span and make it the current one.
+        """
+        maker = self._tracing.maker(runs_tasks=True)
+        if maker is None:
+            self._leave()
+            return
+        started, carrier = event
+        if self._tracing.is_stock:
+            self._theirs[id(started)] = event
+            self._enrich(started)
+            return
+        incoming = self._propagation.incoming(carrier)
+        if incoming[2] and maker.drops_unsampled:
+            self._open[id(started)] = _new(_Open, (started, None, contexts.attach(incoming[0])))
+            return
+        if incoming is UNKNOWN and maker.nobody is not None:
+            self._open[id(started)] = _new(_Open, (started, None, contexts.attach(with_span(maker.nobody(), incoming[0]))))
+            return
+        link = previous(carrier) if started.retries else None
+        span = maker.start(
+            f"process {started.task}",
+            SpanKind.CONSUMER,
+            lambda: self._said_of(started, carrier),
+            incoming,
+            links=() if link is None else (Link(link, {"celery.link": "previous attempt"}),),
+            at=int(started.started_at * _NANO),
+        )
+        context = with_span(span, incoming.context)
+        if span.is_recording():
+            _say_when_due(span, started)
+            _attempt.set((started.task_id, span))
+            self._open[id(started)] = _new(_Open, (started, span, contexts.attach(context)))
+        else:
+            self._open[id(started)] = _new(_Open, (started, None, contexts.attach(context)))
+
+    def _said_of(self, started: TaskStarted, carrier: Mapping[str, Any]) -> dict[str, Any]:
+        task, queue, task_id, retries, _, wait, *_ = started
+        said = self._processing.copy()
+        said["messaging.destination.name"] = queue
+        said["messaging.message.id"] = task_id
+        said["messaging.message.conversation_id"] = correlation_of(carrier)
+        said["celery.task.name"] = task
+        said["celery.task.retries"] = retries
+        if wait is not None:
+            said["celery.task.queue_wait"] = wait
+        worker = carrier.get("hostname")
+        if type(worker) is str:
+            said["celery.worker"] = worker[:_LONGEST]
+        if ENTRY in carrier and (entry := text(carrier, ENTRY)):
+            said["celery.beat.entry"] = entry
+        delivery = carrier.get("delivery_info")
+        if isinstance(delivery, Mapping) and delivery.get("redelivered"):
+            said["celery.task.redelivered"] = True
+        return said
+
+    def attempt_raised(self, event: AttemptRaised) -> None:
+        """
+        Say what the body raised, while its frames are there.
+        """
+        started, state, error, expected = event
+        span = self._span_of(started)
+        if span is None or error is None:
+            return
+        said = exception_attributes(error, self._redact)
+        if not self._tracing.is_stock:  # Theirs has said that.
+            span.add_event("exception", said)
+        if state == "retry":
+            span.set_attribute("celery.task.retry_reason", said["exception.type"])
+        elif not expected:
+            span.set_attribute("error.type", said["exception.type"])
+            if not self._tracing.is_stock:
+                span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {said['exception.message']}"[:_LONGEST]))
+
+    def task_finished(self, event: TaskFinished) -> None:
+        """
+        End an attempt's span.
+        """
+        started, state, runtime, *_ = event
+        opened = self._open.pop(id(started), None)
+        if opened is None:
+            if self._tracing.is_stock:
+                self._finish_theirs(started, state)
+            return
+        contexts.detach(opened.token)
+        span = opened.span
+        if span is None:
+            return
+        _attempt.set(None)
+        said = getattr(span, "said", None)
+        if said is not None:
+            said["celery.task.state"] = state
+        else:
+            span.set_attribute("celery.task.state", state)
+        if event.exhausted:
+            span.set_attribute("celery.task.exhausted", True)  # noqa: FBT003 -- the API's signature.
+        span.end(int((started.started_at + runtime) * _NANO))
+
+    def attempt_interrupted(self, event: AttemptInterrupted) -> None:
+        """
+        Leave the context of an attempt that is being unwound.  Its span is the main process's to make; what ended below it is sent while there is time.
+        """
+        self._theirs.pop(id(event.started), None)
+        opened = self._open.pop(id(event.started), None)
+        if opened is not None:
+            _attempt.set(None)
+            contexts.detach(opened.token)
+        if self._is_child:
+            self._tracing.flush(_BEFORE_THE_KILL, is_last=False)
+
+    def attempt_lost(self, event: AttemptLost) -> None:
+        """
+        Make the span of an attempt that came to no end of its own.
+        """
+        maker = self._tracing.maker()
+        if maker is None:
+            return
+        incoming = self._propagation.incoming(event.carrier)
+        now = time_ns()
+        began = now if event.started_at is None else min(now, int(event.started_at * _NANO))
+        said = {
+            **self._processing,
+            "messaging.destination.name": event.queue,
+            "messaging.message.id": event.task_id,
+            "messaging.message.conversation_id": correlation_of(event.carrier),
+            "celery.task.name": event.task,
+            "celery.task.retries": event.retries,
+            "celery.task.state": event.state,
+            "error.type": event.exception,
+        }
+        link = previous(event.carrier) if event.retries else None
+        links = () if link is None else (Link(link, {"celery.link": "previous attempt"}),)
+        span = maker.start(f"process {event.task}", SpanKind.CONSUMER, lambda: said, incoming, links=links, at=began)
+        if span.is_recording():
+            message = self._redact(event.message)
+            span.add_event("exception", {"exception.type": event.exception, "exception.message": message}, now)
+            span.set_status(Status(StatusCode.ERROR, message[:_LONGEST]))
+            span.end(now)
+
+    # -- where OpenTelemetry's own instrumentation makes the spans --------------------------------------------------------
+
+    def _enrich(self, started: TaskStarted) -> None:
+        """
+        Add what we know to their span, at the attempt's beginning or its end: which of the two it is depends on who was connected first.
+        """
+        span = self._span_of(started)
+        if span is not None and (event := self._theirs.pop(id(started), None)) is not None:
+            span.set_attributes(self._said_of(started, event.carrier))
+            _say_when_due(span, started)
+
+    def _finish_theirs(self, started: TaskStarted, state: str) -> None:
+        self._enrich(started)
+        self._theirs.pop(id(started), None)
+        span = self._span_of(started)
+        if span is not None:
+            span.set_attribute("celery.task.state", state)
+
+    def _span_of(self, started: TaskStarted) -> Span | None:
+        if self._tracing.is_stock:
+            span = trace.get_current_span()
+            return span if span.is_recording() and getattr(span, "name", "") == f"run/{started.task}" else None
+        opened = self._open.get(id(started))
+        return None if opened is None else opened.span
+
+    # -- messages -------------------------------------------------------------------------------------------------------
+
+    def publish_started(self, event: PublishStarted) -> None:
+        """
+        Begin a message's span, make it the current one and write it into the message.
+        """
+        task, queue, headers, message, is_followed, origin = event
+        maker = self._tracing.maker()
+        if maker is None or self._tracing.is_stock:
+            return
+        context = contexts.get_current()
+        current = trace.get_current_span(context)
+        if current.get_span_context().is_valid:
+            incoming = Incoming(context, current, is_unsampled=False)
+            _name_attempt(headers, message)
+        else:  # As in a worker's main process, which publishes for attempts that are lost: the message may say itself what it belongs to.
+            incoming = self._propagation.incoming(headers)
+            if origin is not None and not incoming.span.get_span_context().is_valid:
+                incoming = self._propagation.incoming(origin)
+            # What else is current, such as baggage, goes on.
+            context = Context({**context, **incoming.context}) if context else incoming.context
+        if not is_followed:
+            self._propagation.write(headers, context)  # Nobody would end a span; what is around it goes on all the same.
+            return
+        said = self._sending.copy()
+        said["messaging.destination.name"] = queue
+        said["messaging.message.id"] = str(message.get("id") or "")
+        said["messaging.message.conversation_id"] = text(headers, CORRELATION) or correlation_of(message)
+        said["celery.task.name"] = task
+        said["celery.task.retries"] = message.get("retries") or 0
+        if ENTRY in headers and (entry := text(headers, ENTRY)):
+            said["celery.beat.entry"] = entry
+        if (eta := message.get("eta")) is not None:
+            said["celery.task.eta"] = str(eta)[:_LONGEST]
+        span = maker.start(f"send {task}", SpanKind.PRODUCER, lambda: said, incoming)
+        context = with_span(span, context)
+        self._propagation.write(headers, context)
+        self._open[id(headers)] = _Open(headers, span, contexts.attach(context))
+
+    def publish_ended(self, event: PublishEnded) -> None:
+        """
+        End a message's span, however it went.
+        """
+        headers, error = event
+        opened = self._open.pop(id(headers), None)
+        if opened is None:
+            return
+        contexts.detach(opened.token)
+        span = opened.span
+        if span is None:
+            return
+        if error is not None:
+            self._broke(span, error)
+        span.end()
+
+    def _broke(self, span: Span, error: BaseException) -> None:
+        if span.is_recording():
+            said = exception_attributes(error, self._redact)
+            span.add_event("exception", said)
+            span.set_attribute("error.type", said["exception.type"])
+            span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {said['exception.message']}"[:_LONGEST]))
+
+    # -- what happens inside --------------------------------------------------------------------------------------------
+
+    def sync_started(self, event: SyncStarted) -> None:
+        """
+        Begin a sync run's span.
+        """
+        said = {"channel.type": event.channel_type, "channel.sync_type": event.sync_type, "channel.direction": event.direction}
+        if event.connection_id:
+            said["channel.connection_id"] = event.connection_id[:_LONGEST]
+        self._begin(event, f"sync {event.channel_type} {event.sync_type}", said)
+
+    def sync_finished(self, event: SyncFinished) -> None:
+        """
+        End it.
+        """
+        said = {
+            "channel.sync_status": event.status,
+            "channel.records.created": event.created,
+            "channel.records.updated": event.updated,
+            "channel.records.failed": event.failed,
+            "channel.records.skipped": event.skipped,
+        }
+        self._finish(event.started, said, error=event.error if event.status == "failure" else "", message=event.error_message)
+
+    def token_refresh_started(self, event: TokenRefreshStarted) -> None:
+        """
+        Begin a token refresh's span.
+        """
+        said = {"channel.type": event.channel_type, "channel.connection_id": event.connection_id[:_LONGEST]}
+        self._begin(event, f"refresh_token {event.channel_type}", said)
+
+    def token_refresh_ended(self, event: TokenRefreshEnded) -> None:
+        """
+        End it.
+        """
+        self._finish(event.started, {"channel.refresh_status": event.status}, error=event.error)
+
+    def reconciliation_started(self, event: ReconciliationStarted) -> None:
+        """
+        Begin a reconciliation's span.
+        """
+        said = {"channel.type": event.channel_type, "channel.connection_id": event.connection_id[:_LONGEST]}
+        self._begin(event, f"reconcile {event.channel_type}", said)
+
+    def reconciliation_ended(self, event: ReconciliationEnded) -> None:
+        """
+        End it.
+        """
+        self._finish(event.started, {"channel.days.checked": event.checked, "channel.days.drifted": event.drifted}, error=event.error)
+
+    def api_call_finished(self, event: ApiCallFinished) -> None:
+        """
+        Make an API call's span, now that it is over: nothing happens below it that we would know of.
+        """
+        maker = self._tracing.maker()
+        if maker is None:
+            return
+        said: dict[str, Any] = {"channel.type": event.channel_type, "http.request.method": event.method, "url.template": event.endpoint}
+        if event.connection_id:
+            said["channel.connection_id"] = event.connection_id[:_LONGEST]
+        if event.status_code != NO_RESPONSE:
+            said["http.response.status_code"] = int(event.status_code)
+        if event.error_type:
+            said["error.type"] = event.error_type
+        now = time_ns()
+        began = now - int(event.duration * _NANO)
+        span = maker.start(f"{event.method} {event.endpoint}", SpanKind.CLIENT, lambda: said, _here(), at=began)
+        if event.error_type:
+            span.set_status(Status(StatusCode.ERROR, event.error_type))
+        span.end(now)
+
+    def _begin(self, event: object, name: str, said: dict[str, Any]) -> None:
+        maker = self._tracing.maker()
+        if maker is None:
+            return
+        here = _here()
+        span = maker.start(name, SpanKind.INTERNAL, lambda: said, here)
+        self._open[id(event)] = _Open(event, span, contexts.attach(with_span(span, here.context)))
+
+    def _finish(self, started: object, said: Mapping[str, Any], *, error: str = "", message: str = "") -> None:
+        opened = self._open.pop(id(started), None)
+        if opened is None or opened.span is None:
+            return
+        contexts.detach(opened.token)
+        span = opened.span
+        if span.is_recording():
+            span.set_attributes(said)
+            if error:
+                span.set_attribute("error.type", error)
+                span.set_status(Status(StatusCode.ERROR, self._redact(f"{error}: {message}" if message else error)[:_LONGEST]))
+        span.end()
+
+
+def _here() -> Incoming:
+    """
+    Go on in this thread.
+    """
+    context = contexts.get_current()
+    return Incoming(context, trace.get_current_span(context), is_unsampled=False)
+
+
+def _name_attempt(headers: MutableMapping[str, Any], message: Mapping[str, Any]) -> None:
+    """
+    Have a retry name the attempt that asks for it.
+    """
+    headers.pop(PREVIOUS, None)
+    attempt = _attempt.get()
+    if attempt is not None and message.get("retries") and attempt[0] == str(message.get("id")):
+        headers[PREVIOUS] = written(attempt[1].get_span_context())
+
+
+def _say_when_due(span: Span, started: TaskStarted) -> None:
+    """
+    Mark the moment at which the task was due, so that its wait is to be seen beside its work.
+    """
+    if started.wait is not None:
+        span.add_event("celery.task.due", None, int((started.started_at - started.wait) * _NANO))
