@@ -13,7 +13,7 @@ from celery_obs.vocabulary.spec import Metric
 from . import parts
 
 
-__all__ = ["CATALOGUE", "catalogue"]
+__all__ = ["CATALOGUE", "NAMES", "catalogue"]
 
 
 def catalogue(modules: Iterable[ModuleType]) -> Mapping[str, Metric]:
@@ -36,3 +36,8 @@ def catalogue(modules: Iterable[ModuleType]) -> Mapping[str, Metric]:
 
 
 CATALOGUE: Final = catalogue(part for _, part in parts("metrics"))
+
+NAMES: Final[Mapping[str, str]] = MappingProxyType({name: metric.name for metric in CATALOGUE.values() for name in metric.names})
+"""
+All names on a page that are taken, each with the metric that has it.
+"""

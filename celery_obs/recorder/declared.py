@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from celery_obs.areas.catalogue import CATALOGUE
+from celery_obs.areas.catalogue import CATALOGUE, NAMES
 from celery_obs.areas.sidecar.metrics import DROPPED
 from celery_obs.vocabulary.spec import Aggregate, Metric
 
@@ -213,8 +213,15 @@ def histogram(
 
 
 def _declare(kind: type[_Kind], metric: Metric) -> _Kind:
-    known = CATALOGUE.get(metric.name) or _declared.setdefault(metric.name, metric)
+    known = CATALOGUE.get(metric.name) or _declared.get(metric.name, metric)
     if known != metric or metric.name in CATALOGUE:
         message = f"A metric called {metric.name} exists already:\n  {known}\nand this one differs:\n  {metric}\nGive it another name."
         raise ValueError(message)
+    names = {**NAMES, **{name: other.name for other in _declared.values() for name in other.names}}
+    for name in metric.names:
+        owner = names.get(name, metric.name)
+        if owner != metric.name:
+            message = f"The {metric.kind} {metric.name} is called {name} on the page, and so is {owner}. Give it another name."
+            raise ValueError(message)
+    _declared[metric.name] = metric
     return kind(metric)

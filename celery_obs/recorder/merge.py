@@ -6,7 +6,7 @@ It is made anew when a layout has grown, and used as it is otherwise: a scrape a
 Exemplars are kept beside the lines, for one of the two formats has none.
 
 Histograms whose buckets were changed by a new release are merged, too: what the old ones counted goes to the new bucket that holds it all.
-Families that differ in kind, labels or resolution cannot be; the one that was met first is shown, and the others are told of.
+Families that differ in kind, labels or resolution cannot be, nor can two that take one name on the page; one is shown, and the others are told of.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from itertools import accumulate, starmap
 from operator import add, ge
 
-from celery_obs.areas.catalogue import CATALOGUE
+from celery_obs.areas.catalogue import CATALOGUE, NAMES
 from celery_obs.vocabulary.spec import Metric
 
 from .exemplars import Noted
 from .layout import Layout, Series
 
 
-__all__ = ["MergedText", "NodeNumbers", "SampleFamily", "escape_help", "labels_text"]
+__all__ = ["MergedText", "NodeNumbers", "SampleFamily", "clashing", "escape_help", "labels_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,23 @@ def _choose(nodes: Sequence[NodeNumbers], *, shown: Mapping[str, Metric]) -> tup
         conflicts.update(
             family.name for family in node.layout.families if family.name in chosen and not _can_merge(family, chosen[family.name])
         )
+    for name in clashing(sorted(chosen.values(), key=lambda metric: -_rank(metric, shown)), owners=NAMES):
+        del chosen[name]
+        conflicts.add(name)
     return dict(sorted(chosen.items())), conflicts
+
+
+def clashing(metrics: Iterable[Metric], *, owners: Mapping[str, str]) -> list[str]:
+    """
+    Return the names of those *metrics* that take a name on the page which another one has: one of *owners*, or one that comes before.
+    """
+    taken, found = dict(owners), []
+    for metric in metrics:
+        if any(taken.get(name, metric.name) != metric.name for name in metric.names):
+            found.append(metric.name)
+        else:
+            taken.update(dict.fromkeys(metric.names, metric.name))
+    return found
 
 
 def _rank(metric: Metric, shown: Mapping[str, Metric]) -> int:

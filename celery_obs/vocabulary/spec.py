@@ -83,6 +83,17 @@ class Metric:
     aggregate: Aggregate = "sum"
     lint_exempt: str = field(default="", compare=False)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """
+        The names that it takes on a page: the family's, which OpenMetrics writes without ``_total``, and those of its samples.
+
+        No two families of a page may share one: a parser refuses the whole page.
+        """
+        if self.kind == "counter":
+            return self.name, self.name.removesuffix("_total")
+        return (self.name, *(f"{self.name}_{each}" for each in ("bucket", "sum", "count"))) if self.kind == "histogram" else (self.name,)
+
     def __hash__(self) -> int:
         """
         Hash by name: hardly two metrics share one, and hashing twenty bucket edges at every look-up would cost more than comparing them once.

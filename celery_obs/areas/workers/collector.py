@@ -8,12 +8,11 @@ import logging
 import os
 
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from celery_obs.areas.catalogue import CATALOGUE
+from celery_obs.areas.catalogue import CATALOGUE, NAMES
 from celery_obs.areas.schedules.metrics import ENTRY_DUE, ENTRY_LAST_FIRED, ENTRY_OVERDUE, SUCCEEDED_ENTRY
 from celery_obs.areas.schedules.metrics import HEARTBEAT as BEAT
 from celery_obs.areas.sidecar.metrics import METRIC_FILES
@@ -24,7 +23,7 @@ from celery_obs.exporter.exposition import Page
 from celery_obs.exporter.scrape import InternalErrors, Said
 from celery_obs.recorder.format import FORGET_AFTER, node_name
 from celery_obs.recorder.kept import Kept, Share
-from celery_obs.recorder.merge import MergedText, NodeNumbers, SampleFamily, escape_help, labels_text
+from celery_obs.recorder.merge import MergedText, NodeNumbers, SampleFamily, clashing, escape_help, labels_text
 from celery_obs.recorder.opening import RefusedError, explain, open_metrics_dir
 from celery_obs.recorder.reader import FileCounts, GaugeReading, NodeReader, NodeReading, RemainderReader, look
 from celery_obs.recorder.remainder import ENDS_WITH_ITS_NODE, REMAINDER
@@ -314,7 +313,9 @@ class WorkersCollector:
     def _conflict(self, name: str) -> None:
         self._errors.count("merge:conflict")
         if self._said.is_news("conflict", name):
-            log.error("Two definitions of %s differ in kind, labels or resolution; the first one is served.", name)
+            log.error(
+                "A second definition of %s is left out: it differs in kind, labels or resolution, or takes another metric's name.", name
+            )
 
     # -- gauges -----------------------------------------------------------------------------------------------------
 
@@ -389,7 +390,7 @@ class WorkersCollector:
                 text += body
                 openmetrics.append(open_head)
                 openmetrics += self._with_exemplars(body, start)
-        for family in _each_once(families, taken=self._merged.parts.keys()):
+        for family in self._each_once(families):
             if family.samples:
                 head, open_head = self._head(family.metric)
                 body = [
@@ -403,6 +404,21 @@ class WorkersCollector:
         text.append("")
         openmetrics.append("")
         return Page("\n".join(text), "\n".join(openmetrics))
+
+    def _each_once(self, families: Iterable[SampleFamily]) -> Iterable[SampleFamily]:
+        """
+        Return one family a name, ours before one that a file declares, and none that takes a name which another one has on the page.
+        """
+        totals = [metric for metric, _, _ in self._merged.parts.values()]
+        chosen: dict[str, SampleFamily] = {}
+        for family in families:
+            name = family.metric.name
+            if name not in self._merged.parts and (name not in chosen or family.metric == CATALOGUE.get(name)):
+                chosen[name] = family
+        for name in clashing((*totals, *(family.metric for family in chosen.values())), owners=NAMES):
+            chosen.pop(name, None)
+            self._conflict(name)
+        return chosen.values()
 
     def _with_exemplars(self, lines: list[str], start: int) -> list[str]:
         """
@@ -496,18 +512,6 @@ def _one(metric: Metric, readings: list[GaugeReading]) -> float:
     if metric.aggregate == "sum":
         return sum(values)
     return min(values) if metric.aggregate == "min" else max(values)
-
-
-def _each_once(families: Iterable[SampleFamily], *, taken: AbstractSet[str]) -> Iterable[SampleFamily]:
-    """
-    Return one family a name, ours before one that a file declares.
-    """
-    chosen: dict[str, SampleFamily] = {}
-    for family in families:
-        name = family.metric.name
-        if name not in taken and (name not in chosen or family.metric == CATALOGUE.get(name)):
-            chosen[name] = family
-    return chosen.values()
 
 
 def _file_states(files: FileCounts) -> SampleFamily:

@@ -22,6 +22,7 @@ from celery_obs.exceptions import ConfigurationError
 from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.recorder.format import Header
 from celery_obs.recorder.recorder import Recorder
+from celery_obs.recorder.series import Family
 from celery_obs.vocabulary.spec import Metric
 from tests.unit.metrics.builders import finished, meter, recorder, started
 
@@ -386,6 +387,38 @@ def test_both_formats_hold_the_same_and_parse(tmp_path: Path) -> None:
     openmetrics = {sample.name for family in parse_openmetrics(page.openmetrics + "# EOF\n") for sample in family.samples}
 
     assert text == openmetrics
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Metric(kind="gauge", name="celery_task_published", help="Ours?", aggregate="mostrecent"),
+        Metric(kind="histogram", name="celery_task_published", help="Ours?", buckets=(1.0,)),
+        Metric(kind="gauge", name="celery_task_runtime_seconds_count", help="Ours?", aggregate="mostrecent"),
+        Metric(kind="gauge", name="orders", help="How many are there?", aggregate="mostrecent"),
+    ],
+    ids=lambda odd: f"{odd.kind} {odd.name}",
+)
+def test_a_metric_that_takes_the_name_of_another_is_left_out_and_told(tmp_path: Path, odd: Metric) -> None:
+    """
+    A parser refuses a page on which two families share a name; so one is missing, and not all.
+    """
+    publish(tmp_path, 3)
+    other = recorder(tmp_path, number=1, node="other@h")
+    other.open()
+    other.count(Metric(kind="counter", name="orders_total", help="How many came?"), (), 2)
+    if odd.kind == "gauge":
+        other.set(odd, (), 1.0, at=1.0)
+    else:
+        Family(other, odd).observe((), 0.5)
+    sidecar = Sidecar(tmp_path)
+
+    assert 3 == sidecar.published()
+    assert 2 == sidecar.samples()["orders_total", ""]
+    families = [(family.name, family.type) for family in parse_openmetrics(sidecar.collector.collect().openmetrics + "# EOF\n")]
+    assert len(dict(families)) == len(families)
+    assert (odd.name, odd.kind) not in families
+    assert sidecar.errors.snapshot()["merge:conflict"] >= 1
 
 
 def test_numbers_that_arrive_between_scrapes_show_at_the_next(tmp_path: Path) -> None:

@@ -120,6 +120,27 @@ def test_a_name_means_one_thing(at: Recorder) -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "second"),
+    [("counter orders_total", "gauge orders"), ("histogram wait", "gauge wait_count"), ("gauge nap_bucket", "histogram nap")],
+)
+def test_two_metrics_share_no_name_on_the_page(first: str, second: str) -> None:
+    """
+    OpenMetrics writes a counter without ``_total``, and a histogram has samples of its own: a parser would refuse the whole page.
+    """
+
+    def declare(written: str) -> None:
+        kind, _, name = written.partition(" ")
+        getattr(declared, kind)(name, "Which?")
+
+    declare(first)
+
+    with pytest.raises(ValueError, match="Give it another name"):
+        declare(second)
+    with pytest.raises(ValueError, match=f"and so is {FINISHED.name}"):
+        declared.gauge(FINISHED.name.removesuffix("_total"), "Mine now?")
+
+
+@pytest.mark.parametrize(
     ("name", "labels"),
     [("sold", []), ("9lives_total", []), ("so-ld_total", []), ("sold_total", ["le"]), ("sold_total", ["a", "a"]), ("sold_total", ["__a"])],
 )
