@@ -16,10 +16,10 @@ from celery_obs.areas.channels import engine
 from celery_obs.areas.channels.errors import RateLimitError
 from celery_obs.areas.channels.policies import policies
 from celery_obs.areas.channels.rate_limits import api as rate_limiter
-from celery_obs.areas.channels.recording import SyncObserver
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Identity, Recorder
 from celery_obs.runtime.hub import ErrorLog, Hub
+from celery_obs.runtime.recording import MetricsObserver
 from celery_obs.settings import Settings
 from tests.servers import RedisServer
 
@@ -54,7 +54,7 @@ def measure(*, quick: bool) -> Report:
     with RedisServer() as server, fast_folder() as folder:
         hub = Hub(on_error=ErrorLog())
         recorder = Recorder(folder, identify=lambda: Identity(node="bench@host", role="child", number=1, attempts=1))
-        for event_type, observer in SyncObserver(recorder, attempts=AttemptMeter(recorder)).subscriptions():
+        for event_type, observer in MetricsObserver(recorder, attempts=AttemptMeter(recorder)).subscriptions():
             hub.subscribe(event_type, observer)
         made = engine.Engine(hub=hub, settings=Settings(metrics_dir=folder, redis_url=server.url, channels=policies(_CHANNELS)))
         engine.connect(lambda: made)

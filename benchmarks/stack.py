@@ -16,13 +16,13 @@ from typing import Any
 
 from celery import signals
 
-from celery_obs.areas.tasks.recording import MetricsObserver
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Identity, Recorder
 from celery_obs.runtime.apps import Apps
 from celery_obs.runtime.hub import ErrorLog, Hub
 from celery_obs.runtime.observers import Observer, Observers
 from celery_obs.runtime.publishing import Publishing
+from celery_obs.runtime.recording import MetricsObserver
 from celery_obs.runtime.signals import Receivers, connect, disconnect
 from celery_obs.runtime.translate import QueueNames
 

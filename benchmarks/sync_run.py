@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from celery_obs.areas.channels import engine
-from celery_obs.areas.channels.recording import SyncObserver
 from celery_obs.areas.channels.syncs import metrics as syncs
 from celery_obs.areas.channels.syncs.api import sync_run
 from celery_obs.areas.tasks.events import TaskStarted
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Identity, Recorder
 from celery_obs.runtime.hub import ErrorLog, Hub
+from celery_obs.runtime.recording import MetricsObserver
 from celery_obs.settings import Settings
 
 from .harness import Limit, Report, fast_folder, in_turns
@@ -75,7 +75,7 @@ def measure(*, quick: bool) -> Report:
         hub = Hub(on_error=ErrorLog())
         recorder = Recorder(folder, identify=lambda: Identity(node="bench@host", role="child", number=1, attempts=1))
         attempts = AttemptMeter(recorder)
-        for event_type, observer in SyncObserver(recorder, attempts=attempts).subscriptions():
+        for event_type, observer in MetricsObserver(recorder, attempts=attempts).subscriptions():
             hub.subscribe(event_type, observer)
         made = engine.Engine(hub=hub, settings=Settings(metrics_dir=folder))
         engine.connect(lambda: made)

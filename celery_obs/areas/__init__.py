@@ -6,7 +6,7 @@ The rooms (the runtime, the sidecar, the rules, the commands) name no area: they
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -24,10 +24,13 @@ class Area(NamedTuple):
         name: What its files of rules and its pages are called.
 
         package: Its folder, as Python names it.
+
+        commands: The commands in its ``commands`` by the word that people type, each with a sentence for the overview, which loads none of them.
     """
 
     name: str
     package: str
+    commands: Mapping[str, str] = {}
 
     def part(self, name: str) -> ModuleType | None:
         """
@@ -37,8 +40,8 @@ class Area(NamedTuple):
         return import_module(whole) if find_spec(whole) is not None else None
 
 
-def _ours(name: str, place: str = "") -> Area:
-    return Area(name, f"{__name__}.{place or name}")
+def _ours(name: str, place: str = "", **commands: str) -> Area:
+    return Area(name, f"{__name__}.{place or name}", {word.replace("_", "-"): sentence for word, sentence in commands.items()})
 
 
 AREAS: Final[tuple[Area, ...]] = (
@@ -48,13 +51,14 @@ AREAS: Final[tuple[Area, ...]] = (
     _ours("beat", "schedules"),
     _ours("syncs", "channels.syncs"),
     _ours("api_calls", "channels.api_calls"),
-    _ours("rate_limiter", "channels.rate_limits"),
-    _ours("circuit_breaker", "channels.breakers"),
+    _ours("rate_limiter", "channels.rate_limits", rate_limit="Forget what rate limits count."),
+    _ours("circuit_breaker", "channels.breakers", breaker="See circuit breakers, and overrule them."),
     _ours("webhooks", "channels.webhooks"),
-    _ours("tokens", "channels.tokens"),
+    _ours("tokens", "channels.tokens", tokens="See how long tokens are good for."),
     _ours("connections", "channels.connections"),
     _ours("conflicts", "channels.conflicts"),
-    _ours("reconciliation", "channels.reconciliation"),
+    _ours("reconciliation", "channels.reconciliation", reconciliation="See what reconciliation found."),
+    _ours("pauses", "channels.pauses", channel="Pause channels and let them go on."),
     _ours("ourselves", "sidecar"),
 )
 """

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import click
 
 from celery_obs import __version__
+from celery_obs.areas import AREAS
 from celery_obs.exceptions import CeleryObsError
 from celery_obs.telemetry.redaction import mask, without_secrets
 
@@ -30,8 +31,6 @@ class Target(NamedTuple):
 
 
 COMMANDS: dict[str, Target] = {
-    "breaker": Target("celery_obs.areas.channels.breakers.commands", "breaker", "See circuit breakers, and overrule them."),
-    "channel": Target("celery_obs.areas.channels.pauses.commands", "channel", "Pause channels and let them go on."),
     "demo": Target("celery_obs.cli.demo", "demo", "Run everything on this machine for a look."),
     "doctor": Target("celery_obs.cli.doctor", "doctor", "Check the surroundings; one line per check."),
     "exporter": Target("celery_obs.cli.exporter", "exporter", "Serve /metrics beside a worker."),
@@ -39,10 +38,12 @@ COMMANDS: dict[str, Target] = {
     "generate": Target("celery_obs.cli.generate", "generate", "Write rules, alerts, dashboards and their pages."),
     "health": Target("celery_obs.cli.health", "health", "Tell how the cluster is; the daily check."),
     "probe": Target("celery_obs.cli.group", "probe", "Answer a container's liveness or readiness probe."),
-    "rate-limit": Target("celery_obs.areas.channels.rate_limits.commands", "rate_limit", "Forget what rate limits count."),
-    "reconciliation": Target("celery_obs.areas.channels.reconciliation.commands", "reconciliation", "See what reconciliation found."),
     "uninstall": Target("celery_obs.cli.uninstall", "uninstall", "Remove what celery_obs left: entries, keys, files."),
-    "tokens": Target("celery_obs.areas.channels.tokens.commands", "tokens", "See how long tokens are good for."),
+    **{
+        word: Target(f"{area.package}.commands", word.replace("-", "_"), summary)
+        for area in AREAS
+        for word, summary in area.commands.items()
+    },
 }
 """
 The commands, by the word that people type.

@@ -13,10 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
-from celery_obs.areas.channels.reconciliation.events import ReconciliationEnded
-from celery_obs.areas.channels.syncs.events import SyncFinished
-from celery_obs.areas.channels.tokens.events import TokenRefreshEnded
-from celery_obs.areas.tasks.events import AttemptInterrupted, PublishEnded, TaskFinished
+from celery_obs.areas import parts
 
 from .hub import Hub
 
@@ -24,7 +21,7 @@ from .hub import Hub
 __all__ = ["Observer", "Observers"]
 
 
-ENDINGS: Final = frozenset({TaskFinished, AttemptInterrupted, PublishEnded, SyncFinished, TokenRefreshEnded, ReconciliationEnded})
+ENDINGS: Final = frozenset(event for _, part in parts("events") for event in getattr(part, "ENDINGS", ()))
 """
 The events that end what another one began, in the same thread.
 """

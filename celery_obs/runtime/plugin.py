@@ -30,14 +30,13 @@ from celery.local import Proxy
 from celery_obs.areas.channels import engine as sync_engine
 from celery_obs.areas.channels import presence
 from celery_obs.areas.channels.policies import ANY_CHANNEL
-from celery_obs.areas.channels.recording import SyncObserver, of_channel, of_sync
+from celery_obs.areas.channels.syncs.recording import sync_series
 from celery_obs.areas.channels.syncs.sync_task import SyncTask
 from celery_obs.areas.queues.metrics import shared_label
 from celery_obs.areas.schedules import firing
 from celery_obs.areas.schedules.start import StartHook, scheduler_class_of
 from celery_obs.areas.tasks.events import TaskDiscarded
 from celery_obs.areas.tasks.metrics import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RUNTIME
-from celery_obs.areas.tasks.recording import MetricsObserver
 from celery_obs.areas.workers.metrics import PROCESS_RESTARTS
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.recorder import declared
@@ -68,6 +67,7 @@ from .main_process import MainProcess
 from .observers import Observer, Observers
 from .processes import exit_word, restart_reason
 from .publishing import Publishing
+from .recording import MetricsObserver, channel_series
 from .retire import retiring_thread
 from .state import attempts_at_once
 from .translate import Binding, QueueNames
@@ -528,7 +528,7 @@ class Plugin:
         self.recorder.on_claim.append(self._say_who_we_are)
         self.errors.count = self.recorder.count_error
         declared.connect(self.recorder)
-        return [MetricsObserver(self.recorder, attempts=self.attempts), SyncObserver(self.recorder, attempts=self.attempts)]
+        return [MetricsObserver(self.recorder, attempts=self.attempts)]
 
     def _say_who_we_are(self, node: Node, _: Slot) -> None:
         """
@@ -934,9 +934,9 @@ def _known_syncs(app: Any, settings: Settings | None) -> Iterator[tuple[Metric, 
     for task in list(app.tasks.values()):
         if isinstance(task, SyncTask) and task.channel_type:
             channels[task.channel_type] = None
-            yield from of_sync(task.channel_type, task.sync_name, task.direction)
+            yield from sync_series(task.channel_type, task.sync_name, task.direction)
     for channel in channels:
-        yield from of_channel(channel)
+        yield from channel_series(channel)
 
 
 def _pool_index() -> int | None:

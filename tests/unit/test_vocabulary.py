@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from celery_obs.areas import AREAS
+from celery_obs.areas import AREAS, parts
 from celery_obs.areas.catalogue import CATALOGUE, catalogue
 from celery_obs.areas.tasks.metrics import FINAL_STATES, STATES
 from celery_obs.vocabulary.spec import Metric
@@ -130,6 +130,8 @@ def test_two_metrics_of_one_name_are_refused_with_both_shown() -> None:
 
 def test_every_area_is_gathered() -> None:
     """
-    An area without metrics is forgotten, not empty.
+    An area without metrics is forgotten, not empty; a pause is a number of connections.
     """
-    assert all(any(isinstance(value, Metric) for value in vars(area.part("metrics")).values()) for area in AREAS)
+    with_metrics = {area.name for area, part in parts("metrics") if any(isinstance(value, Metric) for value in vars(part).values())}
+
+    assert {"pauses"} == {area.name for area in AREAS} - with_metrics

@@ -8,12 +8,13 @@ An *attempt* is one execution of a task's body; a task that retries twice has th
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from .metrics import TaskState
 
 
 __all__ = [
+    "ENDINGS",
     "AttemptDoomed",
     "AttemptInterrupted",
     "AttemptLost",
@@ -260,3 +261,9 @@ class TaskRetried(NamedTuple):
     task: str
     queue: str
     exception: str
+
+
+ENDINGS: Final = (TaskFinished, AttemptInterrupted, PublishEnded)
+"""
+Those that end what another one began, in the same thread.
+"""

@@ -10,10 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from celery_obs.areas.channels.breakers import tasks as circuit_breaker
-from celery_obs.areas.channels.connections import tasks as connections
-from celery_obs.areas.channels.reconciliation import tasks as reconciliation
-from celery_obs.areas.channels.tokens import tasks as tokens
+from celery_obs.areas.task_spec import TaskSpec, specs
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.settings import Settings
 
@@ -26,22 +23,11 @@ PREFIX: Final = "celery_obs."
 What the names of our entries begin with.
 """
 
-PERIODS: Final[Mapping[str, float]] = MappingProxyType(
-    {
-        "refresh_expiring_tokens": tokens.PERIOD,
-        "check_drift": reconciliation.PERIOD,
-        "export_breaker_states": circuit_breaker.PERIOD,
-        "take_census": connections.CENSUS_PERIOD,
-        "sweep_state": connections.SWEEP_PERIOD,
-    }
-)
+_PERIODIC: Final[Mapping[str, TaskSpec]] = MappingProxyType({spec.name: spec for spec in specs() if spec.period is not None})
+
+PERIODS: Final[Mapping[str, float]] = MappingProxyType({name: spec.period for name, spec in _PERIODIC.items() if spec.period is not None})
 """
 The periodic tasks, and the seconds between two runs of each.
-"""
-
-_TOLD_PERIOD: Final = frozenset({"refresh_expiring_tokens", "check_drift", "take_census", "sweep_state"})
-"""
-Tasks that want to know how often they run.
 """
 
 _EXPIRES_AFTER: Final = 0.9
@@ -92,9 +78,8 @@ def entries(settings: Settings) -> dict[str, dict[str, Any]]:
     chosen = _chosen(settings.beat_periods or {}, "setting beat_periods")
     if not settings.beat_schedule or settings.redis is None:
         return {}
-    if settings.reconciliation_source is None:
-        chosen.pop("check_drift", None)
-    return _made(_Plan(settings.task_namespace, settings.task_queue), chosen)
+    wanted = {name: seconds for name, seconds in chosen.items() if _PERIODIC[name].is_wanted(settings)}
+    return _made(_Plan(settings.task_namespace, settings.task_queue), wanted)
 
 
 def merged(theirs: Mapping[str, Any], settings: Settings) -> dict[str, Any] | None:
@@ -126,5 +111,5 @@ def _entry(plan: _Plan, name: str, seconds: float) -> dict[str, Any]:
     options: dict[str, Any] = {"expires": _EXPIRES_AFTER * seconds}
     if plan.queue:
         options["queue"] = plan.queue
-    told = {"kwargs": {"period": seconds}} if name in _TOLD_PERIOD else {}
+    told = {"kwargs": {"period": seconds}} if _PERIODIC[name].wants_period else {}
     return {"task": f"{plan.namespace}.{name}", "schedule": seconds, "options": options, **told}

@@ -11,18 +11,14 @@ from __future__ import annotations
 import contextlib
 import functools
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from celery import Task, bootsteps
 
 from celery_obs.areas.channels import engine as engines
-from celery_obs.areas.channels.breakers import tasks as circuit_breaker
-from celery_obs.areas.channels.connections import tasks as connections
-from celery_obs.areas.channels.reconciliation import tasks as reconciliation
-from celery_obs.areas.channels.tokens import tasks as tokens
-from celery_obs.areas.task_spec import TaskSpec
+from celery_obs.areas.task_spec import TaskSpec, specs
 from celery_obs.settings import Settings
 
 from .entries import PERIODS
@@ -38,14 +34,6 @@ The soft time limit, as a part of the hard one: time enough to tidy up.
 """
 
 _OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({"ignore_result": True})
-
-
-def specs() -> Iterator[TaskSpec]:
-    """
-    Go through the tasks of all areas.
-    """
-    for area in (tokens, reconciliation, circuit_breaker, connections):
-        yield from area.TASKS
 
 
 def register(app: Any, settings: Settings) -> None:

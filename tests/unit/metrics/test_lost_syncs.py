@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import pytest
 
-from celery_obs.areas.channels.recording import SyncObserver
 from celery_obs.areas.channels.syncs.events import SyncFinished, SyncLost, SyncStarted
 from celery_obs.areas.channels.syncs.metrics import IN_PROGRESS, STATUSES, TOTAL, SyncStatus
+from celery_obs.areas.channels.syncs.recording import Recording
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
 from celery_obs.vocabulary.spec import Metric
@@ -66,7 +66,7 @@ def live_until_killed(folder: Path, stores: int) -> Life:
     """
     victim = recorder(folder)
     counting = meter(victim)
-    observer = SyncObserver(victim, attempts=counting)
+    observer = Recording(victim, counting)
     victim.declare([(TOTAL, ("airbnb", "export", "outbound", status)) for status in STATUSES])
     wire(victim, [stores])
     begun, beginning = 0, False
@@ -137,7 +137,7 @@ def test_a_lost_run_is_told_after_it_was_counted(tmp_path: Path) -> None:
     victim = recorder(tmp_path)
     counting = meter(victim)
     counting.started(started())
-    SyncObserver(victim, attempts=counting).sync_started(run())
+    Recording(victim, counting).sync_started(run())
 
     heir = recorder(tmp_path)
     following = meter(heir)
@@ -160,7 +160,7 @@ def test_a_sweep_finds_the_run_of_a_killed_child(tmp_path: Path) -> None:
     child = recorder(tmp_path, number=1)
     counting = meter(child)
     counting.started(started())
-    SyncObserver(child, attempts=counting).sync_started(run())
+    Recording(child, counting).sync_started(run())
     main = recorder(tmp_path, number=0, attempts=0)
     sweeping = meter(main)
     told: list[SyncLost] = []
@@ -179,7 +179,7 @@ def test_of_nested_runs_the_outer_one_is_counted_when_lost(tmp_path: Path) -> No
     """
     victim = recorder(tmp_path)
     counting = meter(victim)
-    observer = SyncObserver(victim, attempts=counting)
+    observer = Recording(victim, counting)
     counting.started(started())
     observer.sync_started(run("all"))
     inner = run("prices")
@@ -198,7 +198,7 @@ def test_a_run_that_ends_in_a_forked_child_does_not_write_into_foreign_lanes(tmp
     """
     at = recorder(tmp_path)
     counting = meter(at)
-    observer = SyncObserver(at, attempts=counting)
+    observer = Recording(at, counting)
     counting.started(started())
     sync = run()
     observer.sync_started(sync)
@@ -239,7 +239,7 @@ def test_threads_have_a_run_each(tmp_path: Path) -> None:
     """
     victim = recorder(tmp_path, number=0, attempts=2)
     counting = meter(victim)
-    observer = SyncObserver(victim, attempts=counting)
+    observer = Recording(victim, counting)
 
     def work(number: int) -> None:
         counting.started(started(task_id=f"id-{number}"))

@@ -16,15 +16,16 @@ from kombu import Queue
 
 from celery_obs.areas.schedules.events import EntryFired, EntryScheduled
 from celery_obs.areas.schedules.metrics import ENTRY_DUE, ENTRY_LAST_FIRED, SUCCEEDED_ENTRY
+from celery_obs.areas.schedules.recording import Recording
 from celery_obs.areas.sidecar.metrics import DROPPED, LABELS_FOLDED
 from celery_obs.areas.tasks.events import TaskPublished
 from celery_obs.areas.tasks.metrics import FAILURES, FINISHED, PUBLISHED, RECEIVED, RUNTIME, STARTED
-from celery_obs.areas.tasks.recording import MetricsObserver
 from celery_obs.areas.workers.metrics import CPU_SECONDS, RESIDENT_MEMORY
 from celery_obs.recorder.format import MOST_GAUGES, SHORTAGE
 from celery_obs.recorder.recorder import Identity, Recorder
 from celery_obs.runtime.declarations import Declarations
 from celery_obs.runtime.processes import Usage
+from celery_obs.runtime.recording import MetricsObserver
 from celery_obs.runtime.state import WorkerState
 from celery_obs.vocabulary.spec import OTHER, Metric
 
@@ -214,7 +215,7 @@ def test_all_entries_of_a_long_schedule_are_told(tmp_path: Path) -> None:
     """
     at = main_process(tmp_path, shop(0))
     counting = meter(at)
-    observer = MetricsObserver(at, attempts=counting)
+    observer = Recording(at, counting)
 
     for number in range(5000):
         observer.entry_scheduled(EntryScheduled(f"entry-{number}", 200.0, 100.0))

@@ -22,9 +22,9 @@ from celery_obs.areas.channels.rate_limits import metrics as rate_limiter
 from celery_obs.areas.channels.rate_limits.events import RateLimitChecked, RateLimitWaited
 from celery_obs.areas.channels.reconciliation import metrics as reconciliation
 from celery_obs.areas.channels.reconciliation.events import ConnectionReconciled
-from celery_obs.areas.channels.recording import SyncObserver, of_channel, of_sync
 from celery_obs.areas.channels.syncs import metrics as syncs
 from celery_obs.areas.channels.syncs.events import SyncFinished, SyncHeldBack, SyncStarted
+from celery_obs.areas.channels.syncs.recording import sync_series
 from celery_obs.areas.channels.tokens import metrics as tokens
 from celery_obs.areas.channels.tokens.events import TokenAtRisk, TokenRefreshed
 from celery_obs.areas.channels.webhooks import metrics as webhooks
@@ -33,6 +33,7 @@ from celery_obs.areas.sidecar import metrics as ourselves
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
 from celery_obs.runtime.hub import Hub
+from celery_obs.runtime.recording import MetricsObserver, channel_series
 from celery_obs.testing import RaisingErrors, counters
 from celery_obs.vocabulary.spec import Metric
 
@@ -49,7 +50,7 @@ def finished(status: syncs.SyncStatus = "success", **records: int) -> SyncFinish
 
 def observed(folder: Path) -> tuple[Recorder, Hub]:
     at, hub = recorder(folder), Hub(on_error=RaisingErrors())
-    for event_type, observer in SyncObserver(at, attempts=AttemptMeter(at)).subscriptions():
+    for event_type, observer in MetricsObserver(at, attempts=AttemptMeter(at)).subscriptions():
         hub.subscribe(event_type, observer)
     at.open()
     return at, hub
@@ -163,7 +164,7 @@ def test_what_is_known_at_the_start_exists_at_0(tmp_path: Path) -> None:
     """
     at, _ = observed(tmp_path)
 
-    at.declare([*of_channel("airbnb"), *of_sync("airbnb", "export", "outbound")])
+    at.declare([*channel_series("airbnb"), *sync_series("airbnb", "export", "outbound")])
 
     assert at.is_known(syncs.TOTAL, ("airbnb", "export", "outbound", "failure"))
     assert at.is_known(circuit_breaker.TRANSITIONS, ("airbnb", "closed", "open"))

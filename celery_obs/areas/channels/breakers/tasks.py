@@ -38,7 +38,7 @@ def export_breaker_states(task: Any) -> dict[str, int]:
     return {"breakers": breakers.export(now), "rate_limits": limits.export(now)}
 
 
-TASKS: Final = (TaskSpec(name="export_breaker_states", run=export_breaker_states, time_limit=12.0, options={}),)
+TASKS: Final = (TaskSpec(name="export_breaker_states", run=export_breaker_states, time_limit=12.0, options={}, period=PERIOD),)
 """
-For `tasks.register`.
+See `celery_obs.areas.task_spec.specs`.
 """

@@ -165,9 +165,9 @@ def _batches(names: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 TASKS: Final = (
-    TaskSpec(name="take_census", run=take_census, time_limit=270.0, options={}),
-    TaskSpec(name="sweep_state", run=sweep_state, time_limit=600.0, options={}),
+    TaskSpec(name="take_census", run=take_census, time_limit=270.0, options={}, period=CENSUS_PERIOD, wants_period=True),
+    TaskSpec(name="sweep_state", run=sweep_state, time_limit=600.0, options={}, period=SWEEP_PERIOD, wants_period=True),
 )
 """
-For `tasks.register`.
+See `celery_obs.areas.task_spec.specs`.
 """

@@ -4,10 +4,10 @@ Reconciliation: comparing, day by day, what we and the channel hold for availabl
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
-__all__ = ["ConnectionReconciled", "ReconciliationEnded", "ReconciliationStarted"]
+__all__ = ["ENDINGS", "ConnectionReconciled", "ReconciliationEnded", "ReconciliationStarted"]
 
 
 class ReconciliationStarted(NamedTuple):
@@ -63,3 +63,9 @@ class ConnectionReconciled(NamedTuple):
     checked: int
     drifted: int
     duration: float
+
+
+ENDINGS: Final = (ReconciliationEnded,)
+"""
+Those that end what another one began, in the same thread.
+"""

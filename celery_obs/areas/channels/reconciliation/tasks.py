@@ -295,8 +295,16 @@ TASKS: Final = (
         # Late and again: a worker that dies in the middle has said nothing, and the next one begins anew.
         options={"acks_late": True, "reject_on_worker_lost": True, "max_retries": _RETRIES},
     ),
-    TaskSpec(name="check_drift", run=check_drift, time_limit=300.0, options={"acks_late": True, "reject_on_worker_lost": True}),
+    TaskSpec(
+        name="check_drift",
+        run=check_drift,
+        time_limit=300.0,
+        options={"acks_late": True, "reject_on_worker_lost": True},
+        period=PERIOD,
+        wants_period=True,
+        is_wanted=lambda settings: settings.reconciliation_source is not None,
+    ),
 )
 """
-For `tasks.register`.
+See `celery_obs.areas.task_spec.specs`.
 """

@@ -7,12 +7,12 @@ A run lies inside a task, or inside any other code, so that a task may succeed w
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .metrics import HoldReason, SyncStatus
 
 
-__all__ = ["SyncFinished", "SyncHeldBack", "SyncLost", "SyncStarted"]
+__all__ = ["ENDINGS", "SyncFinished", "SyncHeldBack", "SyncLost", "SyncStarted"]
 
 
 class SyncStarted(NamedTuple):
@@ -94,3 +94,9 @@ class SyncHeldBack(NamedTuple):
     connection_id: str
     delay: float
     reason: HoldReason = "paused"
+
+
+ENDINGS: Final = (SyncFinished,)
+"""
+Those that end what another one began, in the same thread.
+"""

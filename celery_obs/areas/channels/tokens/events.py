@@ -4,12 +4,12 @@ Tokens: the keys that channels gave us, and how long they are good for.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from .metrics import RefreshStatus, Risk
 
 
-__all__ = ["TokenAtRisk", "TokenRefreshEnded", "TokenRefreshStarted", "TokenRefreshed"]
+__all__ = ["ENDINGS", "TokenAtRisk", "TokenRefreshEnded", "TokenRefreshStarted", "TokenRefreshed"]
 
 
 class TokenRefreshStarted(NamedTuple):
@@ -81,3 +81,9 @@ class TokenAtRisk(NamedTuple):
     channel_type: str
     connection_id: str
     risk: Risk
+
+
+ENDINGS: Final = (TokenRefreshEnded,)
+"""
+Those that end what another one began, in the same thread.
+"""

@@ -165,8 +165,15 @@ TASKS: Final = (
         # Late and again: a worker that dies in the middle leaves it to the next one, who can do no harm.
         options={"acks_late": True, "reject_on_worker_lost": True, "max_retries": _RETRIES, "ignore_result": False, **_EXPECTED},
     ),
-    TaskSpec(name="refresh_expiring_tokens", run=refresh_expiring_tokens, time_limit=120.0, options={"ignore_result": False, **_EXPECTED}),
+    TaskSpec(
+        name="refresh_expiring_tokens",
+        run=refresh_expiring_tokens,
+        time_limit=120.0,
+        options={"ignore_result": False, **_EXPECTED},
+        period=PERIOD,
+        wants_period=True,
+    ),
 )
 """
-For `tasks.register`.
+See `celery_obs.areas.task_spec.specs`.
 """

@@ -1,0 +1,48 @@
+"""
+The metrics observer: which numbers each event changes, as every area says of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+from celery_obs.areas import parts
+from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.recorder import Recorder
+from celery_obs.vocabulary.spec import Metric
+
+
+__all__ = ["MetricsObserver", "channel_series"]
+
+
+class MetricsObserver:
+    """
+    Turn events into numbers.
+
+    Args:
+        recorder: Knows where the numbers lie.
+
+        attempts: Counts starts and outcomes.
+
+    Threads: safe under the GIL.  Forks: through the recorder.
+    """
+
+    def __init__(self, recorder: Recorder, *, attempts: AttemptMeter) -> None:
+        self._recordings = [part.Recording(recorder, attempts) for _, part in parts("recording")]
+
+    def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
+        """
+        Return the events that change a number, each with what it does.
+        """
+        return chain.from_iterable(recording.subscriptions() for recording in self._recordings)
+
+
+def channel_series(channel: str) -> Iterator[tuple[Metric, tuple[str, ...]]]:
+    """
+    Return the series that exist from the start for a channel that is configured.
+    """
+    for _, part in parts("recording"):
+        if hasattr(part, "channel_series"):
+            yield from part.channel_series(channel)
