@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from celery_obs.areas.channels.syncs.sync_task import SyncTask
     from celery_obs.areas.channels.tokens import api as tokens
     from celery_obs.areas.channels.webhooks.api import webhook
+    from celery_obs.runtime.hooks import emit, subscribe, unsubscribe
     from celery_obs.runtime.plugin import setup, teardown
     from celery_obs.settings import Settings
     from celery_obs.telemetry.correlation import correlate, correlation_id
@@ -60,6 +61,7 @@ __all__ = [
     "correlate",
     "correlation_id",
     "double_booking",
+    "emit",
     "forget_connection",
     "log_processors",
     "metrics",
@@ -72,9 +74,11 @@ __all__ = [
     "reviewed",
     "set_connection_status",
     "setup",
+    "subscribe",
     "sync_run",
     "teardown",
     "tokens",
+    "unsubscribe",
     "webhook",
 ]
 
@@ -105,6 +109,7 @@ _LAZY = {
     "correlate": "celery_obs.telemetry.correlation",
     "correlation_id": "celery_obs.telemetry.correlation",
     "double_booking": "celery_obs.areas.channels.conflicts.api",
+    "emit": "celery_obs.runtime.hooks",
     "forget_connection": "celery_obs.areas.channels.connections.api",
     "log_processors": "celery_obs.telemetry.logs.processors",
     "reconcile": "celery_obs.areas.channels.reconciliation.api",
@@ -115,8 +120,10 @@ _LAZY = {
     "reviewed": "celery_obs.areas.channels.conflicts.api",
     "set_connection_status": "celery_obs.areas.channels.connections.api",
     "setup": "celery_obs.runtime.plugin",
+    "subscribe": "celery_obs.runtime.hooks",
     "sync_run": "celery_obs.areas.channels.syncs.api",
     "teardown": "celery_obs.runtime.plugin",
+    "unsubscribe": "celery_obs.runtime.hooks",
     "webhook": "celery_obs.areas.channels.webhooks.api",
 }
 

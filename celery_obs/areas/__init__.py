@@ -1,19 +1,43 @@
 """
 What can be watched: one folder an area, with everything about it in files of the same names.
 
-The rooms (the runtime, the sidecar, the rules, the commands) name no area: they go through `AREAS` and take the parts that they work with.
+The rooms (the runtime, the sidecar, the rules, the commands) go through `AREAS` and take the parts that they work with.  Another distribution's area comes
+by an entry point of the group ``celery_obs.areas``.  The parts, each a module that may be missing:
+
+==============  ====================================================================================================================
+``metrics``     `Metric` values, which the catalogue gathers; standard library only
+``events``      what can happen, as named tuples; those that end what another began, in the same thread, are in ``ENDINGS``
+``recording``   ``Recording(recorder, attempts)`` with ``subscriptions()``: which numbers the events change; ``channel_series(channel)``
+``tasks``       ``TASKS``, values of `celery_obs.areas.task_spec.TaskSpec`
+``alerts``      ``ALERTS``, values of `celery_obs.rules.rules.Alert`; their runbooks are pages in the folder ``runbooks``
+``dashboards``  ``DASHBOARDS``, values of `celery_obs.rules.dashboards.model.Dashboard`
+``page``        ``facts(samples)``: pairs of a fact and its value, as texts, for the sidecar's status page
+``commands``    ``COMMANDS``, click commands by the word that people type
+==============  ====================================================================================================================
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
+
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from importlib.metadata import entry_points
 from importlib.util import find_spec
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Final, NamedTuple
 
 
-__all__ = ["AREAS", "Area", "parts"]
+__all__ = ["AREAS", "GROUP", "Area", "guarded", "parts"]
+
+
+GROUP: Final = "celery_obs.areas"
+"""
+The group of entry points by which another distribution brings an area: its name, and the package that its parts are in.
+"""
+
+log = logging.getLogger("celery_obs")
 
 
 class Area(NamedTuple):
@@ -30,7 +54,14 @@ class Area(NamedTuple):
 
     name: str
     package: str
-    commands: Mapping[str, str] = {}
+    commands: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def is_ours(self) -> bool:
+        """
+        Whether it comes with celery_obs.
+        """
+        return self.package.startswith(f"{__name__}.")
 
     def part(self, name: str) -> ModuleType | None:
         """
@@ -41,10 +72,12 @@ class Area(NamedTuple):
 
 
 def _ours(name: str, place: str = "", **commands: str) -> Area:
-    return Area(name, f"{__name__}.{place or name}", {word.replace("_", "-"): sentence for word, sentence in commands.items()})
+    return Area(
+        name, f"{__name__}.{place or name}", MappingProxyType({word.replace("_", "-"): sentence for word, sentence in commands.items()})
+    )
 
 
-AREAS: Final[tuple[Area, ...]] = (
+_OURS: Final[tuple[Area, ...]] = (
     _ours("tasks"),
     _ours("workers"),
     _ours("queues"),
@@ -61,6 +94,18 @@ AREAS: Final[tuple[Area, ...]] = (
     _ours("pauses", "channels.pauses", channel="Pause channels and let them go on."),
     _ours("ourselves", "sidecar"),
 )
+
+
+def _installed() -> tuple[Area, ...]:
+    """
+    Find the areas of other distributions, by their entry points; ours come first, and keep their names.
+    """
+    names = {area.name for area in _OURS}
+    found = {entry.name: entry.value for entry in entry_points(group=GROUP) if entry.name not in names}
+    return tuple(Area(name, package) for name, package in sorted(found.items()))
+
+
+AREAS: Final[tuple[Area, ...]] = (*_OURS, *_installed())
 """
 All areas, in the order in which a reader meets them.
 """
@@ -69,8 +114,36 @@ All areas, in the order in which a reader meets them.
 def parts(name: str) -> Iterator[tuple[Area, ModuleType]]:
     """
     Go through the parts of that name, such as ``alerts``, of all areas that have one.
+
+    Another distribution's that cannot be imported is left out, and told: it takes nothing of ours along.
     """
     for area in AREAS:
-        part = area.part(name)
-        if part is not None:
-            yield area, part
+        with guarded(area, name):
+            part = area.part(name)
+            if part is not None:
+                yield area, part
+
+
+@contextlib.contextmanager
+def guarded(area: Area, name: str) -> Iterator[None]:
+    """
+    Do something with a part of an *area*: what goes wrong in another distribution's is told once in the log, and goes no further.
+    """
+    try:
+        yield
+    except Exception as exc:
+        if area.is_ours:
+            raise
+        if (area.package, name) not in _told:
+            _told.add((area.package, name))
+            log.error(  # noqa: TRY400 -- the message says it all.
+                "celery_obs: %s of the area %r (%s) does not work, so it is left out. %s: %s",
+                name,
+                area.name,
+                area.package,
+                type(exc).__name__,
+                exc,
+            )
+
+
+_told: set[tuple[str, str]] = set()

@@ -10,7 +10,7 @@ from typing import Final
 
 from celery_obs.vocabulary.spec import Metric
 
-from . import parts
+from . import guarded, parts
 
 
 __all__ = ["CATALOGUE", "NAMES", "catalogue"]
@@ -35,9 +35,38 @@ def catalogue(modules: Iterable[ModuleType]) -> Mapping[str, Metric]:
     return MappingProxyType(found)
 
 
-CATALOGUE: Final = catalogue(part for _, part in parts("metrics"))
+def _all() -> Mapping[str, Metric]:
+    """
+    Gather the metrics of all areas; another distribution's that take a name of those before them are left out, and told.
+    """
+    modules: list[ModuleType] = []
+    for area, part in parts("metrics"):
+        with guarded(area, "metrics"):
+            _names(catalogue([*modules, part]))
+            modules.append(part)
+    return catalogue(modules)
 
-NAMES: Final[Mapping[str, str]] = MappingProxyType({name: metric.name for metric in CATALOGUE.values() for name in metric.names})
+
+def _names(metrics: Mapping[str, Metric]) -> Mapping[str, str]:
+    """
+    Return the names on a page, each with the metric that has it.
+
+    Raises:
+        ValueError: if two metrics share one.
+    """
+    owners: dict[str, str] = {}
+    for metric in metrics.values():
+        for name in metric.names:
+            owner = owners.setdefault(name, metric.name)
+            if owner != metric.name:
+                message = f"{metric.name} and {owner} are both called {name} on the page."
+                raise ValueError(message)
+    return MappingProxyType(owners)
+
+
+CATALOGUE: Final = _all()
+
+NAMES: Final = _names(CATALOGUE)
 """
 All names on a page that are taken, each with the metric that has it.
 """

@@ -4,15 +4,17 @@ The group of commands; each is loaded when it is called.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import click
 
 from celery_obs import __version__
-from celery_obs.areas import AREAS
+from celery_obs.areas import AREAS, parts
 from celery_obs.exceptions import CeleryObsError
 from celery_obs.telemetry.redaction import mask, without_secrets
 
@@ -59,7 +61,7 @@ class LazyGroup(click.Group):
         """
         Name the commands.
         """
-        return sorted(COMMANDS)
+        return sorted({*COMMANDS, *_of_others()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """
@@ -67,7 +69,7 @@ class LazyGroup(click.Group):
         """
         target = COMMANDS.get(cmd_name)
         if target is None:
-            return None
+            return _of_others().get(cmd_name)
         command: click.Command = getattr(importlib.import_module(target.module), target.attribute)
         return command
 
@@ -76,7 +78,8 @@ class LazyGroup(click.Group):
         List the commands without importing them.
         """
         with formatter.section("Commands"):
-            formatter.write_dl([(name, target.summary) for name, target in sorted(COMMANDS.items())])
+            of_others = {name: command.get_short_help_str() for name, command in _of_others().items()}
+            formatter.write_dl(sorted({**of_others, **{name: target.summary for name, target in COMMANDS.items()}}.items()))
 
     def invoke(self, ctx: click.Context) -> object:
         """
@@ -101,6 +104,14 @@ class LazyGroup(click.Group):
             if safe is error:
                 raise
             raise safe from None
+
+
+@functools.cache
+def _of_others() -> Mapping[str, click.Command]:
+    """
+    Load the commands of areas that other distributions bring.
+    """
+    return {word: command for area, part in parts("commands") if not area.is_ours for word, command in part.COMMANDS.items()}
 
 
 @click.group(cls=LazyGroup, name="obs", context_settings={"help_option_names": ["-h", "--help"]})

@@ -41,6 +41,7 @@ from .exposition import OPENMETRICS_TYPE, TEXT_TYPE, Page, accepts_gzip, accepts
 from .health import Health, Report
 from .hosts import AllowedHosts, is_loopback
 from .passwords import RETRY_AFTER, PasswordQueue
+from .samples import Samples
 from .scrape import Lane, Outcome, Runner, Said
 from .sharing import SharedWork
 from .web_config import WebConfig
@@ -255,7 +256,8 @@ class _Pages:
     def _landing(self) -> str:
         outcomes, pages = self._runner.looked_at()
         read = None if self._overview is None else self._overview.read
-        return status_page(read, leader=self._leader(), report=self._watched.report(pages, failed=_failed(outcomes)))
+        report = self._watched.report(pages, failed=_failed(outcomes))
+        return status_page(read, leader=self._leader(), report=report, samples=Samples(pages))
 
     def _health(self) -> tuple[dict[str, object], int]:
         begin = time.monotonic()

@@ -65,6 +65,7 @@ BUILDERS: tuple[str, ...] = (
     "packs.aliases",
     "reference",
     "dashboards",
+    "runbooks",
 )
 """
 The modules of this package whose ``build`` is a `Builder`, in the order in which their files are written.

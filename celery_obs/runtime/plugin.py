@@ -52,7 +52,7 @@ from celery_obs.telemetry.process import Telemetry
 from celery_obs.telemetry.redaction import reason
 from celery_obs.vocabulary.spec import Metric
 
-from . import bootstep, signals
+from . import bootstep, hooks, signals
 from .announce import Announcer, publishers_announcer
 from .apps import Apps, amqp_of, change, queues_of, registry_of
 from .bootstep import BrokerStep, ObservabilityStep
@@ -117,6 +117,7 @@ def setup(app: Any, **overrides: Any) -> None:
         load({}, {}, overrides)
     if _plugin is None:
         _plugin = Plugin(overrides)
+        hooks.connect(_plugin.hub)
         signals.connect(_plugin.receivers)
         sync_engine.connect(_plugin.engine)
         routes.connect(_plugin.route)
@@ -157,6 +158,7 @@ def teardown() -> None:
     """
     global _plugin  # noqa: PLW0603 -- see setup.
     if _plugin is not None:
+        hooks.disconnect()
         signals.disconnect()
         sync_engine.disconnect()
         routes.disconnect()

@@ -5,10 +5,9 @@ The metrics observer: which numbers each event changes, as every area says of it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from typing import Any
 
-from celery_obs.areas import parts
+from celery_obs.areas import guarded, parts
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
 from celery_obs.vocabulary.spec import Metric
@@ -30,19 +29,23 @@ class MetricsObserver:
     """
 
     def __init__(self, recorder: Recorder, *, attempts: AttemptMeter) -> None:
-        self._recordings = [part.Recording(recorder, attempts) for _, part in parts("recording")]
+        self._subscriptions: list[tuple[type, Callable[[Any], object]]] = []
+        for area, part in parts("recording"):
+            with guarded(area, "recording"):
+                self._subscriptions += part.Recording(recorder, attempts).subscriptions()
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """
         Return the events that change a number, each with what it does.
         """
-        return chain.from_iterable(recording.subscriptions() for recording in self._recordings)
+        return self._subscriptions
 
 
 def channel_series(channel: str) -> Iterator[tuple[Metric, tuple[str, ...]]]:
     """
     Return the series that exist from the start for a channel that is configured.
     """
-    for _, part in parts("recording"):
+    for area, part in parts("recording"):
         if hasattr(part, "channel_series"):
-            yield from part.channel_series(channel)
+            with guarded(area, "recording"):
+                yield from list(part.channel_series(channel))

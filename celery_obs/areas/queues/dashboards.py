@@ -14,7 +14,7 @@ from celery_obs.rules.dashboards.queries import chosen, highest, increase, per_m
 from . import metrics as queues
 
 
-__all__ = ["QUEUES"]
+__all__ = ["DASHBOARDS", "QUEUES"]
 
 
 _QUEUE = chosen("queue")
@@ -175,3 +175,5 @@ QUEUES: Final = Dashboard(
     tags=("celery",),
     source="000 §9.2, 002, 003, 004",
 )
+
+DASHBOARDS: Final = (QUEUES,)

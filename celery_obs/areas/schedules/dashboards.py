@@ -15,7 +15,7 @@ from celery_obs.rules.dashboards.queries import age, chosen, highest, lowest, pe
 from . import metrics as beat
 
 
-__all__ = ["BEAT"]
+__all__ = ["BEAT", "DASHBOARDS"]
 
 
 _ENTRY = chosen("entry")
@@ -128,3 +128,5 @@ BEAT: Final = Dashboard(
     variables=(JOB, Variable("entry", "Entry", beat.ENTRY_DUE.name)),
     tags=("celery",),
 )
+
+DASHBOARDS: Final = (BEAT,)

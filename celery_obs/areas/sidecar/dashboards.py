@@ -16,7 +16,7 @@ from celery_obs.vocabulary.spec import Metric
 from . import metrics as ourselves
 
 
-__all__ = ["EXPORTER"]
+__all__ = ["DASHBOARDS", "EXPORTER"]
 
 
 _JOB = chosen("job")
@@ -234,3 +234,5 @@ EXPORTER: Final = Dashboard(
     variables=(JOB, Variable("instance", "Exporter", ourselves.BUILD_INFO.name)),
     tags=("celery",),
 )
+
+DASHBOARDS: Final = (EXPORTER,)

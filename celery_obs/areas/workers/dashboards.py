@@ -27,7 +27,7 @@ from celery_obs.rules.dashboards.queries import (
 from . import metrics as workers
 
 
-__all__ = ["WORKERS"]
+__all__ = ["DASHBOARDS", "WORKERS"]
 
 
 _TASK = chosen("task")
@@ -333,3 +333,5 @@ WORKERS: Final = Dashboard(
     tags=("celery",),
     source="001, 004",
 )
+
+DASHBOARDS: Final = (WORKERS,)

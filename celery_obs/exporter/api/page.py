@@ -13,9 +13,11 @@ from typing import Final
 
 import celery_obs
 
+from celery_obs.areas import guarded, parts
 from celery_obs.areas.channels.connections.metrics import STATUSES
 from celery_obs.areas.channels.overview import Overview
 from celery_obs.exporter.health import Report
+from celery_obs.exporter.samples import Samples
 from celery_obs.telemetry.redaction import without_secrets
 
 
@@ -51,15 +53,15 @@ _STYLE: Final = (
 log = logging.getLogger("celery_obs.exporter")
 
 
-def status_page(read: Callable[[], Overview] | None, *, leader: str, report: Report | None = None) -> str:
+def status_page(read: Callable[[], Overview] | None, *, leader: str, report: Report | None = None, samples: Samples | None = None) -> str:
     """
-    Write the page: first what is wrong, then the cluster's state; a Redis that is away is told on it.
+    Write the page: first what is wrong, then the cluster's state, and what areas have to say of *samples*; a Redis that is away is told on it.
     """
     links = "".join(f'<li><a href="{path}">{name}</a></li>' for path, name in _LINKS)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>celery_obs exporter</title>'
         f"<style>{_STYLE}</style></head>\n<body><h1>celery_obs exporter</h1><p>Version {escape(celery_obs.__version__)}</p>\n"
-        f"{_troubles(report or Report())}\n{_cluster(read, leader)}\n<ul>{links}</ul>\n</body></html>\n"
+        f"{_troubles(report or Report())}\n{_cluster(read, leader)}\n{_of_areas(samples or Samples(()))}<ul>{links}</ul>\n</body></html>\n"
     )
 
 
@@ -93,6 +95,16 @@ def _cluster(read: Callable[[], Overview] | None, leader: str) -> str:
     rows = "".join(_row(channel, overview, [counts[channel, status] for status in STATUSES]) for channel in overview.channels)
     links = "".join(f'<li><a href="{path}">{name}</a></li>' for path, name in _LINKS_OF_CHANNELS)
     return f"<p>{who}</p>\n<table><tr>{head}</tr>\n{rows}</table>\n<ul>{links}</ul>"
+
+
+def _of_areas(samples: Samples) -> str:
+    sections = []
+    for area, part in parts("page"):
+        with guarded(area, "page"):
+            rows = "".join(f'<tr><td>{_name(what)}</td><td class="n">{_name(value)}</td></tr>' for what, value in part.facts(samples))
+            if rows:
+                sections.append(f"<h2>{_name(area.name.replace('_', ' ').capitalize())}</h2>\n<table>{rows}</table>\n")
+    return "".join(sections)
 
 
 def _row(channel: str, overview: Overview, counts: Iterable[int]) -> str:

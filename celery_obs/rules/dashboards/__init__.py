@@ -11,11 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from celery_obs.areas.channels.connections.dashboards import CONNECTIONS
-from celery_obs.areas.queues.dashboards import QUEUES
-from celery_obs.areas.schedules.dashboards import BEAT
-from celery_obs.areas.sidecar.dashboards import EXPORTER
-from celery_obs.areas.workers.dashboards import WORKERS
+from celery_obs.areas import parts
 from celery_obs.rules.links import Links
 from celery_obs.rules.packs.business import BUSINESS
 from celery_obs.rules.render import NotBuiltError, Output
@@ -33,12 +29,8 @@ __all__ = ["DASHBOARDS", "FOLDER", "SDK", "build"]
 DASHBOARDS: Final[tuple[Dashboard, ...]] = (
     OVERVIEW,
     PLATFORM,
-    CONNECTIONS,
-    WORKERS,
-    QUEUES,
-    BEAT,
+    *(page for _, part in parts("dashboards") for page in part.DASHBOARDS),
     SLO,
-    EXPORTER,
     INFRASTRUCTURE,
     BUSINESS,
 )

@@ -16,7 +16,7 @@ from celery_obs.rules.dashboards.queries import age, chosen, highest, increase, 
 from . import metrics as connections
 
 
-__all__ = ["CONNECTIONS"]
+__all__ = ["CONNECTIONS", "DASHBOARDS"]
 
 
 _CHANNEL = chosen("channel_type")
@@ -232,3 +232,5 @@ CONNECTIONS: Final = Dashboard(
     source="000 §3.3",
     since="now-24h",
 )
+
+DASHBOARDS: Final = (CONNECTIONS,)

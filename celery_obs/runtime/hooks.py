@@ -1,0 +1,91 @@
+"""
+Hooks: programs hear events, and tell their own, in production as in tests.
+
+::
+
+    def page_someone(event: TaskFinished) -> None:
+        ...
+
+    celery_obs.subscribe(TaskFinished, page_someone)
+
+A hook runs where the event happens, in the task's own time: be quick.  What it raises is kept from the task, counted in
+``celery_obs_internal_errors_total`` and told in the log.  Subscribe where the app is made: pool processes inherit it by fork, and spawned ones import the
+same module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from celery_obs.areas.channels import engine
+
+from .hub import Hub
+
+
+__all__ = ["connect", "disconnect", "emit", "subscribe", "unsubscribe"]
+
+
+_Event = TypeVar("_Event")
+_hooks: Final[list[tuple[type, Callable[[Any], object]]]] = []
+_hub: Hub | None = None
+
+
+def subscribe(event_type: type[_Event], hook: Callable[[_Event], object]) -> None:
+    """
+    Call *hook* with every event of exactly *event_type* that happens in this process, and in those that it forks, from now on or from `setup` on.
+
+    Raises:
+        TypeError: if *event_type* is no class, or *hook* cannot be called.
+
+    Threads: subscribe while the program starts; a hook is called in whichever thread the event happens.
+
+    Since 0.1.
+    """
+    if not isinstance(event_type, type) or not callable(hook):  # type: ignore[redundant-expr]  # Callers have no types.
+        message = (
+            f"Expected an event's class and a function, got {event_type!r} and {hook!r}. The events are listed in docs/reference/events.md."
+        )
+        raise TypeError(message)
+    _hooks.append((event_type, hook))
+    if _hub is not None:
+        _hub.subscribe(event_type, hook)
+
+
+def unsubscribe(event_type: type[_Event], hook: Callable[[_Event], object]) -> None:
+    """
+    Call *hook* no more.  What was not subscribed is passed over.
+
+    Since 0.1.
+    """
+    if (event_type, hook) in _hooks:
+        _hooks.remove((event_type, hook))
+    if _hub is not None:
+        _hub.unsubscribe(event_type, hook)
+
+
+def emit(event: object) -> None:
+    """
+    Tell an event of your own to all that subscribed to its type; see docs/how-to/add-an-area.md.  Does nothing before `setup`, and never raises.
+
+    Since 0.1.
+    """
+    engine.current().hub.emit(event)
+
+
+def connect(hub: Hub) -> None:
+    """
+    Let what was subscribed so far hear *hub*.
+    """
+    global _hub  # noqa: PLW0603 -- one plugin a process.
+    _hub = hub
+    for event_type, hook in _hooks:
+        hub.subscribe(event_type, hook)
+
+
+def disconnect() -> None:
+    """
+    Hear nothing any more, until the next `connect`.
+    """
+    global _hub  # noqa: PLW0603 -- see connect.
+    _hub = None
