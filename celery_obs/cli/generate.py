@@ -17,7 +17,15 @@ from celery_obs.rules.links import Links
 from celery_obs.rules.objectives import DEFAULT, read
 from celery_obs.rules.render import builders, differences, outputs, write
 from celery_obs.rules.rules import Alert
-from celery_obs.rules.validation import RUNBOOKS, everything, known_to, refuse_missing_runbooks, refuse_the_same_twice, refuse_unknown_names
+from celery_obs.rules.validation import (
+    RUNBOOKS,
+    everything,
+    known_to,
+    refuse_missing_dashboards,
+    refuse_missing_runbooks,
+    refuse_the_same_twice,
+    refuse_unknown_names,
+)
 
 
 __all__ = ["generate"]
@@ -64,6 +72,7 @@ def generate(
     chosen = builders()
     groups = everything(objectives)
     refuse_the_same_twice(groups)
+    refuse_missing_dashboards(groups, DASHBOARDS)
     shipped = [rule for group in groups for rule in group.rules if isinstance(rule, Alert)]
     changes = read_changes(changed, shipped) if changed else NOTHING
     runbooks = out / RUNBOOKS

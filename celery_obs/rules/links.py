@@ -49,7 +49,7 @@ DASHBOARDS: Final[dict[Dashboard, tuple[str, ...]]] = {
     "celery-obs-business": (),
 }
 """
-The dashboards, each with the variables that a link may fill in; a variable has the name of a label.
+Our dashboards, each with the variables that a link may fill in; a variable has the name of a label.
 """
 
 _URL = re.compile(r"https?://[^\s{}\"'<>]+")
@@ -88,5 +88,5 @@ class Links:
         """
         Return the URL of a dashboard, which an alert with *labels* opens on what it is about.
         """
-        variables = [f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in DASHBOARDS[uid] if name in labels]
+        variables = [f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in DASHBOARDS.get(uid, ()) if name in labels]
         return f"{self.grafana.rstrip('/')}/d/{uid}" + ("?" + "&".join(variables) if variables else "")

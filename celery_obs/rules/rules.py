@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from celery_obs.exceptions import ConfigurationError
 
-from .links import DASHBOARDS, Dashboard, Links
+from .links import Dashboard, Links
 from .promql import indented
 from .render import marked
 from .thresholds import Threshold, in_words, is_duration
@@ -154,8 +154,6 @@ class Alert:
         """
         if _NAME.fullmatch(self.name) is None:
             self._refuse("has a name that is no word. Expected letters and digits, beginning with a capital.")
-        if self.shows not in DASHBOARDS:
-            self._refuse(f"shows the dashboard {self.shows!r}. Expected one of {', '.join(DASHBOARDS)}.")
         if self.severity not in SEVERITIES:
             self._refuse(f"has the severity {self.severity!r}. Expected one of {', '.join(SEVERITIES)}.")
         if not is_duration(self.lasts):

@@ -24,7 +24,16 @@ from .rules import Alert, Group, Record
 from .runbooks import pages
 
 
-__all__ = ["RUNBOOKS", "defined", "everything", "known_to", "refuse_missing_runbooks", "refuse_the_same_twice", "refuse_unknown_names"]
+__all__ = [
+    "RUNBOOKS",
+    "defined",
+    "everything",
+    "known_to",
+    "refuse_missing_dashboards",
+    "refuse_missing_runbooks",
+    "refuse_the_same_twice",
+    "refuse_unknown_names",
+]
 
 
 RUNBOOKS: Final = Path("docs") / "runbooks"
@@ -80,6 +89,22 @@ def known_to(groups: Iterable[Group], objectives: Iterable[Objective]) -> Known:
         rule for group in (*groups, *slo.groups(read())) if group.name not in off for rule in group.rules if isinstance(rule, Record)
     ]
     return known_series((*CATALOGUE.values(), *MET_OUTSIDE.values(), *of_objectives), records)
+
+
+def refuse_missing_dashboards(groups: Iterable[Group], pages: Iterable[Dashboard]) -> None:
+    """
+    Refuse an alert that shows a dashboard which is not there.
+
+    Raises:
+        ConfigurationError: naming the alert, its place and the dashboards.
+    """
+    known = sorted(page.uid for page in pages)
+    for group in groups:
+        for rule in group.rules:
+            if isinstance(rule, Alert) and rule.shows not in known:
+                places = f" ({'; '.join(found)})" if (found := defined(rule.name)) else ""
+                message = f"The alert {rule.name}{places} shows the dashboard {rule.shows!r}. Expected one of {', '.join(known)}."
+                raise ConfigurationError(message)
 
 
 def refuse_unknown_names(groups: Iterable[Group], known: Known, *, pages: Iterable[Dashboard] = (), runbooks: Path | None = None) -> None:

@@ -18,8 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from celery_obs.areas.channels import engine
-
 from .hub import Hub
 
 
@@ -29,6 +27,7 @@ __all__ = ["connect", "disconnect", "emit", "subscribe", "unsubscribe"]
 _Event = TypeVar("_Event")
 _hooks: Final[list[tuple[type, Callable[[Any], object]]]] = []
 _hub: Hub | None = None
+_activate: Callable[[], object] = bool
 
 
 def subscribe(event_type: type[_Event], hook: Callable[[_Event], object]) -> None:
@@ -70,15 +69,22 @@ def emit(event: object) -> None:
 
     Since 0.1.
     """
-    engine.current().hub.emit(event)
+    if _hub is not None:
+        _activate()
+        _hub.emit(event)
 
 
-def connect(hub: Hub) -> None:
+def connect(hub: Hub, *, activate: Callable[[], object]) -> None:
     """
     Let what was subscribed so far hear *hub*.
+
+    Args:
+        hub: Where events go.
+
+        activate: Called before each event of a program's own: a process that has one is to be observed from then on.  Never raises.
     """
-    global _hub  # noqa: PLW0603 -- one plugin a process.
-    _hub = hub
+    global _hub, _activate
+    _hub, _activate = hub, activate
     for event_type, hook in _hooks:
         hub.subscribe(event_type, hook)
 

@@ -117,7 +117,7 @@ def setup(app: Any, **overrides: Any) -> None:
         load({}, {}, overrides)
     if _plugin is None:
         _plugin = Plugin(overrides)
-        hooks.connect(_plugin.hub)
+        hooks.connect(_plugin.hub, activate=_plugin.observe)
         signals.connect(_plugin.receivers)
         sync_engine.connect(_plugin.engine)
         routes.connect(_plugin.route)
@@ -478,12 +478,18 @@ class Plugin:
             self._announcer.stop()
             self._announcer.join(within=_LAST_WORD)
 
+    def observe(self) -> None:
+        """
+        Become active, in a process that has something to tell and is none of Celery's.
+        """
+        if self._engine is None:
+            self._activate_quietly(next(iter(self.apps), None))
+
     def engine(self) -> sync_engine.Engine | None:
         """
         Return this process's sync engine; a process that uses it is active from then on.  None where the settings are wrong.
         """
-        if self._engine is None:
-            self._activate_quietly(next(iter(self.apps), None))
+        self.observe()
         if self._is_unannounced:
             self._is_unannounced = False
             self._announce_channels()

@@ -42,6 +42,10 @@ SEED: Final = int(os.environ.get("CELERY_OBS_TESTS_FUZZ_SEED", "0"))
 GOOD: Final = "good@host"
 COUNTED: Final = {"good": 41, "better": 7}
 PATIENCE: Final = 1.0
+PART: Final = 500
+"""
+Cases that Hypothesis remembers at once: with twenty thousand in memory, a fork or a collection takes a second by itself.
+"""
 STARTS: Final = 10  # In one case of as many, a worker starts.
 MOST_MEMORY: Final = 64 << 20
 
@@ -146,12 +150,24 @@ _numbers = itertools.count()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="What a process has in memory is read from /proc.")
-@given(steps=st.lists(spoilings, min_size=1, max_size=4))
-@seed(SEED)
-@settings(max_examples=CASES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-def test_anything_in_a_metrics_directory_costs_itself_only(template: Path, steps: list[Spoiling]) -> None:
+@pytest.mark.parametrize("part", range(-(-CASES // PART)))
+def test_anything_in_a_metrics_directory_costs_itself_only(template: Path, part: int) -> None:
     """
     The page can be written and read, what was not touched is exact, no total falls, nothing hangs or grows, and a worker starts.
+    """
+
+    @given(steps=st.lists(spoilings, min_size=1, max_size=4))
+    @seed(SEED + part)
+    @settings(max_examples=min(PART, CASES), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    def spoil(steps: list[Spoiling]) -> None:
+        check(template, steps)
+
+    spoil()
+
+
+def check(template: Path, steps: list[Spoiling]) -> None:
+    """
+    Spoil a directory step by step, and see what becomes of it.
     """
     number = next(_numbers)
     folder = template.with_name(f"case-{number}")

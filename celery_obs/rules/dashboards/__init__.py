@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from celery_obs.areas import parts
+from celery_obs.areas import parts as parts_of_areas  # `parts` is a module of this package.
 from celery_obs.rules.links import Links
 from celery_obs.rules.packs.business import BUSINESS
 from celery_obs.rules.render import NotBuiltError, Output
@@ -29,7 +29,7 @@ __all__ = ["DASHBOARDS", "FOLDER", "SDK", "build"]
 DASHBOARDS: Final[tuple[Dashboard, ...]] = (
     OVERVIEW,
     PLATFORM,
-    *(page for _, part in parts("dashboards") for page in part.DASHBOARDS),
+    *(page for _, part in parts_of_areas("dashboards") for page in part.DASHBOARDS),
     SLO,
     INFRASTRUCTURE,
     BUSINESS,

@@ -21,7 +21,6 @@ from tests.unit.generate.shipped import EVERY_ALERT, RECORDS
     ("changes", "problem"),
     [
         ({"name": "queue long"}, "The alert queue long has a name that is no word"),
-        ({"shows": "nowhere"}, "The alert QueueLong shows the dashboard 'nowhere'. Expected one of channel-manager-overview"),
         ({"summary": "{{ $labels.provider }}"}, "The alert QueueLong names the label provider, which its result does not have: queue"),
     ],
 )

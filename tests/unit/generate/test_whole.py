@@ -22,6 +22,7 @@ from celery_obs.rules.validation import (
     defined,
     everything,
     known_to,
+    refuse_missing_dashboards,
     refuse_missing_runbooks,
     refuse_the_same_twice,
     refuse_unknown_names,
@@ -97,6 +98,16 @@ def test_an_alert_without_a_runbook_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match=re.escape(problem)):
         refuse_missing_runbooks(["Watchdog"], tmp_path)
+
+
+def test_an_alert_that_shows_a_dashboard_which_is_not_there_is_refused() -> None:
+    """
+    All of ours are there, those of areas included.
+    """
+    refuse_missing_dashboards(everything(), DASHBOARDS)
+
+    with pytest.raises(ConfigurationError, match=r"The alert QueueLong shows the dashboard 'nowhere'\. Expected one of celery-beat, "):
+        refuse_missing_dashboards([group("odd", alert(shows="nowhere"))], DASHBOARDS)
 
 
 def test_who_keeps_runbooks_elsewhere_is_left_alone(tmp_path: Path) -> None:
