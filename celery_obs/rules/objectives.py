@@ -147,7 +147,7 @@ class Objective:
 
         events: What is counted.
 
-        least_events: So many in its long window before an alert may fire.
+        min_events: So many in its long window before an alert may fire.
 
         seed: Where it was asked for.
     """
@@ -157,7 +157,7 @@ class Objective:
     objective: Decimal
     period_days: int
     events: Events
-    least_events: int
+    min_events: int
     seed: str
 
     @property
@@ -185,7 +185,7 @@ def read(path: Path = DEFAULT) -> tuple[Objective, ...]:
     names: dict[str, int] = {}
     objectives = []
     for node in reader.sequence(top["slos"]):
-        fields = reader.mapping(node, _SLO_KEYS, needed=("name", "description", "objective", "events"))
+        fields = reader.mapping(node, _SLO_KEYS, needed=("name", "description", "objective", "events"), renamed=_RENAMED)
         objective = _objective(reader, fields, known, kept)
         line = fields["name"].start_mark.line + 1
         if objective.name in names:
@@ -197,7 +197,8 @@ def read(path: Path = DEFAULT) -> tuple[Objective, ...]:
     return tuple(objectives)
 
 
-_SLO_KEYS: Final = ("name", "description", "objective", "period", "events", "least_events", "seed")
+_SLO_KEYS: Final = ("name", "description", "objective", "period", "events", "min_events", "seed")
+_RENAMED: Final = {"least_events": "min_events"}
 _EVENT_KEYS: Final = ("metric", "all", "good", "bad", "bad_metric", "below")
 _METRIC_KEYS: Final = ("name", "kind", "labels", "buckets")
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -227,7 +228,7 @@ def _objective(reader: Reader, fields: Mapping[str, Any], known: Mapping[str, Me
         objective=promised / 100,
         period_days=days,
         events=_events(reader, fields["events"], known),
-        least_events=reader.whole_number(fields["least_events"]) if "least_events" in fields else 20,
+        min_events=reader.whole_number(fields["min_events"]) if "min_events" in fields else 20,
         seed=reader.text(fields["seed"]) if "seed" in fields else "none",
     )
     for window in WINDOWS:

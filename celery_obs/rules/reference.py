@@ -24,7 +24,7 @@ from .dashboards.model import Dashboard, Kind, Panel
 from .links import Links
 from .objectives import DEFAULT, Objective, read
 from .render import Output, marked
-from .rules import Alert, Otherwise, Record
+from .rules import Alert, Override, Record
 from .third_party import FOREIGN
 
 
@@ -184,16 +184,16 @@ def _row(alert: Alert) -> tuple[str, ...]:
     summary = re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"*\1*", alert.said(alert.summary))
     threshold = alert.threshold.spoken if alert.threshold else ""
     # A few words, for a table: the texts of an alert have all of them.
-    threshold += "".join(f"; {_exception(each)}" for each in alert.otherwise)
-    least = "" if alert.least_events is None else str(alert.least_events)
+    threshold += "".join(f"; {_exception(each)}" for each in alert.overrides)
+    least = "" if alert.min_events is None else str(alert.min_events)
     name = f"[{alert.name}](../runbooks/{alert.name}.md)"
-    return (name, alert.severity, threshold, least, alert.lasts if alert.lasts != "0m" else "at once", summary)
+    return (name, alert.severity, threshold, least, alert.for_ if alert.for_ != "0m" else "at once", summary)
 
 
-def _exception(each: Otherwise) -> str:
+def _exception(each: Override) -> str:
     who = ", ".join(f"{label} {' or '.join(values)}" for label, values in each.where.items())
     numbers = [each.threshold.spoken] if each.threshold else []
-    numbers += [] if each.least_events is None else [f"of at least {each.least_events}"]
+    numbers += [] if each.min_events is None else [f"of at least {each.min_events}"]
     return f"{' '.join(numbers) if each.enabled else 'off'} for {who}"
 
 

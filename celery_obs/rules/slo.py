@@ -107,24 +107,24 @@ def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
     yield Alert(
         name="SLOErrorBudgetExhausted",
         severity="warning",
-        when="slo:error_budget_remaining:ratio < 0",
-        lasts="15m",
+        expr="slo:error_budget_remaining:ratio < 0",
+        for_="15m",
         by=_BY,
         summary="The error budget of {{ $labels.slo }} is used up",
         description="{{ $value | humanizePercentage }} of the error budget of {{ $labels.slo }} is left.",
-        shows="celery-obs-slo",
+        dashboard="celery-obs-slo",
         seeds=("004 Alerting when error budget depleted",),
     )
     yield Alert(
         name="SLOEventsAbsent",
         severity="warning",
         # Not absent(), which would tell of every objective on a metric that an application has not got.
-        when="slo:period_error:ratio\nunless on (slo)\nslo:events:rate5m",
-        lasts="15m",
+        expr="slo:period_error:ratio\nunless on (slo)\nslo:events:rate5m",
+        for_="15m",
         by=_BY,
         summary="Nobody measures {{ $labels.slo }} any more",
         description="What {{ $labels.slo }} counts was there within its period, and for $for there has been no series of it. Its budget stands still, whatever happens.",
-        shows="celery-obs-slo",
+        dashboard="celery-obs-slo",
     )
 
 
@@ -133,12 +133,12 @@ def _burning(each: Objective, severity: Severity, name: str, description: str) -
     return Alert(
         name=name,
         severity=severity,
-        when="\nor\n".join(parts),
+        expr="\nor\n".join(parts),
         by=_BY,
         labels={"slo": each.name},
         summary="The error budget of {{ $labels.slo }} burns too fast",
         description=description,
-        shows="celery-obs-slo",
+        dashboard="celery-obs-slo",
         seeds=(each.seed,),
     )
 
@@ -148,7 +148,7 @@ def _too_fast(each: Objective, window: BurnWindow) -> str:
     return (
         f"(\n  {_series(each, f'slo:sli_error:ratio_rate{window.long}')} > {above}\n  and\n"
         f"  {_series(each, f'slo:sli_error:ratio_rate{window.short}')} > {above}\n  and\n"
-        f"  {_text(window.hours * 3600)} * {_series(each, f'slo:events:rate{window.long}')} >= {each.least_events}\n)"
+        f"  {_text(window.hours * 3600)} * {_series(each, f'slo:events:rate{window.long}')} >= {each.min_events}\n)"
     )
 
 

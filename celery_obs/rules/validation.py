@@ -108,8 +108,8 @@ _Asking: TypeAlias = tuple[str, Callable[[], list[str]], str]
 def _of_rules(groups: Iterable[Group]) -> Iterator[_Asking]:
     for group in groups:
         for rule in group.rules:
-            kind = "alert" if isinstance(rule, Alert) else "recording rule"
-            yield f"The {kind} {rule.name}", functools.partial(defined, rule.name), rule.expr
+            kind, query = ("alert", rule.promql) if isinstance(rule, Alert) else ("recording rule", rule.expr)
+            yield f"The {kind} {rule.name}", functools.partial(defined, rule.name), query
 
 
 def _of_pages(pages: Iterable[Dashboard]) -> Iterator[_Asking]:

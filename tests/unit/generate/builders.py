@@ -19,11 +19,11 @@ def alert(**changes: Any) -> Alert:
     facts: dict[str, Any] = {
         "name": "QueueLong",
         "severity": "warning",
-        "when": "celery_queue_depth > 1",
+        "expr": "celery_queue_depth > 1",
         "by": ("queue",),
         "summary": "Queue {{ $labels.queue }} is long",
         "description": "{{ $value }} wait.",
-        "shows": "celery-queues",
+        "dashboard": "celery-queues",
     }
     return Alert(**{**facts, **changes})
 

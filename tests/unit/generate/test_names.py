@@ -34,7 +34,7 @@ def every_query() -> Iterator[str]:
     Go through all queries that we ship.
     """
     yield from (record.expr for record in RECORDS)
-    yield from (alert.expr for alert in EVERY_ALERT)
+    yield from (alert.promql for alert in EVERY_ALERT)
     yield from (record.expr for aliases in ALIASES.values() for alias in aliases for record in alias.records())
     yield from (without_variables(query.expr) for page in DASHBOARDS for panel in page.panels() for query in panel.queries)
     for path in RUNBOOKS.glob("*.md"):

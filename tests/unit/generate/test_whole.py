@@ -129,14 +129,14 @@ def test_all_that_we_ship_asks_for_what_there_is() -> None:
     ("rule", "problem"),
     [
         (
-            alert(when="celery_queue_dept > 1"),
+            alert(expr="celery_queue_dept > 1"),
             "The alert QueueLong asks for celery_queue_dept, which is no metric of the catalogue and not recorded.",
         ),
         (
             Record(name="a:b:rate5m", help="?", expr='celery_queue_depth{task="t"}'),
             "The recording rule a:b:rate5m asks for the label task of celery_queue_depth, which it does not have. It has queue.",
         ),
-        (alert(name="Watchdog", when="celery_task_sent_total"), "line "),
+        (alert(name="Watchdog", expr="celery_task_sent_total"), "line "),
     ],
 )
 def test_a_rule_that_asks_for_what_nobody_makes_is_refused(rule: Alert | Record, problem: str) -> None:
