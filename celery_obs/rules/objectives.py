@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from celery_obs.areas.catalogue import CATALOGUE
 from celery_obs.vocabulary.spec import Kind, Metric
 
-from .promql import Match, among, count_of, rate, total, within
+from .promql import Match, count_of, one_of, rate, sum_by, within
 from .third_party import FOREIGN
 from .yaml_reader import Reader, compose, did_you_mean
 
@@ -112,8 +112,8 @@ class Events:
         Write how many events there were, per second.
         """
         if self.below is not None:
-            return total(count_of(self.metric, window, **self.every))
-        return total(rate(self.metric, window, **self.every))
+            return sum_by(count_of(self.metric, window, **self.every))
+        return sum_by(rate(self.metric, window, **self.every))
 
     def bad_of(self, window: str) -> str:
         """
@@ -121,13 +121,13 @@ class Events:
         """
         everything = self.all_of(window)
         if self.bad_metric is not None:
-            return f"{total(rate(self.bad_metric, window))}\nor\n0 * {everything}"
+            return f"{sum_by(rate(self.bad_metric, window))}\nor\n0 * {everything}"
         if self.bad is not None:
-            return f"{total(rate(self.metric, window, **{**self.every, **self.bad}))}\nor\n0 * {everything}"
+            return f"{sum_by(rate(self.metric, window, **{**self.every, **self.bad}))}\nor\n0 * {everything}"
         if self.below is not None:
-            good = total(within(self.metric, self.below, window, **self.every))
+            good = sum_by(within(self.metric, self.below, window, **self.every))
         else:
-            good = total(rate(self.metric, window, **{**self.every, **(self.good or {})}))
+            good = sum_by(rate(self.metric, window, **{**self.every, **(self.good or {})}))
         return f"{everything}\n- ({good} or 0 * {everything})"
 
 
@@ -291,7 +291,7 @@ def _labels(reader: Reader, node: Any) -> _Labels:
 
 def _label(reader: Reader, node: Any) -> str | Match:
     if isinstance(node.value, list):
-        return among(*(reader.text(each) for each in reader.sequence(node)))
+        return one_of(*(reader.text(each) for each in reader.sequence(node)))
     text = reader.text(node)
     return Match("=~", f"{text[0]}..") if _CLASS.fullmatch(text) else text
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .promql import Match, count_of, gauge, increase, most, quantile, rate, share, total
+from .promql import Match, count_of, gauge, increase, max_by, quantile, rate, ratio, sum_by
 from .rules import Alert
 from .third_party import (
     CONTAINER_LIMIT,
@@ -30,7 +30,7 @@ from .thresholds import part, seconds
 __all__ = ["ALERTS"]
 
 
-_REQUESTS = total(increase(HTTP_REQUESTS, "5m"), "job")
+_REQUESTS = sum_by(increase(HTTP_REQUESTS, "5m"), "job")
 _API = gauge(UP, job=Match("=~", "(.+-)?(api|web|app)"))
 _POD = ("namespace", "pod", "container")
 _HITS, _MISSES = rate(REDIS_HITS, "15m"), rate(REDIS_MISSES, "15m")
@@ -39,7 +39,7 @@ ALERTS: Final = (
     Alert(
         name="HighApiErrorRate",
         severity="critical",
-        expr=f"{share(total(increase(HTTP_REQUESTS, '5m', status_code=Match('=~', '5..')), 'job'), _REQUESTS)}\n> $threshold\nand\n{_REQUESTS} >= $min_events",
+        expr=f"{ratio(sum_by(increase(HTTP_REQUESTS, '5m', status_code=Match('=~', '5..')), 'job'), _REQUESTS)}\n> $threshold\nand\n{_REQUESTS} >= $min_events",
         threshold=part(0.05),
         min_events=20,
         for_="5m",
@@ -53,7 +53,7 @@ ALERTS: Final = (
         name="APIUnavailable",
         severity="critical",
         # One that has left service discovery has no series at all; that there was one yesterday tells it from a job that never was.
-        expr=f"{most(_API, 'job')} == 0\nor\n(0 * max by (job) (max_over_time({_API}[1d]))\nunless\n{most(_API, 'job')})",
+        expr=f"{max_by(_API, 'job')} == 0\nor\n(0 * max by (job) (max_over_time({_API}[1d]))\nunless\n{max_by(_API, 'job')})",
         for_="2m",
         by=("job",),
         summary="API service is down",
@@ -64,7 +64,7 @@ ALERTS: Final = (
     Alert(
         name="ApiLatencyHigh",
         severity="warning",
-        expr=f"{quantile(0.95, HTTP_DURATION, '5m', 'job')} > $threshold\nand\n300 * {total(count_of(HTTP_DURATION, '5m'), 'job')} >= $min_events",
+        expr=f"{quantile(0.95, HTTP_DURATION, '5m', 'job')} > $threshold\nand\n300 * {sum_by(count_of(HTTP_DURATION, '5m'), 'job')} >= $min_events",
         threshold=seconds(0.3, below=HTTP_DURATION.buckets[-1]),
         min_events=20,
         for_="5m",
@@ -77,7 +77,7 @@ ALERTS: Final = (
     Alert(
         name="DatabaseConnectionPoolExhausted",
         severity="critical",
-        expr=f"{most(gauge(POOL_IN_USE), 'job', 'instance')}\n/\n({most(gauge(POOL_SIZE), 'job', 'instance')} > 0)\n> $threshold",
+        expr=f"{max_by(gauge(POOL_IN_USE), 'job', 'instance')}\n/\n({max_by(gauge(POOL_SIZE), 'job', 'instance')} > 0)\n> $threshold",
         threshold=part(0.95),
         for_="5m",
         by=("job", "instance"),
@@ -89,7 +89,7 @@ ALERTS: Final = (
     Alert(
         name="DatabaseDown",
         severity="critical",
-        expr=f"{most(gauge(PG_UP), 'instance')} == 0",
+        expr=f"{max_by(gauge(PG_UP), 'instance')} == 0",
         for_="2m",
         by=("instance",),
         summary="The database does not answer",
@@ -100,7 +100,7 @@ ALERTS: Final = (
     Alert(
         name="CacheHitRatioLow",
         severity="warning",
-        expr=f"{share(total(_HITS, 'instance'), f'(sum by (instance) ({_HITS}) + sum by (instance) ({_MISSES}))')}\n< $threshold\nand\n900 * (sum by (instance) ({_HITS}) + sum by (instance) ({_MISSES})) >= $min_events",
+        expr=f"{ratio(sum_by(_HITS, 'instance'), f'(sum by (instance) ({_HITS}) + sum by (instance) ({_MISSES}))')}\n< $threshold\nand\n900 * (sum by (instance) ({_HITS}) + sum by (instance) ({_MISSES})) >= $min_events",
         threshold=part(0.7),
         min_events=1000,
         for_="15m",
@@ -113,7 +113,7 @@ ALERTS: Final = (
     Alert(
         name="RedisMemoryHigh",
         severity="warning",
-        expr=f"{most(gauge(REDIS_MEMORY), 'instance')}\n/\n({most(gauge(REDIS_MEMORY_MAX), 'instance')} > 0)\n> $threshold",
+        expr=f"{max_by(gauge(REDIS_MEMORY), 'instance')}\n/\n({max_by(gauge(REDIS_MEMORY_MAX), 'instance')} > 0)\n> $threshold",
         threshold=part(0.8),
         for_="10m",
         by=("instance",),
@@ -125,7 +125,7 @@ ALERTS: Final = (
     Alert(
         name="HighMemoryUsage",
         severity="warning",
-        expr=f"{most(gauge(CONTAINER_MEMORY), *_POD)}\n/\n({most(gauge(CONTAINER_LIMIT), *_POD)} > 0)\n> $threshold",
+        expr=f"{max_by(gauge(CONTAINER_MEMORY), *_POD)}\n/\n({max_by(gauge(CONTAINER_LIMIT), *_POD)} > 0)\n> $threshold",
         threshold=part(0.8),
         for_="10m",
         by=_POD,

@@ -8,7 +8,7 @@ from typing import Final
 
 from celery_obs.areas.tasks.metrics import STARTED
 from celery_obs.areas.workers.metrics import POOL_BUSY, POOL_SIZE, UP
-from celery_obs.rules.promql import gauge, increase, most, total
+from celery_obs.rules.promql import gauge, increase, max_by, sum_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import amount, seconds
 from celery_obs.vocabulary.conditions import QUEUE_BACKED_UP, QUEUE_BACKLOG, QUEUE_MESSAGES_OLD, QUEUE_NOT_CONSUMED, QUEUE_WITHOUT_CONSUMERS
@@ -19,7 +19,7 @@ from .metrics import CONSUMERS, DEPTH, OLDEST_MESSAGE_AGE
 __all__ = ["ALERTS"]
 
 
-_DEPTH = most(gauge(DEPTH), "queue")
+_DEPTH = max_by(gauge(DEPTH), "queue")
 
 ALERTS: Final = (
     Alert(
@@ -49,7 +49,7 @@ ALERTS: Final = (
     Alert(
         name="CeleryQueueMessagesOld",
         severity=QUEUE_MESSAGES_OLD.severity,
-        expr=f"{most(gauge(OLDEST_MESSAGE_AGE), 'queue')} > $threshold",
+        expr=f"{max_by(gauge(OLDEST_MESSAGE_AGE), 'queue')} > $threshold",
         threshold=seconds(QUEUE_MESSAGES_OLD.threshold),
         for_=QUEUE_MESSAGES_OLD.for_,
         by=("queue",),
@@ -61,8 +61,8 @@ ALERTS: Final = (
         name="CeleryQueueNotConsumed",
         severity=QUEUE_NOT_CONSUMED.severity,
         expr=(
-            f"{_DEPTH} > $threshold\nunless\n{total(increase(STARTED, QUEUE_NOT_CONSUMED.window), 'queue')} > 0\n"
-            f"and on ()\n{total(gauge(POOL_BUSY))} < {total(gauge(POOL_SIZE))}"
+            f"{_DEPTH} > $threshold\nunless\n{sum_by(increase(STARTED, QUEUE_NOT_CONSUMED.window), 'queue')} > 0\n"
+            f"and on ()\n{sum_by(gauge(POOL_BUSY))} < {sum_by(gauge(POOL_SIZE))}"
         ),
         threshold=amount(QUEUE_NOT_CONSUMED.threshold),
         for_=QUEUE_NOT_CONSUMED.for_,
@@ -76,8 +76,8 @@ ALERTS: Final = (
         severity=QUEUE_WITHOUT_CONSUMERS.severity,
         # A Redis does not know its consumers; where no worker is up at all, there is none.
         expr=(
-            f"{_DEPTH} > $threshold\nand\n(\n  {most(gauge(CONSUMERS), 'queue')} == 0\n  or\n"
-            f"  (({_DEPTH} unless {most(gauge(CONSUMERS), 'queue')}) and on () absent({gauge(UP)} == 1))\n)"
+            f"{_DEPTH} > $threshold\nand\n(\n  {max_by(gauge(CONSUMERS), 'queue')} == 0\n  or\n"
+            f"  (({_DEPTH} unless {max_by(gauge(CONSUMERS), 'queue')}) and on () absent({gauge(UP)} == 1))\n)"
         ),
         threshold=amount(QUEUE_WITHOUT_CONSUMERS.threshold),
         for_=QUEUE_WITHOUT_CONSUMERS.for_,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import gauge, least, most
+from celery_obs.rules.promql import gauge, max_by, min_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import amount, seconds
 from celery_obs.vocabulary.conditions import BEAT_ENTRY_NOT_SUCCEEDING, BEAT_ENTRY_OVERDUE, BEAT_STOPPED, LEAST_SINCE_SUCCESS
@@ -17,8 +17,8 @@ from .metrics import ENTRY_DUE, ENTRY_LAST_FIRED, ENTRY_OVERDUE, HEARTBEAT, SUCC
 __all__ = ["ALERTS"]
 
 
-_PERIOD = f"({most(gauge(ENTRY_DUE), 'entry')} - {most(gauge(ENTRY_LAST_FIRED), 'entry')})"
-_SINCE_SUCCESS = f"time() - {most(gauge(SUCCEEDED_ENTRY), 'entry')}"
+_PERIOD = f"({max_by(gauge(ENTRY_DUE), 'entry')} - {max_by(gauge(ENTRY_LAST_FIRED), 'entry')})"
+_SINCE_SUCCESS = f"time() - {max_by(gauge(SUCCEEDED_ENTRY), 'entry')}"
 
 ALERTS: Final = (
     Alert(
@@ -36,7 +36,7 @@ ALERTS: Final = (
         name="CeleryBeatEntryOverdue",
         severity=BEAT_ENTRY_OVERDUE.severity,
         # The least, for where a beat on another machine took over, the exporter beside the old one still tells what that one left undone.
-        expr=f"{least(gauge(ENTRY_OVERDUE), 'entry')} > $threshold",
+        expr=f"{min_by(gauge(ENTRY_OVERDUE), 'entry')} > $threshold",
         threshold=seconds(BEAT_ENTRY_OVERDUE.threshold),
         for_=BEAT_ENTRY_OVERDUE.for_,
         by=("entry",),
@@ -58,7 +58,7 @@ ALERTS: Final = (
     Alert(
         name="CeleryBeatEntryNeverSucceeded",
         severity="warning",
-        expr=f"max by (entry) (changes({gauge(ENTRY_LAST_FIRED)}[1d])) >= $threshold\nunless\n{most(gauge(SUCCEEDED_ENTRY), 'entry')}",
+        expr=f"max by (entry) (changes({gauge(ENTRY_LAST_FIRED)}[1d])) >= $threshold\nunless\n{max_by(gauge(SUCCEEDED_ENTRY), 'entry')}",
         threshold=amount(3),
         for_="30m",
         by=("entry",),

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from celery_obs.rules.links import JOB
-from celery_obs.rules.promql import among, gauge, happened, least, most, total
+from celery_obs.rules.promql import gauge, happened, max_by, min_by, one_of, sum_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.third_party import UP
 from celery_obs.rules.thresholds import amount
@@ -43,7 +43,7 @@ ALERTS: Final = (
     Alert(
         name="CeleryObsExporterDown",
         severity="critical",
-        expr=f"{most(gauge(UP, job=JOB), *_WHO)} == 0",
+        expr=f"{max_by(gauge(UP, job=JOB), *_WHO)} == 0",
         for_="5m",
         by=_WHO,
         summary="The exporter at {{ $labels.instance }} does not answer",
@@ -64,7 +64,7 @@ ALERTS: Final = (
     Alert(
         name="CeleryObsCollectorFailing",
         severity="warning",
-        expr=f"{least(gauge(COLLECTOR_SUCCESS), *_WHO, 'collector')} == 0",
+        expr=f"{min_by(gauge(COLLECTOR_SUCCESS), *_WHO, 'collector')} == 0",
         for_="10m",
         by=(*_WHO, "collector"),
         summary="The exporter at {{ $labels.instance }} is blind in part",
@@ -74,7 +74,7 @@ ALERTS: Final = (
     Alert(
         name="CeleryObsMetricFilesUnreadable",
         severity=METRIC_FILES_UNREADABLE.severity,
-        expr=f"{most(gauge(METRIC_FILES, state=among('corrupt', 'unsupported')), *_WHO, 'state')} > $threshold",
+        expr=f"{max_by(gauge(METRIC_FILES, state=one_of('corrupt', 'unsupported')), *_WHO, 'state')} > $threshold",
         threshold=amount(METRIC_FILES_UNREADABLE.threshold),
         for_=METRIC_FILES_UNREADABLE.for_,
         by=(*_WHO, "state"),
@@ -85,7 +85,7 @@ ALERTS: Final = (
     Alert(
         name="CeleryObsNoLeader",
         severity="warning",
-        expr=f"{total(gauge(LEADER))} == 0",
+        expr=f"{sum_by(gauge(LEADER))} == 0",
         for_="5m",
         summary="No exporter serves the state of the cluster",
         description="No exporter has held the lease for $for. Breakers, tokens, connections and drift are not shown, and their alerts cannot fire.",
@@ -130,7 +130,7 @@ ALERTS: Final = (
     Alert(
         name="CeleryObsPageNearLimit",
         severity="warning",
-        expr=f"{most(gauge(PAGE_SAMPLES), *_WHO)} > $threshold",
+        expr=f"{max_by(gauge(PAGE_SAMPLES), *_WHO)} > $threshold",
         threshold=amount(0.8 * SAMPLE_LIMIT),
         for_="15m",
         by=_WHO,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import among, count_of, gauge, happened, increase, most, none_of, quantile, share, total, within
+from celery_obs.rules.promql import count_of, gauge, happened, increase, max_by, none_of, one_of, quantile, ratio, sum_by, within
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import amount, part, seconds
 from celery_obs.vocabulary.conditions import TASK_HUNG
@@ -26,8 +26,8 @@ ALERTS: Final = (
         name="CeleryTaskFailureRateHigh",
         severity="warning",
         expr=(
-            f"{share(total(increase(FINISHED, '10m', state=among('failure', 'timeout', 'lost')), *_BY), total(increase(FINISHED, '10m', state=_ENDED), *_BY))}\n"
-            f"> $threshold\nand\n{total(increase(FINISHED, '10m', state=_ENDED), *_BY)} >= $min_events"
+            f"{ratio(sum_by(increase(FINISHED, '10m', state=one_of('failure', 'timeout', 'lost')), *_BY), sum_by(increase(FINISHED, '10m', state=_ENDED), *_BY))}\n"
+            f"> $threshold\nand\n{sum_by(increase(FINISHED, '10m', state=_ENDED), *_BY)} >= $min_events"
         ),
         threshold=part(0.1),
         min_events=10,
@@ -52,7 +52,7 @@ ALERTS: Final = (
     Alert(
         name="CeleryTaskHung",
         severity=TASK_HUNG.severity,
-        expr=f"{most(gauge(LONGEST_RUNNING), 'task')} > $threshold",
+        expr=f"{max_by(gauge(LONGEST_RUNNING), 'task')} > $threshold",
         threshold=seconds(TASK_HUNG.threshold),
         for_=TASK_HUNG.for_,
         by=("task",),
@@ -85,7 +85,7 @@ ALERTS: Final = (
     Alert(
         name="CeleryMessagesRejected",
         severity="warning",
-        expr=f"{happened(FINISHED, '15m', *_BY, task=among(UNREGISTERED, MALFORMED))} > $threshold",
+        expr=f"{happened(FINISHED, '15m', *_BY, task=one_of(UNREGISTERED, MALFORMED))} > $threshold",
         threshold=amount(0),
         by=_BY,
         summary="Workers throw messages of queue {{ $labels.queue }} away",
@@ -96,7 +96,7 @@ ALERTS: Final = (
     Alert(
         name="CeleryTaskLatencyHigh",
         severity="warning",
-        expr=f"{quantile(0.99, LATENCY, '10m', 'queue')} > $threshold\nand\n600 * {total(count_of(LATENCY, '10m'), 'queue')} >= $min_events",
+        expr=f"{quantile(0.99, LATENCY, '10m', 'queue')} > $threshold\nand\n600 * {sum_by(count_of(LATENCY, '10m'), 'queue')} >= $min_events",
         threshold=seconds(60, below=LATENCY.buckets[-1]),
         min_events=20,
         for_="10m",
@@ -111,8 +111,8 @@ ALERTS: Final = (
         # "High" where it was asked for, which is no severity, among those that page.
         severity="critical",
         expr=(
-            f"1 - {share(total(within(LATENCY, _SLOW_AFTER, '10m', queue='alerts'), 'queue'), total(count_of(LATENCY, '10m', queue='alerts'), 'queue'))}\n"
-            f"> $threshold\nand\n600 * {total(count_of(LATENCY, '10m', queue='alerts'), 'queue')} >= $min_events"
+            f"1 - {ratio(sum_by(within(LATENCY, _SLOW_AFTER, '10m', queue='alerts'), 'queue'), sum_by(count_of(LATENCY, '10m', queue='alerts'), 'queue'))}\n"
+            f"> $threshold\nand\n600 * {sum_by(count_of(LATENCY, '10m', queue='alerts'), 'queue')} >= $min_events"
         ),
         threshold=part(0.1),
         min_events=10,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import among, gauge, increase, most, total
+from celery_obs.rules.promql import gauge, increase, max_by, one_of, sum_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import amount, part, seconds
 from celery_obs.vocabulary.conditions import WORKER_CHILDREN_DYING, WORKER_DOWN, WORKER_NOT_RESPONDING, WORKERS_ABSENT
@@ -31,7 +31,7 @@ ALERTS: Final = (
     Alert(
         name="CeleryWorkerDown",
         severity=WORKER_DOWN.severity,
-        expr=f"{most(gauge(UP), 'worker')} == 0\nand\nmax by (worker) (max_over_time({gauge(UP)}[1d])) == 1",
+        expr=f"{max_by(gauge(UP), 'worker')} == 0\nand\nmax by (worker) (max_over_time({gauge(UP)}[1d])) == 1",
         for_=WORKER_DOWN.for_,
         by=("worker",),
         summary="Worker {{ $labels.worker }} is down",
@@ -41,7 +41,7 @@ ALERTS: Final = (
     Alert(
         name="CeleryWorkerNotResponding",
         severity=WORKER_NOT_RESPONDING.severity,
-        expr=f"time() - {most(gauge(HEARTBEAT), 'worker')} > $threshold\nand\n{most(gauge(UP), 'worker')} == 1",
+        expr=f"time() - {max_by(gauge(HEARTBEAT), 'worker')} > $threshold\nand\n{max_by(gauge(UP), 'worker')} == 1",
         threshold=seconds(WORKER_NOT_RESPONDING.threshold),
         for_=WORKER_NOT_RESPONDING.for_,
         by=("worker",),
@@ -52,7 +52,7 @@ ALERTS: Final = (
     Alert(
         name="CeleryWorkerChildrenDying",
         severity=WORKER_CHILDREN_DYING.severity,
-        expr=f"{total(increase(PROCESS_RESTARTS, WORKER_CHILDREN_DYING.window, reason=among('killed', 'lost')), 'worker')} > $threshold",
+        expr=f"{sum_by(increase(PROCESS_RESTARTS, WORKER_CHILDREN_DYING.window, reason=one_of('killed', 'lost')), 'worker')} > $threshold",
         threshold=amount(WORKER_CHILDREN_DYING.threshold),
         by=("worker",),
         summary="Worker {{ $labels.worker }} loses its children",
@@ -63,7 +63,7 @@ ALERTS: Final = (
     Alert(
         name="CeleryPoolSaturated",
         severity="info",
-        expr=f"{total(gauge(POOL_BUSY), 'worker')}\n/\n({total(gauge(POOL_SIZE), 'worker')} > 0)\n>= $threshold",
+        expr=f"{sum_by(gauge(POOL_BUSY), 'worker')}\n/\n({sum_by(gauge(POOL_SIZE), 'worker')} > 0)\n>= $threshold",
         threshold=part(0.95),
         for_="30m",
         by=("worker",),

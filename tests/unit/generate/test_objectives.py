@@ -146,7 +146,7 @@ def test_a_threshold_between_two_buckets_is_refused(tmp_path: Path) -> None:
     """
     text = changed("channel_sync_total", "channel_sync_duration_seconds").replace("      all: {status: [success, failure]}\n", "")
 
-    with pytest.raises(ConfigurationError, match=r"line 6: .+ has no bucket that ends at 7, so nobody knows"):
+    with pytest.raises(ConfigurationError, match=r"line 6: .+ has no bucket that ends at 7, so how many were within that is not known"):
         read(written(tmp_path, text.replace("good: {status: success}", "below: 7")))
 
 

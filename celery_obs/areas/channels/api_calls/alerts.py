@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import happened, increase, none_of, share, total
+from celery_obs.rules.promql import happened, increase, none_of, ratio, sum_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import amount, part
 
@@ -17,14 +17,14 @@ __all__ = ["ALERTS"]
 
 
 _BY = ("channel_type",)
-_MADE = total(increase(REQUESTS, "5m"), *_BY)
-_FAILED = total(increase(ERRORS, "5m", error_type=none_of("circuit_breaker")), *_BY)
+_MADE = sum_by(increase(REQUESTS, "5m"), *_BY)
+_FAILED = sum_by(increase(ERRORS, "5m", error_type=none_of("circuit_breaker")), *_BY)
 
 ALERTS: Final = (
     Alert(
         name="ChannelApiErrorRateHigh",
         severity="critical",
-        expr=f"{share(_FAILED, _MADE)}\n> $threshold\nand\n{_MADE} >= $min_events",
+        expr=f"{ratio(_FAILED, _MADE)}\n> $threshold\nand\n{_MADE} >= $min_events",
         threshold=part(0.1),
         min_events=20,
         for_="5m",

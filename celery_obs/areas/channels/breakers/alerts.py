@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import gauge, most
+from celery_obs.rules.promql import gauge, max_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import part
 
@@ -16,7 +16,7 @@ from .metrics import STATE
 __all__ = ["ALERTS"]
 
 
-_STATE = most(gauge(STATE), "channel_type")
+_STATE = max_by(gauge(STATE), "channel_type")
 
 ALERTS: Final = (
     Alert(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import gauge, happened, most
+from celery_obs.rules.promql import gauge, happened, max_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import amount
 
@@ -32,7 +32,7 @@ ALERTS: Final = (
     Alert(
         name="ChannelConflictsAwaitReview",
         severity="info",
-        expr=f"{most(gauge(REVIEW), 'conflict_type')} > $threshold",
+        expr=f"{max_by(gauge(REVIEW), 'conflict_type')} > $threshold",
         threshold=amount(0),
         for_="1d",
         by=("conflict_type",),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import gauge, most
+from celery_obs.rules.promql import gauge, max_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import DAY, amount, seconds
 
@@ -17,14 +17,14 @@ __all__ = ["ALERTS"]
 
 
 _BY = ("channel_type", "connection_id")
-_PAUSED = f"{most(gauge(PAUSED), 'channel_type')} == 1"
+_PAUSED = f"{max_by(gauge(PAUSED), 'channel_type')} == 1"
 
 ALERTS: Final = (
     Alert(
         name="ChannelConnectionErrorsIncreasing",
         severity="warning",
         # Not increase(), which would take every fall of the gauge for a restart of a counter.
-        expr=f"{most(gauge(ERROR_COUNT), *_BY)}\n- min by ({', '.join(_BY)}) (min_over_time({gauge(ERROR_COUNT)}[1h]))\n> $threshold",
+        expr=f"{max_by(gauge(ERROR_COUNT), *_BY)}\n- min by ({', '.join(_BY)}) (min_over_time({gauge(ERROR_COUNT)}[1h]))\n> $threshold",
         threshold=amount(5),
         for_="5m",
         by=_BY,
@@ -37,7 +37,7 @@ ALERTS: Final = (
         name="ChannelConnectionStale",
         severity="warning",
         # After a week it is taken for one that left: nothing says so of a single connection.
-        expr=f"time() - {most(gauge(LAST_SYNC), *_BY)} > $threshold < {7 * DAY}\nunless on (channel_type)\n{_PAUSED}",
+        expr=f"time() - {max_by(gauge(LAST_SYNC), *_BY)} > $threshold < {7 * DAY}\nunless on (channel_type)\n{_PAUSED}",
         threshold=seconds(DAY, below=7 * DAY),
         for_="15m",
         by=_BY,
@@ -50,7 +50,7 @@ ALERTS: Final = (
         severity="info",
         # A connection that was never synchronised has no time of its last sync, not 0.
         # It is new for two weeks.
-        expr=f"time() - {most(gauge(CREATED_AT), *_BY)} > $threshold < {14 * DAY}\nunless\n{most(gauge(LAST_SYNC), *_BY)} > 0",
+        expr=f"time() - {max_by(gauge(CREATED_AT), *_BY)} > $threshold < {14 * DAY}\nunless\n{max_by(gauge(LAST_SYNC), *_BY)} > 0",
         threshold=seconds(DAY, below=14 * DAY),
         for_="15m",
         by=_BY,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from celery_obs.areas.channels.api_calls.metrics import ERRORS
-from celery_obs.rules.promql import gauge, happened, most
+from celery_obs.rules.promql import gauge, happened, max_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import amount, part
 
@@ -22,8 +22,8 @@ ALERTS: Final = (
         name="ChannelRateLimitApproaching",
         severity="warning",
         expr=(
-            f"{most(gauge(CURRENT), 'channel_type', 'connection_id')}\n/ on (channel_type) group_left ()\n"
-            f"({most(gauge(MAX), 'channel_type')} > 0)\n> $threshold"
+            f"{max_by(gauge(CURRENT), 'channel_type', 'connection_id')}\n/ on (channel_type) group_left ()\n"
+            f"({max_by(gauge(MAX), 'channel_type')} > 0)\n> $threshold"
         ),
         threshold=part(0.8),
         for_="5m",

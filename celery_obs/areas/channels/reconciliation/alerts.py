@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import gauge, most
+from celery_obs.rules.promql import gauge, max_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import DAY, amount, seconds
 
@@ -20,7 +20,7 @@ ALERTS: Final = (
     Alert(
         name="ChannelAvailabilityDriftDetected",
         severity="info",
-        expr=f"{most(gauge(DRIFT_DAYS), 'channel_type', 'connection_id')} > $threshold",
+        expr=f"{max_by(gauge(DRIFT_DAYS), 'channel_type', 'connection_id')} > $threshold",
         threshold=amount(5),
         for_="5m",
         by=("channel_type", "connection_id"),
@@ -32,7 +32,7 @@ ALERTS: Final = (
     Alert(
         name="ChannelReconciliationStale",
         severity="warning",
-        expr=f"time() - {most(gauge(LAST_RUN), 'channel_type')} > $threshold",
+        expr=f"time() - {max_by(gauge(LAST_RUN), 'channel_type')} > $threshold",
         threshold=seconds(2 * DAY),
         for_="15m",
         by=("channel_type",),

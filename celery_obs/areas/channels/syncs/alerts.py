@@ -8,7 +8,7 @@ from typing import Final
 
 from celery_obs.areas.channels.connections.metrics import LAST_SYNC, PAUSED
 from celery_obs.areas.channels.connections.metrics import TOTAL as CONNECTIONS
-from celery_obs.rules.promql import among, count_of, gauge, increase, most, quantile, share, total
+from celery_obs.rules.promql import count_of, gauge, increase, max_by, one_of, quantile, ratio, sum_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import part, seconds
 
@@ -19,15 +19,15 @@ __all__ = ["ALERTS"]
 
 
 _BY = ("channel_type",)
-_OVER = among("success", "partial", "failure")
+_OVER = one_of("success", "partial", "failure")
 """
 Runs that will be tried again say nothing yet, and those that had nothing to do would hide the others.
 """
 
 
 def _failing(window: str) -> str:
-    runs = total(increase(TOTAL, window, status=_OVER), *_BY)
-    return f"{share(total(increase(TOTAL, window, status='failure'), *_BY), runs)}\n> $threshold\nand\n{runs} >= $min_events"
+    runs = sum_by(increase(TOTAL, window, status=_OVER), *_BY)
+    return f"{ratio(sum_by(increase(TOTAL, window, status='failure'), *_BY), runs)}\n> $threshold\nand\n{runs} >= $min_events"
 
 
 ALERTS: Final = (
@@ -60,7 +60,7 @@ ALERTS: Final = (
     Alert(
         name="ChannelSyncLatencyHigh",
         severity="warning",
-        expr=f"{quantile(0.95, DURATION, '15m', *_BY)} > $threshold\nand\n900 * {total(count_of(DURATION, '15m'), *_BY)} >= $min_events",
+        expr=f"{quantile(0.95, DURATION, '15m', *_BY)} > $threshold\nand\n900 * {sum_by(count_of(DURATION, '15m'), *_BY)} >= $min_events",
         threshold=seconds(10, below=DURATION.buckets[-1]),
         min_events=10,
         for_="10m",
@@ -74,8 +74,8 @@ ALERTS: Final = (
         name="ChannelSyncStalled",
         severity="critical",
         expr=(
-            f"time() - {most(gauge(LAST_SYNC), *_BY)} > $threshold\nand\n{most(gauge(CONNECTIONS, status='active'), *_BY)} > 0\n"
-            f"unless\n{most(gauge(PAUSED), *_BY)} == 1"
+            f"time() - {max_by(gauge(LAST_SYNC), *_BY)} > $threshold\nand\n{max_by(gauge(CONNECTIONS, status='active'), *_BY)} > 0\n"
+            f"unless\n{max_by(gauge(PAUSED), *_BY)} == 1"
         ),
         threshold=seconds(7200),
         for_="5m",

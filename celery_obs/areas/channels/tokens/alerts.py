@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import among, gauge, happened, increase, most, share, total
+from celery_obs.rules.promql import gauge, happened, increase, max_by, one_of, ratio, sum_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import DAY, amount, part, seconds
 
@@ -19,16 +19,16 @@ __all__ = ["ALERTS"]
 
 
 _BY = ("channel_type", "connection_id")
-_LEFT = f"{most(gauge(EXPIRES_AT), *_BY)} - time()"
-_LIFE = most(gauge(LIFETIME), *_BY)
-_FAILED_REFRESHES = happened(REFRESH_TOTAL, "2h", "channel_type", status=among("failure", "refused"))
-_REFRESHES = total(increase(REFRESH_TOTAL, "1h"), "channel_type")
+_LEFT = f"{max_by(gauge(EXPIRES_AT), *_BY)} - time()"
+_LIFE = max_by(gauge(LIFETIME), *_BY)
+_FAILED_REFRESHES = happened(REFRESH_TOTAL, "2h", "channel_type", status=one_of("failure", "refused"))
+_REFRESHES = sum_by(increase(REFRESH_TOTAL, "1h"), "channel_type")
 
 ALERTS: Final = (
     Alert(
         name="ChannelTokenExpired",
         severity="critical",
-        expr=f"time() - {most(gauge(EXPIRES_AT), *_BY)} >= 0\nand\n{most(gauge(EXPIRES_AT), *_BY)} > 0",
+        expr=f"time() - {max_by(gauge(EXPIRES_AT), *_BY)} >= 0\nand\n{max_by(gauge(EXPIRES_AT), *_BY)} > 0",
         for_="5m",
         by=_BY,
         summary="A token of {{ $labels.channel_type }} has expired",
@@ -81,7 +81,7 @@ ALERTS: Final = (
         name="ChannelTokenRefreshFailing",
         severity="critical",
         expr=(
-            f"{share(total(increase(REFRESH_TOTAL, '1h', status='failure'), 'channel_type'), _REFRESHES)}\n> $threshold\nand\n{_REFRESHES} >= $min_events"
+            f"{ratio(sum_by(increase(REFRESH_TOTAL, '1h', status='failure'), 'channel_type'), _REFRESHES)}\n> $threshold\nand\n{_REFRESHES} >= $min_events"
         ),
         threshold=part(0.5),
         min_events=5,

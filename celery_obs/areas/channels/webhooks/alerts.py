@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import count_of, happened, increase, none_of, quantile, share, total
+from celery_obs.rules.promql import count_of, happened, increase, none_of, quantile, ratio, sum_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import amount, part, seconds
 
@@ -17,14 +17,14 @@ __all__ = ["ALERTS"]
 
 
 _BY = ("channel_type",)
-_GENUINE = total(increase(PROCESSED, "5m", status=none_of("invalid_signature")), *_BY)
+_GENUINE = sum_by(increase(PROCESSED, "5m", status=none_of("invalid_signature")), *_BY)
 
 ALERTS: Final = (
     Alert(
         name="ChannelWebhookProcessingFailing",
         severity="critical",
         # Not by those received: these are counted elsewhere and at another time, so that the ratio would lie while a backlog grows or drains.
-        expr=f"{share(total(increase(PROCESSED, '5m', status='error'), *_BY), _GENUINE)}\n> $threshold\nand\n{_GENUINE} >= $min_events",
+        expr=f"{ratio(sum_by(increase(PROCESSED, '5m', status='error'), *_BY), _GENUINE)}\n> $threshold\nand\n{_GENUINE} >= $min_events",
         threshold=part(0.05),
         min_events=10,
         for_="5m",
@@ -37,7 +37,7 @@ ALERTS: Final = (
     Alert(
         name="ChannelWebhookBacklog",
         severity="warning",
-        expr=f"{total(increase(RECEIVED, '30m'), *_BY)}\n- {total(increase(PROCESSED, '30m'), *_BY)}\n> $threshold",
+        expr=f"{sum_by(increase(RECEIVED, '30m'), *_BY)}\n- {sum_by(increase(PROCESSED, '30m'), *_BY)}\n> $threshold",
         threshold=amount(50),
         for_="10m",
         by=_BY,
@@ -58,7 +58,7 @@ ALERTS: Final = (
     Alert(
         name="ChannelWebhookSlow",
         severity="warning",
-        expr=f"{quantile(0.95, PROCESSING, '10m', *_BY)} > $threshold\nand\n600 * {total(count_of(PROCESSING, '10m'), *_BY)} >= $min_events",
+        expr=f"{quantile(0.95, PROCESSING, '10m', *_BY)} > $threshold\nand\n600 * {sum_by(count_of(PROCESSING, '10m'), *_BY)} >= $min_events",
         threshold=seconds(1, below=PROCESSING.buckets[-1]),
         min_events=20,
         for_="10m",
