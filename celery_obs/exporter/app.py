@@ -33,6 +33,7 @@ import celery_obs
 from celery_obs.areas.channels.overview import Overview
 from celery_obs.clock import Clock, wall
 from celery_obs.recorder.opening import open_metrics_dir
+from celery_obs.throttle import LogThrottle
 from celery_obs.vocabulary.conditions import Area
 
 from .api.page import POLICY, status_page
@@ -41,7 +42,7 @@ from .exposition import OPENMETRICS_TYPE, TEXT_TYPE, Page, accepts_gzip, accepts
 from .health import Health, Report
 from .hosts import AllowedHosts, is_loopback
 from .passwords import RETRY_AFTER, PasswordQueue
-from .scrape import Lane, Outcome, Runner, Said
+from .scrape import Lane, Outcome, Runner
 from .sharing import SharedWork
 from .web_config import WebConfig
 
@@ -376,7 +377,7 @@ class _HostCheck:
     def __init__(self, app: ASGIApp, *, hosts: AllowedHosts) -> None:
         self._app = app
         self._hosts = hosts
-        self._said = Said()
+        self._throttle = LogThrottle()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         host = Headers(scope=scope).get("host")
@@ -388,7 +389,7 @@ class _HostCheck:
             f"This exporter does not answer to the host {shown!r}. Ask for localhost or 127.0.0.1, "
             "or have the exporter started with --web.allowed-hosts (CELERY_OBS_WEB_ALLOWED_HOSTS) and that name."
         )
-        if self._said.is_news("host"):
+        if self._throttle.allows("host"):
             log.warning("A request was refused. %s", message)
         is_api = scope["path"].startswith("/api/")
         answer = refuse(Refusal(421, "wrong_host", message)) if is_api else PlainTextResponse(f"{message}\n", status_code=421)

@@ -16,11 +16,12 @@ from typing import Final, Generic, Protocol, TypeVar
 from celery_obs.areas.sidecar import metrics as ourselves
 from celery_obs.clock import Clock
 from celery_obs.telemetry.redaction import reason, without_secrets
+from celery_obs.throttle import LogThrottle
 
 from .exposition import EMPTY, Page, family, merge, render
 
 
-__all__ = ["Collector", "Gate", "InternalErrors", "Lane", "Outcome", "Runner", "Said"]
+__all__ = ["Collector", "Gate", "InternalErrors", "Lane", "Outcome", "Runner"]
 
 
 DEADLINE: Final = 0.5
@@ -97,36 +98,6 @@ class InternalErrors:
     def snapshot(self) -> Mapping[str, int]:
         with self._lock:
             return dict(self._counts)
-
-
-class Said:
-    """
-    Remembers what was said lately, so that the log gets it once a minute at most.
-
-    What is said may come from a spoiled file or a stranger's request, so no more than *most* are remembered: the oldest are forgotten first.
-    """
-
-    def __init__(self, *, every: float = 60.0, most: int = 1000, clock: Clock = time.monotonic) -> None:
-        self._every = every
-        self._most = most
-        self._clock = clock
-        self._last: dict[tuple[str, ...], float] = {}  # The oldest first.
-        self._lock = threading.Lock()
-
-    def is_news(self, *what: str) -> bool:
-        """
-        Tell whether *what* was not said within the last minute, and take it for said now.
-        """
-        now = self._clock()
-        with self._lock:
-            last = self._last.get(what)
-            if last is not None and now - last < self._every:
-                return False
-            self._last.pop(what, None)
-            self._last[what] = now
-            while len(self._last) > self._most:
-                del self._last[next(iter(self._last))]
-            return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +237,7 @@ class Runner:
         self._term_lock = threading.Lock()
         self._stale_after = stale_after
         self._clock = clock
-        self._said = Said(clock=clock)
+        self._throttle = LogThrottle(clock=clock)
         self._lanes: dict[str, Lane[Page]] = {}
         self._deadlines: dict[str, float] = {}
         self._inline: set[str] = set()
@@ -327,7 +298,7 @@ class Runner:
         merged = merge(page.openmetrics if openmetrics else page.text for page in pages)
         if merged.dropped:
             self._errors.count("duplicate_family", merged.dropped)
-            if self._said.is_news("duplicate_family"):
+            if self._throttle.allows("duplicate_family"):
                 log.warning("Two collectors show the same series; %d were left out.", merged.dropped)
         size = render([family(ourselves.PAGE_SAMPLES, [((), float(_samples_in(merged.body) + 1))])])
         return f"{merged.body}{size.openmetrics}# EOF\n" if openmetrics else merged.body + size.text
@@ -380,7 +351,7 @@ class Runner:
     def _reporter(self, name: str) -> Callable[[Exception], None]:
         def report(error: Exception) -> None:
             self._errors.count(f"collector:{name}")
-            if self._said.is_news(name, type(error).__name__):
+            if self._throttle.allows(name, type(error).__name__):
                 log.warning(
                     "The collector %s failed: %s",
                     name,

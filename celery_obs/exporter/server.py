@@ -27,6 +27,7 @@ from celery_obs.recorder.metrics_dir import default_metrics_dir
 from celery_obs.state.broker import Broker, reason_of
 from celery_obs.state.lease import PERIOD, Lease
 from celery_obs.telemetry.redaction import mask_url
+from celery_obs.throttle import LogThrottle, ThrottleFilter
 
 from .api.routes import Api
 from .app import Check, create_app, directory_check
@@ -35,7 +36,7 @@ from .door import KEEP_ALIVE, MOST_CONNECTIONS, Server, visitor_type
 from .health import Health
 from .hosts import AllowedHosts
 from .probes import is_redis, probe_for, scheme_of
-from .scrape import Collector, InternalErrors, Runner, Said
+from .scrape import Collector, InternalErrors, Runner
 from .web_config import WebConfigFile
 
 
@@ -201,11 +202,11 @@ def build_lease(options: Options, errors: InternalErrors) -> Lease | None:
     """
     if not options.shares_state:
         return None
-    said = Said()
+    throttle = LogThrottle()
 
     def report(error: Exception) -> None:
         errors.count("lease")
-        if said.is_news(type(error).__name__):
+        if throttle.allows(type(error).__name__):
             log.warning(
                 "The lease in Redis cannot be had or kept, so nobody serves the cluster's state by it: %s",
                 reason_of(error, options.state or ""),
@@ -445,19 +446,15 @@ def _in_few_words() -> Iterator[None]:
     """
     Let uvicorn and asyncio say each thing once a minute: what strangers send must not fill the disk.
     """
-    said = Said()
-
-    def is_news(record: logging.LogRecord) -> bool:
-        return said.is_news(record.name, str(record.msg).partition("\n")[0])
-
+    throttled = ThrottleFilter(lambda record: (record.name, str(record.msg).partition("\n")[0]))
     loggers = [logging.getLogger(name) for name in ("uvicorn.error", "asyncio")]
     for each in loggers:
-        each.addFilter(is_news)
+        each.addFilter(throttled)
     try:
         yield
     finally:
         for each in loggers:
-            each.removeFilter(is_news)
+            each.removeFilter(throttled)
 
 
 def _shown(opened: socket.socket, *, tls: bool) -> str:

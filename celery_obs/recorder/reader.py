@@ -488,7 +488,7 @@ class RemainderReader:
         self._gauges: list[tuple[Metric, tuple[str, ...], GaugeReading]] = []
         self.merged: frozenset[int] = frozenset()
 
-    def is_news(self) -> bool:
+    def has_changed(self) -> bool:
         """
         Tell whether the file was replaced since it was read.
         """

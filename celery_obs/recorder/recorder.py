@@ -13,6 +13,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import threading
 
@@ -24,6 +25,7 @@ from typing import Final, TypeAlias
 
 from celery_obs.areas.sidecar.metrics import DROPPED, INTERNAL_ERRORS, LABELS_FOLDED
 from celery_obs.exceptions import LayoutError
+from celery_obs.throttle import LogThrottle
 from celery_obs.vocabulary.spec import OTHER, Metric
 
 from .exemplars import PLACES, Exemplars
@@ -138,7 +140,7 @@ class Recorder:
         self.exemplars: Exemplars | None = None
         self.epoch = object()
         self.on_claim: list[Callable[[Node, Slot], None]] = []
-        self._complained: set[tuple[int, str]] = set()
+        self._complaints = LogThrottle(every=math.inf)
         self._undeclared: tuple[Node | None, int, int] = (None, 0, 0)
         self._lock = threading.RLock()
 
@@ -499,7 +501,7 @@ class Recorder:
         """
         Say, once a process, that new series find no room.
         """
-        if self._is_news("disk"):
+        if self._complaints.allows(os.getpid(), "disk"):
             logging.getLogger("celery_obs").error(
                 "celery_obs: new series cannot be recorded in process %d: %s (metrics_dir is %s). Those known so far go on.",
                 os.getpid(),
@@ -512,7 +514,7 @@ class Recorder:
         Say, once a process, which setting is too low and how much is needed; and leave word for the doctor.
         """
         given = {"lane_limit": self.lane_limit or UNDECLARED_LANES, "gauge_limit": self.gauge_limit}[setting]
-        if self.node is None or not self._is_news(setting):
+        if self.node is None or not self._complaints.allows(os.getpid(), setting):
             return
         logging.getLogger("celery_obs").error(
             "celery_obs: new series cannot be recorded in process %d: %s is %d, and at least %d are needed. Set it to %d. "
@@ -527,13 +529,6 @@ class Recorder:
         line = json.dumps({"setting": setting, "given": given, "needed": needed}) + "\n"
         with contextlib.suppress(OSError):
             replace_file(self.node.folder / SHORTAGE, [line.encode()])
-
-    def _is_news(self, what: str) -> bool:
-        key = (os.getpid(), what)
-        if key in self._complained:
-            return False
-        self._complained.add(key)
-        return True
 
 
 def _declares_nothing(label: str, value: str) -> bool:

@@ -10,15 +10,15 @@ Forks: a child inherits the observers.  Threads: emitting is safe from any threa
 from __future__ import annotations
 
 import logging
-import time
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 from celery_obs.telemetry.redaction import reason, without_secrets
+from celery_obs.throttle import LogThrottle
 
 
-__all__ = ["ErrorLog", "Hub", "Observer"]
+__all__ = ["ErrorReporter", "Hub", "Observer"]
 
 
 Observer: TypeAlias = Callable[[Any], object]
@@ -38,15 +38,14 @@ class OnError(Protocol):
         """
 
 
-class ErrorLog:
+class ErrorReporter:
     """
     Log an error at most once a minute for each component and type of exception, with its traceback the first time, and tell *count* of every one.
     """
 
     def __init__(self, count: Callable[[str], None] | None = None, *, pause: float = 60.0) -> None:
         self.count = count
-        self._pause = pause
-        self._quiet_until: dict[tuple[str, type[Exception]], float] = {}
+        self._throttle = LogThrottle(every=pause)
 
     def __call__(self, error: Exception, *, component: str) -> None:
         """
@@ -55,13 +54,12 @@ class ErrorLog:
         try:
             if self.count is not None:
                 self.count(component)
-            kind = (component, type(error))
-            now = time.monotonic()
-            if now < self._quiet_until.get(kind, 0.0):
+            key = (component, type(error))
+            is_known = self._throttle.knows(*key)
+            if not self._throttle.allows(*key):
                 return
             # A server that is away for an hour is one traceback, and a line a minute.
-            trace = None if kind in self._quiet_until else without_secrets(error)
-            self._quiet_until[kind] = now + self._pause
+            trace = None if is_known else without_secrets(error)
             logging.getLogger("celery_obs").error(
                 "celery_obs: %s failed and was kept from your program, which goes on; said once a minute. %s: %s",
                 component,

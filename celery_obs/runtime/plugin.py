@@ -63,7 +63,7 @@ from .builtin_tasks.apps import OurTasks, is_ours
 from .builtin_tasks.waiting import Discards, Waiting, waiting_in
 from .declarations import Declarations
 from .heartbeat import BeatHeart
-from .hub import ErrorLog, Hub
+from .hub import ErrorReporter, Hub
 from .main_process import MainProcess
 from .observers import Observer, Observers
 from .processes import exit_word, restart_reason
@@ -205,7 +205,7 @@ class Plugin:
 
     def __init__(self, overrides: Mapping[str, Any]) -> None:
         self.overrides = dict(overrides)
-        self.errors = ErrorLog()
+        self.errors = ErrorReporter()
         self.hub = Hub(on_error=self.errors)
         self._observers = Observers(self.hub)
         self._telemetry = Telemetry(self.hub, channel_of=self._channel_of)

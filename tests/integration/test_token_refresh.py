@@ -811,10 +811,10 @@ def test_without_redis_there_is_no_refresh() -> None:
     Two processes could spend one refresh token, so that is refused with a sentence.
     """
     from celery_obs.areas.channels.engine import Engine
-    from celery_obs.runtime.hub import ErrorLog, Hub
+    from celery_obs.runtime.hub import ErrorReporter, Hub
     from celery_obs.settings import load
 
-    engine = Engine(hub=Hub(on_error=ErrorLog()), settings=load({}, {}, {"metrics_dir": "/nonexistent"}))
+    engine = Engine(hub=Hub(on_error=ErrorReporter()), settings=load({}, {}, {"metrics_dir": "/nonexistent"}))
 
     with pytest.raises(ConfigurationError, match="Set redis_url"):
         Tokens(engine).refresh(ONE)

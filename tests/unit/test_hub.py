@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from celery_obs.runtime.hub import ErrorLog, Hub
+from celery_obs.runtime.hub import ErrorReporter, Hub
 
 
 class Rang(NamedTuple):
@@ -81,7 +81,7 @@ def test_errors_are_counted_every_time_and_logged_once_a_minute(caplog: pytest.L
     An observer that fails on every task does not flood the log.
     """
     counted: list[str] = []
-    errors = ErrorLog(counted.append)
+    errors = ErrorReporter(counted.append)
 
     with caplog.at_level(logging.ERROR, "celery_obs"):
         for _ in range(5):
@@ -95,7 +95,7 @@ def test_what_fails_for_long_is_one_traceback_and_then_a_line_each_time(caplog: 
     """
     A server that is away for an hour does not fill the log.
     """
-    errors = ErrorLog(pause=0.0)
+    errors = ErrorReporter(pause=0.0)
 
     with caplog.at_level(logging.ERROR, "celery_obs"):
         for _ in range(3):
@@ -109,7 +109,7 @@ def test_nothing_that_goes_wrong_while_telling_gets_out() -> None:
     """
     A counter that fails, too, is the end of the story, not of the task.
     """
-    errors = ErrorLog(broken)
+    errors = ErrorReporter(broken)
 
     errors(ValueError("x"), component="logs")
 

@@ -22,7 +22,7 @@ from celery_obs.cli.group import obs
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.exporter.probes import probe_for
 from celery_obs.rules.yaml_reader import compose
-from celery_obs.runtime.hub import ErrorLog
+from celery_obs.runtime.hub import ErrorReporter
 from celery_obs.state.broker import Broker, of_url, reach, reason_of
 from celery_obs.state.connection import connect
 from celery_obs.telemetry.redaction import Redactor, mask, mask_url, reason, without_secrets
@@ -213,7 +213,7 @@ def test_a_traceback_is_logged_without_the_secrets_of_its_errors(caplog: pytest.
         caught = error
     harmless = ValueError("nothing to hide")
 
-    ErrorLog()(caught, component="test")
+    ErrorReporter()(caught, component="test")
 
     told = "".join(traceback.format_exception(without_secrets(caught)))
     assert harmless is without_secrets(harmless)

@@ -21,10 +21,10 @@ from starlette.routing import Route
 
 from celery_obs.areas.channels.operations import OPERATIONS, Order, perform
 from celery_obs.areas.channels.reports import Reports
-from celery_obs.exporter.scrape import Said
 from celery_obs.exporter.sharing import BusyError, SharedWork
 from celery_obs.state.audit import Audit
 from celery_obs.telemetry.redaction import without_secrets
+from celery_obs.throttle import LogThrottle
 
 from .openapi import document
 from .table import BODY, DEEDS, PARAMETERS, PREFIX, QUESTIONS, Deed, Question
@@ -101,7 +101,7 @@ class Api:
         # Whatever strangers ask, who knows the token can act.
         self._deeds = SharedWork("celery-obs-deed", threads=2, most=MOST_WAITING)
         self._document = document()
-        self._said = Said()
+        self._throttle = LogThrottle()
 
     def routes(self) -> list[Route]:
         """
@@ -147,7 +147,7 @@ class Api:
         """
         Tell whether a refusal is to be logged: always for who knows the token, once a minute for all others together, who may ask without end.
         """
-        return refusal.status not in _STRANGERS or self._said.is_news(deed.action, refusal.error)
+        return refusal.status not in _STRANGERS or self._throttle.allows(deed.action, refusal.error)
 
     def _let_in(self, request: Request) -> None:
         if not self._token:

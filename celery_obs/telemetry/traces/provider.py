@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import entry_points
+from operator import attrgetter
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
 
@@ -39,10 +40,10 @@ from opentelemetry.trace import (
 
 from celery_obs.areas.sidecar.events import TelemetryDropped
 from celery_obs.telemetry.redaction import reason
+from celery_obs.throttle import ThrottleFilter
 
 from .configuration import Plan, say
 from .propagation import Incoming
-from .seldom import Seldom
 
 
 if TYPE_CHECKING:
@@ -416,7 +417,10 @@ def _exporter_class(name: str) -> Callable[..., SpanExporter] | None:
     if name in _OTLP:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 -- see prepare.
 
-        Seldom().install(OTLPSpanExporter.__module__)
+        # A collector that is away for a night is not a line for each batch; what is lost is in celery_obs_dropped_total all the same.
+        logger = logging.getLogger(OTLPSpanExporter.__module__)
+        if not any(isinstance(each, ThrottleFilter) for each in logger.filters):
+            logger.addFilter(ThrottleFilter(attrgetter("levelno")))
         return OTLPSpanExporter
     if name == "console":
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter  # noqa: PLC0415

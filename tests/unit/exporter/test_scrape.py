@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from celery_obs.areas.queues import metrics as queues
 from celery_obs.exporter.exposition import Page, family, render
-from celery_obs.exporter.scrape import InternalErrors, Runner, Said
+from celery_obs.exporter.scrape import InternalErrors, Runner
 
 
 class Scripted:
@@ -283,29 +283,3 @@ def test_without_a_gate_everybody_shows_everything_and_nobody_leads() -> None:
 
     assert 3 == found["celery_queue_depth{q}"]
     assert "celery_obs_leader{}" not in found
-
-
-def test_what_is_said_is_news_again_after_a_minute() -> None:
-    """
-    Each thing by itself.
-    """
-    now = 0.0
-    said = Said(clock=lambda: now)
-
-    assert [True, False, True] == [said.is_news("full"), said.is_news("full"), said.is_news("full", "again")]
-    now = 59.9
-    assert not said.is_news("full")
-    now = 60.0
-    assert said.is_news("full")
-
-
-def test_what_was_said_is_not_remembered_without_end() -> None:
-    """
-    Who can make the exporter say ever new things does not fill its memory; the newest are remembered.
-    """
-    said = Said(most=3, clock=lambda: 0.0)
-    for number in range(10):
-        assert said.is_news(str(number))
-
-    assert [False] * 3 == [said.is_news(each) for each in "789"]
-    assert said.is_news("6")
