@@ -137,7 +137,7 @@ LEAD: Final = 15.0
 Seconds after which somebody else takes over from a process that died in the middle.
 """
 
-GATE: Final = 10.0
+PAUSE: Final = 10.0
 """
 Seconds for which a token endpoint is left alone that was asked too often and did not say when to ask again.
 """
@@ -147,7 +147,7 @@ _STORE_PATIENCE: Final = 20.0
 _LAST_PATIENCE: Final = 2.0
 _UNSTORED_PATIENCE: Final = 600.0
 _UNSTORED_PAUSE: Final = 0.5
-_LONGEST_GATE: Final = 3600.0
+_LONGEST_PAUSE: Final = 3600.0
 _LONGEST_WAIT: Final = 0.2
 _LONGEST_ID: Final = 1024
 _UNVERSIONED: Final = object()
@@ -618,7 +618,7 @@ class _Attempt:
         connection = self._connection
         client = oauth.client_of(connection.channel_type, self._engine.settings)
         url = oauth.url_of(client, connection.channel_type, lambda: self._tokens.facts.url_parameters(connection.connection_id))
-        self._pass_gate()
+        self._check_pause()
         with self._call(client) as call:
             reached("permitted")
             self._tokens.facts.refresh_began(connection.connection_id, at=self._engine.clock())
@@ -668,9 +668,9 @@ class _Attempt:
             channel, oauth.endpoint_of(client), "POST", connection_id=connection_id, wait=_RATE_LIMIT_WAIT, guarded_as=guard_of(channel)
         )
 
-    # -- the gate: what a channel said to one of us, all of us keep ---------------------------------------------------
+    # -- the pause: what a channel said to one of us, all of us keep --------------------------------------------------
 
-    def _pass_gate(self) -> None:
+    def _check_pause(self) -> None:
         """
         Ask whether the token endpoint may be asked.
 
@@ -687,14 +687,14 @@ class _Attempt:
         message = f"The token endpoint {name!r:.100} is paused {until}, so it was not asked. Nothing to do: it is tried again after that."
         raise errors.RateLimitError(message, channel=self._connection.channel_type, retry_after=left)
 
-    def _shut_gate(self, failure: errors.ChannelError) -> None:
+    def _pause_everywhere(self, failure: errors.ChannelError) -> None:
         """
         Have all processes wait for as long as the channel said to one, unless they wait for longer already.
         """
         throttled = isinstance(failure, errors.RateLimitError)
         if failure.status_code is None or not (throttled or failure.retry_after):
             return
-        seconds = min(failure.retry_after or GATE, _LONGEST_GATE)
+        seconds = min(failure.retry_after or PAUSE, _LONGEST_PAUSE)
         name = guard_of(self._connection.channel_type)
         pauses = Pauses(self._tokens.redis, clock=self._engine.clock)
         info = pauses.paused([name]).get(name)
@@ -805,7 +805,7 @@ class _Attempt:
             self._quietly(self._mark)
         if not isinstance(failure, (errors.ApiError, errors.NetworkError, TokenNotStoredError)):
             self._quietly(lambda: facts.refresh_ended(connection_id))
-        self._quietly(lambda: self._shut_gate(failure))
+        self._quietly(lambda: self._pause_everywhere(failure))
         self._emit("refused" if refused else "failure", began, error=type(failure).__name__)
         if not isinstance(failure, (errors.CircuitOpenError, errors.RateLimitError)):
             self._engine.hub.emit(ConnectionErrored(self._connection.channel_type, connection_id))
