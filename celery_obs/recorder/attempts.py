@@ -23,7 +23,7 @@ from typing import Final, NamedTuple, TypeAlias
 from celery_obs.areas.channels.syncs.events import SyncLost
 from celery_obs.areas.channels.syncs.metrics import TOTAL as SYNCS
 from celery_obs.areas.sidecar.metrics import DROPPED
-from celery_obs.areas.tasks.events import AttemptDoomed, AttemptInterrupted, TaskFinished, TaskStarted
+from celery_obs.areas.tasks.events import AttemptInterrupted, AttemptKillDecided, TaskFinished, TaskStarted
 from celery_obs.areas.tasks.metrics import (
     ATTEMPTS,
     CLOCK_SKEW,
@@ -333,11 +333,11 @@ class AttemptMeter:
 
     # -- a sync run inside an attempt -------------------------------------------------------------------------------
 
-    def stake(self, word: int) -> int:
+    def track_sync(self, word: int) -> int:
         """
         Have the death of this process count up *word*, for the sync run that begins in the attempt of this thread.
 
-        Return what `redeem` needs; 0 where nothing was noted, because no attempt runs here, or because a run around this one was noted already.
+        Return what `settle_sync` needs; 0 where nothing was noted, because no attempt runs here, or because a run around this one was noted already.
         """
         at = self._current[2] if self._is_single else self._mine.at
         slot = self._recorder.slot
@@ -346,7 +346,7 @@ class AttemptMeter:
         slot.words[at + _SYNC] = word - slot.lanes_at + 1
         return at
 
-    def redeem(self, at: int, word: int) -> None:
+    def settle_sync(self, at: int, word: int) -> None:
         """
         Count up *word* for the run that was noted at *at*, so that it is counted once wherever this process dies.
         """
@@ -374,7 +374,7 @@ class AttemptMeter:
             if not self._is_single and cell.words[at + _VERDICT_ON] == cell.words[at + _ATTEMPT]:
                 self._settle_own(at)
 
-    def doomed(self, event: AttemptDoomed) -> None:
+    def kill_decided(self, event: AttemptKillDecided) -> None:
         """
         Write the main process's verdict into the record of the attempt, wherever it runs, before its process is killed.
 

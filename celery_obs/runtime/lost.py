@@ -20,7 +20,7 @@ from billiard.pool import MaybeEncodingError
 from celery.exceptions import Ignore, Reject, Retry
 from celery.worker import state as worker_state
 
-from celery_obs.areas.tasks.events import AttemptDoomed, AttemptLost, AttemptNotBegun
+from celery_obs.areas.tasks.events import AttemptKillDecided, AttemptLost, AttemptNotBegun
 
 from .hub import Hub
 from .state import is_order
@@ -106,7 +106,7 @@ class LostAttempts:
         if soft:
             return
         # Celery says so, too, but not from a pool of greenlets before 5.7, and not where the result backend fails at that moment.
-        self._hub.emit(AttemptDoomed(identity(request.id), "timeout"))
+        self._hub.emit(AttemptKillDecided(identity(request.id), "timeout"))
         self._tell(request, "timeout", "TimeLimitExceeded", f"It ran for more than its hard time limit, {timeout} s.")
 
     def found(self, task_id: object, state: Literal["timeout", "terminated", "lost"], exception: str, message: str) -> None:

@@ -20,8 +20,8 @@ from celery.utils.dispatch import Signal
 
 from celery_obs.areas.sidecar.events import ObservationDropped
 from celery_obs.areas.tasks.events import (
-    AttemptDoomed,
     AttemptInterrupted,
+    AttemptKillDecided,
     AttemptOpened,
     AttemptRaised,
     PublishStarted,
@@ -211,7 +211,7 @@ class Receivers:
             if terminated and self.lost.is_told(request):
                 return  # It was cancelled, and is being killed for that.
             if terminated:
-                self._hub.emit(AttemptDoomed(translate.identity(request.id), "terminated"))
+                self._hub.emit(AttemptKillDecided(translate.identity(request.id), "terminated"))
                 self.lost.found(request.id, "terminated", "Terminated", "It was revoked and its process killed.")
             elif not (self._ignored and self._ignores(sender.name)):
                 self._hub.emit(TaskDiscarded(sender.name, self._queues.of(request.delivery_info), "revoked"))
@@ -255,7 +255,7 @@ class Receivers:
                         AttemptRaised(opened, "failure", exception, isinstance(exception, getattr(sender, "throws", None) or ()))
                     )
             elif isinstance(exception, TimeLimitExceeded):
-                self._hub.emit(AttemptDoomed(task_id, "timeout"))
+                self._hub.emit(AttemptKillDecided(task_id, "timeout"))
                 self.lost.found(
                     task_id,
                     "timeout",

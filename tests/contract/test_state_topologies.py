@@ -17,7 +17,7 @@ import pytest
 
 from celery_obs.areas.channels import engine
 from celery_obs.areas.channels.breakers.state import Breakers
-from celery_obs.areas.channels.connections.courier import Courier
+from celery_obs.areas.channels.connections.courier import ConnectionFactWriter
 from celery_obs.areas.channels.connections.state import Connection, Drift, Facts, TokenExpiry
 from celery_obs.areas.channels.errors import RateLimitError
 from celery_obs.areas.channels.overview import OverviewReader
@@ -326,15 +326,15 @@ def test_tokens_are_kept_and_replaced(topology: Topology, redis: Any) -> None:
     assert [None] * len(CONNECTIONS) == [vault.get(connection) for connection in CONNECTIONS]
 
 
-def test_the_courier_delivers(redis: Any) -> None:
+def test_facts_about_connections_are_written(redis: Any) -> None:
     """
     What tasks said of their syncs arrives.
     """
-    courier = Courier(redis, on_drop=lambda: pytest.fail("A fact was given up."))
-    courier.errored("c-1")
-    courier.synced("c-2", at=4.0)
+    writer = ConnectionFactWriter(redis, on_drop=lambda: pytest.fail("A fact was given up."))
+    writer.errored("c-1")
+    writer.synced("c-2", at=4.0)
 
-    assert courier.flush(within=5)
+    assert writer.flush(within=5)
     assert ({b"c-1": b"1"}, {b"c-2": b"4.0"}) == (redis.hgetall(keys.ERRORS), redis.hgetall(keys.LAST_SYNCS))
 
 

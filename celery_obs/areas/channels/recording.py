@@ -60,7 +60,7 @@ class SyncObserver:
             return Family(recorder, metric)
 
         self._attempts = attempts
-        self._stakes: dict[int, int] = {}
+        self._tracked: dict[int, int] = {}
         self._syncs = family(syncs.TOTAL)
         self._durations = family(syncs.DURATION)
         self._records = family(syncs.RECORDS)
@@ -121,7 +121,7 @@ class SyncObserver:
         channel, sync, direction, _, _ = event
         self._in_progress.add((channel, sync), 1.0)
         word = self._syncs.word((channel, sync, direction, "failure"))
-        self._stakes[id(event)] = 0 if word is None else self._attempts.stake(word)
+        self._tracked[id(event)] = 0 if word is None else self._attempts.track_sync(word)
 
     def sync_finished(self, event: SyncFinished) -> None:
         """
@@ -130,13 +130,13 @@ class SyncObserver:
         (channel, sync, direction, _, _), status, duration, created, updated, failed, skipped, _, _ = event
         pair = (channel, sync)
         self._in_progress.add(pair, -1.0)
-        at = self._stakes.pop(id(event[0]), 0)
+        at = self._tracked.pop(id(event[0]), 0)
         if at == 0:
             self._syncs.count((channel, sync, direction, status))
         else:
             word = self._syncs.word((channel, sync, direction, status))
             if word is not None:
-                self._attempts.redeem(at, word)
+                self._attempts.settle_sync(at, word)
         self._durations.observe(pair, duration)
         if created:
             self._records.inc((channel, sync, "created"), created)

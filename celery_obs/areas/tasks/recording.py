@@ -18,8 +18,8 @@ from celery_obs.recorder.series import Family
 from celery_obs.vocabulary.spec import Metric
 
 from .events import (
-    AttemptDoomed,
     AttemptInterrupted,
+    AttemptKillDecided,
     AttemptNotBegun,
     TaskDiscarded,
     TaskFinished,
@@ -64,7 +64,7 @@ class MetricsObserver:
             (TaskStarted, self._attempts.started),
             (TaskFinished, self._attempts.finished),
             (AttemptInterrupted, self._attempts.interrupted),
-            (AttemptDoomed, self._attempts.doomed),
+            (AttemptKillDecided, self._attempts.kill_decided),
             (TaskPublished, self._published.count),
             (TaskReceived, self._received.count),
             (TaskDiscarded, self._discarded.count),

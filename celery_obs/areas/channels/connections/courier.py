@@ -1,5 +1,5 @@
 """
-The courier: carries facts about connections to Redis behind the back of the task, so that no task waits for Redis.
+Writes facts about connections to Redis behind the back of the task, so that no task waits for Redis.
 
 Facts of one connection melt into one while they wait: the time of its last sync, and how many failed since.  They are written by one script, some
 times a second.  While Redis is away they wait, up to a limit; what is beyond it is dropped and told.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["Courier"]
+__all__ = ["ConnectionFactWriter"]
 
 
 _MOST: Final = 1000
@@ -105,7 +105,7 @@ class _Fact(NamedTuple):
         return later if later.synced_at is not None else _Fact(self.synced_at, self.failed + later.failed)
 
 
-class Courier:
+class ConnectionFactWriter:
     """
     Take facts now, write them soon.
 
@@ -192,7 +192,7 @@ class Courier:
         with self._lock:
             if self._thread is not None:
                 return
-            self._thread = threading.Thread(target=self._run, name="celery_obs-courier", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="celery_obs-connection-facts", daemon=True)
             # An interpreter that ends takes no new threads: then the farewell below writes.
             with contextlib.suppress(RuntimeError):
                 self._thread.start()
