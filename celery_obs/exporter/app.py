@@ -64,7 +64,7 @@ OVERVIEW_DEADLINE: Final = 0.5
 Seconds that the status page waits for the cluster's state.
 """
 
-MOST_TOLD: Final = 5
+MOST_SHOWN: Final = 5
 MOST_FINDINGS: Final = 200
 """
 What is wrong with one area is told in so many sentences and listed so many times at most.
@@ -302,10 +302,10 @@ def _shown_area(report: Report, area: Area, took: float) -> dict[str, object]:
     Show an area as the other checks are shown, and what was found in it.
     """
     found = [trouble for trouble in report.troubles if trouble.condition.area == area]
-    told = [trouble.text for trouble in found[:MOST_TOLD]]
-    if len(found) > MOST_TOLD:
-        told.append(f"{len(found) - MOST_TOLD} more of the kind.")
-    error = " ".join(told) or report.unknown.get(area)
+    texts = [trouble.text for trouble in found[:MOST_SHOWN]]
+    if len(found) > MOST_SHOWN:
+        texts.append(f"{len(found) - MOST_SHOWN} more of the kind.")
+    error = " ".join(texts) or report.unknown.get(area)
     findings = [
         {
             "alert": trouble.condition.alert,

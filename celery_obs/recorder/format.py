@@ -113,12 +113,12 @@ class Exit:
     """
     What the owner of a slot says of how it leaves, in `Header.EXIT`.
 
-    *UNSAID*: it lives, or had no time to speak.  *RECYCLED*: it had done its number of tasks.  *MEMORY*: it was above its limit of memory.
+    *UNKNOWN*: it lives, or had no time to speak.  *RECYCLED*: it had done its number of tasks.  *MEMORY*: it was above its limit of memory.
     *SIGNAL*: it was told to go.  *LEFT*: it went by itself.  *TIMEOUT*: its task was over the hard limit; written by who settles the slot.
     *REMOVED*: its pool was made smaller; written by the main process.
     """
 
-    UNSAID: Final = 0
+    UNKNOWN: Final = 0
     RECYCLED: Final = 1
     MEMORY: Final = 2
     SIGNAL: Final = 3

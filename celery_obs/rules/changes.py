@@ -63,7 +63,7 @@ class Changes(NamedTuple):
         rules = [self.of(rule) if isinstance(rule, Alert) else rule for rule in group.rules]
         return dataclasses.replace(group, rules=tuple(rule for rule in rules if rule is not None))
 
-    def told(self, source: str) -> str:
+    def sources(self, source: str) -> str:
         """
         Add the file to the *source* of a generated one.
         """

@@ -107,7 +107,7 @@ def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Ite
     """
     objectives = read(path)
     yield _page("docs/reference/metrics.md", "celery_obs/areas", "".join(_metrics(objectives)))
-    yield _page("docs/reference/alerts.md", changes.told("celery_obs/areas"), "".join(_alerts(objectives, changes)))
+    yield _page("docs/reference/alerts.md", changes.sources("celery_obs/areas"), "".join(_alerts(objectives, changes)))
     yield _page("docs/reference/dashboards.md", "celery_obs/rules/dashboards", "".join(_dashboards()))
     yield _page("docs/reference/client-errors.md", "celery_obs/areas/channels/failures.py", client_errors.page())
 
@@ -121,10 +121,10 @@ def _page(path: str, source: str, text: str) -> Output:
 
 def _metrics(objectives: tuple[Objective, ...]) -> Iterator[str]:
     yield _METRICS
-    told: set[str] = set()
+    listed: set[str] = set()
     for area, part in parts("metrics"):
-        metrics = [metric for metric in catalogue([part]).values() if metric.name not in told]
-        told.update(metric.name for metric in metrics)
+        metrics = [metric for metric in catalogue([part]).values() if metric.name not in listed]
+        listed.update(metric.name for metric in metrics)
         yield f"\n## {_title(area)}\n\n{_sentence(part)}\n"
         yield from map(_metric, metrics)
     yield _FOREIGN
@@ -181,7 +181,7 @@ def _alerts(objectives: tuple[Objective, ...], changes: Changes) -> Iterator[str
 
 
 def _row(alert: Alert) -> tuple[str, ...]:
-    summary = re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"*\1*", alert.said(alert.summary))
+    summary = re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"*\1*", alert.filled_in(alert.summary))
     threshold = alert.threshold.spoken if alert.threshold else ""
     # A few words, for a table: the texts of an alert have all of them.
     threshold += "".join(f"; {_exception(each)}" for each in alert.overrides)

@@ -208,13 +208,13 @@ class Alert:
         Return what people read, and where they go from there.
         """
         return {
-            "summary": self.said(self.summary),
-            "description": self.said(self.description),
+            "summary": self.filled_in(self.summary),
+            "description": self.filled_in(self.description),
             "runbook_url": links.runbook(self.name),
             "dashboard_url": links.dashboard(self.dashboard, self.by),
         }
 
-    def said(self, text: str) -> str:
+    def filled_in(self, text: str) -> str:
         """
         Put the numbers into a text; where some labels have others, whoever shows the text chooses.
         """

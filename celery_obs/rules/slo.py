@@ -36,7 +36,7 @@ def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Ite
     Write the rules of the objectives in the file at *path*, with their alerts as a team has them.
     """
     source = "celery_obs/rules/slo.yml" if path == DEFAULT else path.name
-    yield Output(PATH, rule_file(changes.told(source), map(changes.in_group, groups(read(path))), links))
+    yield Output(PATH, rule_file(changes.sources(source), map(changes.in_group, groups(read(path))), links))
 
 
 def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:

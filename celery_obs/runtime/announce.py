@@ -55,7 +55,7 @@ def announcements(worker: Any, *, now: float) -> dict[str, QueueAnnouncement]:
     """
     Return what there is to say of the queues that *worker* serves, by their names.
     """
-    return _told(worker.app, worker.app.amqp.queues.consume_from.items(), now=now, write=False)
+    return _announcements_of(worker.app, worker.app.amqp.queues.consume_from.items(), now=now, write=False)
 
 
 def _known(apps: Iterable[Any], *, now: float) -> dict[str, QueueAnnouncement]:
@@ -66,11 +66,11 @@ def _known(apps: Iterable[Any], *, now: float) -> dict[str, QueueAnnouncement]:
     for app in apps:
         queues = [(name, queue) for name, queue in list(queues_of(app).items()) if not shared_label(queue)]
         if queues:
-            found.update(_told(app, queues, now=now, write=True))
+            found.update(_announcements_of(app, queues, now=now, write=True))
     return found
 
 
-def _told(app: Any, queues: Iterable[tuple[str, Any]], *, now: float, write: bool) -> dict[str, QueueAnnouncement]:
+def _announcements_of(app: Any, queues: Iterable[tuple[str, Any]], *, now: float, write: bool) -> dict[str, QueueAnnouncement]:
     options = dict(app.conf.broker_transport_options or {})
     steps = options.get("priority_steps")
     broker = ""
@@ -179,13 +179,13 @@ class Announcer:
             self._on_error(exc, component="worker.announce")
 
     def _announce(self, client: Redis) -> None:
-        said = self._say()
+        announced = self._say()
         with client.pipeline(transaction=False) as pipe:
-            for name, announcement in said.items():
+            for name, announcement in announced.items():
                 pipe.hset(self._key, name, encode_queue(announcement))
             pipe.expire(self._key, QUEUES_TTL)
             pipe.execute()
-        self._temporary |= {name for name, announcement in said.items() if announcement.label}
+        self._temporary |= {name for name, announcement in announced.items() if announcement.label}
 
     def _withdraw(self, client: Redis) -> None:
         """

@@ -190,9 +190,9 @@ class MainProcess:
 
         Celery has a text as the exit code where the order came by remote control.
         """
-        told = is_order(state.should_stop) or is_order(state.should_terminate)
+        is_ordered = is_order(state.should_stop) or is_order(state.should_terminate)
         code = getattr(self._worker, "exitcode", None)
-        return not told and isinstance(code, int) and code != 0
+        return not is_ordered and isinstance(code, int) and code != 0
 
     def leave(self) -> None:
         """

@@ -208,7 +208,7 @@ class Receivers:
         A task was revoked before it began, or expired, or is being killed for it.
         """
         try:
-            if terminated and self.lost.is_told(request):
+            if terminated and self.lost.is_reported(request):
                 return  # It was cancelled, and is being killed for that.
             if terminated:
                 self._hub.emit(AttemptKillDecided(translate.identity(request.id), "terminated"))

@@ -270,7 +270,7 @@ class Redactor:
                 return self._mapping(value, depth, left)
             if isinstance(value, list | tuple | AbstractSet):
                 return self._sequence(value, depth, left)
-            return self.text(_told(value))
+            return self.text(_as_text(value))
         except Exception:  # noqa: BLE001 -- objects of others may do anything when one looks at them.
             return f"<{type(value).__name__}>"
 
@@ -283,7 +283,7 @@ class Redactor:
                 copy[_MORE] = _MORE
                 break
             left[0] -= 1
-            name = key if type(key) is str else _told(key)
+            name = key if type(key) is str else _as_text(key)
             # A secret may be the key, too.
             copy[self.text(name)] = self.under(name, value[key], depth + 1, left)
         return copy
@@ -302,7 +302,7 @@ class Redactor:
         if depth >= DEEPEST:
             return [_MORE] if value else []
         if len(value) == 2 and isinstance(value, list | tuple):  # noqa: PLR2004 -- a header and its value, as ASGI and HTTP clients have them.
-            name = _told(value[0]) if isinstance(value[0], str | bytes) else ""
+            name = _as_text(value[0]) if isinstance(value[0], str | bytes) else ""
             if name and self.is_secret(name):
                 return [self.text(name), self.under(name, value[1], depth + 1, left)]
         copy: list[object] = []
@@ -315,7 +315,7 @@ class Redactor:
         return copy
 
 
-def _told(value: object) -> str:
+def _as_text(value: object) -> str:
     """
     Return in words what *value* is.
     """
@@ -579,10 +579,10 @@ def without_secrets(error: BaseException) -> BaseException:
     Return what to log the traceback of: *error* itself, or one in its place, with the same frames, if a secret stands in its words or its causes'.
     """
     try:
-        told = "".join(traceback.format_exception_only(type(error), error))
+        shown = "".join(traceback.format_exception_only(type(error), error))
         causes = error.__cause__, error.__context__
         safe = tuple(cause and without_secrets(cause) for cause in causes)
-        if mask(told) == told and safe == causes:
+        if mask(shown) == shown and safe == causes:
             return error
         kind = type(type(error).__name__, (Exception,), {"__module__": type(error).__module__})
         other: BaseException = kind(reason(error)).with_traceback(error.__traceback__)

@@ -53,7 +53,7 @@ _PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
 The same by the names of their packages: to ask for a module loads those that it lies in.
 """
 
-_TOLD_SETTINGS: Final = (
+_ANNOUNCED_SETTINGS: Final = (
     "task_namespace",
     "task_queue",
     "label_limit",
@@ -142,7 +142,7 @@ def about(settings: Settings, app: Any, environ: Mapping[str, str], *, role: str
         "celery": metadata.version("celery"),
         "app": str(app.main or ""),
         "switches": [{"name": each.name, "verdict": each.verdict, "text": each.text, "where": each.where} for each in shown],
-        "settings": {name: getattr(settings, name) for name in _TOLD_SETTINGS},
+        "settings": {name: getattr(settings, name) for name in _ANNOUNCED_SETTINGS},
         "broker": _broker_shown(app),
         "redis": shown_place(settings.redis) if settings.redis else "",
         "extras": [extra for extra, packages in _PACKAGES.items() if all(map(_is_package, packages))],

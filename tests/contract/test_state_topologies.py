@@ -201,7 +201,7 @@ def test_breakers_of_endpoints_and_windows_work(redis: Any) -> None:
         assert found.transition is not None
         breakers.note(channel, "/prices/{id}", found.transition.to_state)
         breakers.tell(channel, left=0, seconds=60.0)
-        assert breakers.check(channel, policy).told
+        assert breakers.check(channel, policy).advertised
 
     assert {"open"} == {view.state for view in breakers.states(CHANNELS).values()}
     for channel in CHANNELS:

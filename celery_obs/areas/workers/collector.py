@@ -104,7 +104,7 @@ class WorkersCollector:
         self._heads: dict[Metric, tuple[str, str]] = {}
         self._refused: dict[str, tuple[tuple[int, ...], Exception]] = {}
         self._problems: dict[str, str] = {}
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
 
     def collect(self) -> Page:
         """
@@ -306,10 +306,10 @@ class WorkersCollector:
         Write to the log why a file or a folder is passed over: once, and again if it was well meanwhile or is bad for another reason.
         """
         for name, problem in self._problems.items():
-            if self._told.get(name) != problem:
+            if self._reported.get(name) != problem:
                 self._errors.count("files")
                 log.error("A metric file is passed over: %s What was read there before is still served.", _printable(problem))
-        self._told = self._problems
+        self._reported = self._problems
 
     def _conflict(self, name: str) -> None:
         self._errors.count("merge:conflict")

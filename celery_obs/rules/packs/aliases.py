@@ -447,7 +447,7 @@ def _page() -> Iterator[str]:
         yield from ("", "Absent, and why:", "")
         yield from (f"- {name}: {reason}." if name.startswith("`") else f"- `{name}`: {reason}." for name, reason in absent.items())
         yield from ("", "Different:", "")
-        yield from (f"- {said}" for said in _DIFFERENT[system])
+        yield from (f"- {difference}" for difference in _DIFFERENT[system])
 
 
 def build(links: Links) -> Iterator[Output]:

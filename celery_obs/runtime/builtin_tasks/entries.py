@@ -39,7 +39,7 @@ PERIODS: Final[Mapping[str, float]] = MappingProxyType(
 The periodic tasks, and the seconds between two runs of each.
 """
 
-_TOLD_PERIOD: Final = frozenset({"refresh_expiring_tokens", "check_drift", "take_census", "sweep_state"})
+_TAKES_PERIOD: Final = frozenset({"refresh_expiring_tokens", "check_drift", "take_census", "sweep_state"})
 """
 Tasks that want to know how often they run.
 """
@@ -126,5 +126,5 @@ def _entry(plan: _Plan, name: str, seconds: float) -> dict[str, Any]:
     options: dict[str, Any] = {"expires": _EXPIRES_AFTER * seconds}
     if plan.queue:
         options["queue"] = plan.queue
-    told = {"kwargs": {"period": seconds}} if name in _TOLD_PERIOD else {}
-    return {"task": f"{plan.namespace}.{name}", "schedule": seconds, "options": options, **told}
+    arguments = {"kwargs": {"period": seconds}} if name in _TAKES_PERIOD else {}
+    return {"task": f"{plan.namespace}.{name}", "schedule": seconds, "options": options, **arguments}

@@ -63,7 +63,7 @@ class LogSetup:
         self._settings = settings
         self._handlers: list[logging.Handler] = []
         self._others: list[str] = []
-        self._told = False
+        self._is_advised = False
         self._silenced = False
 
     def serve(self, app: Any) -> None:
@@ -113,9 +113,9 @@ class LogSetup:
             runs_tasks: Whether this is a worker, which writes a line for each attempt.
         """
         if self._others:
-            if not self._told:
+            if not self._is_advised:
                 logging.getLogger("celery_obs").info("celery_obs: logging is set up by %s. %s", self.others, _ADVICE)
-            self._told = True
+            self._is_advised = True
         elif (
             runs_tasks
             and self._handlers
@@ -197,9 +197,9 @@ class LogSetup:
     def _tell_receivers(level: Any, logfile: Any, style: Any, colorize: Any) -> None:
         from celery import signals  # noqa: PLC0415 -- as above.
 
-        told = {"sender": None, "loglevel": level, "logfile": logfile, "format": style, "colorize": colorize}
-        signals.after_setup_logger.send(logger=logging.getLogger(), **told)
-        signals.after_setup_task_logger.send(logger=logging.getLogger("celery.task"), **told)
+        arguments = {"sender": None, "loglevel": level, "logfile": logfile, "format": style, "colorize": colorize}
+        signals.after_setup_logger.send(logger=logging.getLogger(), **arguments)
+        signals.after_setup_task_logger.send(logger=logging.getLogger("celery.task"), **arguments)
 
 
 def other_receivers(ours: object = None) -> list[str]:
@@ -268,8 +268,8 @@ def _formatter(style: str, redactor: Redactor) -> logging.Formatter:
             line = record.msg
             if type(line) is Line:
                 return str(super().format(_of_structlog(record, line)))
-            told = celery_records.of(record)
-            return str(super().format(record if told is None else _harmless(record, told)))
+            content = celery_records.of(record)
+            return str(super().format(record if content is None else _harmless(record, content)))
 
     return Formatter(
         foreign_pre_chain=[structlog.contextvars.merge_contextvars, add_extras, take_json],
@@ -291,12 +291,12 @@ def _of_structlog(record: logging.LogRecord, line: Line) -> logging.LogRecord:
     return logging.makeLogRecord({**record.__dict__, "msg": dict(line), "_logger": None, "_name": record.levelname.lower()})
 
 
-def _harmless(record: logging.LogRecord, told: celery_records.Told) -> logging.LogRecord:
+def _harmless(record: logging.LogRecord, content: celery_records.SafeContent) -> logging.LogRecord:
     """
     Return a copy of a record of Celery's with what may be told of it.
     """
-    attributes = {**record.__dict__, **told.facts, "msg": told.event, "args": None}
-    if not told.traceback:
+    attributes = {**record.__dict__, **content.facts, "msg": content.event, "args": None}
+    if not content.traceback:
         attributes.update(exc_info=None, exc_text=None)
     return logging.makeLogRecord(attributes)
 

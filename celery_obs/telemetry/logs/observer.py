@@ -133,7 +133,7 @@ class TaskLogObserver:
         attempt = self._open.get(id(event.started))
         if attempt is None or event.error is None:
             return
-        attempt.facts["error_message"] = self._redactor.text(_said(event.error))[:_LONGEST_MESSAGE]
+        attempt.facts["error_message"] = self._redactor.text(_text_of(event.error))[:_LONGEST_MESSAGE]
         if event.state == "failure" and event.expected:
             attempt.facts["expected"] = True
         elif event.state == "failure":
@@ -233,7 +233,7 @@ def _reason(exception: str, *, exhausted: bool) -> dict[str, Any]:
     return {"error": exception, "exhausted": True} if exhausted else {"error": exception}
 
 
-def _said(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:  # noqa: BLE001 -- an error that cannot even say what it is.
@@ -245,9 +245,9 @@ def traceback_of(error: BaseException) -> str:
     Return the traceback of *error*; of a long one the beginning and the end, where the reason stands.
     """
     try:
-        told = "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
+        lines = "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
     except Exception:  # noqa: BLE001 -- as above: its words are made by code of others.
         return f"<{type(error).__name__}>"
-    if len(told) > _LONGEST_TRACE:
-        return f"{told[: _LONGEST_TRACE // 4]}\n…\n{told[-_LONGEST_TRACE * 3 // 4 :]}"
-    return told
+    if len(lines) > _LONGEST_TRACE:
+        return f"{lines[: _LONGEST_TRACE // 4]}\n…\n{lines[-_LONGEST_TRACE * 3 // 4 :]}"
+    return lines

@@ -68,7 +68,7 @@ class RequestsAdapter(requests.adapters.HTTPAdapter):
 
     @max_retries.setter
     def max_retries(self, retries: Retry) -> None:
-        self._retries = _told_of(retries)
+        self._retries = _reporting(retries)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         """
@@ -126,7 +126,7 @@ class _Attempts:
 _attempts: ContextVar[_Attempts | None] = ContextVar("celery_obs_attempts", default=None)
 
 
-class _Told(Retry):
+class _ReportingRetry(Retry):
     """
     Tells when urllib3 has an answer or an error that it goes on from, and when it is about to ask again.
     """
@@ -153,26 +153,26 @@ class _Told(Retry):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The class below has no name that pickle could find.
-        return _told_of, (_copied(self, type(self).__mro__[2]),)
+        return _reporting, (_copied(self, type(self).__mro__[2]),)
 
 
 _CLASSES: dict[type[Retry], type[Retry]] = {}
 
 
-def _told_class(kind: type[Retry]) -> type[Retry]:
+def _reporting_class(kind: type[Retry]) -> type[Retry]:
     found = _CLASSES.get(kind)
     if found is None:
-        found = _CLASSES[kind] = type(kind.__name__, (_Told, kind), {})
+        found = _CLASSES[kind] = type(kind.__name__, (_ReportingRetry, kind), {})
     return found
 
 
-def _told_of(retries: Retry) -> Retry:
+def _reporting(retries: Retry) -> Retry:
     """
     Make a copy of *retries* that tells, of whatever class it is.
     """
-    if isinstance(retries, _Told):
+    if isinstance(retries, _ReportingRetry):
         return retries
-    return _copied(retries, _told_class(type(retries)))
+    return _copied(retries, _reporting_class(type(retries)))
 
 
 def _copied(retries: Retry, kind: type[Retry]) -> Retry:

@@ -538,12 +538,12 @@ class _Attempt:
         started = TokenRefreshStarted(self._connection.channel_type, self._connection.connection_id)
         hub.emit(started)
         try:
-            told = self._refresh(flight)
+            result = self._refresh(flight)
         except BaseException as exc:
             hub.emit(TokenRefreshEnded(started, "abandoned", type(exc).__name__))
             raise
         hub.emit(TokenRefreshEnded(started, self._status, "" if self.failure is None else type(self.failure).__name__))
-        return told
+        return result
 
     def _refresh(self, flight: Flight) -> str:
         reached("begun")
@@ -554,12 +554,12 @@ class _Attempt:
             if not self._force and held.token is not None and _is_fresh(held.token, self._engine.clock()):
                 self._tokens.note(self._connection, held.token)  # Who stored it may have died right after.
                 self._clear()
-                return _told(status="fresh", token=held.token)
+                return _success_result(status="fresh", token=held.token)
             return self._exchange(held, flight, began)
         except errors.ChannelError as exc:
             self.failure = exc
             self._failed(exc, began)
-            return _told_failure(exc)
+            return _failure_result(exc)
         except (ConfigurationError, MissingExtraError):
             self._quietly(lambda: self._tokens.facts.refresh_ended(self._connection.connection_id))  # Nothing was sent.
             raise
@@ -607,9 +607,9 @@ class _Attempt:
                 raise
             self._emit("failure", began, error=type(exc).__name__)
             self._settle(newer)
-            return _told(status="superseded", token=newer)
+            return _success_result(status="superseded", token=newer)
         self._emit("success", began)
-        return _told(status=status, token=new)
+        return _success_result(status=status, token=new)
 
     def _renew(self, held: Held, flight: Flight) -> tuple[Token, Literal["refreshed", "superseded"]]:
         """
@@ -896,11 +896,11 @@ _FAILURES: Final[Mapping[str, type[errors.ChannelError]]] = MappingProxyType(
 )
 
 
-def _told(status: Literal["refreshed", "fresh", "superseded"], token: Token) -> str:
+def _success_result(status: Literal["refreshed", "fresh", "superseded"], token: Token) -> str:
     return json.dumps({"status": status, "expires_at": token.expires_at, "lifetime": token.lifetime})
 
 
-def _told_failure(failure: errors.ChannelError) -> str:
+def _failure_result(failure: errors.ChannelError) -> str:
     return json.dumps(
         {
             "failed": type(failure).__name__,
@@ -911,18 +911,20 @@ def _told_failure(failure: errors.ChannelError) -> str:
     )
 
 
-def _outcome(connection: Connection, told: str) -> Refreshed:
+def _outcome(connection: Connection, result: str) -> Refreshed:
     """
     Turn what the leader said into a result.
 
     Raises:
         ChannelError: what the leader has met.
     """
-    said = json.loads(told)
-    if "failed" in said:
-        kind = _FAILURES.get(said["failed"], errors.ApiError)
-        raise kind(said["message"], channel=connection.channel_type, status_code=said["status_code"], retry_after=said["retry_after"])
-    return Refreshed(connection.connection_id, connection.channel_type, said["status"], said["expires_at"], said["lifetime"])
+    decoded = json.loads(result)
+    if "failed" in decoded:
+        kind = _FAILURES.get(decoded["failed"], errors.ApiError)
+        raise kind(
+            decoded["message"], channel=connection.channel_type, status_code=decoded["status_code"], retry_after=decoded["retry_after"]
+        )
+    return Refreshed(connection.connection_id, connection.channel_type, decoded["status"], decoded["expires_at"], decoded["lifetime"])
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------------------

@@ -141,13 +141,13 @@ class Adapter:
         """
         kind = self._scheduler.Entry
         try:
-            told = kind.decode_definition(definition)
+            decoded = kind.decode_definition(definition)
             last_run_at = kind.decode_meta(meta).get("last_run_at")
             due: float | None = None if score < 0 else score
             if due is not None and last_run_at is not None:
-                schedule = maybe_schedule(told["schedule"], app=self._scheduler.app)
+                schedule = maybe_schedule(decoded["schedule"], app=self._scheduler.app)
                 due = timestamp(self._clock(), schedule.remaining_estimate(last_run_at))
-            return _Entry(str(told["name"]), bool(told.get("enabled", True)), due)
+            return _Entry(str(decoded["name"]), bool(decoded.get("enabled", True)), due)
         except Exception as exc:  # noqa: BLE001 -- anybody may write there, and an entry that RedBeat cannot read either hides no other.
             self._on_error(exc, component="beat.freshness")
             return _Entry(key, is_enabled=False, due=None)
