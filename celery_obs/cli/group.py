@@ -13,7 +13,7 @@ import click
 
 from celery_obs import __version__
 from celery_obs.exceptions import CeleryObsError
-from celery_obs.telemetry.redaction import mask, without_secrets
+from celery_obs.telemetry.redaction import redact, without_secrets
 
 
 __all__ = ["COMMANDS", "LazyGroup", "obs"]
@@ -89,9 +89,9 @@ class LazyGroup(click.Group):
         except click.UsageError as error:
             # It quotes what was typed: a URL in the place of an option, for example.
             words = error.format_message()
-            if mask(words) == words:
+            if redact(words) == words:
                 raise
-            raise click.UsageError(mask(words), ctx=error.ctx) from None
+            raise click.UsageError(redact(words), ctx=error.ctx) from None
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except Exception as error:

@@ -26,7 +26,7 @@ from celery_obs.recorder.format import FORGET_AFTER
 from celery_obs.recorder.metrics_dir import default_metrics_dir
 from celery_obs.state.broker import Broker, reason_of
 from celery_obs.state.lease import PERIOD, Lease
-from celery_obs.telemetry.redaction import mask_url
+from celery_obs.telemetry.redaction import redact_url
 from celery_obs.throttle import LogThrottle, ThrottleFilter
 
 from .api.routes import Api
@@ -113,7 +113,7 @@ class Options:
         """
         Show everything but the passwords.
         """
-        return f"Options(metrics_dir={self.metrics_dir}, redis_url={mask_url(self.redis_url)!r}, brokers={self.brokers!r}, scope={self.scope!r})"
+        return f"Options(metrics_dir={self.metrics_dir}, redis_url={redact_url(self.redis_url)!r}, brokers={self.brokers!r}, scope={self.scope!r})"
 
     @property
     def directory(self) -> Path:
@@ -265,7 +265,7 @@ def _redis(place: str | Broker) -> Any:
 
     # A Redis Cluster can hold the state, though it can be nobody's broker.
     if isinstance(place, str) and not is_redis(place) and not scheme_of(place).endswith("+cluster"):
-        message = f"The Redis URL {mask_url(place)!r} does not lead to Redis. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
+        message = f"The Redis URL {redact_url(place)!r} does not lead to Redis. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
         raise ConfigurationError(message)
     return connect(place)
 

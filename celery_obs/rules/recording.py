@@ -21,7 +21,7 @@ from celery_obs.areas.workers import metrics as workers
 from .links import Links
 from .promql import count_of, divided, gauge, increase, max_by, none_of, one_of, quantile, rate, ratio, sum_by
 from .render import Output
-from .rules import Group, Record, rule_file
+from .rules import Group, RecordingRule, rule_file
 
 
 __all__ = ["CHANNELS_PATH", "GROUPS", "PATH", "build"]
@@ -41,28 +41,28 @@ Runs that are over: those that will be tried again, or had nothing to do, say ne
 _QUANTILES: Final = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
 
 
-def _tasks() -> Iterator[Record]:
+def _tasks() -> Iterator[RecordingRule]:
     by = ("task", "queue")
     ended = none_of("retry", "ignored")
-    yield Record(
+    yield RecordingRule(
         name="task_queue:celery_task_published:rate5m",
         help="How much work is sent? Messages per second.",
         expr=sum_by(rate(tasks.PUBLISHED, "5m"), *by),
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="task_queue:celery_task_started:rate5m",
         help="How much work is begun? Attempts per second.",
         expr=sum_by(rate(tasks.STARTED, "5m"), *by),
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="task_queue_state:celery_task_finished:rate5m",
         help="How does it end? Attempts per second by outcome.",
         expr=sum_by(rate(tasks.FINISHED, "5m"), *by, "state"),
         by=(*by, "state"),
     )
-    yield Record(
+    yield RecordingRule(
         name="task_queue:celery_task_failure:ratio_rate5m",
         help="How much of it goes wrong? Part of the attempts that came to an end as failure, timeout or lost.",
         expr=ratio(
@@ -71,7 +71,7 @@ def _tasks() -> Iterator[Record]:
         ),
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="task_queue:celery_task_retry:ratio_rate5m",
         help="How much is done more than once? Part of the attempts that asked for another one.",
         expr=ratio(sum_by(rate(tasks.FINISHED, "5m", state="retry"), *by), sum_by(rate(tasks.FINISHED, "5m"), *by)),
@@ -79,13 +79,13 @@ def _tasks() -> Iterator[Record]:
     )
     for metric, word in ((tasks.RUNTIME, "runtime"), (tasks.QUEUE_WAIT, "queue_wait"), (tasks.LATENCY, "latency")):
         for part, name in _QUANTILES:
-            yield Record(
+            yield RecordingRule(
                 name=f"task_queue:celery_task_{word}_seconds:{name}_5m",
                 help=f"{metric.help.partition('?')[0]}? {name} of the last five minutes.",
                 expr=quantile(part, metric, "5m", *by),
                 by=by,
             )
-    yield Record(
+    yield RecordingRule(
         name="task:celery_task_in_progress:sum",
         help="How much is being worked on right now, everywhere?",
         expr=sum_by(gauge(tasks.IN_PROGRESS), "task"),
@@ -93,25 +93,25 @@ def _tasks() -> Iterator[Record]:
     )
 
 
-def _workers() -> Iterator[Record]:
-    yield Record(
+def _workers() -> Iterator[RecordingRule]:
+    yield RecordingRule(
         name="celery_worker_pool_busy:ratio",
         help="How much of what the workers can do is in use?",
         expr=divided(sum_by(gauge(workers.POOL_BUSY)), f"({sum_by(gauge(workers.POOL_SIZE))} > 0)"),
     )
-    yield Record(
+    yield RecordingRule(
         name="worker_reason:celery_worker_process_restarts:increase1h",
         help="Which workers lose children, and why? Replaced pool processes in the last hour.",
         expr=sum_by(increase(workers.PROCESS_RESTARTS, "1h"), "worker", "reason"),
         by=("worker", "reason"),
     )
-    yield Record(
+    yield RecordingRule(
         name="queue:celery_queue_depth:max",
         help="How much work waits? The queue once, however many exporters look at it.",
         expr=max_by(gauge(queues.DEPTH), "queue"),
         by=("queue",),
     )
-    yield Record(
+    yield RecordingRule(
         name="queue:celery_queue_oldest_message_age_seconds:max",
         help="How long has the front of the queue waited?",
         expr=max_by(gauge(queues.OLDEST_MESSAGE_AGE), "queue"),
@@ -119,16 +119,16 @@ def _workers() -> Iterator[Record]:
     )
 
 
-def _syncs() -> Iterator[Record]:
+def _syncs() -> Iterator[RecordingRule]:
     by = ("channel_type",)
-    yield Record(
+    yield RecordingRule(
         name="channel_type_status:channel_sync:rate5m",
         help="How many syncs end, and how? Runs per second by outcome.",
         expr=sum_by(rate(syncs.TOTAL, "5m"), *by, "status"),
         by=(*by, "status"),
     )
     for window in ("5m", "1h", "1d"):
-        yield Record(
+        yield RecordingRule(
             name=f"channel_type:channel_sync_success:ratio_rate{window}",
             help=f"Do the syncs work? Part of the runs that were over within {window} and succeeded.",
             expr=ratio(
@@ -137,19 +137,19 @@ def _syncs() -> Iterator[Record]:
             ),
             by=by,
         )
-    yield Record(
+    yield RecordingRule(
         name="channel_sync_success:ratio_rate1d",
         help="Do the syncs work, all together? Part of the runs of a day that succeeded.",
         expr=ratio(sum_by(rate(syncs.TOTAL, "1d", status="success")), sum_by(rate(syncs.TOTAL, "1d", status=_SETTLED))),
     )
     for part, name in _QUANTILES:
-        yield Record(
+        yield RecordingRule(
             name=f"channel_type:channel_sync_duration_seconds:{name}_15m",
             help=f"How long does a sync take? {name} of the last fifteen minutes.",
             expr=quantile(part, syncs.DURATION, "15m", *by),
             by=by,
         )
-    yield Record(
+    yield RecordingRule(
         name="channel_type_result:channel_sync_records:rate5m",
         help="Does anything move? Records per second, by what became of them.",
         expr=sum_by(rate(syncs.RECORDS, "5m"), *by, "result"),
@@ -157,15 +157,15 @@ def _syncs() -> Iterator[Record]:
     )
 
 
-def _channels() -> Iterator[Record]:
+def _channels() -> Iterator[RecordingRule]:
     by = ("channel_type",)
-    yield Record(
+    yield RecordingRule(
         name="channel_type:channel_api_requests:rate5m",
         help="How much do we ask the channel? Calls per second.",
         expr=sum_by(rate(api_calls.REQUESTS, "5m"), *by),
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="channel_type:channel_api_error:ratio_rate5m",
         help="How many calls fail? Part of those that were made.",
         expr=ratio(
@@ -175,19 +175,19 @@ def _channels() -> Iterator[Record]:
         by=by,
     )
     for part, name in _QUANTILES:
-        yield Record(
+        yield RecordingRule(
             name=f"channel_type:channel_api_latency_seconds:{name}_5m",
             help=f"Is the channel slow? {name} of the last five minutes.",
             expr=quantile(part, api_calls.LATENCY, "5m", *by),
             by=by,
         )
-    yield Record(
+    yield RecordingRule(
         name="channel_type:channel_circuit_breaker_closed:bool",
         help="Which channel is asked at all? 1 where the breaker is closed, 0 where it is open or half-open.",
         expr=f"{max_by(gauge(circuit_breaker.STATE), *by)} == bool 0",
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="channel_type_connection_id:channel_rate_limit_used:ratio",
         help="How close to the limit are we? Calls in the window, by what it may hold.",
         expr=(
@@ -196,7 +196,7 @@ def _channels() -> Iterator[Record]:
         ),
         by=(*by, "connection_id"),
     )
-    yield Record(
+    yield RecordingRule(
         name="channel_type:channel_webhook_error:ratio_rate5m",
         help="How many webhooks do we fail at? Part of those that came from the channel: forged ones do not count.",
         expr=ratio(
@@ -205,25 +205,25 @@ def _channels() -> Iterator[Record]:
         ),
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="channel_type:channel_webhook_processing_seconds:p95_5m",
         help="Do we keep the channel waiting? p95 of the last five minutes.",
         expr=quantile(0.95, webhooks.PROCESSING, "5m", *by),
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="channel_type:channel_webhook_processing:rate5m",
         help="How many webhooks do we work on? Per second.",
         expr=sum_by(count_of(webhooks.PROCESSING, "5m"), *by),
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="channel_type_connection_id:channel_token_remaining:seconds",
         help="How long is each token good for? Negative once it has expired.",
         expr=f"{max_by(gauge(tokens.EXPIRES_AT), *by, 'connection_id')} - time()",
         by=(*by, "connection_id"),
     )
-    yield Record(
+    yield RecordingRule(
         name="channel_type:channel_reconciliation_drift:ratio_increase1d",
         help="How much of the calendar is wrong? Part of the days compared in the last day that differed.",
         expr=ratio(

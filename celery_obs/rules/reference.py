@@ -24,7 +24,7 @@ from .dashboards.model import Dashboard, Kind, Panel
 from .links import Links
 from .objectives import DEFAULT, Objective, read
 from .render import Output, marked
-from .rules import Alert, Override, Record
+from .rules import Alert, Override, RecordingRule
 from .third_party import FOREIGN
 
 
@@ -153,10 +153,10 @@ def _metric(metric: Metric) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _records(objectives: tuple[Objective, ...]) -> Iterator[Record]:
+def _records(objectives: tuple[Objective, ...]) -> Iterator[RecordingRule]:
     for group in recording.GROUPS:
-        yield from (rule for rule in group.rules if isinstance(rule, Record))
-    recorded = {rule.name: rule for group in slo.groups(objectives) for rule in group.rules if isinstance(rule, Record)}
+        yield from (rule for rule in group.rules if isinstance(rule, RecordingRule))
+    recorded = {rule.name: rule for group in slo.groups(objectives) for rule in group.rules if isinstance(rule, RecordingRule)}
     yield from recorded.values()
 
 

@@ -20,7 +20,7 @@ from .thresholds import Threshold, in_words, is_duration
 from .yaml_text import Tree, to_yaml
 
 
-__all__ = ["SEVERITIES", "Alert", "Group", "Override", "Record", "Severity", "rule_file"]
+__all__ = ["SEVERITIES", "Alert", "Group", "Override", "RecordingRule", "Severity", "rule_file"]
 
 
 Severity: TypeAlias = Literal["critical", "warning", "info", "none"]
@@ -40,7 +40,7 @@ _RECORD = re.compile(r"[a-z_]+(:[a-z0-9_]+)+|[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class RecordingRule:
     """
     A recording rule.
 
@@ -289,7 +289,7 @@ class Group:
 
     name: str
     comment: str
-    rules: tuple[Record | Alert, ...]
+    rules: tuple[RecordingRule | Alert, ...]
     interval: str = "30s"
 
     def __post_init__(self) -> None:

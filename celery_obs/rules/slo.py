@@ -16,7 +16,7 @@ from .changes import NOTHING, Changes
 from .links import Links
 from .objectives import DEFAULT, WINDOWS, BurnWindow, Objective, read
 from .render import Output
-from .rules import Alert, Group, Record, Severity, rule_file
+from .rules import Alert, Group, RecordingRule, Severity, rule_file
 
 
 __all__ = ["ALERT_NAMES", "PATH", "build", "groups"]
@@ -60,12 +60,12 @@ def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:
         )
 
 
-def _recent(each: Objective) -> Iterator[Record]:
+def _recent(each: Objective) -> Iterator[RecordingRule]:
     for window in _SHORT:
         yield from _of_window(each, window)
 
 
-def _period(each: Objective) -> Iterator[Record]:
+def _period(each: Objective) -> Iterator[RecordingRule]:
     for window in _LONG:
         yield from _of_window(each, window)
     yield _record(each, "slo:objective:ratio", "What is promised?", f"vector({_text(each.objective)})")
@@ -82,7 +82,7 @@ def _period(each: Objective) -> Iterator[Record]:
     yield _record(each, "slo:current_burn_rate:ratio", "How fast is the budget burnt now? By the last hour.", now)
 
 
-def _of_window(each: Objective, window: str) -> Iterator[Record]:
+def _of_window(each: Objective, window: str) -> Iterator[RecordingRule]:
     events, bad = f"slo:events:rate{window}", f"slo:bad_events:rate{window}"
     yield _record(each, events, f"How much happened within {window}? Events per second.", each.events.all_of(window))
     yield _record(each, bad, f"How much of it went wrong within {window}? Events per second.", each.events.bad_of(window))
@@ -152,8 +152,8 @@ def _too_fast(each: Objective, window: BurnWindow) -> str:
     )
 
 
-def _record(each: Objective, name: str, help_text: str, expr: str) -> Record:
-    return Record(name=name, help=help_text, expr=expr, by=_BY, labels={"slo": each.name})
+def _record(each: Objective, name: str, help_text: str, expr: str) -> RecordingRule:
+    return RecordingRule(name=name, help=help_text, expr=expr, by=_BY, labels={"slo": each.name})
 
 
 def _series(each: Objective, name: str) -> str:

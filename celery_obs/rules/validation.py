@@ -20,7 +20,7 @@ from .dashboards.third_party import MET_OUTSIDE
 from .names import Known, known_series, unknown
 from .objectives import DEFAULT, Objective, read
 from .packs import aliases
-from .rules import Alert, Group, Record
+from .rules import Alert, Group, RecordingRule
 
 
 __all__ = ["RUNBOOKS", "defined", "everything", "known_to", "refuse_missing_runbooks", "refuse_the_same_twice", "refuse_unknown_names"]
@@ -76,7 +76,7 @@ def known_to(groups: Iterable[Group], objectives: Iterable[Objective]) -> Known:
     off = {group.name for group in aliases.groups()}
     of_objectives = [each.events.metric for each in objectives] + [each.events.bad_metric for each in objectives if each.events.bad_metric]
     records = [
-        rule for group in (*groups, *slo.groups(read())) if group.name not in off for rule in group.rules if isinstance(rule, Record)
+        rule for group in (*groups, *slo.groups(read())) if group.name not in off for rule in group.rules if isinstance(rule, RecordingRule)
     ]
     return known_series((*CATALOGUE.values(), *MET_OUTSIDE.values(), *of_objectives), records)
 
@@ -170,7 +170,7 @@ def _sources() -> Mapping[str, list[str]]:
     }
 
 
-def _what(rule: Alert | Record) -> str:
+def _what(rule: Alert | RecordingRule) -> str:
     labels = ", ".join(f"{label}={value}" for label, value in sorted(rule.labels.items()))
     with_labels = f" with {labels}" if labels else ""
     kind = "alerts are called" if isinstance(rule, Alert) else "recorded series are called"

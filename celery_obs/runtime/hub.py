@@ -18,10 +18,10 @@ from celery_obs.telemetry.redaction import reason, without_secrets
 from celery_obs.throttle import LogThrottle
 
 
-__all__ = ["ErrorReporter", "Hub", "Observer"]
+__all__ = ["ErrorReporter", "EventListener", "Hub"]
 
 
-Observer: TypeAlias = Callable[[Any], object]
+EventListener: TypeAlias = Callable[[Any], object]
 """
 Takes one event.  It is only ever called with events of the types that it subscribed to.
 """
@@ -78,15 +78,15 @@ class Hub:
 
     def __init__(self, *, on_error: OnError) -> None:
         self.on_error = on_error
-        self._observers: dict[type, tuple[Observer, ...]] = {}
+        self._observers: dict[type, tuple[EventListener, ...]] = {}
 
-    def subscribe(self, event_type: type, observer: Observer) -> None:
+    def subscribe(self, event_type: type, observer: EventListener) -> None:
         """
         Let *observer* hear every event of exactly *event_type*.
         """
         self._observers[event_type] = (*self._observers.get(event_type, ()), observer)
 
-    def unsubscribe(self, event_type: type, observer: Observer) -> None:
+    def unsubscribe(self, event_type: type, observer: EventListener) -> None:
         """
         Let *observer* hear no more events of *event_type*.
         """
@@ -119,5 +119,5 @@ class Hub:
                 self.on_error(exc, component=_name(observer))
 
 
-def _name(observer: Observer) -> str:
+def _name(observer: EventListener) -> str:
     return str(getattr(observer, "__module__", "observer")).removeprefix("celery_obs.")

@@ -22,7 +22,7 @@ from celery_obs.settings.checks import sentry_dsn
 from celery_obs.state.broker import of_app
 from celery_obs.state.broker import shown as shown_place
 
-from .redaction import mask_url, reason
+from .redaction import reason, redact_url
 from .traces.configuration import ENDPOINTS, NEEDED, plan
 
 
@@ -223,7 +223,7 @@ def _traces(settings: Settings, environ: Mapping[str, str], installed: Callable[
     if "otlp" not in found.exporters:
         return Finding("OK", name, f"on, to {', '.join(found.exporters)}.")
     url = next((environ[each].strip() for each in ENDPOINTS if environ.get(each, "").strip()), _USUAL_ENDPOINT)
-    return _reached(name, url, mask_url(url), unreachable, "Is the collector running, with OTLP over HTTP?")
+    return _reached(name, url, redact_url(url), unreachable, "Is the collector running, with OTLP over HTTP?")
 
 
 def _errors(settings: Settings, environ: Mapping[str, str], installed: Callable[[str], bool], unreachable: Callable[[str], str]) -> Finding:
@@ -242,7 +242,7 @@ def _errors(settings: Settings, environ: Mapping[str, str], installed: Callable[
     except ValueError:
         return Finding("FAIL", name, "off, for SENTRY_DSN is none. Expected what Sentry shows as the project's DSN: https://key@host/42")
     url = str.__str__(given)
-    return _reached(name, url, f"{mask_url(url)}, {settings.sentry_mode}", unreachable, "What is not reported is lost, and counted.")
+    return _reached(name, url, f"{redact_url(url)}, {settings.sentry_mode}", unreachable, "What is not reported is lost, and counted.")
 
 
 def _reached(name: str, url: str, shown: str, unreachable: Callable[[str], str], advice: str) -> Finding:

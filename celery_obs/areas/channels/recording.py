@@ -14,7 +14,7 @@ from typing import Any
 from celery_obs.areas.sidecar import metrics as ourselves
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 from celery_obs.vocabulary.spec import Metric
 
 from .api_calls import metrics as api_calls
@@ -56,8 +56,8 @@ class SyncObserver:
     """
 
     def __init__(self, recorder: Recorder, *, attempts: AttemptMeter) -> None:
-        def family(metric: Metric) -> Family:
-            return Family(recorder, metric)
+        def family(metric: Metric) -> SeriesWriter:
+            return SeriesWriter(recorder, metric)
 
         self._attempts = attempts
         self._tracked: dict[int, int] = {}

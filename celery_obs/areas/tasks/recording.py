@@ -14,7 +14,7 @@ from celery_obs.areas.sidecar.events import ObservationDropped, TelemetryDropped
 from celery_obs.areas.sidecar.metrics import DROPPED
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 from celery_obs.vocabulary.spec import Metric
 
 from .events import (
@@ -49,12 +49,12 @@ class MetricsObserver:
     def __init__(self, recorder: Recorder, *, attempts: AttemptMeter) -> None:
         self._recorder = recorder
         self._attempts = attempts
-        self._published = Family(recorder, PUBLISHED)
-        self._received = Family(recorder, RECEIVED)
-        self._discarded = Family(recorder, FINISHED)
-        self._retried = Family(recorder, RETRIES)
-        self._failures = Family(recorder, FAILURES)
-        self._dropped = Family(recorder, DROPPED)
+        self._published = SeriesWriter(recorder, PUBLISHED)
+        self._received = SeriesWriter(recorder, RECEIVED)
+        self._discarded = SeriesWriter(recorder, FINISHED)
+        self._retried = SeriesWriter(recorder, RETRIES)
+        self._failures = SeriesWriter(recorder, FAILURES)
+        self._dropped = SeriesWriter(recorder, DROPPED)
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """

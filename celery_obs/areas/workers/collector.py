@@ -343,7 +343,7 @@ class WorkersCollector:
             for task in tasks.values():
                 running.setdefault((task,), 0)
             for attempt in reading.running:
-                name = tasks.get(attempt.cell)
+                name = tasks.get(attempt.started_lane)
                 if name is not None:
                     running[(name,)] += 1
                     oldest[(name,)] = max(oldest.get((name,), 0.0), now - attempt.started_at)

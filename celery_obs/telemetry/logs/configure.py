@@ -21,7 +21,7 @@ from celery_obs.settings import Settings
 from celery_obs.telemetry.redaction import Redactor
 
 from . import celery_records
-from .lines import TASK, Handler, Line, direct, to_json
+from .lines import TASK, Line, LineHandler, direct, to_json
 from .processors import Redaction, Timestamp, add_extras, add_trace_ids, facts_only, take_json
 
 
@@ -171,7 +171,7 @@ class LogSetup:
     def _handler(self, logfile: Any) -> logging.Handler:
         stream: Any = sys.__stderr__ if logfile is None else logfile
         is_stream = stream is None or hasattr(stream, "write")
-        handler: _Handler = _StreamHandler(stream) if is_stream else _FileHandler(stream, encoding="utf-8")
+        handler: _QuietHandler = _StreamHandler(stream) if is_stream else _FileHandler(stream, encoding="utf-8")
         style = self._settings.log_format
         if style == "auto":
             style = "console" if stream is not None and hasattr(stream, "isatty") and stream.isatty() else "json"
@@ -308,7 +308,7 @@ def _to_json(redactor: Redactor, _: Any, __: str, facts: Any) -> str:
         return to_json(redactor.value(facts))  # type: ignore[arg-type] # a dict of a dict.
 
 
-class _Handler(Handler):
+class _QuietHandler(LineHandler):
     """
     A handler whose trouble is told in one sentence: the standard library's shows what it could not write.
     """
@@ -344,11 +344,11 @@ class _Handler(Handler):
                 stream.write(f"celery_obs: a line of {record.name} could not be written: {error.__name__ if error else 'unknown'}\n")
 
 
-class _StreamHandler(_Handler, logging.StreamHandler):  # type: ignore[type-arg] # of any stream.
+class _StreamHandler(_QuietHandler, logging.StreamHandler):  # type: ignore[type-arg] # of any stream.
     pass
 
 
-class _FileHandler(_Handler, WatchedFileHandler):
+class _FileHandler(_QuietHandler, WatchedFileHandler):
     """
     Writes to a file, and to a new one where that was moved away; looks for that once a second.
     """

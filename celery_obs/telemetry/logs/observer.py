@@ -18,7 +18,7 @@ from celery_obs.telemetry.redaction import Redactor
 from celery_obs.vocabulary.headers import correlation_of, text
 
 from . import celery_records
-from .context import Attempt
+from .context import AttemptContext
 from .lines import TASK, encode, write, write_text
 from .trace_ids import trace_ids
 
@@ -100,7 +100,7 @@ class TaskLogObserver:
         self._sampling = sampling
         self._rates: dict[str, float] = {}
         self._heads: dict[tuple[str, str, str, str], str] = {}
-        self._open: dict[int, Attempt] = {}
+        self._open: dict[int, AttemptContext] = {}
         self._log = logging.getLogger(TASK)
         celery_records.leave_out_what_we_write()
 
@@ -121,7 +121,9 @@ class TaskLogObserver:
         Bind what is known of the attempt.
         """
         started, carrier = event
-        attempt = self._open[id(started)] = Attempt(started, correlation=correlation_of(carrier), worker=str(carrier.get("hostname") or ""))
+        attempt = self._open[id(started)] = AttemptContext(
+            started, correlation=correlation_of(carrier), worker=str(carrier.get("hostname") or "")
+        )
         delivery = carrier.get("delivery_info")
         if delivery and delivery.get("redelivered"):  # Its wait counts from the first publish.
             attempt.facts["redelivered"] = True
@@ -153,7 +155,7 @@ class TaskLogObserver:
         if rate and self._log.isEnabledFor(level):
             self._write(attempt, event, level, rate, bound)
 
-    def _write(self, attempt: Attempt, event: TaskFinished, level: int, rate: float, bound: Mapping[str, Any]) -> None:
+    def _write(self, attempt: AttemptContext, event: TaskFinished, level: int, rate: float, bound: Mapping[str, Any]) -> None:
         started, state, runtime, latency, exception, exhausted, entry = event
         task, queue, task_id, retries, started_at, wait, _, _ = started
         # JSON by hand: what has to be quoted is quoted, and what comes again and again is kept.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery_obs.rules.rules import Alert, Group, Record
+from celery_obs.rules.rules import Alert, Group, RecordingRule
 
 
 __all__ = ["alert", "group"]
@@ -28,7 +28,7 @@ def alert(**changes: Any) -> Alert:
     return Alert(**{**facts, **changes})
 
 
-def group(name: str, *rules: Alert | Record) -> Group:
+def group(name: str, *rules: Alert | RecordingRule) -> Group:
     """
     Make a group.
     """

@@ -12,7 +12,7 @@ from celery_obs.areas.queues.metrics import DEPTH
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.rules.links import Links
 from celery_obs.rules.packs.aliases import Alias
-from celery_obs.rules.rules import SEVERITIES, Group, Record, rule_file
+from celery_obs.rules.rules import SEVERITIES, Group, RecordingRule, rule_file
 from tests.unit.generate.builders import alert
 from tests.unit.generate.shipped import EVERY_ALERT, RECORDS
 
@@ -46,7 +46,7 @@ def test_a_recording_rule_without_a_level_is_refused() -> None:
     A name says what was added up.
     """
     with pytest.raises(ConfigurationError, match="A recording rule is called 'Rate'"):
-        Record(name="Rate", help="?", expr="1")
+        RecordingRule(name="Rate", help="?", expr="1")
 
 
 def test_an_alias_that_would_record_nothing_is_refused() -> None:

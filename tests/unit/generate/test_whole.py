@@ -16,7 +16,7 @@ from celery_obs.rules.dashboards import DASHBOARDS
 from celery_obs.rules.dashboards.model import Row
 from celery_obs.rules.objectives import read
 from celery_obs.rules.render import Output, outputs
-from celery_obs.rules.rules import Alert, Group, Record
+from celery_obs.rules.rules import Alert, Group, RecordingRule
 from celery_obs.rules.validation import (
     RUNBOOKS,
     defined,
@@ -50,7 +50,10 @@ def test_nothing_of_ours_is_there_twice() -> None:
             "Two alerts are called QueueLong with slo=a. ",
         ),
         (
-            [group("g", Record(name="a:b:rate5m", help="?", expr="1")), group("h", Record(name="a:b:rate5m", help="?", expr="2"))],
+            [
+                group("g", RecordingRule(name="a:b:rate5m", help="?", expr="1")),
+                group("h", RecordingRule(name="a:b:rate5m", help="?", expr="2")),
+            ],
             "Two recorded series are called a:b:rate5m. ",
         ),
     ],
@@ -133,13 +136,13 @@ def test_all_that_we_ship_asks_for_what_there_is() -> None:
             "The alert QueueLong asks for celery_queue_dept, which is no metric of the catalogue and not recorded.",
         ),
         (
-            Record(name="a:b:rate5m", help="?", expr='celery_queue_depth{task="t"}'),
+            RecordingRule(name="a:b:rate5m", help="?", expr='celery_queue_depth{task="t"}'),
             "The recording rule a:b:rate5m asks for the label task of celery_queue_depth, which it does not have. It has queue.",
         ),
         (alert(name="Watchdog", expr="celery_task_sent_total"), "line "),
     ],
 )
-def test_a_rule_that_asks_for_what_nobody_makes_is_refused(rule: Alert | Record, problem: str) -> None:
+def test_a_rule_that_asks_for_what_nobody_makes_is_refused(rule: Alert | RecordingRule, problem: str) -> None:
     """
     Prometheus would answer with nothing, for ever; and aliases may not be there.
     """

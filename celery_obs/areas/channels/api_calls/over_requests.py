@@ -82,22 +82,22 @@ class RequestsAdapter(requests.adapters.HTTPAdapter):
             path = urlsplit(request.url or "").path
             return hooked(self._channel, path, request.method or "", connection_id=self._connection, wait=self._wait)
 
-        attempts = _Attempts(make)
-        attempts.begin()
-        token = _attempts.set(attempts)
+        calls = _Calls(make)
+        calls.begin()
+        token = _calls.set(calls)
         try:
             response = super().send(request, *args, **options)
         except BaseException as error:
-            attempts.end(error=error)
+            calls.end(error=error)
             raise
         else:
-            attempts.end(response.status_code, response.headers)
+            calls.end(response.status_code, response.headers)
             return response
         finally:
-            _attempts.reset(token)
+            _calls.reset(token)
 
 
-class _Attempts:
+class _Calls:
     """
     The calls of one request of the program's, one after the other; more than one where urllib3 tries again.
     """
@@ -123,7 +123,7 @@ class _Attempts:
         call.__exit__(None if error is None else type(error), error, None)
 
 
-_attempts: ContextVar[_Attempts | None] = ContextVar("celery_obs_attempts", default=None)
+_calls: ContextVar[_Calls | None] = ContextVar("celery_obs_attempts", default=None)
 
 
 class _ReportingRetry(Retry):
@@ -140,16 +140,16 @@ class _ReportingRetry(Retry):
         *rest: Any,
         **options: Any,
     ) -> Any:
-        attempts = _attempts.get()
-        if attempts is not None:
-            attempts.end(None if response is None else response.status, None if response is None else response.headers, error=error)
+        calls = _calls.get()
+        if calls is not None:
+            calls.end(None if response is None else response.status, None if response is None else response.headers, error=error)
         return super().increment(method, url, response, error, *rest, **options)
 
     def sleep(self, response: Any = None) -> None:
         super().sleep(response)
-        attempts = _attempts.get()
-        if attempts is not None:
-            attempts.begin()
+        calls = _calls.get()
+        if calls is not None:
+            calls.begin()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The class below has no name that pickle could find.

@@ -418,7 +418,7 @@ class Tokens:
             FlightTimeoutError: if somebody else was not done in time.
         """
         connection = self.connection(connection_id)
-        attempt = _Attempt(self._engine, self, connection, force=force)
+        attempt = _Refresh(self._engine, self, connection, force=force)
         landing = Flights(self.redis, ttl=LEAD).fly(f"token:{connection_id}", attempt, wait=wait)
         if attempt.failure is not None:
             raise attempt.failure
@@ -512,7 +512,7 @@ class _Unstored:
             del self._kept[connection_id]
 
 
-class _Attempt:
+class _Refresh:
     """
     One refresh, done by the leader of a flight.
 
