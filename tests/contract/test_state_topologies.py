@@ -42,6 +42,7 @@ from celery_obs.state.lease import Lease
 from celery_obs.state.locks import Flight, Flights, Landing
 from celery_obs.testing import FakeClock, RaisingErrors
 from tests.servers import RedisCluster, RedisSentinel, RedisServer, wait_until
+from tests.shared_state import audited, write_syncs
 from tests.tokens import KEY
 
 
@@ -286,8 +287,7 @@ def test_facts_are_written_and_read(redis: Any) -> None:
     """
     facts = Facts(redis)
     facts.register(Connection(name, "airbnb", "active", 1.0) for name in CONNECTIONS)
-    facts.synced("c-1", at=5.0)
-    facts.errored("c-2")
+    write_syncs(redis, succeeded={"c-1": 5.0}, failed={"c-2": 1})
     facts.token_stored("c-3", TokenExpiry(9.0, 3.0))
     facts.reconciled("c-4", "airbnb", Drift(1, 365, 7.0))
     facts.refresh_began("c-5", at=3.0)
@@ -380,7 +380,7 @@ def test_what_operators_did_is_written_down(redis: Any) -> None:
     audit.write("pause", actor="me", reason="a\nb", channel="airbnb")
     audit.write("resume", actor="me", reason="done", channel="airbnb")
 
-    assert ["resume", "pause"] == [entry["action"] for entry in audit.recent()]
+    assert ["resume", "pause"] == [entry["action"] for entry in audited(redis)]
 
 
 def test_what_is_left_to_be_settled_is_listed(redis: Any) -> None:
@@ -455,7 +455,7 @@ def test_it_works_again_by_itself_after_redis_broke(topology: Topology, redis: A
 
     assert {"rate_limiter"} >= set(told)
     assert slowest[0] < 5
-    Facts(redis).synced("c-1", at=1.0)
+    write_syncs(redis, succeeded={"c-1": 1.0})
     Channels(redis).touch(["airbnb"])
     Audit(redis).write("pause", actor="me", reason="")
     assert OverviewReader(redis).read().channels == ("airbnb",)

@@ -34,6 +34,7 @@ from celery_obs.settings import Settings
 from celery_obs.state import keys
 from celery_obs.testing import FakeClock
 from tests.servers import RedisServer
+from tests.shared_state import write_syncs
 from tests.unit.traces.builders import attributes_of, observer
 
 
@@ -595,7 +596,7 @@ def test_a_sweep_removes_what_is_known_of_nobody(world: World) -> None:
     """
     world.facts.register([Connection("one", "airbnb")])
     for name in ("one", "stranger"):
-        world.facts.synced(name, at=1.0)
+        write_syncs(world.redis, succeeded={name: 1.0})
         world.facts.token_stored(name, TokenExpiry(5.0, 1.0))
     world.redis.hset(keys.LAST_SYNCS, b"\xff\xfe", b"1")
 
