@@ -26,7 +26,7 @@ from typing import Final, TypeAlias
 from celery_obs.areas.sidecar.metrics import DROPPED, INTERNAL_ERRORS, LABELS_FOLDED
 from celery_obs.exceptions import LayoutError
 from celery_obs.throttle import LogThrottle
-from celery_obs.vocabulary.spec import OTHER, Metric
+from celery_obs.vocabulary.spec import OTHER, Metric, is_utf8
 
 from .exemplars import PLACES, Exemplars
 from .format import MOST_GAUGES, SHORTAGE, Exit, Gauge, Header
@@ -490,7 +490,7 @@ class Recorder:
         return tuple(value if value in seen or self._has_room(name, seen, value) else OTHER for name, seen, value in named)
 
     def _has_room(self, name: str, seen: AbstractSet[str], value: str) -> bool:
-        if len(value) > _LONGEST_LABEL or not _is_whole(value):
+        if len(value) > _LONGEST_LABEL or not is_utf8(value):
             return False
         limit = max(self.label_limit, _MOST_ENTRIES) if name == "entry" else self.label_limit
         if len(seen) < limit or self.declares(name, value):
@@ -537,14 +537,3 @@ def _declares_nothing(label: str, value: str) -> bool:
 
 def _lanes_of(wanted: Iterable[Wanted]) -> int:
     return sum(width(metric) for metric, _ in wanted if metric.kind != "gauge")
-
-
-def _is_whole(value: str) -> bool:
-    """
-    Tell whether *value* can be written as UTF-8: half of a surrogate pair would spoil the whole page.
-    """
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

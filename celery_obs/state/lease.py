@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from celery_obs.clock import Clock
 
 from . import keys
+from .scripts import text
 
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Lease:
             self._is_new, self._seen, self._holder = False, None, ""
             self._on_error(error)
             return self._period / _RENEWALS
-        found, self._holder = _text(found), _text(holder)
+        found, self._holder = text(found), text(holder)
         if found == "theirs":
             return self._lost(left / 1000)
         self._won(found, sent)
@@ -232,7 +233,3 @@ class Lease:
             log.info("This exporter serves the cluster's state from now on.")
         else:
             log.info("Another exporter serves the cluster's state: %s.", self._holder or "nobody known")
-
-
-def _text(written: bytes | str) -> str:
-    return written if isinstance(written, str) else written.decode(errors="replace")

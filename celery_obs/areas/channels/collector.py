@@ -14,7 +14,7 @@ from celery_obs.exporter.exposition import Page
 from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.recorder.merge import escape_help, labels_text
 from celery_obs.throttle import LogThrottle
-from celery_obs.vocabulary.spec import OTHER, Metric
+from celery_obs.vocabulary.spec import OTHER, Metric, is_utf8
 
 from .breakers import metrics as circuit_breaker
 from .conflicts.metrics import REVIEW
@@ -224,12 +224,4 @@ def _is_label(name: str) -> bool:
     """
     Tell whether *name* can stand on the page as it is: short, whole, and not the word for all others.
     """
-    return len(name) <= _LONGEST_LABEL and name != OTHER and (name.isascii() or _is_whole(name))
-
-
-def _is_whole(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return len(name) <= _LONGEST_LABEL and name != OTHER and (name.isascii() or is_utf8(name))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from celery_obs.clock import Clock, wall
 from celery_obs.state import keys
 from celery_obs.state.scripts import text
+from celery_obs.vocabulary.spec import is_utf8
 
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class ConnectionFactWriter:
         with self._lock:
             known = self._waiting.get(connection_id)
             kept = len(self._waiting) + (len(self._unanswered.facts) if self._unanswered is not None else 0)
-            taken = known is not None or (kept < self._most and _is_whole(connection_id))
+            taken = known is not None or (kept < self._most and is_utf8(connection_id))
             if taken:
                 self._waiting[connection_id] = known.then(fact) if known is not None else fact
         if not taken:
@@ -297,14 +298,3 @@ def _in_the_way(key: str, error: object) -> Exception:
     return ValueError(
         f"What happened to connections cannot be written to the key {key}: {text(error)[:200]}. Expected a hash of celery_obs; delete the key."
     )
-
-
-def _is_whole(connection_id: str) -> bool:
-    """
-    Tell whether Redis can be told of *connection_id*: half of a surrogate pair would hold up the facts of all others.
-    """
-    try:
-        connection_id.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

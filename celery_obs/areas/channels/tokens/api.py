@@ -39,6 +39,7 @@ from celery_obs.areas.channels.sources import named
 from celery_obs.exceptions import CeleryObsError, ConfigurationError, MissingExtraError
 from celery_obs.settings.oauth import OAuthClient
 from celery_obs.state.locks import Flight, Flights, FlightTimeoutError
+from celery_obs.vocabulary.spec import is_utf8
 
 from . import oauth
 from .answers import Answer as TokenAnswer
@@ -931,11 +932,7 @@ def _outcome(connection: Connection, result: str) -> Refreshed:
 
 
 def _checked(connection_id: Any) -> str:
-    if (
-        isinstance(connection_id, str)
-        and 0 < len(connection_id) <= _LONGEST_ID
-        and connection_id.encode(errors="replace").decode() == connection_id
-    ):
+    if isinstance(connection_id, str) and 0 < len(connection_id) <= _LONGEST_ID and is_utf8(connection_id):
         return connection_id
     what = f"{len(connection_id)} characters long" if isinstance(connection_id, str) else f"of type {type(connection_id).__name__}"
     message = f"The connection id {shown(connection_id)} is {what}. Expected a text of 1 to {_LONGEST_ID} characters."
