@@ -23,6 +23,7 @@ from celery_obs.areas.queues.announcements import (
 from celery_obs.areas.queues.metrics import shared_label
 from celery_obs.clock import wall
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.runtime.hub import guarded
 from celery_obs.state.broker import Broker, of_app
 from celery_obs.state.connection import connect
 from celery_obs.state.keys import PUBLISHED, QUEUES, QUEUES_TTL
@@ -173,10 +174,8 @@ class Announcer:
         client.close()
 
     def _try(self, step: Callable[[Redis], None], client: Redis) -> None:
-        try:
+        with guarded(self._on_error, "worker.announce"):
             step(client)
-        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-            self._on_error(exc, component="worker.announce")
 
     def _announce(self, client: Redis) -> None:
         announced = self._say()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from celery_obs.runtime.hub import ErrorReporter, Hub
+from celery_obs.runtime.hub import ErrorReporter, Hub, guarded
 
 
 class Rang(NamedTuple):
@@ -103,6 +103,20 @@ def test_what_fails_for_long_is_one_traceback_and_then_a_line_each_time(caplog: 
 
     assert [True, False, False] == [record.exc_info is not None for record in caplog.records]
     assert all("ConnectionError: redis://:***@host is away" in record.getMessage() for record in caplog.records)
+
+
+def test_what_is_guarded_raises_nothing_and_is_told() -> None:
+    """
+    An error of ours ends with the block, and one of the interpreter's own, such as an exit, goes on.
+    """
+    failures = Failures()
+
+    with guarded(failures, "worker.tick"):
+        raise ValueError("oops")
+    with pytest.raises(SystemExit), guarded(failures, "worker.tick"):
+        raise SystemExit
+
+    assert [("oops", "worker.tick")] == failures.seen
 
 
 def test_nothing_that_goes_wrong_while_telling_gets_out() -> None:

@@ -17,6 +17,7 @@ from celery_obs.areas.channels.errors import UnknownConnectionError
 from celery_obs.areas.channels.sources import named
 from celery_obs.areas.channels.tokens.vault import time_of
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.runtime.hub import guarded
 from celery_obs.vocabulary.spec import is_utf8
 
 from .metrics import STATUSES, ConnectionStatus
@@ -181,10 +182,8 @@ def _tell(write: Callable[[Facts], object]) -> None:
     engine = engines.current()
     if engine.redis is None:
         return
-    try:
+    with guarded(engine.hub.on_error, "sync.connections"):  # The next census, or the next call, repairs it.
         write(Facts(engine.redis))
-    except Exception as exc:  # noqa: BLE001 -- never fail the observed: the next census, or the next call, repairs it.
-        engine.hub.on_error(exc, component="sync.connections")
 
 
 def checked(connection: Any) -> Connection:

@@ -37,6 +37,7 @@ from celery_obs.areas.channels.errors import UnknownConnectionError
 from celery_obs.areas.channels.pauses.state import Pauses
 from celery_obs.areas.channels.sources import named
 from celery_obs.exceptions import CeleryObsError, ConfigurationError, MissingExtraError
+from celery_obs.runtime.hub import guarded
 from celery_obs.settings.oauth import OAuthClient
 from celery_obs.state.locks import Flight, Flights, FlightTimeoutError
 from celery_obs.vocabulary.spec import is_utf8
@@ -429,10 +430,8 @@ class Tokens:
         """
         Let the cluster know how long a stored token is good for.  What is stored counts; when this fails, the next scan mends it.
         """
-        try:
+        with guarded(self._engine.hub.on_error, "sync.tokens"):  # The token is safe, and that is what the caller is told.
             self._note(connection, token)
-        except Exception as exc:  # noqa: BLE001 -- the token is safe, and that is what the caller is told.
-            self._engine.hub.on_error(exc, component="sync.tokens")
 
     def _note(self, connection: Connection, token: Token) -> None:
         self.facts.token_stored(connection.connection_id, TokenExpiry(token.expires_at, token.lifetime))
@@ -794,10 +793,8 @@ class _Refresh:
         self._quietly(lambda: facts.refresh_ended(connection.connection_id))
 
     def _quietly(self, write: Callable[[], object]) -> None:
-        try:
+        with guarded(self._engine.hub.on_error, "sync.tokens"):  # The caller learns what the channel said.
             write()
-        except Exception as exc:  # noqa: BLE001 -- the caller learns what the channel said.
-            self._engine.hub.on_error(exc, component="sync.tokens")
 
     def _failed(self, failure: errors.ChannelError, began: float) -> None:
         facts, connection_id = self._tokens.facts, self._connection.connection_id
