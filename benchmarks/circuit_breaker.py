@@ -19,7 +19,7 @@ import redis
 from celery_obs.areas.channels import engine
 from celery_obs.areas.channels.breakers import api as circuit_breaker
 from celery_obs.areas.channels.policies import policies
-from celery_obs.runtime.hub import ErrorLog, Hub
+from celery_obs.runtime.hub import ErrorReporter, Hub
 from celery_obs.settings import Settings
 from tests.servers import RedisServer
 
@@ -43,7 +43,7 @@ def measure(*, quick: bool) -> Report:
     with RedisServer() as server, redis.Redis.from_url(server.url) as client:
         client.set("key", "value")
         sha = client.script_load("return redis.call('GET', KEYS[1])")
-        hub = Hub(on_error=ErrorLog())
+        hub = Hub(on_error=ErrorReporter())
         made = engine.Engine(
             hub=hub, settings=Settings(metrics_dir=Path("/nonexistent"), redis_url=server.url, channels=policies(CHANNELS))
         )

@@ -18,7 +18,7 @@ from celery_obs.areas.channels.policies import policies
 from celery_obs.areas.channels.rate_limits import api as rate_limiter
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Identity, Recorder
-from celery_obs.runtime.hub import ErrorLog, Hub
+from celery_obs.runtime.hub import ErrorReporter, Hub
 from celery_obs.runtime.recording import MetricsObserver
 from celery_obs.settings import Settings
 from tests.servers import RedisServer
@@ -52,7 +52,7 @@ def measure(*, quick: bool) -> Report:
 
     batch, rounds = (50, 3) if quick else (300, 60)
     with RedisServer() as server, fast_folder() as folder:
-        hub = Hub(on_error=ErrorLog())
+        hub = Hub(on_error=ErrorReporter())
         recorder = Recorder(folder, identify=lambda: Identity(node="bench@host", role="child", number=1, attempts=1))
         for event_type, observer in MetricsObserver(recorder, attempts=AttemptMeter(recorder)).subscriptions():
             hub.subscribe(event_type, observer)

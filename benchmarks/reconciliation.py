@@ -78,7 +78,7 @@ def _run(url: str, count: int) -> dict[str, float]:
     from celery_obs.areas.channels.reconciliation.api import reconcile
     from celery_obs.areas.channels.reconciliation.events import ConnectionReconciled
     from celery_obs.areas.channels.reconciliation.state import Pending
-    from celery_obs.runtime.hub import ErrorLog, Hub
+    from celery_obs.runtime.hub import ErrorReporter, Hub
     from celery_obs.settings import Settings
 
     heard = {"days": 0, "conflicts": 0}
@@ -89,7 +89,7 @@ def _run(url: str, count: int) -> dict[str, float]:
     def detected(_: ConflictDetected) -> None:
         heard["conflicts"] += 1
 
-    hub = Hub(on_error=ErrorLog())
+    hub = Hub(on_error=ErrorReporter())
     hub.subscribe(ConnectionReconciled, reconciled)
     hub.subscribe(ConflictDetected, detected)
     settings = Settings(metrics_dir=Path("nowhere"), redis_url=url, reconciliation_source=_Calendar(), reconciliation_days=DAYS)

@@ -19,7 +19,7 @@ from celery import signals
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Identity, Recorder
 from celery_obs.runtime.apps import Apps
-from celery_obs.runtime.hub import ErrorLog, Hub
+from celery_obs.runtime.hub import ErrorReporter, Hub
 from celery_obs.runtime.observers import Observer, Observers
 from celery_obs.runtime.publishing import Publishing
 from celery_obs.runtime.recording import MetricsObserver
@@ -118,7 +118,7 @@ def raise_error(error: Exception, *, component: str) -> None:
     """
     A benchmark of failing receivers would measure nothing: let the error through to whoever runs it.
     """
-    ErrorLog()(error, component=component)
+    ErrorReporter()(error, component=component)
     raise SystemExit(1)
 
 

@@ -17,7 +17,7 @@ from celery_obs.areas.channels.syncs.api import sync_run
 from celery_obs.areas.tasks.events import TaskStarted
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Identity, Recorder
-from celery_obs.runtime.hub import ErrorLog, Hub
+from celery_obs.runtime.hub import ErrorReporter, Hub
 from celery_obs.runtime.recording import MetricsObserver
 from celery_obs.settings import Settings
 
@@ -72,7 +72,7 @@ def measure(*, quick: bool) -> Report:
     """
     batch, rounds = (500, 3) if quick else (5000, 60)
     with fast_folder() as folder:
-        hub = Hub(on_error=ErrorLog())
+        hub = Hub(on_error=ErrorReporter())
         recorder = Recorder(folder, identify=lambda: Identity(node="bench@host", role="child", number=1, attempts=1))
         attempts = AttemptMeter(recorder)
         for event_type, observer in MetricsObserver(recorder, attempts=attempts).subscriptions():

@@ -76,13 +76,13 @@ class Demo:
         """
         Return where its Redis is, as it tells.
         """
-        return self._told(r"--redis-url (\S+)")
+        return self._printed(r"--redis-url (\S+)")
 
     def provider_url(self) -> str:
         """
         Return where its fake channels are, as it tells.
         """
-        return self._told(r"(\S+)/admin/faults")
+        return self._printed(r"(\S+)/admin/faults")
 
     def scrape(self, *, accept: str = "text/plain") -> str:
         """
@@ -103,7 +103,7 @@ class Demo:
             if sample.name == name and labels.items() <= sample.labels.items()
         ]
 
-    def _told(self, pattern: str) -> str:
+    def _printed(self, pattern: str) -> str:
         found = re.search(pattern, self.process.log.read_text())
         assert found is not None, f"The demo does not tell {pattern}:\n{self.process.tail()}"
         return found[1]

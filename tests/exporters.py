@@ -55,10 +55,10 @@ class Exporter:
                 stderr=sink,
                 env=environ,
             )
-        wait_until(lambda: "Serving on" in self.said or self.process.poll() is not None, what="the exporter")
+        wait_until(lambda: "Serving on" in self.output or self.process.poll() is not None, what="the exporter")
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text()
 
     def metrics(self) -> dict[str, float]:

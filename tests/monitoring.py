@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 __all__ = [
     "AlertmanagerServer",
     "NodeExporter",
+    "Notification",
     "PrometheusServer",
     "Receiver",
     "RedisExporter",
     "Row",
     "Rule",
-    "Told",
     "quickly",
     "without_variables",
 ]
@@ -366,7 +366,7 @@ class RedisExporter(_Server):
         return [self.program, f"-web.listen-address=127.0.0.1:{self.port}", f"-redis.addr={self._redis_url.removesuffix('/0')}"]
 
 
-class Told(NamedTuple):
+class Notification(NamedTuple):
     """
     One message that a receiver got.
     """
@@ -381,13 +381,13 @@ class Receiver:
     """
 
     def __init__(self) -> None:
-        self.told: list[Told] = []
-        told = self.told
+        self.received: list[Notification] = []
+        told = self.received
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                told.append(Told(self.path, json.loads(body)))
+                told.append(Notification(self.path, json.loads(body)))
                 # PagerDuty answers 202 with JSON, Slack 200 with a word; newer Alertmanagers read what Slack says.
                 is_pagerduty = "enqueue" in self.path
                 self.send_response(202 if is_pagerduty else 200)
@@ -414,4 +414,4 @@ class Receiver:
         """
         Return what came to *path*, in order.
         """
-        return [told.body for told in list(self.told) if told.path == path]
+        return [told.body for told in list(self.received) if told.path == path]

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import promql_parser
 
 from celery_obs.areas.catalogue import CATALOGUE
-from celery_obs.rules.rules import Record
+from celery_obs.rules.rules import RecordingRule
 from celery_obs.rules.third_party import FOREIGN
 from celery_obs.vocabulary.spec import Metric
 
@@ -41,7 +41,7 @@ class Series(NamedTuple):
     labels: frozenset[str]
 
 
-def known_series(records: Iterable[Record] = (), metrics: Iterable[Metric] = ()) -> Mapping[str, Series]:
+def known_series(records: Iterable[RecordingRule] = (), metrics: Iterable[Metric] = ()) -> Mapping[str, Series]:
     """
     Return every name that a query may use: of the catalogue, of others, and of recording rules.
     """

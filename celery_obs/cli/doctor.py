@@ -340,11 +340,11 @@ def examine_switches(
         for each in switches(settings, environ, installed=installed, unreachable=unreachable, others_logging=others_logging):
             yield each._replace(text=f"{each.text} ({view})")
         return
-    said: dict[Finding, list[str]] = {}
+    nodes_by_finding: dict[Finding, list[str]] = {}
     for node, each in announced:
-        said.setdefault(each, []).append(node.name)
-    problems = {where: unreachable(where) for where in {each.where for each in said if each.where}}
-    for each, names in said.items():
+        nodes_by_finding.setdefault(each, []).append(node.name)
+    problems = {where: unreachable(where) for where in {each.where for each in nodes_by_finding if each.where}}
+    for each, names in nodes_by_finding.items():
         who = _first_of(names)
         problem = problems.get(each.where, "")
         text = f"{each.text} (as {who} announced)"
@@ -355,8 +355,8 @@ def examine_switches(
 
 
 def _announced_switches(about: Mapping[str, Any]) -> Iterator[Finding]:
-    told = about.get("switches")
-    for each in told if isinstance(told, list) else ():
+    listed = about.get("switches")
+    for each in listed if isinstance(listed, list) else ():
         if isinstance(each, dict) and each.get("verdict") in _STATUS:
             yield Finding(each["verdict"], str(each.get("name", "")), str(each.get("text", "")), str(each.get("where", "")))
 

@@ -17,7 +17,7 @@ import click
 
 from celery_obs.exceptions import CeleryObsError, MissingExtraError
 from celery_obs.recorder.format import FORGET_AFTER
-from celery_obs.telemetry.redaction import mask
+from celery_obs.telemetry.redaction import redact
 
 from .brokers import BrokerOptions, broker_options, configured_app
 
@@ -208,7 +208,7 @@ class _Lines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        return mask(super().format(record))
+        return redact(super().format(record))
 
 
 class _JsonLines(logging.Formatter):
@@ -221,8 +221,8 @@ class _JsonLines(logging.Formatter):
             "timestamp": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": mask(record.getMessage()),
+            "event": redact(record.getMessage()),
         }
         if record.exc_info:
-            line["exception"] = mask(self.formatException(record.exc_info))
+            line["exception"] = redact(self.formatException(record.exc_info))
         return json.dumps(line)

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import click
 
 from celery_obs import __version__
-from celery_obs.areas import AREAS, parts
+from celery_obs.areas import AREAS, guarded
 from celery_obs.exceptions import CeleryObsError
-from celery_obs.telemetry.redaction import mask, without_secrets
+from celery_obs.telemetry.redaction import redact, without_secrets
 
 
 __all__ = ["COMMANDS", "LazyGroup", "obs"]
@@ -93,9 +93,9 @@ class LazyGroup(click.Group):
         except click.UsageError as error:
             # It quotes what was typed: a URL in the place of an option, for example.
             words = error.format_message()
-            if mask(words) == words:
+            if redact(words) == words:
                 raise
-            raise click.UsageError(mask(words), ctx=error.ctx) from None
+            raise click.UsageError(redact(words), ctx=error.ctx) from None
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except Exception as error:
@@ -111,7 +111,13 @@ def _of_others() -> Mapping[str, click.Command]:
     """
     Load the commands of areas that other distributions bring.
     """
-    return {word: command for area, part in parts("commands") if not area.is_ours for word, command in part.COMMANDS.items()}
+    found: dict[str, click.Command] = {}
+    for area in AREAS:
+        if not area.is_ours:  # Ours are not loaded before they are called.
+            with guarded(area, "commands"):
+                part = area.part("commands")
+                found.update(part.COMMANDS if part is not None else {})
+    return found
 
 
 @click.group(cls=LazyGroup, name="obs", context_settings={"help_option_names": ["-h", "--help"]})

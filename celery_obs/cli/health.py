@@ -30,7 +30,7 @@ __all__ = ["Finding", "examine", "examine_exporter", "health", "rate_from_page"]
 _PATIENCE = 5.0
 _LONGEST_ANSWER = 64 * 1024 * 1024
 _MOST = 50_000
-_MOST_TOLD = 5
+_MOST_SHOWN = 5
 _QUERY = 'sum(rate(channel_sync_total{status="success"}[24h])) / sum(rate(channel_sync_total[24h])) * 100'
 _EXIT = {"healthy": 0, "degraded": 1, "unhealthy": 1, "unknown": 2}
 _AREAS = ("workers", "queues", "tasks", "beat", "sidecar")
@@ -81,10 +81,10 @@ def examine_exporter(ask: Callable[[], str]) -> Iterator[Finding]:
 
 def _sentences(check: Mapping[str, Any]) -> str:
     found = check.get("findings") or []
-    told = " ".join(f"{each['text']} {each['advice']}" for each in found[:_MOST_TOLD])
-    if len(found) > _MOST_TOLD:
-        told += f" {len(found) - _MOST_TOLD} more; --json has them."
-    return told or (f"{check['error']}." if check.get("error") else "all well.")
+    sentences = " ".join(f"{each['text']} {each['advice']}" for each in found[:_MOST_SHOWN])
+    if len(found) > _MOST_SHOWN:
+        sentences += f" {len(found) - _MOST_SHOWN} more; --json has them."
+    return sentences or (f"{check['error']}." if check.get("error") else "all well.")
 
 
 def examine(found: Any, rate: Callable[[], tuple[float | None, str]], *, least: float) -> Iterator[Finding]:

@@ -114,7 +114,7 @@ def uninstall(
         part.try_to_look()
     running = _running(ctx, redis_url, settings.metrics_dir)
     say = _say_nothing if as_json else click.echo
-    status = _told(parts, running, say) or ("would_remove" if dry_run else _permitted(running, say, yes=yes, force=force))
+    status = _reported(parts, running, say) or ("would_remove" if dry_run else _permitted(running, say, yes=yes, force=force))
     if not status:
         status = _removed(parts, say)
     if as_json:
@@ -128,7 +128,7 @@ def _say_nothing(_: str) -> None:
     """
 
 
-def _told(parts: Sequence[_Part], running: Sequence[str], say: Callable[[str], object]) -> str:
+def _reported(parts: Sequence[_Part], running: Sequence[str], say: Callable[[str], object]) -> str:
     """
     Say what there is; return *nothing* where there is nothing.
     """

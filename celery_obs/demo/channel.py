@@ -46,8 +46,8 @@ def read_calendar(account: Account, start: date, end: date) -> dict[date, int]:
     Raises:
         ChannelError: when it fails.
     """
-    told = {"celery_obs": {"endpoint": _TEMPLATE, "connection_id": account.connection_id}}
-    answer = _hooked(account.channel).get(_url(account), params=_window(start, end), headers=_bearer(account), extensions=told)
+    extensions = {"celery_obs": {"endpoint": _TEMPLATE, "connection_id": account.connection_id}}
+    answer = _hooked(account.channel).get(_url(account), params=_window(start, end), headers=_bearer(account), extensions=extensions)
     answer.raise_for_status()
     return {date.fromisoformat(each["date"]): each["available"] for each in answer.json()["days"]}
 

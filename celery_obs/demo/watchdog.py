@@ -34,8 +34,8 @@ def watch(descriptor: int, *, grace: float = _GRACE) -> None:
         grace: Seconds between SIGTERM and SIGKILL.
     """
     with os.fdopen(descriptor, encoding="utf-8") as lines:
-        told = [line.rstrip("\n") for line in lines]
-    leaders = [int(line) for line in told if line.isdecimal() and _leads_a_session(int(line))]
+        registered = [line.rstrip("\n") for line in lines]
+    leaders = [int(line) for line in registered if line.isdecimal() and _leads_a_session(int(line))]
     for leader in reversed(leaders):
         with contextlib.suppress(OSError):
             os.killpg(leader, signal.SIGTERM)
@@ -45,7 +45,7 @@ def watch(descriptor: int, *, grace: float = _GRACE) -> None:
     for leader in leaders:
         with contextlib.suppress(OSError):
             os.killpg(leader, signal.SIGKILL)
-    for line in told:
+    for line in registered:
         if not line.isdecimal():
             shutil.rmtree(line, ignore_errors=True)
 

@@ -55,8 +55,8 @@ class CeleryObsConfig(AppConfig):  # type: ignore[misc]  # Django has no types.
         """
         configured = _settings()
         _check(configured)
-        told = getattr(settings, _APP, None)
-        app = None if told is None else _told_app(told)
+        named = getattr(settings, _APP, None)
+        app = None if named is None else _named_app(named)
         try:
             _observe(app, configured)
         except Exception as error:
@@ -87,22 +87,22 @@ def _check(configured: Mapping[str, Any]) -> None:
         raise ImproperlyConfigured(message) from error
 
 
-def _told_app(told: object) -> Any:
+def _named_app(named: object) -> Any:
     """
     Return the Celery app that the project names: as ``package.module:name``, or itself.
     """
     from celery import Celery
 
-    found = told
-    if isinstance(told, str):
-        module, colon, name = told.partition(":")
+    found = named
+    if isinstance(named, str):
+        module, colon, name = named.partition(":")
         try:
             found = getattr(import_module(module), name if colon else "app")
         except (ImportError, AttributeError, ValueError) as error:
-            message = f"{_APP} is {told!r}, which cannot be found: {error}. Expected a place such as 'proj.celery:app'."
+            message = f"{_APP} is {named!r}, which cannot be found: {error}. Expected a place such as 'proj.celery:app'."
             raise ImproperlyConfigured(message) from error
     if not isinstance(found, Celery):
-        message = f"{_APP} is {told!r}, which is a {type(found).__name__}. Expected a Celery app, or its place such as 'proj.celery:app'."
+        message = f"{_APP} is {named!r}, which is a {type(found).__name__}. Expected a Celery app, or its place such as 'proj.celery:app'."
         raise ImproperlyConfigured(message)
     return found
 

@@ -33,6 +33,7 @@ import celery_obs
 from celery_obs.areas.channels.overview import Overview
 from celery_obs.clock import Clock, wall
 from celery_obs.recorder.opening import open_metrics_dir
+from celery_obs.throttle import LogThrottle
 from celery_obs.vocabulary.conditions import Area
 
 from .api.page import POLICY, status_page
@@ -42,7 +43,7 @@ from .health import Health, Report
 from .hosts import AllowedHosts, is_loopback
 from .passwords import RETRY_AFTER, PasswordQueue
 from .samples import Samples
-from .scrape import Lane, Outcome, Runner, Said
+from .scrape import BackgroundJob, JobState, Runner
 from .sharing import SharedWork
 from .web_config import WebConfig
 
@@ -64,7 +65,7 @@ OVERVIEW_DEADLINE: Final = 0.5
 Seconds that the status page waits for the cluster's state.
 """
 
-MOST_TOLD: Final = 5
+MOST_SHOWN: Final = 5
 MOST_FINDINGS: Final = 200
 """
 What is wrong with one area is told in so many sentences and listed so many times at most.
@@ -209,7 +210,7 @@ class _Pages:
         # Collectors share their reads; the page itself is made for each, for who leads is asked as late as can be.
         self._scrapes = ThreadPoolExecutor(max_workers=16, thread_name_prefix="celery-obs-scrape")
         self._others = SharedWork("celery-obs-page", threads=3, most=3)
-        self._checks = {check.name: Lane(f"check-{check.name}", check.run, on_error=lambda _: None) for check in checks}
+        self._checks = {check.name: BackgroundJob(f"check-{check.name}", check.run, on_error=lambda _: None) for check in checks}
 
     async def metrics(self, request: Request) -> Response:
         openmetrics = accepts_openmetrics(request.headers.get("accept", ""))
@@ -247,33 +248,33 @@ class _Pages:
     def _not_ready(self) -> list[str]:
         wrong = [f"{name}: {error}" for name, (_, error) in self._run_checks().items() if error]
         if not self._has_run:
-            outcomes = self._runner.outcomes()
-            self._has_run = self._runner.has_run(outcomes)
+            states = self._runner.states()
+            self._has_run = self._runner.has_run(states)
             if not self._has_run:
-                wrong += [f"{name}: {outcome.error}" for name, outcome in outcomes.items() if not outcome.ok]
+                wrong += [f"{name}: {state.error}" for name, state in states.items() if not state.ok]
         return wrong
 
     def _landing(self) -> str:
-        outcomes, pages = self._runner.looked_at()
+        states, pages = self._runner.looked_at()
         read = None if self._overview is None else self._overview.read
-        report = self._watched.report(pages, failed=_failed(outcomes))
+        report = self._watched.report(pages, failed=_failed(states))
         return status_page(read, leader=self._leader(), report=report, samples=Samples(pages))
 
     def _health(self) -> tuple[dict[str, object], int]:
         begin = time.monotonic()
         checks = self._run_checks()
-        outcomes, pages = self._runner.looked_at()
-        self._has_run = self._has_run or self._runner.has_run(outcomes)
+        states, pages = self._runner.looked_at()
+        self._has_run = self._has_run or self._runner.has_run(states)
         asked_at = time.monotonic()
-        report = self._watched.report(pages, failed=_failed(outcomes))
+        report = self._watched.report(pages, failed=_failed(states))
         took = time.monotonic() - asked_at
         shown: dict[str, dict[str, object]] = {area: _shown_area(report, area, took) for area in report.areas}
         shown |= {name: _shown(took, error) for name, (took, error) in checks.items()}
-        shown |= {f"collector:{name}": _shown(outcome.duration, outcome.error) for name, outcome in outcomes.items()}
+        shown |= {f"collector:{name}": _shown(state.duration, state.error) for name, state in states.items()}
         statuses = {report.status(area) for area in report.areas}
         if any(error for _, error in checks.values()) or not self._has_run:
             statuses.add("unhealthy")
-        if any(not outcome.ok for outcome in outcomes.values()):
+        if any(not state.ok for state in states.values()):
             statuses.add("degraded")
         status = next((word for word in ("unhealthy", "degraded", "unknown") if word in statuses), "healthy")
         now = self._clock()
@@ -289,13 +290,13 @@ class _Pages:
 
     def _run_checks(self) -> Mapping[str, tuple[float, str]]:
         until = time.monotonic() + CHECK_DEADLINE
-        tickets = {name: lane.ask() for name, lane in self._checks.items()}
-        outcomes = {name: self._checks[name].wait(ticket, until=until) for name, ticket in tickets.items()}
-        return {name: (outcome.duration, "" if outcome.ok else outcome.error) for name, outcome in outcomes.items()}
+        tickets = {name: job.ask() for name, job in self._checks.items()}
+        states = {name: self._checks[name].wait(ticket, until=until) for name, ticket in tickets.items()}
+        return {name: (state.duration, "" if state.ok else state.error) for name, state in states.items()}
 
 
-def _failed(outcomes: Mapping[str, Outcome[Page]]) -> Mapping[str, str]:
-    return {name: outcome.error for name, outcome in outcomes.items() if not outcome.ok}
+def _failed(states: Mapping[str, JobState[Page]]) -> Mapping[str, str]:
+    return {name: state.error for name, state in states.items() if not state.ok}
 
 
 def _shown_area(report: Report, area: Area, took: float) -> dict[str, object]:
@@ -303,10 +304,10 @@ def _shown_area(report: Report, area: Area, took: float) -> dict[str, object]:
     Show an area as the other checks are shown, and what was found in it.
     """
     found = [trouble for trouble in report.troubles if trouble.condition.area == area]
-    told = [trouble.text for trouble in found[:MOST_TOLD]]
-    if len(found) > MOST_TOLD:
-        told.append(f"{len(found) - MOST_TOLD} more of the kind.")
-    error = " ".join(told) or report.unknown.get(area)
+    texts = [trouble.text for trouble in found[:MOST_SHOWN]]
+    if len(found) > MOST_SHOWN:
+        texts.append(f"{len(found) - MOST_SHOWN} more of the kind.")
+    error = " ".join(texts) or report.unknown.get(area)
     findings = [
         {
             "alert": trouble.condition.alert,
@@ -331,7 +332,7 @@ class _Overviews:
     """
 
     def __init__(self, read: Callable[[], Overview]) -> None:
-        self._lane: Lane[Overview] = Lane("overview", read, on_error=self._note)
+        self._job: BackgroundJob[Overview] = BackgroundJob("overview", read, on_error=self._note)
         self._error: Exception | None = None
 
     def read(self) -> Overview:
@@ -339,11 +340,11 @@ class _Overviews:
         Return the state of now; raise what reading it raised, or that it takes too long.
         """
         until = time.monotonic() + OVERVIEW_DEADLINE
-        outcome = self._lane.wait(self._lane.ask(), until=until)
-        if outcome.ok and outcome.value is not None:
-            return outcome.value
+        state = self._job.wait(self._job.ask(), until=until)
+        if state.ok and state.value is not None:
+            return state.value
         if self._error is None or time.monotonic() >= until:
-            raise TimeoutError(outcome.error)
+            raise TimeoutError(state.error)
         raise self._error
 
     def _note(self, error: Exception) -> None:
@@ -378,7 +379,7 @@ class _HostCheck:
     def __init__(self, app: ASGIApp, *, hosts: AllowedHosts) -> None:
         self._app = app
         self._hosts = hosts
-        self._said = Said()
+        self._throttle = LogThrottle()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         host = Headers(scope=scope).get("host")
@@ -390,7 +391,7 @@ class _HostCheck:
             f"This exporter does not answer to the host {shown!r}. Ask for localhost or 127.0.0.1, "
             "or have the exporter started with --web.allowed-hosts (CELERY_OBS_WEB_ALLOWED_HOSTS) and that name."
         )
-        if self._said.is_news("host"):
+        if self._throttle.allows("host"):
             log.warning("A request was refused. %s", message)
         is_api = scope["path"].startswith("/api/")
         answer = refuse(Refusal(421, "wrong_host", message)) if is_api else PlainTextResponse(f"{message}\n", status_code=421)

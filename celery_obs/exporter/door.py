@@ -24,7 +24,7 @@ import uvicorn
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .scrape import Said
+from celery_obs.throttle import LogThrottle
 
 
 __all__ = ["DEADLINES", "KEEP_ALIVE", "MOST_CONNECTIONS", "Door", "Server", "visitor_type"]
@@ -182,7 +182,7 @@ class Door:
         self._new: set[_Newcomer] = set()
         self._own: list[asyncio.Task[None]] = []
         self._listening: list[socket.socket] = []
-        self._said = Said(clock=time.monotonic)
+        self._throttle = LogThrottle(clock=time.monotonic)
 
     def open(self, sockets: Iterable[socket.socket]) -> None:
         """
@@ -270,7 +270,7 @@ class Door:
         return True
 
     def _tell_shortage(self, error: OSError) -> None:
-        if self._said.is_news("shortage"):
+        if self._throttle.allows("shortage"):
             log.error(
                 "A connection cannot be accepted: %s. Idle connections are closed. Raise the limit of open files (ulimit -n, LimitNOFILE) if it lasts.",
                 error.strerror,

@@ -25,10 +25,11 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.utils import floatToGoString
 
 from celery_obs.recorder.opening import open_file
+from celery_obs.throttle import LogThrottle
 from celery_obs.vocabulary.spec import valid_name
 
 from .exposition import Page, render
-from .scrape import InternalErrors, Said
+from .scrape import InternalErrors
 
 
 __all__ = ["StockCollector"]
@@ -95,7 +96,7 @@ class StockCollector:
     def __init__(self, directory: Path, *, errors: InternalErrors) -> None:
         self._directory = directory
         self._errors = errors
-        self._said = Said()
+        self._throttle = LogThrottle()
         self._keys = _Keys()
         self._files: dict[str, _File] = {}
         # What vanished files had counted: series to total.
@@ -146,7 +147,7 @@ class StockCollector:
 
     def _report(self, name: str, problem: str) -> None:
         self._errors.count(_COMPONENT)
-        if self._said.is_news(problem):
+        if self._throttle.allows(problem):
             log.warning("The metric file %s %s; what it had counted is kept.", self._directory / name, problem)
 
     def _families(self) -> Iterator[Family]:

@@ -16,11 +16,12 @@ from typing import Final, Generic, Protocol, TypeVar
 from celery_obs.areas.sidecar import metrics as ourselves
 from celery_obs.clock import Clock
 from celery_obs.telemetry.redaction import reason, without_secrets
+from celery_obs.throttle import LogThrottle
 
 from .exposition import EMPTY, Page, family, merge, render
 
 
-__all__ = ["Collector", "Gate", "InternalErrors", "Lane", "Outcome", "Runner", "Said"]
+__all__ = ["BackgroundJob", "Collector", "InternalErrors", "JobState", "LeaderGate", "Runner"]
 
 
 DEADLINE: Final = 0.5
@@ -65,12 +66,12 @@ class Collector(Protocol):
         """
 
 
-class Gate(Protocol):
+class LeaderGate(Protocol):
     """
     Lets one exporter at a time show what is shared.
     """
 
-    def term(self) -> int | None:
+    def epoch(self) -> int | None:
         """
         Return the number of the time for which it is open, another one each time; None while it is closed.  Never blocks.
         """
@@ -99,38 +100,8 @@ class InternalErrors:
             return dict(self._counts)
 
 
-class Said:
-    """
-    Remembers what was said lately, so that the log gets it once a minute at most.
-
-    What is said may come from a spoiled file or a stranger's request, so no more than *most* are remembered: the oldest are forgotten first.
-    """
-
-    def __init__(self, *, every: float = 60.0, most: int = 1000, clock: Clock = time.monotonic) -> None:
-        self._every = every
-        self._most = most
-        self._clock = clock
-        self._last: dict[tuple[str, ...], float] = {}  # The oldest first.
-        self._lock = threading.Lock()
-
-    def is_news(self, *what: str) -> bool:
-        """
-        Tell whether *what* was not said within the last minute, and take it for said now.
-        """
-        now = self._clock()
-        with self._lock:
-            last = self._last.get(what)
-            if last is not None and now - last < self._every:
-                return False
-            self._last.pop(what, None)
-            self._last[what] = now
-            while len(self._last) > self._most:
-                del self._last[next(iter(self._last))]
-            return True
-
-
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[T]):
+class JobState(Generic[T]):
     """
     How things stand with a job that runs again and again.
 
@@ -141,7 +112,7 @@ class Outcome(Generic[T]):
 
         duration: Seconds that the last run took, or takes so far when it is late.
 
-        succeeded_at: When the last good run ended, by the lane's clock; None before.
+        succeeded_at: When the last good run ended, by the job's clock; None before.
 
         error: The last failure in words; empty after a success.
     """
@@ -153,7 +124,7 @@ class Outcome(Generic[T]):
     error: str
 
 
-class Lane(Generic[T]):
+class BackgroundJob(Generic[T]):
     """
     One job in one thread: asked for by many, run once at a time, waited for up to a deadline.
 
@@ -174,7 +145,7 @@ class Lane(Generic[T]):
         self._wanted = 0
         self._done = 0
         self._started_at: float | None = None
-        self._outcome: Outcome[T] = Outcome(None, ok=False, duration=0.0, succeeded_at=None, error="has not run yet")
+        self._state: JobState[T] = JobState(None, ok=False, duration=0.0, succeeded_at=None, error="has not run yet")
         self._thread: threading.Thread | None = None
 
     def ask(self) -> int:
@@ -192,7 +163,7 @@ class Lane(Generic[T]):
                 self._changed.notify_all()
             return self._wanted
 
-    def wait(self, ticket: int, *, until: float) -> Outcome[T]:
+    def wait(self, ticket: int, *, until: float) -> JobState[T]:
         """
         Return how things stand when the run of *ticket* has ended, or at *until* by the clock, whichever comes first.
         """
@@ -201,16 +172,16 @@ class Lane(Generic[T]):
                 left = until - self._clock()
                 if left <= 0:
                     took = self._clock() - (self._started_at or 0.0)
-                    return replace(self._outcome, ok=False, duration=took, error=f"has not answered for {took:.1f} s")
+                    return replace(self._state, ok=False, duration=took, error=f"has not answered for {took:.1f} s")
                 self._changed.wait(left)
-            return self._outcome
+            return self._state
 
-    def last(self) -> Outcome[T]:
+    def last(self) -> JobState[T]:
         """
         Return how things stand without running anything.
         """
         with self._changed:
-            return self._outcome
+            return self._state
 
     def _run(self) -> None:
         while True:
@@ -223,12 +194,12 @@ class Lane(Generic[T]):
             except Exception as error:  # noqa: BLE001 -- one of the two places: a collector never spoils the scrape.
                 self._on_error(error)
                 end = self._clock()
-                outcome = replace(self._outcome, ok=False, duration=end - begin, error=_in_words(error))
+                state = replace(self._state, ok=False, duration=end - begin, error=_in_words(error))
             else:
                 end = self._clock()
-                outcome = Outcome(value, ok=True, duration=end - begin, succeeded_at=end, error="")
+                state = JobState(value, ok=True, duration=end - begin, succeeded_at=end, error="")
             with self._changed:
-                self._outcome = outcome
+                self._state = state
                 self._done = self._wanted
                 self._changed.notify_all()
 
@@ -257,23 +228,23 @@ class Runner:
         deadline: float = DEADLINE,
         inline_deadline: float = INLINE_DEADLINE,
         stale_after: float = STALE_AFTER,
-        gate: Gate | None = None,
+        gate: LeaderGate | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self._errors = errors
         self._gate = gate
-        self._term: tuple[int | None, float] = (None, 0.0)
-        self._term_lock = threading.Lock()
+        self._epoch: tuple[int | None, float] = (None, 0.0)
+        self._epoch_lock = threading.Lock()
         self._stale_after = stale_after
         self._clock = clock
-        self._said = Said(clock=clock)
-        self._lanes: dict[str, Lane[Page]] = {}
+        self._throttle = LogThrottle(clock=clock)
+        self._jobs: dict[str, BackgroundJob[Page]] = {}
         self._deadlines: dict[str, float] = {}
         self._inline: set[str] = set()
         self._shared: set[str] = set()
         for collector in collectors:
             name = collector.name
-            self._lanes[name] = Lane(name, collector.collect, on_error=self._reporter(name), clock=clock)
+            self._jobs[name] = BackgroundJob(name, collector.collect, on_error=self._reporter(name), clock=clock)
             inline = bool(getattr(collector, "inline", False))
             self._deadlines[name] = inline_deadline if inline else deadline
             if inline:
@@ -281,97 +252,97 @@ class Runner:
             if getattr(collector, "shared", False):
                 self._shared.add(name)
 
-    def outcomes(self) -> Mapping[str, Outcome[Page]]:
+    def states(self) -> Mapping[str, JobState[Page]]:
         """
         Run all collectors whose turn it is and tell how each fared.  Blocks up to the longest deadline.
         """
-        return self._run(self._begin_term())
+        return self._run(self._begin_epoch())
 
-    def looked_at(self) -> tuple[Mapping[str, Outcome[Page]], tuple[str, ...]]:
+    def looked_at(self) -> tuple[Mapping[str, JobState[Page]], tuple[str, ...]]:
         """
         Return how the collectors fared, those included whose turn is another exporter's, and the pages that are good at the moment.
 
-        Blocks as `outcomes` does.  What another exporter shows is collected here a few times a minute at most, for it costs the broker.
+        Blocks as `states` does.  What another exporter shows is collected here a few times a minute at most, for it costs the broker.
         """
-        term = self._begin_term()
-        outcomes = dict(self._run(term))
+        epoch = self._begin_epoch()
+        states = dict(self._run(epoch))
         asked_at = self._clock()
-        for name in self._shared - outcomes.keys():
-            last = self._lanes[name].last()
+        for name in self._shared - states.keys():
+            last = self._jobs[name].last()
             if last.succeeded_at is None or asked_at - last.succeeded_at > _OFTEN_ENOUGH:
-                last = self._lanes[name].wait(self._lanes[name].ask(), until=asked_at + self._deadlines[name])
-            outcomes[name] = last
+                last = self._jobs[name].wait(self._jobs[name].ask(), until=asked_at + self._deadlines[name])
+            states[name] = last
         now = self._clock()
-        good = (each for each in outcomes.values() if each.succeeded_at is not None and now - each.succeeded_at < self._stale_after)
-        return outcomes, tuple(each.value.text for each in good if each.value is not None)
+        good = (each for each in states.values() if each.succeeded_at is not None and now - each.succeeded_at < self._stale_after)
+        return states, tuple(each.value.text for each in good if each.value is not None)
 
-    def _run(self, term: int | None) -> Mapping[str, Outcome[Page]]:
+    def _run(self, epoch: int | None) -> Mapping[str, JobState[Page]]:
         asked_at = self._clock()
-        closed = self._shared if self._gate is not None and term is None else set()
-        tickets = {name: lane.ask() for name, lane in self._lanes.items() if name not in closed}
-        return {name: self._lanes[name].wait(ticket, until=asked_at + self._deadlines[name]) for name, ticket in tickets.items()}
+        closed = self._shared if self._gate is not None and epoch is None else set()
+        tickets = {name: job.ask() for name, job in self._jobs.items() if name not in closed}
+        return {name: self._jobs[name].wait(ticket, until=asked_at + self._deadlines[name]) for name, ticket in tickets.items()}
 
     def scrape(self, *, openmetrics: bool) -> str:
         """
         Return the whole body of ``/metrics``.  Blocks up to the longest deadline; never raises because of a collector.
         """
-        term = self._begin_term()
-        outcomes = self._run(term)
+        epoch = self._begin_epoch()
+        states = self._run(epoch)
         # Asked again as late as can be: a process that was stopped on its way here may have lost its turn.
-        open_all_along = self._gate is None or (term is not None and self._gate.term() == term)
+        open_all_along = self._gate is None or (epoch is not None and self._gate.epoch() == epoch)
         if not open_all_along:
-            outcomes = self._without_shared(outcomes)
+            states = self._without_shared(states)
         now = self._clock()
-        pages = [self._page(name, outcome, now) for name, outcome in outcomes.items() if open_all_along or name not in self._shared]
-        pages.append(self._about(outcomes, now, leads=open_all_along))
+        pages = [self._page(name, state, now) for name, state in states.items() if open_all_along or name not in self._shared]
+        pages.append(self._about(states, now, leads=open_all_along))
         merged = merge(page.openmetrics if openmetrics else page.text for page in pages)
         if merged.dropped:
             self._errors.count("duplicate_family", merged.dropped)
-            if self._said.is_news("duplicate_family"):
+            if self._throttle.allows("duplicate_family"):
                 log.warning("Two collectors show the same series; %d were left out.", merged.dropped)
         size = render([family(ourselves.PAGE_SAMPLES, [((), float(_samples_in(merged.body) + 1))])])
         return f"{merged.body}{size.openmetrics}# EOF\n" if openmetrics else merged.body + size.text
 
-    def has_run(self, outcomes: Mapping[str, Outcome[Page]]) -> bool:
+    def has_run(self, states: Mapping[str, JobState[Page]]) -> bool:
         """
         Tell whether every collector that needs no network has succeeded at least once.
         """
-        return all(outcomes[name].succeeded_at is not None for name in self._inline)
+        return all(states[name].succeeded_at is not None for name in self._inline)
 
-    def _begin_term(self) -> int | None:
+    def _begin_epoch(self) -> int | None:
         """
-        Return the gate's term, and remember when it began for us: what we collected in an earlier one is older than what others showed since.
+        Return the gate's epoch, and remember when it began for us: what we collected in an earlier one is older than what others showed since.
         """
         if self._gate is None:
             return None
-        with self._term_lock:
-            term = self._gate.term()
-            if term != self._term[0]:
-                self._term = (term, self._clock())
-        return term
+        with self._epoch_lock:
+            epoch = self._gate.epoch()
+            if epoch != self._epoch[0]:
+                self._epoch = (epoch, self._clock())
+        return epoch
 
-    def _without_shared(self, outcomes: Mapping[str, Outcome[Page]]) -> Mapping[str, Outcome[Page]]:
+    def _without_shared(self, states: Mapping[str, JobState[Page]]) -> Mapping[str, JobState[Page]]:
         """
         Leave out what another one answers for; where nobody is known to, say that these collectors fail, and since when.
         """
         if self._gate is None or self._gate.holder():
-            return {name: outcome for name, outcome in outcomes.items() if name not in self._shared}
-        silent = {name: replace(self._lanes[name].last(), ok=False, error="nobody holds the lease") for name in self._shared}
-        return {**outcomes, **silent}
+            return {name: state for name, state in states.items() if name not in self._shared}
+        silent = {name: replace(self._jobs[name].last(), ok=False, error="nobody holds the lease") for name in self._shared}
+        return {**states, **silent}
 
-    def _page(self, name: str, outcome: Outcome[Page], now: float) -> Page:
-        if outcome.value is None or outcome.succeeded_at is None:
+    def _page(self, name: str, state: JobState[Page], now: float) -> Page:
+        if state.value is None or state.succeeded_at is None:
             return EMPTY
-        if name in self._shared and outcome.succeeded_at < self._term[1]:
+        if name in self._shared and state.succeeded_at < self._epoch[1]:
             return EMPTY
-        return outcome.value if now - outcome.succeeded_at < self._stale_after else EMPTY
+        return state.value if now - state.succeeded_at < self._stale_after else EMPTY
 
-    def _about(self, outcomes: Mapping[str, Outcome[Page]], now: float, *, leads: bool) -> Page:
-        ages = ((name, outcome.succeeded_at) for name, outcome in outcomes.items())
+    def _about(self, states: Mapping[str, JobState[Page]], now: float, *, leads: bool) -> Page:
+        ages = ((name, state.succeeded_at) for name, state in states.items())
         return render(
             [
-                family(ourselves.COLLECTOR_SUCCESS, (((name,), float(outcome.ok)) for name, outcome in outcomes.items())),
-                family(ourselves.COLLECTOR_DURATION, (((name,), outcome.duration) for name, outcome in outcomes.items())),
+                family(ourselves.COLLECTOR_SUCCESS, (((name,), float(state.ok)) for name, state in states.items())),
+                family(ourselves.COLLECTOR_DURATION, (((name,), state.duration) for name, state in states.items())),
                 family(ourselves.COLLECTOR_AGE, (((name,), max(0.0, now - since)) for name, since in ages if since is not None)),
                 family(ourselves.LEADER, [] if self._gate is None else [((), float(leads))]),
             ]
@@ -380,7 +351,7 @@ class Runner:
     def _reporter(self, name: str) -> Callable[[Exception], None]:
         def report(error: Exception) -> None:
             self._errors.count(f"collector:{name}")
-            if self._said.is_news(name, type(error).__name__):
+            if self._throttle.allows(name, type(error).__name__):
                 log.warning(
                     "The collector %s failed: %s",
                     name,

@@ -26,7 +26,8 @@ from celery_obs.recorder.format import FORGET_AFTER
 from celery_obs.recorder.metrics_dir import default_metrics_dir
 from celery_obs.state.broker import Broker, reason_of
 from celery_obs.state.lease import PERIOD, Lease
-from celery_obs.telemetry.redaction import mask_url
+from celery_obs.telemetry.redaction import redact_url
+from celery_obs.throttle import LogThrottle, ThrottleFilter
 
 from .api.routes import Api
 from .app import Check, create_app, directory_check
@@ -35,7 +36,7 @@ from .door import KEEP_ALIVE, MOST_CONNECTIONS, Server, visitor_type
 from .health import Health
 from .hosts import AllowedHosts
 from .probes import is_redis, probe_for, scheme_of
-from .scrape import Collector, InternalErrors, Runner, Said
+from .scrape import Collector, InternalErrors, Runner
 from .web_config import WebConfigFile
 
 
@@ -112,7 +113,7 @@ class Options:
         """
         Show everything but the passwords.
         """
-        return f"Options(metrics_dir={self.metrics_dir}, redis_url={mask_url(self.redis_url)!r}, brokers={self.brokers!r}, scope={self.scope!r})"
+        return f"Options(metrics_dir={self.metrics_dir}, redis_url={redact_url(self.redis_url)!r}, brokers={self.brokers!r}, scope={self.scope!r})"
 
     @property
     def directory(self) -> Path:
@@ -201,11 +202,11 @@ def build_lease(options: Options, errors: InternalErrors) -> Lease | None:
     """
     if not options.shares_state:
         return None
-    said = Said()
+    throttle = LogThrottle()
 
     def report(error: Exception) -> None:
         errors.count("lease")
-        if said.is_news(type(error).__name__):
+        if throttle.allows(type(error).__name__):
             log.warning(
                 "The lease in Redis cannot be had or kept, so nobody serves the cluster's state by it: %s",
                 reason_of(error, options.state or ""),
@@ -264,7 +265,7 @@ def _redis(place: str | Broker) -> Any:
 
     # A Redis Cluster can hold the state, though it can be nobody's broker.
     if isinstance(place, str) and not is_redis(place) and not scheme_of(place).endswith("+cluster"):
-        message = f"The Redis URL {mask_url(place)!r} does not lead to Redis. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
+        message = f"The Redis URL {redact_url(place)!r} does not lead to Redis. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
         raise ConfigurationError(message)
     return connect(place)
 
@@ -445,19 +446,15 @@ def _in_few_words() -> Iterator[None]:
     """
     Let uvicorn and asyncio say each thing once a minute: what strangers send must not fill the disk.
     """
-    said = Said()
-
-    def is_news(record: logging.LogRecord) -> bool:
-        return said.is_news(record.name, str(record.msg).partition("\n")[0])
-
+    throttled = ThrottleFilter(lambda record: (record.name, str(record.msg).partition("\n")[0]))
     loggers = [logging.getLogger(name) for name in ("uvicorn.error", "asyncio")]
     for each in loggers:
-        each.addFilter(is_news)
+        each.addFilter(throttled)
     try:
         yield
     finally:
         for each in loggers:
-            each.removeFilter(is_news)
+            each.removeFilter(throttled)
 
 
 def _shown(opened: socket.socket, *, tls: bool) -> str:

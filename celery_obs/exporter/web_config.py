@@ -378,10 +378,10 @@ def _problem(error: Any) -> str:
     """
     Say what is wrong and where, without the words of the file that PyYAML quotes: they may be of a key or a password.
     """
-    said = getattr(error, "problem", None) or "it cannot be parsed"
-    said = re.sub(r"'(?!<[a-z ]+>').*'|\".*\"", "…", said, flags=re.DOTALL)
+    problem = getattr(error, "problem", None) or "it cannot be parsed"
+    problem = re.sub(r"'(?!<[a-z ]+>').*'|\".*\"", "…", problem, flags=re.DOTALL)
     mark = getattr(error, "problem_mark", None)
-    return said if mark is None else f"{said} at line {mark.line + 1}, column {mark.column + 1}"
+    return problem if mark is None else f"{problem} at line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _strict_loader() -> type[Any]:

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple, TypeAlias
 from celery_obs.areas.channels.syncs.events import SyncLost
 from celery_obs.areas.channels.syncs.metrics import TOTAL as SYNCS
 from celery_obs.areas.sidecar.metrics import DROPPED
-from celery_obs.areas.tasks.events import AttemptDoomed, AttemptInterrupted, TaskFinished, TaskStarted
+from celery_obs.areas.tasks.events import AttemptInterrupted, AttemptKillDecided, TaskFinished, TaskStarted
 from celery_obs.areas.tasks.metrics import (
     ATTEMPTS,
     CLOCK_SKEW,
@@ -47,7 +47,7 @@ from .exemplars import Exemplars
 from .format import Exit, Header, Phase, Record
 from .layout import Layout, width
 from .recorder import Recorder
-from .series import Family
+from .series import SeriesWriter
 from .slots import Node, Slot
 
 
@@ -58,10 +58,10 @@ _USUAL_STATES: Final[tuple[TaskState, ...]] = ("success", "failure", "retry")
 _SILENCE: Final = 60.0  # Seconds without a heartbeat after which a node counts as having been dead.
 _LONGEST_RUNTIME: Final = 366 * 86400.0
 _MOST_RETRIES: Final = 1 << 32
-_PHASE, _ATTEMPT, _CELL, _STARTED_AT, _RETRIES, _DUE_AT = (
+_PHASE, _ATTEMPT, _STARTED_LANE, _STARTED_AT, _RETRIES, _DUE_AT = (
     Record.PHASE,
     Record.ATTEMPT,
-    Record.CELL,
+    Record.STARTED_LANE,
     Record.STARTED_AT,
     Record.RETRIES,
     Record.DUE_AT,
@@ -100,7 +100,7 @@ class _Metrics(NamedTuple):
     wait: Metric
     latency: Metric
 
-    def of_cell(self, task: str, queue: str) -> list[tuple[Metric, tuple[str, ...]]]:
+    def of_pair(self, task: str, queue: str) -> list[tuple[Metric, tuple[str, ...]]]:
         """
         Return the series that exist from the start for a task on a queue: counters for all outcomes, runtimes for the usual ones.
         """
@@ -115,7 +115,7 @@ class _Metrics(NamedTuple):
         ]
 
 
-class _Outcome(NamedTuple):
+class _OutcomeWords(NamedTuple):
     """
     The words that one outcome of one task on one queue is counted in.
     """
@@ -126,10 +126,10 @@ class _Outcome(NamedTuple):
     is_final: bool
 
 
-def _outcome(pair: tuple[str, str], state: TaskState, metrics: _Metrics, word: Callable[[Metric, tuple[str, ...]], int]) -> _Outcome:
+def _outcome(pair: tuple[str, str], state: TaskState, metrics: _Metrics, word: Callable[[Metric, tuple[str, ...]], int]) -> _OutcomeWords:
     series = (*pair, state)
     runtime = word(metrics.runtime, series)
-    return _Outcome(word(FINISHED, series), runtime, runtime + _sum_of(metrics.runtime), state in FINAL_STATES)
+    return _OutcomeWords(word(FINISHED, series), runtime, runtime + _sum_of(metrics.runtime), state in FINAL_STATES)
 
 
 def _sum_of(histogram: Metric) -> int:
@@ -139,7 +139,7 @@ def _sum_of(histogram: Metric) -> int:
     return len(histogram.buckets) + 1
 
 
-class _Cell:
+class _PairWords:
     """
     The words of one task on one queue, as indices into the slot that they were looked up for.
     """
@@ -175,11 +175,11 @@ class _Cell:
 
 
 # The hot path spells the words of a record as numbers; these lines hold them to the format.
-assert (Header.WORDS, Record.ATTEMPT, Record.CELL, Record.STARTED_AT, Record.RETRIES, Record.DUE_AT) == (32, 1, 2, 3, 4, 5)  # noqa: S101
+assert (Header.WORDS, Record.ATTEMPT, Record.STARTED_LANE, Record.STARTED_AT, Record.RETRIES, Record.DUE_AT) == (32, 1, 2, 3, 4, 5)  # noqa: S101
 assert (Record.STARTED_BEFORE, Record.OUTCOME_LANE, Record.OUTCOME_BEFORE) == (6, 7, 8)  # noqa: S101
 assert (Phase.ANNOUNCED, Phase.RUNNING, Phase.FINISHING) == (1, 2, 3)  # noqa: S101
 
-_Running: TypeAlias = "tuple[TaskStarted | None, _Cell | None, int]"
+_Running: TypeAlias = "tuple[TaskStarted | None, _PairWords | None, int]"
 _NOTHING: Final[_Running] = (None, None, 0)
 
 
@@ -212,7 +212,7 @@ class AttemptMeter:
         self._metrics = _Metrics(runtime, wait, latency)
         self._runtime_edges, self._wait_edges, self._latency_edges = runtime.buckets, wait.buckets, latency.buckets
         self._epoch: object = None
-        self._cells: dict[tuple[str, str], _Cell] = {}
+        self._pair_words: dict[tuple[str, str], _PairWords] = {}
         self._running: dict[int, _Running] = {}
         self._current: _Running = _NOTHING
         self._free: list[int] = []
@@ -221,7 +221,7 @@ class AttemptMeter:
         self._key: Callable[[str], int] = hash
         self._mine = _Mine()
         self._lost_syncs: list[SyncLost] = []
-        self._retries, self._failures = Family(recorder, RETRIES), Family(recorder, FAILURES)
+        self._retries, self._failures = SeriesWriter(recorder, RETRIES), SeriesWriter(recorder, FAILURES)
         self._exemplars: Exemplars | None = None
         self.on_lost_sync: Callable[[SyncLost], object] | None = None
         recorder.on_claim.append(self._inherit)
@@ -235,23 +235,23 @@ class AttemptMeter:
         if self._epoch is not self._recorder.epoch:
             self._renew()
         task, queue, task_id, retries, started_at, wait, skewed, due_at = event
-        cell = self._cells.get((task, queue)) or self._cell(task, queue)
-        if cell is None:
+        pair_words = self._pair_words.get((task, queue)) or self._words_of(task, queue)
+        if pair_words is None:
             return
-        words, floats, counted = cell.words, cell.floats, cell.started
+        words, floats, counted = pair_words.words, pair_words.floats, pair_words.started
         if self._is_single:
             at = 32
             if words[32]:
                 self._settle_own(32)
-            self._current = (event, cell, 32)
+            self._current = (event, pair_words, 32)
         else:
             at = self._take_record()
             if at == 0:
                 return
-            self._running[id(event)] = (event, cell, at)
+            self._running[id(event)] = (event, pair_words, at)
             self._mine.at = at
         words[at + 1] = self._key(task_id)
-        words[at + 2] = cell.lane
+        words[at + 2] = pair_words.lane
         floats[at + 3] = started_at
         words[at + 4] = retries
         floats[at + 5] = due_at or 0.0
@@ -260,8 +260,8 @@ class AttemptMeter:
         words[counted] += 1
         words[at] = 2
         if wait is not None:
-            words[cell.wait + bisect_left(self._wait_edges, wait)] += 1
-            words[cell.wait_sum] += floor(wait * 1e6)
+            words[pair_words.wait + bisect_left(self._wait_edges, wait)] += 1
+            words[pair_words.wait_sum] += floor(wait * 1e6)
             if skewed:
                 self._recorder.count(CLOCK_SKEW, (queue,))
 
@@ -271,16 +271,16 @@ class AttemptMeter:
         """
         started, state, runtime, latency, exception, _, entry = event
         if self._is_single:
-            opened, cell, at = self._current
+            opened, pair_words, at = self._current
             self._current = _NOTHING
             if opened is not started:
                 return
         else:
-            _, cell, at = self._running.pop(id(started), _NOTHING)
-        if cell is None:
+            _, pair_words, at = self._running.pop(id(started), _NOTHING)
+        if pair_words is None:
             return
-        outcome, timing, timing_sum, is_final = cell.outcomes.get(state) or self._outcome(cell, state)
-        words = cell.words
+        outcome, timing, timing_sum, is_final = pair_words.outcomes.get(state) or self._outcome(pair_words, state)
+        words = pair_words.words
         words[at + 7] = outcome - self._lanes_at
         words[at + 8] = words[outcome]
         words[at] = 3
@@ -288,42 +288,42 @@ class AttemptMeter:
         words[timing + bisect_left(self._runtime_edges, runtime)] += 1
         words[timing_sum] += floor(runtime * 1e9)
         if latency is not None:
-            words[cell.latency + bisect_left(self._latency_edges, latency)] += 1
-            words[cell.latency_sum] += floor(latency * 1e6)
+            words[pair_words.latency + bisect_left(self._latency_edges, latency)] += 1
+            words[pair_words.latency_sum] += floor(latency * 1e6)
         if is_final and exception != HELD_BACK:
             retries = started[3]
-            words[cell.attempts + (bisect_left(_ATTEMPTS_EDGES, retries + 1) if retries else 0)] += 1
-            words[cell.attempts_sum] += retries + 1
+            words[pair_words.attempts + (bisect_left(_ATTEMPTS_EDGES, retries + 1) if retries else 0)] += 1
+            words[pair_words.attempts_sum] += retries + 1
         if exception or entry:
-            self._explain(event, cell)
+            self._explain(event, pair_words)
         words[at] = 0
         if not self._is_single:
             words[at + _VERDICT_ON] = 0  # In a process of its own, a verdict ends with the process that it was passed on.
             self._mine.at = 0
             self._free.append(at)
         if self._exemplars is not None:
-            self._illustrate(self._exemplars, event, cell)
+            self._illustrate(self._exemplars, event, pair_words)
 
-    def _outcome(self, cell: _Cell, state: TaskState) -> _Outcome:
-        pair = cell.pair
+    def _outcome(self, pair_words: _PairWords, state: TaskState) -> _OutcomeWords:
+        pair = pair_words.pair
         self._recorder.declare([(self._metrics.runtime, (*pair, state))])
-        outcome = cell.outcomes[state] = _outcome(pair, state, self._metrics, self._word)
+        outcome = pair_words.outcomes[state] = _outcome(pair, state, self._metrics, self._word)
         if self._recorder.slot is not None:
-            cell.words = self._recorder.slot.words
+            pair_words.words = self._recorder.slot.words
         return outcome
 
-    def _illustrate(self, exemplars: Exemplars, event: TaskFinished, cell: _Cell) -> None:
+    def _illustrate(self, exemplars: Exemplars, event: TaskFinished, pair_words: _PairWords) -> None:
         """
         Keep the attempt as an example of each time that was observed of it.  At its end, for when it begins its trace is not known yet.
         """
         started, state, runtime, latency = event[:4]
         started_at, wait = started[4], started[5]
         ended_at = started_at + runtime
-        exemplars.note(cell.outcomes[state].runtime + bisect_left(self._runtime_edges, runtime), runtime, ended_at)
+        exemplars.note(pair_words.outcomes[state].runtime + bisect_left(self._runtime_edges, runtime), runtime, ended_at)
         if wait is not None:
-            exemplars.note(cell.wait + bisect_left(self._wait_edges, wait), wait, started_at)
+            exemplars.note(pair_words.wait + bisect_left(self._wait_edges, wait), wait, started_at)
         if latency is not None:
-            exemplars.note(cell.latency + bisect_left(self._latency_edges, latency), latency, ended_at)
+            exemplars.note(pair_words.latency + bisect_left(self._latency_edges, latency), latency, ended_at)
 
     def _take_record(self) -> int:
         if self._free:
@@ -333,11 +333,11 @@ class AttemptMeter:
 
     # -- a sync run inside an attempt -------------------------------------------------------------------------------
 
-    def stake(self, word: int) -> int:
+    def track_sync(self, word: int) -> int:
         """
         Have the death of this process count up *word*, for the sync run that begins in the attempt of this thread.
 
-        Return what `redeem` needs; 0 where nothing was noted, because no attempt runs here, or because a run around this one was noted already.
+        Return what `settle_sync` needs; 0 where nothing was noted, because no attempt runs here, or because a run around this one was noted already.
         """
         at = self._current[2] if self._is_single else self._mine.at
         slot = self._recorder.slot
@@ -346,7 +346,7 @@ class AttemptMeter:
         slot.words[at + _SYNC] = word - slot.lanes_at + 1
         return at
 
-    def redeem(self, at: int, word: int) -> None:
+    def settle_sync(self, at: int, word: int) -> None:
         """
         Count up *word* for the run that was noted at *at*, so that it is counted once wherever this process dies.
         """
@@ -368,13 +368,13 @@ class AttemptMeter:
         """
         Mark an attempt whose end the main process, or whoever follows in this slot, has to tell; settle it if the verdict is there already.
         """
-        opened, cell, at = self._current if self._is_single else self._running.get(id(event.started), _NOTHING)
-        if cell is not None and opened is event.started:
-            cell.words[at] = Phase.INTERRUPTED
-            if not self._is_single and cell.words[at + _VERDICT_ON] == cell.words[at + _ATTEMPT]:
+        opened, pair_words, at = self._current if self._is_single else self._running.get(id(event.started), _NOTHING)
+        if pair_words is not None and opened is event.started:
+            pair_words.words[at] = Phase.INTERRUPTED
+            if not self._is_single and pair_words.words[at + _VERDICT_ON] == pair_words.words[at + _ATTEMPT]:
                 self._settle_own(at)
 
-    def doomed(self, event: AttemptDoomed) -> None:
+    def kill_decided(self, event: AttemptKillDecided) -> None:
         """
         Write the main process's verdict into the record of the attempt, wherever it runs, before its process is killed.
 
@@ -469,7 +469,7 @@ class AttemptMeter:
             words[at + _VERDICT_ON] = words[at] = 0
             return False
         if phase == Phase.ANNOUNCED:
-            _raise_to(slot, base + words[at + _CELL], words[at + _STARTED_BEFORE] + 1)
+            _raise_to(slot, base + words[at + _STARTED_LANE], words[at + _STARTED_BEFORE] + 1)
         if phase == Phase.FINISHING:
             _raise_to(slot, base + words[at + _OUTCOME_LANE], words[at + _OUTCOME_BEFORE] + 1)
         else:
@@ -505,7 +505,7 @@ class AttemptMeter:
 
     def _count_dead(self, node: Node, slot: Slot, at: int) -> None:
         words, base = slot.words, slot.lanes_at
-        pair = _pair_of(node.layout, words[at + _CELL])
+        pair = _pair_of(node.layout, words[at + _STARTED_LANE])
         state = _verdict(words, at)
         outcome = None if pair is None else node.layout.place(FINISHED, (*pair, state))
         if pair is None or outcome is None:
@@ -549,14 +549,14 @@ class AttemptMeter:
             slot.words[word + bisect_left(metric.buckets, value)] += 1
             slot.words[word + len(metric.buckets) + 1] += round(value / metric.resolution)
 
-    def _explain(self, event: TaskFinished, cell: _Cell) -> None:
+    def _explain(self, event: TaskFinished, pair_words: _PairWords) -> None:
         """
         Count why an attempt failed or is tried again, and when a schedule entry last did its work.
         """
         if event.state == "retry":
-            self._retries.count((*cell.pair, event.exception))
+            self._retries.count((*pair_words.pair, event.exception))
         elif event.exception and event.state != "ignored":
-            self._failures.count((*cell.pair, event.exception, "true" if event.exhausted else "false"))
+            self._failures.count((*pair_words.pair, event.exception, "true" if event.exhausted else "false"))
         elif event.entry and event.state == "success":
             now = time.time()
             self._recorder.set(SUCCEEDED_ENTRY, (event.entry,), now, at=now)
@@ -567,16 +567,16 @@ class AttemptMeter:
         """
         Give places to all series of the tasks on the queues in *pairs*, before the pool forks.
         """
-        self._recorder.lay_out([[*self._metrics.of_cell(*pair), (RECEIVED, pair)] for pair in pairs])
+        self._recorder.lay_out([[*self._metrics.of_pair(*pair), (RECEIVED, pair)] for pair in pairs])
 
     def _renew(self) -> None:
         recorder = self._recorder
         if not recorder.ready() or recorder.slot is None:
-            self._cells, self._epoch = {}, recorder.epoch
+            self._pair_words, self._epoch = {}, recorder.epoch
             return
         slot = recorder.slot
         self._exemplars = recorder.exemplars
-        self._cells = {}
+        self._pair_words = {}
         self._running = {}
         self._current = _NOTHING
         self._lanes_at = slot.lanes_at
@@ -586,7 +586,7 @@ class AttemptMeter:
         self._epoch = recorder.epoch
         self._tell_lost_syncs()
 
-    def _cell(self, task: str, queue: str) -> _Cell | None:
+    def _words_of(self, task: str, queue: str) -> _PairWords | None:
         recorder = self._recorder
         if not recorder.ready() or recorder.slot is None:
             return None
@@ -594,15 +594,15 @@ class AttemptMeter:
         word = recorder.word(STARTED, pair)
         if word is not None and not recorder.is_known(STARTED, pair):
             pair = self._pair_at(word) or pair
-        if not recorder.is_known(self._metrics.latency, pair):  # The last of the cell: with it, all are there.
-            recorder.lay_out([self._metrics.of_cell(*pair)])
+        if not recorder.is_known(self._metrics.latency, pair):  # The last of the pair: with it, all are there.
+            recorder.lay_out([self._metrics.of_pair(*pair)])
         try:
-            cell = _Cell(recorder.slot, pair, self._metrics, self._word)
+            pair_words = _PairWords(recorder.slot, pair, self._metrics, self._word)
         except _NoRoomError:
             return None
         if pair == (task, queue):
-            self._cells[pair] = cell
-        return cell
+            self._pair_words[pair] = pair_words
+        return pair_words
 
     def _pair_at(self, word: int) -> tuple[str, str] | None:
         recorder = self._recorder
@@ -639,7 +639,7 @@ def _is_sound(slot: Slot, at: int) -> bool:
     counts_outcome = words[at] == Phase.FINISHING
     return (
         Phase.ANNOUNCED <= words[at] <= Phase.INTERRUPTED
-        and 0 <= words[at + _CELL] < lanes
+        and 0 <= words[at + _STARTED_LANE] < lanes
         and 0 <= words[at + _RETRIES] < _MOST_RETRIES
         and (not counts_outcome or 0 <= words[at + _OUTCOME_LANE] < lanes)
     )

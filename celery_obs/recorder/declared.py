@@ -22,7 +22,7 @@ from celery_obs.areas.catalogue import CATALOGUE, NAMES
 from celery_obs.areas.sidecar.metrics import DROPPED
 from celery_obs.vocabulary.spec import Aggregate, Metric
 
-from .series import Family
+from .series import SeriesWriter
 
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ class _Declared:
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
-        self._family: Family | None = None
+        self._family: SeriesWriter | None = None
 
-    def _record(self, labels: dict[str, object], write: Callable[[Family, tuple[str, ...]], None]) -> None:
+    def _record(self, labels: dict[str, object], write: Callable[[SeriesWriter, tuple[str, ...]], None]) -> None:
         """
         Let *write* do its work on the series with these label values.
         """
@@ -76,7 +76,7 @@ class _Declared:
         try:
             family = self._family
             if family is None or family.recorder is not recorder:
-                family = self._family = Family(recorder, self.metric)
+                family = self._family = SeriesWriter(recorder, self.metric)
             write(family, self._values(labels))
         except Exception:  # noqa: BLE001 -- a metric must not break the program that it measures.
             _drop(recorder)

@@ -113,12 +113,12 @@ class Exit:
     """
     What the owner of a slot says of how it leaves, in `Header.EXIT`.
 
-    *UNSAID*: it lives, or had no time to speak.  *RECYCLED*: it had done its number of tasks.  *MEMORY*: it was above its limit of memory.
+    *UNKNOWN*: it lives, or had no time to speak.  *RECYCLED*: it had done its number of tasks.  *MEMORY*: it was above its limit of memory.
     *SIGNAL*: it was told to go.  *LEFT*: it went by itself.  *TIMEOUT*: its task was over the hard limit; written by who settles the slot.
     *REMOVED*: its pool was made smaller; written by the main process.
     """
 
-    UNSAID: Final = 0
+    UNKNOWN: Final = 0
     RECYCLED: Final = 1
     MEMORY: Final = 2
     SIGNAL: Final = 3
@@ -131,7 +131,7 @@ class Record:
     """
     The words that say what one attempt is, relative to the start of its record.
 
-    *CELL* is the lane of the attempt's *started* counter, which stands for its task and queue.
+    *STARTED_LANE* is the lane of the attempt's *started* counter, which stands for its task and queue.
     *STARTED_BEFORE* and *OUTCOME_BEFORE* are what a lane held before it was counted up: with them, counting can be done again without counting twice.
     *ATTEMPT* and *VERDICT_ON* are keys of task ids, see `celery_obs.recorder.attempts.attempt_keys`.
     *STARTED_AT* and *DUE_AT* are float64, in seconds since the epoch.
@@ -142,7 +142,7 @@ class Record:
 
     PHASE: Final = 0
     ATTEMPT: Final = 1
-    CELL: Final = 2
+    STARTED_LANE: Final = 2
     STARTED_AT: Final = 3
     RETRIES: Final = 4
     DUE_AT: Final = 5

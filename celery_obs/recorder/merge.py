@@ -49,7 +49,7 @@ class SampleFamily:
 
 
 @dataclass(slots=True)
-class _Family:
+class _IndexedFamily:
     """
     A family in the index: its series in order, its cells, its lines.
     """
@@ -87,7 +87,7 @@ class MergedText:
         self._on_conflict = on_conflict
         self._on_decrease = on_decrease
         self._shape: list[tuple[Layout, int]] | None = None
-        self._families: list[_Family] = []
+        self._families: list[_IndexedFamily] = []
         self._routes: list[list[int]] = []
         self._cells: list[int] = [0]  # The last cell is there from the start: see update.
         self._prefixes: list[str] = []
@@ -134,7 +134,7 @@ class MergedText:
         chosen, conflicts = _choose(nodes, shown={family.metric.name: family.metric for family in self._families})
         for name in sorted(conflicts):
             self._on_conflict(name)
-        families = {name: _Family(metric) for name, metric in chosen.items()}
+        families = {name: _IndexedFamily(metric) for name, metric in chosen.items()}
         for node in nodes:
             for series in node.layout:
                 family = families.get(series.family.name)
@@ -208,7 +208,7 @@ class MergedText:
         for family in self._families:
             self._render(family, None)
 
-    def _render(self, family: _Family, old: list[int] | None) -> None:
+    def _render(self, family: _IndexedFamily, old: list[int] | None) -> None:
         cells, at, line = self._cells, family.first_cell, family.first_line
         metric = family.metric
         if metric.kind == "counter":
@@ -280,12 +280,14 @@ def _width(metric: Metric) -> int:
     return len(metric.buckets) + 2 if metric.kind == "histogram" else 1
 
 
-def _places(family: _Family) -> Iterable[tuple[tuple[str, ...], int]]:
+def _places(family: _IndexedFamily) -> Iterable[tuple[tuple[str, ...], int]]:
     step = _width(family.metric)
     return ((values, family.first_cell + number * step) for number, values in enumerate(family.series))
 
 
-def _route(layout: Layout, families: Mapping[str, _Family], places: Mapping[tuple[str, tuple[str, ...]], int], *, spill: int) -> list[int]:
+def _route(
+    layout: Layout, families: Mapping[str, _IndexedFamily], places: Mapping[tuple[str, tuple[str, ...]], int], *, spill: int
+) -> list[int]:
     """
     Return, for each lane of a layout, the cell that it is added to.
     """
@@ -326,7 +328,7 @@ def _in_units(metric: Metric) -> Callable[[int], str]:
     return lambda number: repr(number * metric.resolution)
 
 
-def _prefixes(family: _Family) -> Iterable[str]:
+def _prefixes(family: _IndexedFamily) -> Iterable[str]:
     metric = family.metric
     for values in family.series:
         text = labels_text(metric.labels, values)

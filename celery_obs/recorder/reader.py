@@ -55,7 +55,7 @@ class RunningAttempt(NamedTuple):
     An attempt that a living process is at.
     """
 
-    cell: int
+    started_lane: int
     started_at: float
 
 
@@ -488,7 +488,7 @@ class RemainderReader:
         self._gauges: list[tuple[Metric, tuple[str, ...], GaugeReading]] = []
         self.merged: frozenset[int] = frozenset()
 
-    def is_news(self) -> bool:
+    def has_changed(self) -> bool:
         """
         Tell whether the file was replaced since it was read.
         """
@@ -568,4 +568,4 @@ def _gauges(view: _SlotView, *, is_live: bool) -> Iterator[GaugeReading]:
 def _running(view: _SlotView) -> Iterator[RunningAttempt]:
     for record in _RECORD.iter_unpack(view.records):
         if record[Record.PHASE] in {Phase.ANNOUNCED, Phase.RUNNING}:
-            yield RunningAttempt(record[Record.CELL], record[Record.STARTED_AT])
+            yield RunningAttempt(record[Record.STARTED_LANE], record[Record.STARTED_AT])

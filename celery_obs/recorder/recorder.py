@@ -13,6 +13,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import threading
 
@@ -24,7 +25,8 @@ from typing import Final, TypeAlias
 
 from celery_obs.areas.sidecar.metrics import DROPPED, INTERNAL_ERRORS, LABELS_FOLDED
 from celery_obs.exceptions import LayoutError
-from celery_obs.vocabulary.spec import OTHER, Metric
+from celery_obs.throttle import LogThrottle
+from celery_obs.vocabulary.spec import OTHER, Metric, is_utf8
 
 from .exemplars import PLACES, Exemplars
 from .format import MOST_GAUGES, SHORTAGE, Exit, Gauge, Header
@@ -138,7 +140,7 @@ class Recorder:
         self.exemplars: Exemplars | None = None
         self.epoch = object()
         self.on_claim: list[Callable[[Node, Slot], None]] = []
-        self._complained: set[tuple[int, str]] = set()
+        self._complaints = LogThrottle(every=math.inf)
         self._undeclared: tuple[Node | None, int, int] = (None, 0, 0)
         self._lock = threading.RLock()
 
@@ -488,7 +490,7 @@ class Recorder:
         return tuple(value if value in seen or self._has_room(name, seen, value) else OTHER for name, seen, value in named)
 
     def _has_room(self, name: str, seen: AbstractSet[str], value: str) -> bool:
-        if len(value) > _LONGEST_LABEL or not _is_whole(value):
+        if len(value) > _LONGEST_LABEL or not is_utf8(value):
             return False
         limit = max(self.label_limit, _MOST_ENTRIES) if name == "entry" else self.label_limit
         if len(seen) < limit or self.declares(name, value):
@@ -499,7 +501,7 @@ class Recorder:
         """
         Say, once a process, that new series find no room.
         """
-        if self._is_news("disk"):
+        if self._complaints.allows(os.getpid(), "disk"):
             logging.getLogger("celery_obs").error(
                 "celery_obs: new series cannot be recorded in process %d: %s (metrics_dir is %s). Those known so far go on.",
                 os.getpid(),
@@ -512,7 +514,7 @@ class Recorder:
         Say, once a process, which setting is too low and how much is needed; and leave word for the doctor.
         """
         given = {"lane_limit": self.lane_limit or UNDECLARED_LANES, "gauge_limit": self.gauge_limit}[setting]
-        if self.node is None or not self._is_news(setting):
+        if self.node is None or not self._complaints.allows(os.getpid(), setting):
             return
         logging.getLogger("celery_obs").error(
             "celery_obs: new series cannot be recorded in process %d: %s is %d, and at least %d are needed. Set it to %d. "
@@ -528,13 +530,6 @@ class Recorder:
         with contextlib.suppress(OSError):
             replace_file(self.node.folder / SHORTAGE, [line.encode()])
 
-    def _is_news(self, what: str) -> bool:
-        key = (os.getpid(), what)
-        if key in self._complained:
-            return False
-        self._complained.add(key)
-        return True
-
 
 def _declares_nothing(label: str, value: str) -> bool:
     return False
@@ -542,14 +537,3 @@ def _declares_nothing(label: str, value: str) -> bool:
 
 def _lanes_of(wanted: Iterable[Wanted]) -> int:
     return sum(width(metric) for metric, _ in wanted if metric.kind != "gauge")
-
-
-def _is_whole(value: str) -> bool:
-    """
-    Tell whether *value* can be written as UTF-8: half of a surrogate pair would spoil the whole page.
-    """
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

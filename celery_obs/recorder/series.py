@@ -14,13 +14,13 @@ from celery_obs.vocabulary.spec import Metric
 from .recorder import Recorder
 
 
-__all__ = ["Family"]
+__all__ = ["SeriesWriter"]
 
 
 _HIGHEST: Final = 1 << 53
 
 
-class Family:
+class SeriesWriter:
     """
     Record into the series of one metric.
 

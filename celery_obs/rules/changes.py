@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from celery_obs.exceptions import ConfigurationError
 
-from .rules import SEVERITIES, Alert, Group, Otherwise, Severity
+from .rules import SEVERITIES, Alert, Group, Override, Severity
 from .thresholds import Threshold, is_duration
 from .yaml_reader import Reader, compose, did_you_mean
 
@@ -20,8 +20,9 @@ from .yaml_reader import Reader, compose, did_you_mean
 __all__ = ["NOTHING", "Changes", "read_changes"]
 
 
-_KEYS: Final = ("threshold", "least_events", "for", "severity", "enabled", "except")
-_NUMBERS: Final = ("threshold", "least_events", "enabled")
+_KEYS: Final = ("threshold", "min_events", "for", "severity", "enabled", "except")
+_NUMBERS: Final = ("threshold", "min_events", "enabled")
+_RENAMED: Final = {"least_events": "min_events"}
 _SEVERITIES: Final[Mapping[str, Severity]] = {severity: severity for severity in SEVERITIES}
 
 
@@ -62,7 +63,7 @@ class Changes(NamedTuple):
         rules = [self.of(rule) if isinstance(rule, Alert) else rule for rule in group.rules]
         return dataclasses.replace(group, rules=tuple(rule for rule in rules if rule is not None))
 
-    def told(self, source: str) -> str:
+    def sources(self, source: str) -> str:
         """
         Add the file to the *source* of a generated one.
         """
@@ -97,7 +98,7 @@ def read_changes(path: Path, alerts: Iterable[Alert]) -> Changes:
             hint = did_you_mean(name, known) or " They are listed in docs/reference/alerts.md."
             reader.refuse(key, f"There is no alert {name!r}.{hint}")
         # In YAML, "CeleryPoolSaturated: off" is all that needs to be said.
-        if node.id == "scalar" or not _enabled(reader, fields := reader.mapping(node, _KEYS)):
+        if node.id == "scalar" or not _enabled(reader, fields := reader.mapping(node, _KEYS, renamed=_RENAMED)):
             if node.id == "scalar" and reader.switch(node):
                 reader.refuse(node, f"The alert {name} is switched on already. Expected off, or {', '.join(_KEYS)} below it.")
             off.add(name)
@@ -115,30 +116,30 @@ def _change(reader: Reader, alert: Alert, fields: Mapping[str, Any]) -> Mapping[
     change: dict[str, Any] = {}
     if "threshold" in fields:
         change["threshold"] = _threshold(reader, alert, fields["threshold"])
-    if "least_events" in fields:
-        change["least_events"] = _least_events(reader, alert, fields["least_events"])
+    if "min_events" in fields:
+        change["min_events"] = _min_events(reader, alert, fields["min_events"])
     if "for" in fields:
-        change["lasts"] = _duration(reader, fields["for"])
+        change["for_"] = _duration(reader, fields["for"])
     if "severity" in fields:
         change["severity"] = _severity(reader, fields["severity"])
     if "except" in fields:
-        change["otherwise"] = tuple(_otherwise(reader, alert, node) for node in reader.sequence(fields["except"]))
+        change["overrides"] = tuple(_override(reader, alert, node) for node in reader.sequence(fields["except"]))
     return change
 
 
-def _otherwise(reader: Reader, alert: Alert, node: Any) -> Otherwise:
+def _override(reader: Reader, alert: Alert, node: Any) -> Override:
     if not alert.by:
         reader.refuse(node, f"The alert {alert.name} is one for all: its result has no label by which there could be an exception.")
-    fields = reader.mapping(node, (*alert.by, *_NUMBERS))
+    fields = reader.mapping(node, (*alert.by, *_NUMBERS), renamed=_RENAMED)
     where = {label: _values(reader, fields[label]) for label in alert.by if label in fields}
     numbers = [key for key in _NUMBERS if key in fields]
     if not where or not numbers:
-        lacks, ways = (("for whom", alert.by), ("what is otherwise", _NUMBERS))[bool(where)]
+        lacks, ways = (("for whom", alert.by), ("what is different", _NUMBERS))[bool(where)]
         reader.refuse(node, f"An exception of {alert.name} does not say {lacks}. Expected one or more of {', '.join(ways)}.")
-    return Otherwise(
+    return Override(
         where=where,
         threshold=_threshold(reader, alert, fields["threshold"]) if "threshold" in fields else None,
-        least_events=_least_events(reader, alert, fields["least_events"]) if "least_events" in fields else None,
+        min_events=_min_events(reader, alert, fields["min_events"]) if "min_events" in fields else None,
         enabled=_enabled(reader, fields),
     )
 
@@ -163,9 +164,9 @@ def _threshold(reader: Reader, alert: Alert, node: Any) -> Threshold:
         reader.refuse(node, f"The threshold of {alert.name}: {error} By default it is {default.spoken}.")
 
 
-def _least_events(reader: Reader, alert: Alert, node: Any) -> int:
-    if alert.least_events is None:
-        reader.refuse(node, f"The alert {alert.name} has no least_events: it is no ratio that needs a number of events to mean anything.")
+def _min_events(reader: Reader, alert: Alert, node: Any) -> int:
+    if alert.min_events is None:
+        reader.refuse(node, f"The alert {alert.name} has no min_events: it is no ratio that needs a number of events to mean anything.")
     return reader.whole_number(node)
 
 

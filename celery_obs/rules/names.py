@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from celery_obs.vocabulary.spec import Metric
 
-from .rules import Record
+from .rules import RecordingRule
 from .yaml_reader import did_you_mean
 
 
@@ -52,7 +52,7 @@ _WORDS: Final = frozenset({"and", "or", "unless", "bool", "offset", "atan2", "in
 _TARGET: Final = frozenset({"job", "instance"})
 
 
-def known_series(metrics: Iterable[Metric], records: Iterable[Record]) -> Known:
+def known_series(metrics: Iterable[Metric], records: Iterable[RecordingRule]) -> Known:
     """
     Return what may be asked for: *metrics* and what is recorded.
     """

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from celery_obs.areas.catalogue import CATALOGUE
 from celery_obs.vocabulary.spec import Kind, Metric
 
-from .promql import Match, among, count_of, rate, total, within
+from .promql import Match, count_of, one_of, rate, sum_by, within
 from .third_party import FOREIGN
 from .yaml_reader import Reader, compose, did_you_mean
 
@@ -112,8 +112,8 @@ class Events:
         Write how many events there were, per second.
         """
         if self.below is not None:
-            return total(count_of(self.metric, window, **self.every))
-        return total(rate(self.metric, window, **self.every))
+            return sum_by(count_of(self.metric, window, **self.every))
+        return sum_by(rate(self.metric, window, **self.every))
 
     def bad_of(self, window: str) -> str:
         """
@@ -121,13 +121,13 @@ class Events:
         """
         everything = self.all_of(window)
         if self.bad_metric is not None:
-            return f"{total(rate(self.bad_metric, window))}\nor\n0 * {everything}"
+            return f"{sum_by(rate(self.bad_metric, window))}\nor\n0 * {everything}"
         if self.bad is not None:
-            return f"{total(rate(self.metric, window, **{**self.every, **self.bad}))}\nor\n0 * {everything}"
+            return f"{sum_by(rate(self.metric, window, **{**self.every, **self.bad}))}\nor\n0 * {everything}"
         if self.below is not None:
-            good = total(within(self.metric, self.below, window, **self.every))
+            good = sum_by(within(self.metric, self.below, window, **self.every))
         else:
-            good = total(rate(self.metric, window, **{**self.every, **(self.good or {})}))
+            good = sum_by(rate(self.metric, window, **{**self.every, **(self.good or {})}))
         return f"{everything}\n- ({good} or 0 * {everything})"
 
 
@@ -147,7 +147,7 @@ class Objective:
 
         events: What is counted.
 
-        least_events: So many in its long window before an alert may fire.
+        min_events: So many in its long window before an alert may fire.
 
         seed: Where it was asked for.
     """
@@ -157,7 +157,7 @@ class Objective:
     objective: Decimal
     period_days: int
     events: Events
-    least_events: int
+    min_events: int
     seed: str
 
     @property
@@ -185,7 +185,7 @@ def read(path: Path = DEFAULT) -> tuple[Objective, ...]:
     names: dict[str, int] = {}
     objectives = []
     for node in reader.sequence(top["slos"]):
-        fields = reader.mapping(node, _SLO_KEYS, needed=("name", "description", "objective", "events"))
+        fields = reader.mapping(node, _SLO_KEYS, needed=("name", "description", "objective", "events"), renamed=_RENAMED)
         objective = _objective(reader, fields, known, kept)
         line = fields["name"].start_mark.line + 1
         if objective.name in names:
@@ -197,7 +197,8 @@ def read(path: Path = DEFAULT) -> tuple[Objective, ...]:
     return tuple(objectives)
 
 
-_SLO_KEYS: Final = ("name", "description", "objective", "period", "events", "least_events", "seed")
+_SLO_KEYS: Final = ("name", "description", "objective", "period", "events", "min_events", "seed")
+_RENAMED: Final = {"least_events": "min_events"}
 _EVENT_KEYS: Final = ("metric", "all", "good", "bad", "bad_metric", "below")
 _METRIC_KEYS: Final = ("name", "kind", "labels", "buckets")
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -227,7 +228,7 @@ def _objective(reader: Reader, fields: Mapping[str, Any], known: Mapping[str, Me
         objective=promised / 100,
         period_days=days,
         events=_events(reader, fields["events"], known),
-        least_events=reader.whole_number(fields["least_events"]) if "least_events" in fields else 20,
+        min_events=reader.whole_number(fields["min_events"]) if "min_events" in fields else 20,
         seed=reader.text(fields["seed"]) if "seed" in fields else "none",
     )
     for window in WINDOWS:
@@ -290,7 +291,7 @@ def _labels(reader: Reader, node: Any) -> _Labels:
 
 def _label(reader: Reader, node: Any) -> str | Match:
     if isinstance(node.value, list):
-        return among(*(reader.text(each) for each in reader.sequence(node)))
+        return one_of(*(reader.text(each) for each in reader.sequence(node)))
     text = reader.text(node)
     return Match("=~", f"{text[0]}..") if _CLASS.fullmatch(text) else text
 

@@ -19,9 +19,9 @@ from celery_obs.areas.tasks import metrics as tasks
 from celery_obs.areas.workers import metrics as workers
 
 from .links import Links
-from .promql import among, count_of, divided, gauge, increase, most, none_of, quantile, rate, share, total
+from .promql import count_of, divided, gauge, increase, max_by, none_of, one_of, quantile, rate, ratio, sum_by
 from .render import Output
-from .rules import Group, Record, rule_file
+from .rules import Group, RecordingRule, rule_file
 
 
 __all__ = ["CHANNELS_PATH", "GROUPS", "PATH", "build"]
@@ -33,7 +33,7 @@ CHANNELS_PATH: Final = "deploy/prometheus/rules/recording-channels.yml"
 In a file of their own, so that an app without channels can do without them.
 """
 
-_SETTLED: Final = among("success", "partial", "failure")
+_SETTLED: Final = one_of("success", "partial", "failure")
 """
 Runs that are over: those that will be tried again, or had nothing to do, say neither that syncs work nor that they do not.
 """
@@ -41,194 +41,194 @@ Runs that are over: those that will be tried again, or had nothing to do, say ne
 _QUANTILES: Final = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
 
 
-def _tasks() -> Iterator[Record]:
+def _tasks() -> Iterator[RecordingRule]:
     by = ("task", "queue")
     ended = none_of("retry", "ignored")
-    yield Record(
+    yield RecordingRule(
         name="task_queue:celery_task_published:rate5m",
         help="How much work is sent? Messages per second.",
-        expr=total(rate(tasks.PUBLISHED, "5m"), *by),
+        expr=sum_by(rate(tasks.PUBLISHED, "5m"), *by),
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="task_queue:celery_task_started:rate5m",
         help="How much work is begun? Attempts per second.",
-        expr=total(rate(tasks.STARTED, "5m"), *by),
+        expr=sum_by(rate(tasks.STARTED, "5m"), *by),
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="task_queue_state:celery_task_finished:rate5m",
         help="How does it end? Attempts per second by outcome.",
-        expr=total(rate(tasks.FINISHED, "5m"), *by, "state"),
+        expr=sum_by(rate(tasks.FINISHED, "5m"), *by, "state"),
         by=(*by, "state"),
     )
-    yield Record(
+    yield RecordingRule(
         name="task_queue:celery_task_failure:ratio_rate5m",
         help="How much of it goes wrong? Part of the attempts that came to an end as failure, timeout or lost.",
-        expr=share(
-            total(rate(tasks.FINISHED, "5m", state=among("failure", "timeout", "lost")), *by),
-            total(rate(tasks.FINISHED, "5m", state=ended), *by),
+        expr=ratio(
+            sum_by(rate(tasks.FINISHED, "5m", state=one_of("failure", "timeout", "lost")), *by),
+            sum_by(rate(tasks.FINISHED, "5m", state=ended), *by),
         ),
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="task_queue:celery_task_retry:ratio_rate5m",
         help="How much is done more than once? Part of the attempts that asked for another one.",
-        expr=share(total(rate(tasks.FINISHED, "5m", state="retry"), *by), total(rate(tasks.FINISHED, "5m"), *by)),
+        expr=ratio(sum_by(rate(tasks.FINISHED, "5m", state="retry"), *by), sum_by(rate(tasks.FINISHED, "5m"), *by)),
         by=by,
     )
     for metric, word in ((tasks.RUNTIME, "runtime"), (tasks.QUEUE_WAIT, "queue_wait"), (tasks.LATENCY, "latency")):
         for part, name in _QUANTILES:
-            yield Record(
+            yield RecordingRule(
                 name=f"task_queue:celery_task_{word}_seconds:{name}_5m",
                 help=f"{metric.help.partition('?')[0]}? {name} of the last five minutes.",
                 expr=quantile(part, metric, "5m", *by),
                 by=by,
             )
-    yield Record(
+    yield RecordingRule(
         name="task:celery_task_in_progress:sum",
         help="How much is being worked on right now, everywhere?",
-        expr=total(gauge(tasks.IN_PROGRESS), "task"),
+        expr=sum_by(gauge(tasks.IN_PROGRESS), "task"),
         by=("task",),
     )
 
 
-def _workers() -> Iterator[Record]:
-    yield Record(
+def _workers() -> Iterator[RecordingRule]:
+    yield RecordingRule(
         name="celery_worker_pool_busy:ratio",
         help="How much of what the workers can do is in use?",
-        expr=divided(total(gauge(workers.POOL_BUSY)), f"({total(gauge(workers.POOL_SIZE))} > 0)"),
+        expr=divided(sum_by(gauge(workers.POOL_BUSY)), f"({sum_by(gauge(workers.POOL_SIZE))} > 0)"),
     )
-    yield Record(
+    yield RecordingRule(
         name="worker_reason:celery_worker_process_restarts:increase1h",
         help="Which workers lose children, and why? Replaced pool processes in the last hour.",
-        expr=total(increase(workers.PROCESS_RESTARTS, "1h"), "worker", "reason"),
+        expr=sum_by(increase(workers.PROCESS_RESTARTS, "1h"), "worker", "reason"),
         by=("worker", "reason"),
     )
-    yield Record(
+    yield RecordingRule(
         name="queue:celery_queue_depth:max",
         help="How much work waits? The queue once, however many exporters look at it.",
-        expr=most(gauge(queues.DEPTH), "queue"),
+        expr=max_by(gauge(queues.DEPTH), "queue"),
         by=("queue",),
     )
-    yield Record(
+    yield RecordingRule(
         name="queue:celery_queue_oldest_message_age_seconds:max",
         help="How long has the front of the queue waited?",
-        expr=most(gauge(queues.OLDEST_MESSAGE_AGE), "queue"),
+        expr=max_by(gauge(queues.OLDEST_MESSAGE_AGE), "queue"),
         by=("queue",),
     )
 
 
-def _syncs() -> Iterator[Record]:
+def _syncs() -> Iterator[RecordingRule]:
     by = ("channel_type",)
-    yield Record(
+    yield RecordingRule(
         name="channel_type_status:channel_sync:rate5m",
         help="How many syncs end, and how? Runs per second by outcome.",
-        expr=total(rate(syncs.TOTAL, "5m"), *by, "status"),
+        expr=sum_by(rate(syncs.TOTAL, "5m"), *by, "status"),
         by=(*by, "status"),
     )
     for window in ("5m", "1h", "1d"):
-        yield Record(
+        yield RecordingRule(
             name=f"channel_type:channel_sync_success:ratio_rate{window}",
             help=f"Do the syncs work? Part of the runs that were over within {window} and succeeded.",
-            expr=share(
-                total(rate(syncs.TOTAL, window, status="success"), *by),
-                total(rate(syncs.TOTAL, window, status=_SETTLED), *by),
+            expr=ratio(
+                sum_by(rate(syncs.TOTAL, window, status="success"), *by),
+                sum_by(rate(syncs.TOTAL, window, status=_SETTLED), *by),
             ),
             by=by,
         )
-    yield Record(
+    yield RecordingRule(
         name="channel_sync_success:ratio_rate1d",
         help="Do the syncs work, all together? Part of the runs of a day that succeeded.",
-        expr=share(total(rate(syncs.TOTAL, "1d", status="success")), total(rate(syncs.TOTAL, "1d", status=_SETTLED))),
+        expr=ratio(sum_by(rate(syncs.TOTAL, "1d", status="success")), sum_by(rate(syncs.TOTAL, "1d", status=_SETTLED))),
     )
     for part, name in _QUANTILES:
-        yield Record(
+        yield RecordingRule(
             name=f"channel_type:channel_sync_duration_seconds:{name}_15m",
             help=f"How long does a sync take? {name} of the last fifteen minutes.",
             expr=quantile(part, syncs.DURATION, "15m", *by),
             by=by,
         )
-    yield Record(
+    yield RecordingRule(
         name="channel_type_result:channel_sync_records:rate5m",
         help="Does anything move? Records per second, by what became of them.",
-        expr=total(rate(syncs.RECORDS, "5m"), *by, "result"),
+        expr=sum_by(rate(syncs.RECORDS, "5m"), *by, "result"),
         by=(*by, "result"),
     )
 
 
-def _channels() -> Iterator[Record]:
+def _channels() -> Iterator[RecordingRule]:
     by = ("channel_type",)
-    yield Record(
+    yield RecordingRule(
         name="channel_type:channel_api_requests:rate5m",
         help="How much do we ask the channel? Calls per second.",
-        expr=total(rate(api_calls.REQUESTS, "5m"), *by),
+        expr=sum_by(rate(api_calls.REQUESTS, "5m"), *by),
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="channel_type:channel_api_error:ratio_rate5m",
         help="How many calls fail? Part of those that were made.",
-        expr=share(
-            total(rate(api_calls.ERRORS, "5m", error_type=none_of("circuit_breaker")), *by),
-            total(rate(api_calls.REQUESTS, "5m"), *by),
+        expr=ratio(
+            sum_by(rate(api_calls.ERRORS, "5m", error_type=none_of("circuit_breaker")), *by),
+            sum_by(rate(api_calls.REQUESTS, "5m"), *by),
         ),
         by=by,
     )
     for part, name in _QUANTILES:
-        yield Record(
+        yield RecordingRule(
             name=f"channel_type:channel_api_latency_seconds:{name}_5m",
             help=f"Is the channel slow? {name} of the last five minutes.",
             expr=quantile(part, api_calls.LATENCY, "5m", *by),
             by=by,
         )
-    yield Record(
+    yield RecordingRule(
         name="channel_type:channel_circuit_breaker_closed:bool",
         help="Which channel is asked at all? 1 where the breaker is closed, 0 where it is open or half-open.",
-        expr=f"{most(gauge(circuit_breaker.STATE), *by)} == bool 0",
+        expr=f"{max_by(gauge(circuit_breaker.STATE), *by)} == bool 0",
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="channel_type_connection_id:channel_rate_limit_used:ratio",
         help="How close to the limit are we? Calls in the window, by what it may hold.",
         expr=(
-            f"{most(gauge(rate_limiter.CURRENT), *by, 'connection_id')}\n"
-            f"/ on (channel_type) group_left ()\n({most(gauge(rate_limiter.MAX), *by)} > 0)"
+            f"{max_by(gauge(rate_limiter.CURRENT), *by, 'connection_id')}\n"
+            f"/ on (channel_type) group_left ()\n({max_by(gauge(rate_limiter.MAX), *by)} > 0)"
         ),
         by=(*by, "connection_id"),
     )
-    yield Record(
+    yield RecordingRule(
         name="channel_type:channel_webhook_error:ratio_rate5m",
         help="How many webhooks do we fail at? Part of those that came from the channel: forged ones do not count.",
-        expr=share(
-            total(rate(webhooks.PROCESSED, "5m", status="error"), *by),
-            total(rate(webhooks.PROCESSED, "5m", status=none_of("invalid_signature")), *by),
+        expr=ratio(
+            sum_by(rate(webhooks.PROCESSED, "5m", status="error"), *by),
+            sum_by(rate(webhooks.PROCESSED, "5m", status=none_of("invalid_signature")), *by),
         ),
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="channel_type:channel_webhook_processing_seconds:p95_5m",
         help="Do we keep the channel waiting? p95 of the last five minutes.",
         expr=quantile(0.95, webhooks.PROCESSING, "5m", *by),
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="channel_type:channel_webhook_processing:rate5m",
         help="How many webhooks do we work on? Per second.",
-        expr=total(count_of(webhooks.PROCESSING, "5m"), *by),
+        expr=sum_by(count_of(webhooks.PROCESSING, "5m"), *by),
         by=by,
     )
-    yield Record(
+    yield RecordingRule(
         name="channel_type_connection_id:channel_token_remaining:seconds",
         help="How long is each token good for? Negative once it has expired.",
-        expr=f"{most(gauge(tokens.EXPIRES_AT), *by, 'connection_id')} - time()",
+        expr=f"{max_by(gauge(tokens.EXPIRES_AT), *by, 'connection_id')} - time()",
         by=(*by, "connection_id"),
     )
-    yield Record(
+    yield RecordingRule(
         name="channel_type:channel_reconciliation_drift:ratio_increase1d",
         help="How much of the calendar is wrong? Part of the days compared in the last day that differed.",
-        expr=share(
-            total(increase(reconciliation.DAYS_DRIFTED, "1d"), *by),
-            total(increase(reconciliation.DAYS_CHECKED, "1d"), *by),
+        expr=ratio(
+            sum_by(increase(reconciliation.DAYS_DRIFTED, "1d"), *by),
+            sum_by(increase(reconciliation.DAYS_CHECKED, "1d"), *by),
         ),
         by=by,
     )

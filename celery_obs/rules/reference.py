@@ -24,7 +24,7 @@ from .dashboards.model import Dashboard, Kind, Panel
 from .links import Links
 from .objectives import DEFAULT, Objective, read
 from .render import Output, marked
-from .rules import Alert, Otherwise, Record
+from .rules import Alert, Override, RecordingRule
 from .third_party import FOREIGN
 
 
@@ -107,7 +107,7 @@ def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Ite
     """
     objectives = read(path)
     yield _page("docs/reference/metrics.md", "celery_obs/areas", "".join(_metrics(objectives)))
-    yield _page("docs/reference/alerts.md", changes.told("celery_obs/areas"), "".join(_alerts(objectives, changes)))
+    yield _page("docs/reference/alerts.md", changes.sources("celery_obs/areas"), "".join(_alerts(objectives, changes)))
     yield _page("docs/reference/dashboards.md", "celery_obs/rules/dashboards", "".join(_dashboards()))
     yield _page("docs/reference/client-errors.md", "celery_obs/areas/channels/failures.py", client_errors.page())
 
@@ -121,10 +121,10 @@ def _page(path: str, source: str, text: str) -> Output:
 
 def _metrics(objectives: tuple[Objective, ...]) -> Iterator[str]:
     yield _METRICS
-    told: set[str] = set()
+    listed: set[str] = set()
     for area, part in parts("metrics"):
-        metrics = [metric for metric in catalogue([part]).values() if metric.name not in told]
-        told.update(metric.name for metric in metrics)
+        metrics = [metric for metric in catalogue([part]).values() if metric.name not in listed]
+        listed.update(metric.name for metric in metrics)
         yield f"\n## {_title(area)}\n\n{_sentence(part)}\n"
         yield from map(_metric, metrics)
     yield _FOREIGN
@@ -153,10 +153,10 @@ def _metric(metric: Metric) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _records(objectives: tuple[Objective, ...]) -> Iterator[Record]:
+def _records(objectives: tuple[Objective, ...]) -> Iterator[RecordingRule]:
     for group in recording.GROUPS:
-        yield from (rule for rule in group.rules if isinstance(rule, Record))
-    recorded = {rule.name: rule for group in slo.groups(objectives) for rule in group.rules if isinstance(rule, Record)}
+        yield from (rule for rule in group.rules if isinstance(rule, RecordingRule))
+    recorded = {rule.name: rule for group in slo.groups(objectives) for rule in group.rules if isinstance(rule, RecordingRule)}
     yield from recorded.values()
 
 
@@ -181,19 +181,19 @@ def _alerts(objectives: tuple[Objective, ...], changes: Changes) -> Iterator[str
 
 
 def _row(alert: Alert) -> tuple[str, ...]:
-    summary = re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"*\1*", alert.said(alert.summary))
+    summary = re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"*\1*", alert.filled_in(alert.summary))
     threshold = alert.threshold.spoken if alert.threshold else ""
     # A few words, for a table: the texts of an alert have all of them.
-    threshold += "".join(f"; {_exception(each)}" for each in alert.otherwise)
-    least = "" if alert.least_events is None else str(alert.least_events)
+    threshold += "".join(f"; {_exception(each)}" for each in alert.overrides)
+    least = "" if alert.min_events is None else str(alert.min_events)
     name = f"[{alert.name}](../runbooks/{alert.name}.md)"
-    return (name, alert.severity, threshold, least, alert.lasts if alert.lasts != "0m" else "at once", summary)
+    return (name, alert.severity, threshold, least, alert.for_ if alert.for_ != "0m" else "at once", summary)
 
 
-def _exception(each: Otherwise) -> str:
+def _exception(each: Override) -> str:
     who = ", ".join(f"{label} {' or '.join(values)}" for label, values in each.where.items())
     numbers = [each.threshold.spoken] if each.threshold else []
-    numbers += [] if each.least_events is None else [f"of at least {each.least_events}"]
+    numbers += [] if each.min_events is None else [f"of at least {each.min_events}"]
     return f"{' '.join(numbers) if each.enabled else 'off'} for {who}"
 
 

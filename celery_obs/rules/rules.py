@@ -20,7 +20,7 @@ from .thresholds import Threshold, in_words, is_duration
 from .yaml_text import Tree, to_yaml
 
 
-__all__ = ["SEVERITIES", "Alert", "Group", "Otherwise", "Record", "Severity", "rule_file"]
+__all__ = ["SEVERITIES", "Alert", "Group", "Override", "RecordingRule", "Severity", "rule_file"]
 
 
 Severity: TypeAlias = Literal["critical", "warning", "info", "none"]
@@ -30,7 +30,7 @@ Severity: TypeAlias = Literal["critical", "warning", "info", "none"]
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "warning", "info", "none")
 
-_PLACES: Final = ("threshold", "least_events", "for")
+_PLACES: Final = ("threshold", "min_events", "for")
 """
 What stands in an alert's texts for its numbers, after a dollar.
 """
@@ -40,7 +40,7 @@ _RECORD = re.compile(r"[a-z_]+(:[a-z0-9_]+)+|[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class RecordingRule:
     """
     A recording rule.
 
@@ -77,21 +77,21 @@ class Record:
         return {"record": self.name, "expr": self.expr} | ({"labels": dict(self.labels)} if self.labels else {})
 
 
-class Otherwise(NamedTuple):
+class Override(NamedTuple):
     """
     Where an alert has other numbers, or does not fire at all.
 
     Attributes:
         where: Labels, each with the values that are meant.
 
-        threshold, least_events: Its numbers there; None for those that it has everywhere.
+        threshold, min_events: Its numbers there; None for those that it has everywhere.
 
         enabled: Whether it fires there.
     """
 
     where: Mapping[str, tuple[str, ...]]
     threshold: Threshold | None = None
-    least_events: int | None = None
+    min_events: int | None = None
     enabled: bool = True
 
 
@@ -100,7 +100,7 @@ class Alert:
     """
     An alert.
 
-    Its numbers stand in the expression and in the texts as ``$threshold``, ``$least_events`` and ``$for``, so that what is evaluated and
+    Its numbers stand in the expression and in the texts as ``$threshold``, ``$min_events`` and ``$for``, so that what is evaluated and
     what people read cannot differ, and a team can have its own.
 
     Attributes:
@@ -108,13 +108,13 @@ class Alert:
 
         severity: Who has to hear of it.
 
-        when: PromQL with places for the numbers; its result is what the description shows.
+        expr: PromQL with places for the numbers; its result is what the description shows.
 
         threshold: What the value is held against; None where it is so or not.
 
-        least_events: How much has to have happened before a ratio means anything.
+        min_events: How much has to have happened before a ratio means anything.
 
-        lasts: How long it has to be true before anybody hears of it.
+        for_: How long it has to be true before anybody hears of it.
 
         by: The labels of its result, those that the texts may name.
 
@@ -122,31 +122,31 @@ class Alert:
 
         description: What is known, with the value.
 
-        shows: The dashboard on which one sees it.
+        dashboard: The dashboard on which one sees it.
 
         seeds: Where it was asked for: the section of a seed and, where it has another name there, that.
 
-        keeps_firing: How long it goes on after the expression ceased to be true.
+        keep_firing_for: How long it goes on after the expression ceased to be true.
 
         labels: More labels, for routes.
 
-        otherwise: Where it has other numbers; the first that fits counts.
+        overrides: Where it has other numbers; the first that fits counts.
     """
 
     name: str
     severity: Severity
-    when: str
+    expr: str
     threshold: Threshold | None = None
-    least_events: int | None = None
-    lasts: str = "0m"
+    min_events: int | None = None
+    for_: str = "0m"
     by: tuple[str, ...] = ()
     summary: str
     description: str
-    shows: Dashboard
+    dashboard: Dashboard
     seeds: tuple[str, ...] = ()
-    keeps_firing: str = ""
+    keep_firing_for: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    otherwise: tuple[Otherwise, ...] = ()
+    overrides: tuple[Override, ...] = ()
 
     def __post_init__(self) -> None:
         """
@@ -156,8 +156,8 @@ class Alert:
             self._refuse("has a name that is no word. Expected letters and digits, beginning with a capital.")
         if self.severity not in SEVERITIES:
             self._refuse(f"has the severity {self.severity!r}. Expected one of {', '.join(SEVERITIES)}.")
-        if not is_duration(self.lasts):
-            self._refuse(f"fires after {self.lasts!r}. Expected a duration such as 5m.")
+        if not is_duration(self.for_):
+            self._refuse(f"fires after {self.for_!r}. Expected a duration such as 5m.")
         for text in (self.summary, self.description):
             for label in re.findall(r"\$labels\.(\w+)", text):
                 if label not in self.by and label not in self.labels:
@@ -165,54 +165,54 @@ class Alert:
         self._check_numbers()
 
     def _check_numbers(self) -> None:
-        for place, value in (("threshold", self.threshold), ("least_events", self.least_events)):
-            if (f"${place}" in self.when) != (value is not None):
+        for place, value in (("threshold", self.threshold), ("min_events", self.min_events)):
+            if (f"${place}" in self.expr) != (value is not None):
                 self._refuse(
                     f"has {'no' if value is None else 'a'} {place}, and its expression {'reads' if value is None else 'does not read'} it."
                 )
             if value is None and f"${place}" in self.summary + self.description:
                 self._refuse(f"names its {place}, and has none.")
-        for each in self.otherwise:
+        for each in self.overrides:
             for label in each.where:
                 if label not in self.by:
-                    self._refuse(f"is otherwise for a {label}, which its result does not have: {', '.join(self.by) or 'it has none'}.")
+                    self._refuse(f"has an override for a {label}, which its result does not have: {', '.join(self.by) or 'it has none'}.")
 
     def _refuse(self, problem: str) -> None:
         message = f"The alert {self.name} {problem}"
         raise ConfigurationError(message)
 
     @property
-    def expr(self) -> str:
+    def promql(self) -> str:
         """
         The expression, with its numbers.
         """
-        everywhere = self._expr(self.threshold, self.least_events)
-        if not self.otherwise:
+        everywhere = self._expr(self.threshold, self.min_events)
+        if not self.overrides:
             return everywhere
-        sets = [_these(each.where) for each in self.otherwise]
+        sets = [_these(each.where) for each in self.overrides]
         cases = ["\nunless ".join((f"(\n  {indented(everywhere)}\n)", *sets))]
-        for number, each in enumerate(self.otherwise):
+        for number, each in enumerate(self.overrides):
             if each.enabled:
-                there = self._expr(each.threshold or self.threshold, self.least_events if each.least_events is None else each.least_events)
+                there = self._expr(each.threshold or self.threshold, self.min_events if each.min_events is None else each.min_events)
                 cases.append("\nunless ".join((f"(\n  {indented(there)}\n)\nand {sets[number]}", *sets[:number])))
         return "\nor\n".join(cases)
 
-    def _expr(self, threshold: Threshold | None, least_events: int | None) -> str:
-        numbers = {"threshold": threshold.promql if threshold else "", "least_events": str(least_events)}
-        return _filled(self.when, numbers.__getitem__)
+    def _expr(self, threshold: Threshold | None, min_events: int | None) -> str:
+        numbers = {"threshold": threshold.promql if threshold else "", "min_events": str(min_events)}
+        return _filled(self.expr, numbers.__getitem__)
 
     def annotations(self, links: Links) -> dict[str, str]:
         """
         Return what people read, and where they go from there.
         """
         return {
-            "summary": self.said(self.summary),
-            "description": self.said(self.description),
+            "summary": self.filled_in(self.summary),
+            "description": self.filled_in(self.description),
             "runbook_url": links.runbook(self.name),
-            "dashboard_url": links.dashboard(self.shows, self.by),
+            "dashboard_url": links.dashboard(self.dashboard, self.by),
         }
 
-    def said(self, text: str) -> str:
+    def filled_in(self, text: str) -> str:
         """
         Put the numbers into a text; where some labels have others, whoever shows the text chooses.
         """
@@ -220,27 +220,27 @@ class Alert:
 
     def _spoken(self, place: str) -> str:
         if place == "for":
-            return in_words(self.lasts)
+            return in_words(self.for_)
         if place == "threshold":
             everywhere = self.threshold.spoken if self.threshold else ""
-            others = [each.threshold.spoken if each.threshold else everywhere for each in self.otherwise]
+            others = [each.threshold.spoken if each.threshold else everywhere for each in self.overrides]
         else:
-            everywhere = str(self.least_events)
-            others = [everywhere if each.least_events is None else str(each.least_events) for each in self.otherwise]
+            everywhere = str(self.min_events)
+            others = [everywhere if each.min_events is None else str(each.min_events) for each in self.overrides]
         if all(other == everywhere for other in others):
             return everywhere
-        cases = "{{ else ".join(f"if {_fits(each.where)} }}}}{other}" for each, other in zip(self.otherwise, others, strict=True))
+        cases = "{{ else ".join(f"if {_fits(each.where)} }}}}{other}" for each, other in zip(self.overrides, others, strict=True))
         return f"{{{{ {cases}{{{{ else }}}}{everywhere}{{{{ end }}}}"
 
     def tree(self, links: Links) -> Mapping[str, Tree]:
         """
         Return it as it stands in the file.
         """
-        tree: dict[str, Tree] = {"alert": self.name, "expr": self.expr}
-        if self.lasts != "0m":
-            tree["for"] = self.lasts
-        if self.keeps_firing:
-            tree["keep_firing_for"] = self.keeps_firing
+        tree: dict[str, Tree] = {"alert": self.name, "expr": self.promql}
+        if self.for_ != "0m":
+            tree["for"] = self.for_
+        if self.keep_firing_for:
+            tree["keep_firing_for"] = self.keep_firing_for
         tree["labels"] = {"severity": self.severity, **self.labels}
         tree["annotations"] = self.annotations(links)
         return tree
@@ -287,7 +287,7 @@ class Group:
 
     name: str
     comment: str
-    rules: tuple[Record | Alert, ...]
+    rules: tuple[RecordingRule | Alert, ...]
     interval: str = "30s"
 
     def __post_init__(self) -> None:

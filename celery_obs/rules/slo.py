@@ -16,7 +16,7 @@ from .changes import NOTHING, Changes
 from .links import Links
 from .objectives import DEFAULT, WINDOWS, BurnWindow, Objective, read
 from .render import Output
-from .rules import Alert, Group, Record, Severity, rule_file
+from .rules import Alert, Group, RecordingRule, Severity, rule_file
 
 
 __all__ = ["ALERT_NAMES", "PATH", "build", "groups"]
@@ -36,7 +36,7 @@ def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Ite
     Write the rules of the objectives in the file at *path*, with their alerts as a team has them.
     """
     source = "celery_obs/rules/slo.yml" if path == DEFAULT else path.name
-    yield Output(PATH, rule_file(changes.told(source), map(changes.in_group, groups(read(path))), links))
+    yield Output(PATH, rule_file(changes.sources(source), map(changes.in_group, groups(read(path))), links))
 
 
 def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:
@@ -60,12 +60,12 @@ def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:
         )
 
 
-def _recent(each: Objective) -> Iterator[Record]:
+def _recent(each: Objective) -> Iterator[RecordingRule]:
     for window in _SHORT:
         yield from _of_window(each, window)
 
 
-def _period(each: Objective) -> Iterator[Record]:
+def _period(each: Objective) -> Iterator[RecordingRule]:
     for window in _LONG:
         yield from _of_window(each, window)
     yield _record(each, "slo:objective:ratio", "What is promised?", f"vector({_text(each.objective)})")
@@ -82,7 +82,7 @@ def _period(each: Objective) -> Iterator[Record]:
     yield _record(each, "slo:current_burn_rate:ratio", "How fast is the budget burnt now? By the last hour.", now)
 
 
-def _of_window(each: Objective, window: str) -> Iterator[Record]:
+def _of_window(each: Objective, window: str) -> Iterator[RecordingRule]:
     events, bad = f"slo:events:rate{window}", f"slo:bad_events:rate{window}"
     yield _record(each, events, f"How much happened within {window}? Events per second.", each.events.all_of(window))
     yield _record(each, bad, f"How much of it went wrong within {window}? Events per second.", each.events.bad_of(window))
@@ -107,24 +107,24 @@ def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
     yield Alert(
         name="SLOErrorBudgetExhausted",
         severity="warning",
-        when="slo:error_budget_remaining:ratio < 0",
-        lasts="15m",
+        expr="slo:error_budget_remaining:ratio < 0",
+        for_="15m",
         by=_BY,
         summary="The error budget of {{ $labels.slo }} is used up",
         description="{{ $value | humanizePercentage }} of the error budget of {{ $labels.slo }} is left.",
-        shows="celery-obs-slo",
+        dashboard="celery-obs-slo",
         seeds=("004 Alerting when error budget depleted",),
     )
     yield Alert(
         name="SLOEventsAbsent",
         severity="warning",
         # Not absent(), which would tell of every objective on a metric that an application has not got.
-        when="slo:period_error:ratio\nunless on (slo)\nslo:events:rate5m",
-        lasts="15m",
+        expr="slo:period_error:ratio\nunless on (slo)\nslo:events:rate5m",
+        for_="15m",
         by=_BY,
         summary="Nobody measures {{ $labels.slo }} any more",
         description="What {{ $labels.slo }} counts was there within its period, and for $for there has been no series of it. Its budget stands still, whatever happens.",
-        shows="celery-obs-slo",
+        dashboard="celery-obs-slo",
     )
 
 
@@ -133,12 +133,12 @@ def _burning(each: Objective, severity: Severity, name: str, description: str) -
     return Alert(
         name=name,
         severity=severity,
-        when="\nor\n".join(parts),
+        expr="\nor\n".join(parts),
         by=_BY,
         labels={"slo": each.name},
         summary="The error budget of {{ $labels.slo }} burns too fast",
         description=description,
-        shows="celery-obs-slo",
+        dashboard="celery-obs-slo",
         seeds=(each.seed,),
     )
 
@@ -148,12 +148,12 @@ def _too_fast(each: Objective, window: BurnWindow) -> str:
     return (
         f"(\n  {_series(each, f'slo:sli_error:ratio_rate{window.long}')} > {above}\n  and\n"
         f"  {_series(each, f'slo:sli_error:ratio_rate{window.short}')} > {above}\n  and\n"
-        f"  {_text(window.hours * 3600)} * {_series(each, f'slo:events:rate{window.long}')} >= {each.least_events}\n)"
+        f"  {_text(window.hours * 3600)} * {_series(each, f'slo:events:rate{window.long}')} >= {each.min_events}\n)"
     )
 
 
-def _record(each: Objective, name: str, help_text: str, expr: str) -> Record:
-    return Record(name=name, help=help_text, expr=expr, by=_BY, labels={"slo": each.name})
+def _record(each: Objective, name: str, help_text: str, expr: str) -> RecordingRule:
+    return RecordingRule(name=name, help=help_text, expr=expr, by=_BY, labels={"slo": each.name})
 
 
 def _series(each: Objective, name: str) -> str:

@@ -20,7 +20,7 @@ from .dashboards.third_party import MET_OUTSIDE
 from .names import Known, known_series, unknown
 from .objectives import DEFAULT, Objective, read
 from .packs import aliases
-from .rules import Alert, Group, Record
+from .rules import Alert, Group, RecordingRule
 from .runbooks import pages
 
 
@@ -86,7 +86,7 @@ def known_to(groups: Iterable[Group], objectives: Iterable[Objective]) -> Known:
     off = {group.name for group in aliases.groups()}
     of_objectives = [each.events.metric for each in objectives] + [each.events.bad_metric for each in objectives if each.events.bad_metric]
     records = [
-        rule for group in (*groups, *slo.groups(read())) if group.name not in off for rule in group.rules if isinstance(rule, Record)
+        rule for group in (*groups, *slo.groups(read())) if group.name not in off for rule in group.rules if isinstance(rule, RecordingRule)
     ]
     return known_series((*CATALOGUE.values(), *MET_OUTSIDE.values(), *of_objectives), records)
 
@@ -101,9 +101,9 @@ def refuse_missing_dashboards(groups: Iterable[Group], pages: Iterable[Dashboard
     known = sorted(page.uid for page in pages)
     for group in groups:
         for rule in group.rules:
-            if isinstance(rule, Alert) and rule.shows not in known:
+            if isinstance(rule, Alert) and rule.dashboard not in known:
                 places = f" ({'; '.join(found)})" if (found := defined(rule.name)) else ""
-                message = f"The alert {rule.name}{places} shows the dashboard {rule.shows!r}. Expected one of {', '.join(known)}."
+                message = f"The alert {rule.name}{places} shows the dashboard {rule.dashboard!r}. Expected one of {', '.join(known)}."
                 raise ConfigurationError(message)
 
 
@@ -134,8 +134,8 @@ _Asking: TypeAlias = tuple[str, Callable[[], list[str]], str]
 def _of_rules(groups: Iterable[Group]) -> Iterator[_Asking]:
     for group in groups:
         for rule in group.rules:
-            kind = "alert" if isinstance(rule, Alert) else "recording rule"
-            yield f"The {kind} {rule.name}", functools.partial(defined, rule.name), rule.expr
+            kind, query = ("alert", rule.promql) if isinstance(rule, Alert) else ("recording rule", rule.expr)
+            yield f"The {kind} {rule.name}", functools.partial(defined, rule.name), query
 
 
 def _of_pages(pages: Iterable[Dashboard]) -> Iterator[_Asking]:
@@ -197,7 +197,7 @@ def _sources() -> Mapping[str, list[str]]:
     }
 
 
-def _what(rule: Alert | Record) -> str:
+def _what(rule: Alert | RecordingRule) -> str:
     labels = ", ".join(f"{label}={value}" for label, value in sorted(rule.labels.items()))
     with_labels = f" with {labels}" if labels else ""
     kind = "alerts are called" if isinstance(rule, Alert) else "recorded series are called"

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NoReturn
@@ -43,13 +44,20 @@ class Reader:
             message = f"{self._path}, line {node.start_mark.line + 1}: {error}"
         raise ConfigurationError(message)
 
-    def mapping(self, node: Any, keys: tuple[str, ...], *, needed: tuple[str, ...] = ()) -> dict[str, Any]:
+    def mapping(
+        self, node: Any, keys: tuple[str, ...], *, needed: tuple[str, ...] = (), renamed: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """
         Return what stands under each of *keys*, of which those *needed* have to be there and no other may.
+
+        Args:
+            renamed: Deprecated keys, each with the one of *keys* that it is now; reading one warns.
         """
         found = {}
         for key, value in self.pairs(node):
-            name = self.text(key)
+            name = self._current(key, renamed or {})
+            if name in found:
+                self.refuse(key, f"The key {name} is there twice, once under its old name. Remove one of them.")
             if name not in keys:
                 self.refuse(key, f"There is no key {name!r} here. Expected {', '.join(keys)}.{did_you_mean(name, keys)}")
             found[name] = value
@@ -57,6 +65,15 @@ class Reader:
             if name not in found:
                 self.refuse(node, f"The key {name} is missing. Expected {', '.join(needed)}.")
         return found
+
+    def _current(self, key: Any, renamed: Mapping[str, str]) -> str:
+        name = self.text(key)
+        if name not in renamed:
+            return name
+        message = f"{self._path}, line {key.start_mark.line + 1}: The key {name} is deprecated. Write {renamed[name]} instead."
+        # Of those that are for users of a command, who do not see a DeprecationWarning.
+        warnings.warn(message, FutureWarning, stacklevel=2)
+        return renamed[name]
 
     def pairs(self, node: Any) -> Iterator[tuple[Any, Any]]:
         """

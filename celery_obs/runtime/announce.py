@@ -23,6 +23,7 @@ from celery_obs.areas.queues.announcements import (
 from celery_obs.areas.queues.metrics import shared_label
 from celery_obs.clock import wall
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.runtime.hub import guarded
 from celery_obs.state.broker import Broker, of_app
 from celery_obs.state.connection import connect
 from celery_obs.state.keys import PUBLISHED, QUEUES, QUEUES_TTL
@@ -55,7 +56,7 @@ def announcements(worker: Any, *, now: float) -> dict[str, QueueAnnouncement]:
     """
     Return what there is to say of the queues that *worker* serves, by their names.
     """
-    return _told(worker.app, worker.app.amqp.queues.consume_from.items(), now=now, write=False)
+    return _announcements_of(worker.app, worker.app.amqp.queues.consume_from.items(), now=now, write=False)
 
 
 def _known(apps: Iterable[Any], *, now: float) -> dict[str, QueueAnnouncement]:
@@ -66,11 +67,11 @@ def _known(apps: Iterable[Any], *, now: float) -> dict[str, QueueAnnouncement]:
     for app in apps:
         queues = [(name, queue) for name, queue in list(queues_of(app).items()) if not shared_label(queue)]
         if queues:
-            found.update(_told(app, queues, now=now, write=True))
+            found.update(_announcements_of(app, queues, now=now, write=True))
     return found
 
 
-def _told(app: Any, queues: Iterable[tuple[str, Any]], *, now: float, write: bool) -> dict[str, QueueAnnouncement]:
+def _announcements_of(app: Any, queues: Iterable[tuple[str, Any]], *, now: float, write: bool) -> dict[str, QueueAnnouncement]:
     options = dict(app.conf.broker_transport_options or {})
     steps = options.get("priority_steps")
     broker = ""
@@ -173,19 +174,17 @@ class Announcer:
         client.close()
 
     def _try(self, step: Callable[[Redis], None], client: Redis) -> None:
-        try:
+        with guarded(self._on_error, "worker.announce"):
             step(client)
-        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-            self._on_error(exc, component="worker.announce")
 
     def _announce(self, client: Redis) -> None:
-        said = self._say()
+        announced = self._say()
         with client.pipeline(transaction=False) as pipe:
-            for name, announcement in said.items():
+            for name, announcement in announced.items():
                 pipe.hset(self._key, name, encode_queue(announcement))
             pipe.expire(self._key, QUEUES_TTL)
             pipe.execute()
-        self._temporary |= {name for name, announcement in said.items() if announcement.label}
+        self._temporary |= {name for name, announcement in announced.items() if announcement.label}
 
     def _withdraw(self, client: Redis) -> None:
         """

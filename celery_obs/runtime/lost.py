@@ -20,7 +20,7 @@ from billiard.pool import MaybeEncodingError
 from celery.exceptions import Ignore, Reject, Retry
 from celery.worker import state as worker_state
 
-from celery_obs.areas.tasks.events import AttemptDoomed, AttemptLost, AttemptNotBegun
+from celery_obs.areas.tasks.events import AttemptKillDecided, AttemptLost, AttemptNotBegun
 
 from .hub import Hub
 from .state import is_order
@@ -36,7 +36,7 @@ What the pool, or Celery in its place, raises of an attempt that was begun, and 
 """
 _OVERHEARD: Final = "celery_obs_overheard"
 _ORIGINAL: Final = "celery_obs_original"
-_TOLD: Final = "celery_obs_told"
+_REPORTED: Final = "celery_obs_reported"
 _GONE: Final = "celery_obs_gone"
 _QUEUE: Final = "celery_obs_queue"
 
@@ -106,7 +106,7 @@ class LostAttempts:
         if soft:
             return
         # Celery says so, too, but not from a pool of greenlets before 5.7, and not where the result backend fails at that moment.
-        self._hub.emit(AttemptDoomed(identity(request.id), "timeout"))
+        self._hub.emit(AttemptKillDecided(identity(request.id), "timeout"))
         self._tell(request, "timeout", "TimeLimitExceeded", f"It ran for more than its hard time limit, {timeout} s.")
 
     def found(self, task_id: object, state: Literal["timeout", "terminated", "lost"], exception: str, message: str) -> None:
@@ -118,11 +118,11 @@ class LostAttempts:
             self._tell(request, state, exception, message)
 
     @staticmethod
-    def is_told(request: Any) -> bool:
+    def is_reported(request: Any) -> bool:
         """
         Tell whether the end of Celery's *request* was told of.
         """
-        return bool(request.__dict__.get(_TOLD))
+        return bool(request.__dict__.get(_REPORTED))
 
     def carrier_of(self, task_id: object) -> Mapping[str, Any] | None:
         """
@@ -148,11 +148,11 @@ class LostAttempts:
             request.__dict__[_GONE] = pid
 
     def _tell(self, request: Any, state: Literal["timeout", "terminated", "lost"], exception: str, message: str) -> None:
-        if request.__dict__.get(_TOLD):
+        if request.__dict__.get(_REPORTED):
             return
         if state == "lost" and is_order(worker_state.should_terminate):
             return  # A cold shutdown takes all attempts with it, by order.
-        request.__dict__[_TOLD] = True
+        request.__dict__[_REPORTED] = True
         carrier = request.request_dict
         retries = carrier.get("retries")
         self._hub.emit(

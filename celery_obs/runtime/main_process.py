@@ -19,6 +19,7 @@ from celery_obs.clock import wall
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.format import folder_name
 from celery_obs.recorder.recorder import Recorder
+from celery_obs.runtime.hub import guarded
 from celery_obs.settings import Settings
 
 from .announce import Announcer, announcements
@@ -101,24 +102,20 @@ class MainProcess:
         self._worker.timer.call_repeatedly(self._settings.heartbeat_interval, self.tick)
         if self._settings.redis and self._settings.announce_queues:
             self._announcer = Announcer(self._settings.redis, say=lambda: announcements(self._worker, now=wall()), on_error=self._on_error)
-            try:
+            with guarded(self._on_error, "worker.announce"):
                 self._announcer.start()
-            except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-                self._on_error(exc, component="worker.announce")
 
     def tick(self) -> None:
         """
         Beat once: record the worker's state and settle what dead children left.  Runs in the worker's event loop, so it guards itself.
         """
-        try:
+        with guarded(self._on_error, "worker.tick"):
             if self._recorder is not None:
                 self._recorder.mend()
             pids = pool_pids(self._worker)
             if pids is not None:
                 self._lost.look(state.active_requests, pids)
             self._record()
-        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-            self._on_error(exc, component="worker.tick")
 
     def _record(self) -> None:
         recorder = self._recorder
@@ -190,9 +187,9 @@ class MainProcess:
 
         Celery has a text as the exit code where the order came by remote control.
         """
-        told = is_order(state.should_stop) or is_order(state.should_terminate)
+        is_ordered = is_order(state.should_stop) or is_order(state.should_terminate)
         code = getattr(self._worker, "exitcode", None)
-        return not told and isinstance(code, int) and code != 0
+        return not is_ordered and isinstance(code, int) and code != 0
 
     def leave(self) -> None:
         """
@@ -205,7 +202,7 @@ class MainProcess:
             self._announcer.join(within=_FAREWELL)
         if self._attempts is None:
             return
-        try:
+        with guarded(self._on_error, "worker.leave"):
             self._attempts.sweep()
             if self._heartbeat is not None and not self._has_failed:
                 self._heartbeat.remove()  # So that it leaves the page at once: nothing of it is missing.
@@ -213,5 +210,3 @@ class MainProcess:
                 # Beat inside a worker is ended by a signal, so that it cannot take leave itself; joined, it is no zombie.
                 self._beat.join(_FAREWELL)
                 Heartbeat(self._recorder.metrics_dir / folder_name(f"beat@{socket.gethostname()}"), role="beat").remove_if_dead()
-        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-            self._on_error(exc, component="worker.leave")

@@ -62,7 +62,7 @@ from .builtin_tasks.apps import OurTasks, is_ours
 from .builtin_tasks.waiting import Discards, Waiting, waiting_in
 from .declarations import Declarations
 from .heartbeat import BeatHeart
-from .hub import ErrorLog, Hub
+from .hub import ErrorReporter, Hub
 from .main_process import MainProcess
 from .observers import Observer, Observers
 from .processes import exit_word, restart_reason
@@ -207,7 +207,7 @@ class Plugin:
 
     def __init__(self, overrides: Mapping[str, Any]) -> None:
         self.overrides = dict(overrides)
-        self.errors = ErrorLog()
+        self.errors = ErrorReporter()
         self.hub = Hub(on_error=self.errors)
         self._observers = Observers(self.hub)
         self._telemetry = Telemetry(self.hub, channel_of=self._channel_of)
@@ -235,8 +235,8 @@ class Plugin:
         self._forked_from_worker = False
         self._main: MainProcess | None = None
         self._takes_leave = False
-        self._is_told_of_variables = False
-        self._is_told_of_settings = False
+        self._warned_of_variables = False
+        self._warned_of_settings = False
         self._beat: Any = None
         self._heart: BeatHeart | None = None
         self._start_hook = StartHook(self.beat_starting)
@@ -341,8 +341,8 @@ class Plugin:
         """
         Warn of variables with our prefix that nothing reads, once a process, and not in each process of a pool.
         """
-        found = environment.unknown(os.environ) if not self._is_told_of_variables and _pool_index() is None else {}
-        self._is_told_of_variables = True
+        found = environment.unknown(os.environ) if not self._warned_of_variables and _pool_index() is None else {}
+        self._warned_of_variables = True
         if found:
             log.warning("celery_obs: %s.", environment.advice(found))
 
@@ -351,14 +351,14 @@ class Plugin:
         Warn, once a process, of an app that is configured otherwise than the one whose settings are in force.
         """
         source = self._source()
-        if self.settings is None or source is None or source is app or self._is_told_of_settings:
+        if self.settings is None or source is None or source is app or self._warned_of_settings:
             return
         with contextlib.suppress(ConfigurationError):  # It is told where that app is the first.
             found, usual = load(app.conf, os.environ, self.overrides), load({}, os.environ, self.overrides)
             given = [each.name for each in fields(Settings) if getattr(found, each.name) != getattr(usual, each.name)]
             other = [name for name in given if getattr(found, name) != getattr(self.settings, name)]
             if other:
-                self._is_told_of_settings = True
+                self._warned_of_settings = True
                 log.warning(
                     "celery_obs: a process has one set of settings, and here those of the app %r are in force. What the app %r says of %s is not used: "
                     "give both the same configuration, or use environment variables.",

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from celery_obs.areas.workers.metrics import RestartReason
 from celery_obs.recorder.format import Exit
+from celery_obs.runtime.hub import guarded
 
 from .hub import OnError
 
@@ -90,11 +91,9 @@ def note_removals(pool: Any, tell: Callable[[frozenset[int]], object], *, on_err
         try:
             return shrink(*args, **kwargs)
         finally:
-            try:
+            with guarded(on_error, "worker.pool"):
                 going = (process for process in list(processes._pool) if getattr(process, "_controlled_termination", False))  # noqa: SLF001
                 tell(frozenset(process.pid for process in going if not getattr(process, "_job_terminated", False)))
-            except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-                on_error(exc, component="worker.pool")
 
     pool.shrink = shrink_and_tell
 

@@ -9,6 +9,7 @@ import threading
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
 from celery_obs.recorder.retiring import Retiring
+from celery_obs.runtime.hub import guarded
 from celery_obs.settings import Settings
 
 from .hub import OnError
@@ -69,9 +70,7 @@ class RetiringThread:
 
     def _run(self) -> None:
         while True:
-            try:
+            with guarded(self._on_error, "worker.retire"):
                 self._retiring.run(after=self._after)
-            except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-                self._on_error(exc, component="worker.retire")
             if self._stopped.wait(min(600.0, max(1.0, self._after / 4))):
                 return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
 from time import perf_counter, time
 from typing import Any, Final, Protocol
@@ -20,8 +21,8 @@ from celery.utils.dispatch import Signal
 
 from celery_obs.areas.sidecar.events import ObservationDropped
 from celery_obs.areas.tasks.events import (
-    AttemptDoomed,
     AttemptInterrupted,
+    AttemptKillDecided,
     AttemptOpened,
     AttemptRaised,
     PublishStarted,
@@ -31,6 +32,7 @@ from celery_obs.areas.tasks.events import (
     TaskRetried,
 )
 from celery_obs.areas.tasks.metrics import MALFORMED, UNREGISTERED
+from celery_obs.runtime.hub import guarded
 from celery_obs.vocabulary import headers as stamps
 
 from . import translate
@@ -128,6 +130,9 @@ class Receivers:
     def _fail(self, error: Exception) -> None:
         self._hub.on_error(error, component="worker.signals")
 
+    def _guarded(self) -> AbstractContextManager[None]:
+        return guarded(self._hub.on_error, "worker.signals")
+
     def _complain(self, reason: str) -> None:
         self._hub.emit(ObservationDropped(reason))
 
@@ -207,34 +212,28 @@ class Receivers:
         """
         A task was revoked before it began, or expired, or is being killed for it.
         """
-        try:
-            if terminated and self.lost.is_told(request):
+        with self._guarded():
+            if terminated and self.lost.is_reported(request):
                 return  # It was cancelled, and is being killed for that.
             if terminated:
-                self._hub.emit(AttemptDoomed(translate.identity(request.id), "terminated"))
+                self._hub.emit(AttemptKillDecided(translate.identity(request.id), "terminated"))
                 self.lost.found(request.id, "terminated", "Terminated", "It was revoked and its process killed.")
             elif not (self._ignored and self._ignores(sender.name)):
                 self._hub.emit(TaskDiscarded(sender.name, self._queues.of(request.delivery_info), "revoked"))
-        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-            self._fail(exc)
 
     def task_rejected(self, message: Any = None, **_: object) -> None:
         """
         A message is malformed.
         """
-        try:
+        with self._guarded():
             self._hub.emit(TaskDiscarded(MALFORMED, self._queues.of(message.delivery_info), "rejected"))
-        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-            self._fail(exc)
 
     def task_unknown(self, message: Any = None, **_: object) -> None:
         """
         A message names a task that is not registered here.
         """
-        try:
+        with self._guarded():
             self._hub.emit(TaskDiscarded(UNREGISTERED, self._queues.of(message.delivery_info), "rejected"))
-        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-            self._fail(exc)
 
     def task_failure(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: object) -> None:
         """
@@ -255,7 +254,7 @@ class Receivers:
                         AttemptRaised(opened, "failure", exception, isinstance(exception, getattr(sender, "throws", None) or ()))
                     )
             elif isinstance(exception, TimeLimitExceeded):
-                self._hub.emit(AttemptDoomed(task_id, "timeout"))
+                self._hub.emit(AttemptKillDecided(task_id, "timeout"))
                 self.lost.found(
                     task_id,
                     "timeout",
@@ -368,28 +367,22 @@ class Receivers:
         """
         A pool process is ready to work.
         """
-        try:
+        with self._guarded():
             self._lifecycle.child_started(sender if isinstance(sender, str) else None)
-        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-            self._fail(exc)
 
     def worker_process_shutdown(self, exitcode: int = 0, **_: object) -> None:
         """
         A pool process leaves in an orderly way.
         """
-        try:
+        with self._guarded():
             self._lifecycle.child_stopping(exitcode)
-        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-            self._fail(exc)
 
     def import_modules(self, sender: Any = None, **_: object) -> None:
         """
         A worker or beat loads the app.
         """
-        try:
+        with self._guarded():
             self._lifecycle.program_started(sender)
-        except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-            self._fail(exc)
 
     def beat_init(self, sender: Any = None, **_: object) -> None:
         """

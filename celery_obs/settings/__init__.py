@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from celery_obs.areas.channels.policies import ChannelPolicy, PolicyError
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.recorder.metrics_dir import default_metrics_dir
-from celery_obs.telemetry.redaction import mask, mask_url
+from celery_obs.telemetry.redaction import redact, redact_url
 
 from .kinds import (
     BUCKETS,
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from .oauth import OAuthClient
 
 
-__all__ = ["SETTINGS", "Secret", "Setting", "Settings", "hidden", "load", "mask"]
+__all__ = ["SETTINGS", "Secret", "Setting", "Settings", "hidden", "load", "redact"]
 
 
 class Setting(NamedTuple):
@@ -478,7 +478,7 @@ def _parsed(setting: Setting, text: str, source: str) -> Any:
 def _wrong(setting: Setting, value: Any, source: str, error: Exception) -> ConfigurationError:
     default = "" if setting.default is None else f" The default is {setting.default!r}."
     shown = "***" if setting.secret and setting.kind is not REDIS_URL else _shown_url(value) if setting.kind is REDIS_URL else short(value)
-    detail = f" Wrong is this: {mask(str(error))}." if isinstance(error, PolicyError) else ""
+    detail = f" Wrong is this: {redact(str(error))}." if isinstance(error, PolicyError) else ""
     message = f"The setting {setting.name} is {shown} ({source}). Expected {setting.kind.expected}.{detail}{default}"
     return ConfigurationError(message)
 
@@ -490,4 +490,4 @@ def _shown(setting: Setting, value: Any) -> str:
 
 
 def _shown_url(value: Any) -> str:
-    return repr(mask_url(value)) if isinstance(value, str) else type(value).__name__
+    return repr(redact_url(value)) if isinstance(value, str) else type(value).__name__

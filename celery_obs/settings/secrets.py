@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery_obs.telemetry.redaction import is_secret_name, mask
+from celery_obs.telemetry.redaction import is_secret_name, redact
 
 
 __all__ = ["Hidden", "Secret", "safe", "short"]
@@ -69,5 +69,5 @@ def safe(name: str, value: Any) -> str:
 
 
 def short(value: Any) -> str:
-    shown = mask(repr(value))
+    shown = redact(repr(value))
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"

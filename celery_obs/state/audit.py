@@ -9,7 +9,6 @@ import json
 import logging
 import socket
 
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
@@ -82,15 +81,6 @@ class Audit:
         except Exception as error:  # noqa: BLE001 -- a network client raises what it likes; the line is in the log.
             log.warning("The audit entry above is in this log only; the stream in Redis cannot be written: %s", type(error).__name__)
 
-    def recent(self, count: int = 20) -> list[Mapping[str, str]]:
-        """
-        Return the last entries, newest first; raises what the client raises.
-        """
-        if self._redis is None:
-            return []
-        entries = self._redis.xrevrange(keys.AUDIT, count=count)
-        return [{_text(name): _text(value) for name, value in fields.items()} for _, fields in entries]
-
 
 def somebody() -> str:
     """
@@ -108,7 +98,3 @@ def _short(value: object) -> object:
     if isinstance(value, str):
         return value if len(value) <= LONGEST else value[: LONGEST - 1] + "…"
     return value if value is None or isinstance(value, (bool, int, float)) else _short(str(value))
-
-
-def _text(written: bytes | str) -> str:
-    return written if isinstance(written, str) else written.decode(errors="replace")

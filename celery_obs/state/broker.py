@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.settings.checks import REDIS_SCHEMES
-from celery_obs.telemetry.redaction import HIDDEN, mask_url, reason, secrets_in
+from celery_obs.telemetry.redaction import HIDDEN, reason, redact_url, secrets_in
 
 
 __all__ = ["Broker", "is_redis", "of_app", "of_url", "reach", "reason_of", "scheme_of", "shown", "with_options"]
@@ -133,10 +133,10 @@ class Broker:
         Where it is, for people: all servers, without secrets.
         """
         if self.url:
-            return mask_url(self.url)
+            return redact_url(self.url)
         urls = [str(each) for each in self.arguments.get("alternates") or ()]
         if urls:
-            return ";".join(mask_url(url) for url in urls)
+            return ";".join(redact_url(url) for url in urls)
         return _shown(self.arguments)
 
     @property
@@ -155,12 +155,12 @@ def _shown(arguments: Mapping[str, Any]) -> str:
     """
     scheme, host = str(arguments.get("transport") or "amqp"), str(arguments.get("hostname") or "")
     if "://" in host:  # A transport that reads its URL itself: sqla+sqlite:///file, redis+socket:///path.
-        return mask_url(host if "+" in host.partition("://")[0] else f"{scheme}+{host}")
+        return redact_url(host if "+" in host.partition("://")[0] else f"{scheme}+{host}")
     login = str(arguments.get("userid") or "") + (f":{HIDDEN}" if arguments.get("password") else "")
     port = f":{arguments['port']}" if arguments.get("port") else ""
     path = str(arguments.get("virtual_host") or "").removeprefix("/")
     # A configuration that kombu read otherwise than it was meant has the password in the place of the host.
-    return mask_url(f"{scheme}://{login}{'@' if login else ''}{host}{port}/{path}")
+    return redact_url(f"{scheme}://{login}{'@' if login else ''}{host}{port}/{path}")
 
 
 def _without_login(shown: str) -> str:
@@ -262,4 +262,4 @@ def shown(place: str | Broker) -> str:
     """
     Return *place*, a URL or a broker, for people: without secrets.
     """
-    return mask_url(place) if isinstance(place, str) else place.shown
+    return redact_url(place) if isinstance(place, str) else place.shown

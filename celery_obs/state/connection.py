@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.telemetry.redaction import alternatives, mask_url
+from celery_obs.telemetry.redaction import alternatives, redact_url
 
 from .broker import Broker, is_redis, of_app, scheme_of
 
@@ -120,7 +120,7 @@ def _connect_urls(url: str, options: Mapping[str, Any], common: Mapping[str, Any
         return _connect_url(url, options, common)
     if not all("://" in each for each in urls):
         message = (
-            f"The Redis URL {mask_url(url)!r} cannot be read: what follows a ; begins with no scheme. "
+            f"The Redis URL {redact_url(url)!r} cannot be read: what follows a ; begins with no scheme. "
             "Expected redis://host:6379/0;redis://other:6379/0, and ; in a password written as %3B."
         )
         raise ConfigurationError(message)
@@ -162,7 +162,7 @@ def _connect_url(url: str, options: Mapping[str, Any], given: Mapping[str, Any])
     except ValueError as error:
         reason = "the port is not a number up to 65535" if "port" in str(error).lower() else "it is malformed"
         message = (
-            f"The Redis URL {mask_url(url)!r} cannot be read: {reason}. Expected redis://user:password@host:6379/0; "
+            f"The Redis URL {redact_url(url)!r} cannot be read: {reason}. Expected redis://user:password@host:6379/0; "
             "write / @ : ; ? # % and spaces in a password as %2F %40 %3A %3B %3F %23 %25 %20."
         )
         raise ConfigurationError(message) from None
@@ -286,7 +286,7 @@ def _connect_sentinel(url: str, options: Mapping[str, Any], common: Mapping[str,
         **credentials,
         **common,
     )
-    return _of_sentinels(sentinels, options.get("master_name") or query.get("master_name"), mask_url(url))
+    return _of_sentinels(sentinels, options.get("master_name") or query.get("master_name"), redact_url(url))
 
 
 def _connect_cluster(url: str, common: Mapping[str, Any]) -> Redis:
@@ -297,7 +297,7 @@ def _connect_cluster(url: str, common: Mapping[str, Any]) -> Redis:
     whole, _, query = rest.partition("?")
     netloc, _, path = whole.partition("/")
     if path.strip("/") not in {"", "0"}:
-        message = f"The Redis URL {mask_url(url)!r} names a database, and a Redis Cluster has none but 0. Expected no database."
+        message = f"The Redis URL {redact_url(url)!r} names a database, and a Redis Cluster has none but 0. Expected no database."
         raise ConfigurationError(message)
     login, _, hosts = netloc.rpartition("@")
     user, _, password = login.partition(":")
@@ -434,7 +434,7 @@ def _database(text: str, url: str) -> int:
         return 0
     if not text.isdecimal():
         message = (
-            f"The Redis URL {mask_url(url)!r} names a database that is no number. Expected one, such as 0; "
+            f"The Redis URL {redact_url(url)!r} names a database that is no number. Expected one, such as 0; "
             "write / @ : ; ? # % and spaces in a password as %2F %40 %3A %3B %3F %23 %25 %20."
         )
         raise ConfigurationError(message)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from celery_obs.clock import Clock
 
 from . import keys
+from .scripts import text
 
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Lease:
     Attributes:
         name: Who we are to others: host, process, and something random.
 
-    Threads: `term` and `holds` may be called by any, at any time, and never block.
+    Threads: `epoch` and `holds` may be called by any, at any time, and never block.
     """
 
     def __init__(
@@ -114,9 +115,9 @@ class Lease:
         self._margin = period * _MARGIN
         self._clock = clock
         self._on_error = on_error
-        # One tuple, so that readers in other threads see all of it or nothing: number of the term, its first and its last moment.
-        self._tenure: tuple[int, float, float] = _NOT_HELD
-        self._terms = 0
+        # One tuple, so that readers in other threads see all of it or nothing: number of the epoch, its first and its last moment.
+        self._held: tuple[int, float, float] = _NOT_HELD
+        self._epochs = 0
         self._is_new = True
         self._seen: tuple[float, float] | None = None
         self._holder = ""
@@ -125,20 +126,20 @@ class Lease:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def term(self) -> int | None:
+    def epoch(self) -> int | None:
         """
-        Return the number of the term in which we hold the lease now; None while we do not.
+        Return the number of the epoch in which we hold the lease now; None while we do not.
 
         Who asks before and after a piece of work, and gets the same number, held the lease all the time.
         """
-        number, since, until = self._tenure
+        number, since, until = self._held
         return number if since <= self._clock() < until else None
 
     def holds(self) -> bool:
         """
         Tell whether we hold the lease now.
         """
-        return self.term() is not None
+        return self.epoch() is not None
 
     def holder(self) -> str:
         """
@@ -159,7 +160,7 @@ class Lease:
             self._is_new, self._seen, self._holder = False, None, ""
             self._on_error(error)
             return self._period / _RENEWALS
-        found, self._holder = _text(found), _text(holder)
+        found, self._holder = text(found), text(holder)
         if found == "theirs":
             return self._lost(left / 1000)
         self._won(found, sent)
@@ -167,22 +168,22 @@ class Lease:
         return self._period / _RENEWALS
 
     def _lost(self, left: float) -> float:
-        self._tenure = _NOT_HELD
+        self._held = _NOT_HELD
         self._is_new = False
         self._seen = (self._clock(), left)
         return min(self._period / _RENEWALS, left + 0.001)
 
     def _won(self, found: str, sent: float) -> None:
-        number, since, until = self._tenure
+        number, since, until = self._held
         if not (number and (found == "ours" or sent < until)):
-            number = self._terms = self._terms + 1
+            number = self._epochs = self._epochs + 1
             if found == "vacant":
                 since = self._clock() + self._margin
             elif found == "ours" or self._is_new or self._ran_out(sent):
                 since = sent
             else:
                 since = self._clock() + self._period
-        self._tenure = (number, since, sent + self._period - self._margin)
+        self._held = (number, since, sent + self._period - self._margin)
 
     def _ran_out(self, now: float) -> bool:
         """
@@ -212,7 +213,7 @@ class Lease:
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
-        self._tenure = _NOT_HELD
+        self._held = _NOT_HELD
         try:
             self._redis.eval(_LEAVE, 1, keys.LEASE, self.name, max(1, int(self._period * 1000)))
         except Exception as error:  # noqa: BLE001 -- as above; it runs out by itself.
@@ -232,7 +233,3 @@ class Lease:
             log.info("This exporter serves the cluster's state from now on.")
         else:
             log.info("Another exporter serves the cluster's state: %s.", self._holder or "nobody known")
-
-
-def _text(written: bytes | str) -> str:
-    return written if isinstance(written, str) else written.decode(errors="replace")

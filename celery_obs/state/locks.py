@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from celery_obs.exceptions import CeleryObsError
 
 from . import keys
+from .scripts import text
 
 
 if TYPE_CHECKING:
@@ -229,9 +230,7 @@ class Flights:
 
 
 def _text(answer: Any) -> str | None:
-    if answer is None:
-        return None
-    return answer if isinstance(answer, str) else bytes(answer).decode(errors="replace")
+    return None if answer is None else text(answer)
 
 
 def _milliseconds(seconds: float) -> int:

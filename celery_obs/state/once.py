@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from celery_obs.state.scripts import text
+
 from . import keys
 
 
@@ -34,4 +36,4 @@ def is_first(redis: Any, task: Any, period: float) -> bool:
     if redis.set(key, me, nx=True, px=max(1, int(_PART * period * 1000))):
         return True
     found = redis.get(key)
-    return bool(me) and found is not None and (found if isinstance(found, str) else found.decode(errors="replace")) == me
+    return bool(me) and found is not None and text(found) == me

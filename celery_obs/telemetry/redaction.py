@@ -1,7 +1,7 @@
 """
 Redaction: how secrets are kept out of everything that leaves a process in words: log lines, spans, error reports, commands' answers.
 
-`mask` is for a text of any kind, `mask_url` for what is known to be a URL, `reason` for the words of an error of another library,
+`redact` is for a text of any kind, `redact_url` for what is known to be a URL, `reason` for the words of an error of another library,
 `without_secrets` for an error whose traceback is logged, and a `Redactor` for what tasks say, with the names that an app adds.
 
 A secret is known by the name that it goes under, or by its own looks.  Where one of the two is in doubt, rather too much is hidden.
@@ -23,7 +23,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 
-__all__ = ["HIDDEN", "Redactor", "alternatives", "is_secret_name", "mask", "mask_url", "reason", "secrets_in", "without_secrets"]
+__all__ = ["HIDDEN", "Redactor", "alternatives", "is_secret_name", "reason", "redact", "redact_url", "secrets_in", "without_secrets"]
 
 
 HIDDEN: Final = "***"
@@ -270,7 +270,7 @@ class Redactor:
                 return self._mapping(value, depth, left)
             if isinstance(value, list | tuple | AbstractSet):
                 return self._sequence(value, depth, left)
-            return self.text(_told(value))
+            return self.text(_as_text(value))
         except Exception:  # noqa: BLE001 -- objects of others may do anything when one looks at them.
             return f"<{type(value).__name__}>"
 
@@ -283,7 +283,7 @@ class Redactor:
                 copy[_MORE] = _MORE
                 break
             left[0] -= 1
-            name = key if type(key) is str else _told(key)
+            name = key if type(key) is str else _as_text(key)
             # A secret may be the key, too.
             copy[self.text(name)] = self.under(name, value[key], depth + 1, left)
         return copy
@@ -302,7 +302,7 @@ class Redactor:
         if depth >= DEEPEST:
             return [_MORE] if value else []
         if len(value) == 2 and isinstance(value, list | tuple):  # noqa: PLR2004 -- a header and its value, as ASGI and HTTP clients have them.
-            name = _told(value[0]) if isinstance(value[0], str | bytes) else ""
+            name = _as_text(value[0]) if isinstance(value[0], str | bytes) else ""
             if name and self.is_secret(name):
                 return [self.text(name), self.under(name, value[1], depth + 1, left)]
         copy: list[object] = []
@@ -315,7 +315,7 @@ class Redactor:
         return copy
 
 
-def _told(value: object) -> str:
+def _as_text(value: object) -> str:
     """
     Return in words what *value* is.
     """
@@ -379,7 +379,7 @@ def _is_open(url: str) -> bool:
     return bool(found and colon) and "@" not in rest and not rest.startswith("[") and not re.fullmatch(r"\d{0,5}", after)
 
 
-def mask_url(url: str) -> str:
+def redact_url(url: str) -> str:
     """
     Return *url*, or several divided by ``;``, without secrets: the passwords of all its hosts, and what goes under a secret's name in its query.
 
@@ -542,12 +542,12 @@ def is_secret_name(name: str) -> bool:
     return _plain().is_secret(name)
 
 
-def mask(text: str, secrets: Iterable[str] = ()) -> str:
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """
     Return *text* without the secrets in it: passwords in URLs, what goes under a secret's name, what looks like a token or a key.
 
     Args:
-        text: Any text; for what is wholly a URL, `mask_url` knows more.
+        text: Any text; for what is wholly a URL, `redact_url` knows more.
 
         secrets: What is known to be secret, which is hidden wherever it stands.
     """
@@ -571,7 +571,7 @@ def reason(error: BaseException, *urls: str, secrets: Iterable[str] = ()) -> str
         text = " ".join(str(error).split())
     except Exception:  # noqa: BLE001 -- anybody's __str__.
         text = ""
-    return mask(text, [*secrets, *(secret for url in urls for secret in secrets_in(url))]) or type(error).__name__
+    return redact(text, [*secrets, *(secret for url in urls for secret in secrets_in(url))]) or type(error).__name__
 
 
 def without_secrets(error: BaseException) -> BaseException:
@@ -579,10 +579,10 @@ def without_secrets(error: BaseException) -> BaseException:
     Return what to log the traceback of: *error* itself, or one in its place, with the same frames, if a secret stands in its words or its causes'.
     """
     try:
-        told = "".join(traceback.format_exception_only(type(error), error))
+        shown = "".join(traceback.format_exception_only(type(error), error))
         causes = error.__cause__, error.__context__
         safe = tuple(cause and without_secrets(cause) for cause in causes)
-        if mask(told) == told and safe == causes:
+        if redact(shown) == shown and safe == causes:
             return error
         kind = type(type(error).__name__, (Exception,), {"__module__": type(error).__module__})
         other: BaseException = kind(reason(error)).with_traceback(error.__traceback__)

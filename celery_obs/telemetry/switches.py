@@ -22,7 +22,7 @@ from celery_obs.settings.checks import sentry_dsn
 from celery_obs.state.broker import of_app
 from celery_obs.state.broker import shown as shown_place
 
-from .redaction import mask_url, reason
+from .redaction import reason, redact_url
 from .traces.configuration import ENDPOINTS, NEEDED, plan
 
 
@@ -53,7 +53,7 @@ _PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
 The same by the names of their packages: to ask for a module loads those that it lies in.
 """
 
-_TOLD_SETTINGS: Final = (
+_ANNOUNCED_SETTINGS: Final = (
     "task_namespace",
     "task_queue",
     "label_limit",
@@ -142,7 +142,7 @@ def about(settings: Settings, app: Any, environ: Mapping[str, str], *, role: str
         "celery": metadata.version("celery"),
         "app": str(app.main or ""),
         "switches": [{"name": each.name, "verdict": each.verdict, "text": each.text, "where": each.where} for each in shown],
-        "settings": {name: getattr(settings, name) for name in _TOLD_SETTINGS},
+        "settings": {name: getattr(settings, name) for name in _ANNOUNCED_SETTINGS},
         "broker": _broker_shown(app),
         "redis": shown_place(settings.redis) if settings.redis else "",
         "extras": [extra for extra, packages in _PACKAGES.items() if all(map(_is_package, packages))],
@@ -223,7 +223,7 @@ def _traces(settings: Settings, environ: Mapping[str, str], installed: Callable[
     if "otlp" not in found.exporters:
         return Finding("OK", name, f"on, to {', '.join(found.exporters)}.")
     url = next((environ[each].strip() for each in ENDPOINTS if environ.get(each, "").strip()), _USUAL_ENDPOINT)
-    return _reached(name, url, mask_url(url), unreachable, "Is the collector running, with OTLP over HTTP?")
+    return _reached(name, url, redact_url(url), unreachable, "Is the collector running, with OTLP over HTTP?")
 
 
 def _errors(settings: Settings, environ: Mapping[str, str], installed: Callable[[str], bool], unreachable: Callable[[str], str]) -> Finding:
@@ -242,7 +242,7 @@ def _errors(settings: Settings, environ: Mapping[str, str], installed: Callable[
     except ValueError:
         return Finding("FAIL", name, "off, for SENTRY_DSN is none. Expected what Sentry shows as the project's DSN: https://key@host/42")
     url = str.__str__(given)
-    return _reached(name, url, f"{mask_url(url)}, {settings.sentry_mode}", unreachable, "What is not reported is lost, and counted.")
+    return _reached(name, url, f"{redact_url(url)}, {settings.sentry_mode}", unreachable, "What is not reported is lost, and counted.")
 
 
 def _reached(name: str, url: str, shown: str, unreachable: Callable[[str], str], advice: str) -> Finding:

@@ -55,7 +55,7 @@ class Condition:
 
         window: Over how long a counter is looked at, as Prometheus writes it; empty where none is.
 
-        lasts: How long it has to be true before the alert fires.  The health tells it at once.
+        for_: How long it has to be true before the alert fires.  The health tells it at once.
     """
 
     alert: str
@@ -63,7 +63,7 @@ class Condition:
     severity: Literal["critical", "warning"]
     threshold: float = 0.0
     window: str = ""
-    lasts: str = "0m"
+    for_: str = "0m"
 
     @property
     def window_seconds(self) -> float:
@@ -73,24 +73,22 @@ class Condition:
         return float(self.window.removesuffix("m") or 0) * 60
 
 
-WORKERS_ABSENT: Final = Condition(alert="CeleryWorkersAbsent", area="workers", severity="critical", lasts="5m")
-WORKER_DOWN: Final = Condition(alert="CeleryWorkerDown", area="workers", severity="warning", lasts="15m")
-WORKER_NOT_RESPONDING: Final = Condition(
-    alert="CeleryWorkerNotResponding", area="workers", severity="critical", threshold=120.0, lasts="2m"
-)
+WORKERS_ABSENT: Final = Condition(alert="CeleryWorkersAbsent", area="workers", severity="critical", for_="5m")
+WORKER_DOWN: Final = Condition(alert="CeleryWorkerDown", area="workers", severity="warning", for_="15m")
+WORKER_NOT_RESPONDING: Final = Condition(alert="CeleryWorkerNotResponding", area="workers", severity="critical", threshold=120.0, for_="2m")
 WORKER_CHILDREN_DYING: Final = Condition(alert="CeleryWorkerChildrenDying", area="workers", severity="warning", threshold=3.0, window="15m")
-QUEUE_WITHOUT_CONSUMERS: Final = Condition(alert="CeleryQueueWithoutConsumers", area="queues", severity="critical", lasts="5m")
-QUEUE_NOT_CONSUMED: Final = Condition(alert="CeleryQueueNotConsumed", area="queues", severity="critical", window="10m", lasts="10m")
-QUEUE_BACKED_UP: Final = Condition(alert="CeleryQueueBackedUp", area="queues", severity="critical", threshold=10_000.0, lasts="10m")
-QUEUE_BACKLOG: Final = Condition(alert="CeleryQueueBacklog", area="queues", severity="warning", threshold=1000.0, lasts="15m")
-QUEUE_MESSAGES_OLD: Final = Condition(alert="CeleryQueueMessagesOld", area="queues", severity="warning", threshold=600.0, lasts="5m")
-TASK_HUNG: Final = Condition(alert="CeleryTaskHung", area="tasks", severity="warning", threshold=3600.0, lasts="5m")
-BEAT_STOPPED: Final = Condition(alert="CeleryBeatStopped", area="beat", severity="critical", threshold=600.0, lasts="2m")
-BEAT_ENTRY_OVERDUE: Final = Condition(alert="CeleryBeatEntryOverdue", area="beat", severity="warning", threshold=300.0, lasts="5m")
+QUEUE_WITHOUT_CONSUMERS: Final = Condition(alert="CeleryQueueWithoutConsumers", area="queues", severity="critical", for_="5m")
+QUEUE_NOT_CONSUMED: Final = Condition(alert="CeleryQueueNotConsumed", area="queues", severity="critical", window="10m", for_="10m")
+QUEUE_BACKED_UP: Final = Condition(alert="CeleryQueueBackedUp", area="queues", severity="critical", threshold=10_000.0, for_="10m")
+QUEUE_BACKLOG: Final = Condition(alert="CeleryQueueBacklog", area="queues", severity="warning", threshold=1000.0, for_="15m")
+QUEUE_MESSAGES_OLD: Final = Condition(alert="CeleryQueueMessagesOld", area="queues", severity="warning", threshold=600.0, for_="5m")
+TASK_HUNG: Final = Condition(alert="CeleryTaskHung", area="tasks", severity="warning", threshold=3600.0, for_="5m")
+BEAT_STOPPED: Final = Condition(alert="CeleryBeatStopped", area="beat", severity="critical", threshold=600.0, for_="2m")
+BEAT_ENTRY_OVERDUE: Final = Condition(alert="CeleryBeatEntryOverdue", area="beat", severity="warning", threshold=300.0, for_="5m")
 BEAT_ENTRY_NOT_SUCCEEDING: Final = Condition(
-    alert="CeleryBeatEntryNotSucceeding", area="beat", severity="warning", threshold=3.0, lasts="5m"
+    alert="CeleryBeatEntryNotSucceeding", area="beat", severity="warning", threshold=3.0, for_="5m"
 )
-METRIC_FILES_UNREADABLE: Final = Condition(alert="CeleryObsMetricFilesUnreadable", area="sidecar", severity="warning", lasts="10m")
+METRIC_FILES_UNREADABLE: Final = Condition(alert="CeleryObsMetricFilesUnreadable", area="sidecar", severity="warning", for_="10m")
 
 LEAST_SINCE_SUCCESS: Final = 900
 """

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 
-__all__ = ["OTHER", "Aggregate", "Kind", "Metric", "valid_label", "valid_name"]
+__all__ = ["OTHER", "Aggregate", "Kind", "Metric", "is_utf8", "valid_label", "valid_name"]
 
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -40,6 +40,17 @@ def valid_name(name: str) -> bool:
     Tell whether Prometheus accepts *name* as the name of a metric in every version of its text format.
     """
     return _NAME.fullmatch(name) is not None
+
+
+def is_utf8(text: str) -> bool:
+    """
+    Tell whether *text* can be written as UTF-8: half of a surrogate pair would spoil a whole page, and hold up all that is sent with it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def valid_label(name: str) -> bool:

@@ -154,7 +154,7 @@ def test_a_broken_part_costs_its_area_only(tmp_path: Path, part: str) -> None:
     with running(tmp_path, environ=environ_of(tmp_path)) as exporter:
         wait_until(lambda: exporter.metrics().get('celery_task_started_total{task="hotel.take",queue="celery"}') == 1, what="our numbers")
         assert "celery_obs exporter" in landing(exporter)
-        said += exporter.said
+        said += exporter.output
     if part == "alerts":
         said += run(tmp_path, "-m", "celery_obs.cli", "generate", "--out", "monitoring")
     assert "of the area 'bookings' (bookings) does not work, so it is left out. RuntimeError: this part is broken" in said

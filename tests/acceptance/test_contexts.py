@@ -28,7 +28,7 @@ HOWS = ("succeed", "fail", "retry", "ignore", "reject")
 TIMES = 40
 
 
-class Told(NamedTuple):
+class Contexts(NamedTuple):
     """
     What came of one pool.
 
@@ -46,7 +46,7 @@ class Told(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Told]]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Contexts]]:
     """
     What came of every pool; they run at the same time.
     """
@@ -58,7 +58,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Told
             stage.close()
 
 
-def _run(stage: Stage, environ: Mapping[str, str], sentry: SentryServer) -> Mapping[str, Told]:
+def _run(stage: Stage, environ: Mapping[str, str], sentry: SentryServer) -> Mapping[str, Contexts]:
     ledger = stage.make_worker(app="gossiping").redis
     workers = {
         pool: stage.process(
@@ -80,10 +80,10 @@ def _run(stage: Stage, environ: Mapping[str, str], sentry: SentryServer) -> Mapp
             headers = {CORRELATION: f"of-{task_id}", "traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
             stage.client.send_task("gossiping.look", args=[how], task_id=task_id, queue=pool, headers=headers)
 
-    def tell(pool: str) -> Told:
+    def tell(pool: str) -> Contexts:
         saw = [json.loads(line) for line in ledger.lrange(f"saw:{pool}", 0, -1)]
         events = [event for event in sentry.events() if str(event["tags"].get("task_id", "")).startswith(f"{pool}-")]
-        return Told(sent[pool], saw, events)
+        return Contexts(sent[pool], saw, events)
 
     def is_done(pool: str) -> bool:
         found = tell(pool)
@@ -96,7 +96,7 @@ def _run(stage: Stage, environ: Mapping[str, str], sentry: SentryServer) -> Mapp
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_a_task_sees_its_own_context_only(told: Mapping[str, Told], pool: str) -> None:
+def test_a_task_sees_its_own_context_only(told: Mapping[str, Contexts], pool: str) -> None:
     """
     Pitfall 18: prefork, threads and solo keep their context from one task to the next; what the one before left is not there.
     """
@@ -123,7 +123,7 @@ def test_a_task_sees_its_own_context_only(told: Mapping[str, Told], pool: str) -
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_an_error_is_told_with_the_context_of_its_own_task(told: Mapping[str, Told], pool: str) -> None:
+def test_an_error_is_told_with_the_context_of_its_own_task(told: Mapping[str, Contexts], pool: str) -> None:
     """
     What a task left in Sentry's scope is in its own event, together with its own id, correlation and trace.
     """

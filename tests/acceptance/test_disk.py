@@ -35,7 +35,7 @@ def check_tasks_go_on(stage: Stage, worker: Worker) -> None:
     assert before + TIMES == worker.ran("succeed")
 
 
-def said(worker: Worker) -> list[str]:
+def lines_of_ours(worker: Worker) -> list[str]:
     """
     Return the lines of the worker's log that are ours.
     """
@@ -52,9 +52,9 @@ def test_tasks_go_on_when_the_metrics_directory_goes(stage: Stage) -> None:
     shutil.rmtree(stage.metrics_dir)
 
     check_tasks_go_on(stage, worker)
-    wait_until(lambda: any("metrics are off" in line for line in said(worker)), what="the word about it")
+    wait_until(lambda: any("metrics are off" in line for line in lines_of_ours(worker)), what="the word about it")
     check_tasks_go_on(stage, worker)
-    assert len(said(worker)) == len(set(pids(said(worker))))
+    assert len(lines_of_ours(worker)) == len(set(pids(lines_of_ours(worker))))
     assert "Traceback" not in worker.log.read_text()
     assert worker.is_alive()
 
@@ -123,7 +123,7 @@ def test_tasks_go_on_when_the_disk_is_full(stage: Stage) -> None:
         check_tasks_go_on(stage, worker)
 
         settle_at({"success": 2 * TIMES}, lambda: page.states("succeed"))
-        assert len(said(worker)) == len(set(pids(said(worker)))) > 0
+        assert len(lines_of_ours(worker)) == len(set(pids(lines_of_ours(worker)))) > 0
         assert "Traceback" not in worker.log.read_text()
         worker.kill()
         page.exporter.kill()

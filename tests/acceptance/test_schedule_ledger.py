@@ -89,14 +89,14 @@ class Played:
         for number in range(len(self.eyes)):
             self.beats.append(self._beat(number))
             self.since.append(time.time())
-        self._story = self._told(seconds)
+        self._story = self._events(seconds)
         self._next = next(self._story)
 
     def _beat(self, number: int) -> Process:
         eye = self.eyes[number]
         return self.schedules.beat_of(self.scheduler, name=eye.metrics_dir.name, metrics_dir=eye.metrics_dir, ENTRIES=repr(self.entries))
 
-    def _told(self, seconds: float) -> Iterator[tuple[float, Callable[[], None]]]:
+    def _events(self, seconds: float) -> Iterator[tuple[float, Callable[[], None]]]:
         """
         Go through what happens, each with the part of the time after which it does; the last beats are back long before the end.
         """

@@ -18,7 +18,7 @@ from tests.servers import wait_until
 from tests.workers import settle_at
 
 from .conftest import Exporter, Stage
-from .test_disk import TIMES, check_tasks_go_on, fill, said, small_disk
+from .test_disk import TIMES, check_tasks_go_on, fill, lines_of_ours, small_disk
 
 
 pytestmark = pytest.mark.integration
@@ -73,7 +73,7 @@ def test_a_worker_whose_files_cannot_be_made_works_without_metrics(stage: Stage,
     worker = stage.worker()
     check_tasks_go_on(stage, worker)
 
-    off = [line for line in said(worker) if "metrics are off" in line]
+    off = [line for line in lines_of_ours(worker) if "metrics are off" in line]
     assert 1 == len({line.partition("metrics are off")[2] for line in off}), off
     assert f"{path} {reason}" in off[0]
     assert "Traceback" not in worker.log.read_text()
@@ -88,9 +88,9 @@ def test_a_worker_starts_on_a_full_disk_and_says_what_it_lacks(stage: Stage) -> 
         worker = stage.worker()
         check_tasks_go_on(stage, worker)
 
-        assert 1 == len(said(worker)), said(worker)
-        assert "No space left on device. Free disk space there." in said(worker)[0]
-        assert str(stage.metrics_dir) in said(worker)[0]
+        assert 1 == len(lines_of_ours(worker)), lines_of_ours(worker)
+        assert "No space left on device. Free disk space there." in lines_of_ours(worker)[0]
+        assert str(stage.metrics_dir) in lines_of_ours(worker)[0]
         assert "Traceback" not in worker.log.read_text()
         worker.kill()
 
@@ -111,7 +111,7 @@ def test_a_worker_starts_where_no_inode_is_left(stage: Stage) -> None:
         worker = stage.worker()
         check_tasks_go_on(stage, worker)
 
-        assert "no inodes left: remove files there" in said(worker)[0]
+        assert "no inodes left: remove files there" in lines_of_ours(worker)[0]
         assert "Traceback" not in worker.log.read_text()
         worker.kill()
     finally:
@@ -137,7 +137,7 @@ def test_files_that_are_emptied_under_a_worker_end_no_process(stage: Stage) -> N
     check_tasks_go_on(stage, worker)
     settle_at({"success": 2 * TIMES}, lambda: page.states("succeed"))
     assert worker.is_alive()
-    assert 3 == sum("was cut off by another program" in line for line in said(worker)), said(worker)
+    assert 3 == sum("was cut off by another program" in line for line in lines_of_ours(worker)), lines_of_ours(worker)
     assert page.find("celery_obs_metric_files", state="corrupt") == 0
     assert "Traceback" not in worker.log.read_text()
 

@@ -20,6 +20,7 @@ from celery_obs.areas.channels.connections.state import OWNED_BY_CONNECTION, Con
 from celery_obs.areas.channels.reconciliation.state import SAMPLE, Pending, PendingConnection, PendingDay, decode, encode
 from celery_obs.state import keys
 from tests.servers import RedisServer
+from tests.shared_state import write_syncs
 
 
 pytestmark = pytest.mark.integration
@@ -104,9 +105,7 @@ def test_each_fact_is_read_as_it_was_written(redis: Redis, connection: Connectio
     redis.flushall()
     facts, name = Facts(redis), connection.connection_id
     facts.register([connection])
-    facts.synced(name, at=at)
-    for _ in range(failed):
-        facts.errored(name)
+    write_syncs(redis, succeeded={name: at}, failed={name: failed})
     facts.token_stored(name, expiry)
     facts.reconciled(name, connection.channel_type, Drift(7, 365, at))
 
@@ -125,11 +124,9 @@ def test_a_sync_that_succeeds_ends_the_row_of_errors(redis: Redis) -> None:
     """
     facts = Facts(redis)
     facts.register([Connection("one", "airbnb")])
-    facts.errored("one")
-    facts.errored("one")
+    write_syncs(redis, failed={"one": 2})
 
-    facts.synced("one", at=5.0)
-    facts.errored("one")
+    write_syncs(redis, succeeded={"one": 5.0}, failed={"one": 1})
 
     assert {"one": 1} == facts.snapshot().errors
 
@@ -158,7 +155,7 @@ def test_facts_of_nobody_are_not_shown(redis: Redis) -> None:
     """
     facts = Facts(redis)
 
-    facts.synced("stranger", at=1.0)
+    write_syncs(redis, succeeded={"stranger": 1.0})
     facts.reconciled("stranger", "airbnb", Drift(1, 1, 1.0))
 
     assert ({}, {}) == (facts.snapshot().last_syncs, facts.snapshot().drift)
@@ -192,7 +189,7 @@ def test_what_is_none_of_ours_is_no_fact(redis: Redis, written: dict[str, dict[b
     for key, fields in written.items():
         redis.hset(key, mapping=fields)  # type: ignore[arg-type]  # Invariant mapping in the stubs.
     facts.register([Connection("ours", "airbnb")])
-    facts.synced("ours", at=7.0)
+    write_syncs(redis, succeeded={"ours": 7.0})
     facts.reconciled("ours", "our channel", Drift(1, 2, 3.0))
 
     found = facts.snapshot()

@@ -38,18 +38,18 @@ class Process:
     """
 
     def __init__(self, url: str, folder: Path) -> None:
-        self._told: Counter[int] = Counter()  # By thread: each is told of its own calls.
+        self._errors: Counter[int] = Counter()  # By thread: each is told of its own calls.
         channels = policies({"*": {"circuit_breaker": {"failure_threshold": 2, "timeout": 300}, "rate_limits": "3/300s"}})
         self.engine = engine.Engine(
             hub=Hub(on_error=self._count), settings=Settings(metrics_dir=folder, redis_url=url, channels=channels), clock=wall
         )
 
     def _count(self, error: Exception, *, component: str) -> None:
-        self._told[threading.get_ident()] += 1
+        self._errors[threading.get_ident()] += 1
 
     @property
     def errors(self) -> int:
-        return sum(self._told.values())
+        return sum(self._errors.values())
 
     def __enter__(self) -> Self:
         engine.connect(lambda: self.engine)
@@ -75,13 +75,13 @@ class Process:
         """
         refusals = 0
         for ask in (circuit_breaker.allow, rate_limiter.acquire):
-            before = self._told[threading.get_ident()]
+            before = self._errors[threading.get_ident()]
             try:
                 ask(channel)
             except (CircuitOpenError, RateLimitError):
                 refusals += 1
             else:
-                assert self._told[threading.get_ident()] > before, "A call went through, and nobody was told."
+                assert self._errors[threading.get_ident()] > before, "A call went through, and nobody was told."
         return refusals == 2
 
 

@@ -21,10 +21,10 @@ from celery_obs.demo.provider import Provider
 from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.exporter.server import Options, build_lease
 from celery_obs.state import keys
-from celery_obs.state.audit import Audit
 from celery_obs.state.connection import connect
 from celery_obs.state.lease import Lease
 from tests.servers import RedisCluster, RedisSentinel, RedisServer
+from tests.shared_state import audited
 from tests.tokens import rig_of
 
 
@@ -124,6 +124,6 @@ def test_every_operation_is_done_and_written_down(redis: Any, action: str) -> No
     """
     told = perform(redis, action, "airbnb", Order("jo", "a test", None))
 
-    newest = Audit(redis).recent(1)[0]
+    newest = audited(redis, 1)[0]
     assert (action, "jo", "done") == (newest["action"], newest["actor"], newest["outcome"])
     assert set(told) <= set(newest)

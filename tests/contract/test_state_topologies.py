@@ -17,7 +17,7 @@ import pytest
 
 from celery_obs.areas.channels import engine
 from celery_obs.areas.channels.breakers.state import Breakers
-from celery_obs.areas.channels.connections.courier import Courier
+from celery_obs.areas.channels.connections.courier import ConnectionFactWriter
 from celery_obs.areas.channels.connections.state import Connection, Drift, Facts, TokenExpiry
 from celery_obs.areas.channels.errors import RateLimitError
 from celery_obs.areas.channels.overview import OverviewReader
@@ -42,6 +42,7 @@ from celery_obs.state.lease import Lease
 from celery_obs.state.locks import Flight, Flights, Landing
 from celery_obs.testing import FakeClock, RaisingErrors
 from tests.servers import RedisCluster, RedisSentinel, RedisServer, wait_until
+from tests.shared_state import audited, write_syncs
 from tests.tokens import KEY
 
 
@@ -201,7 +202,7 @@ def test_breakers_of_endpoints_and_windows_work(redis: Any) -> None:
         assert found.transition is not None
         breakers.note(channel, "/prices/{id}", found.transition.to_state)
         breakers.tell(channel, left=0, seconds=60.0)
-        assert breakers.check(channel, policy).told
+        assert breakers.check(channel, policy).advertised
 
     assert {"open"} == {view.state for view in breakers.states(CHANNELS).values()}
     for channel in CHANNELS:
@@ -286,8 +287,7 @@ def test_facts_are_written_and_read(redis: Any) -> None:
     """
     facts = Facts(redis)
     facts.register(Connection(name, "airbnb", "active", 1.0) for name in CONNECTIONS)
-    facts.synced("c-1", at=5.0)
-    facts.errored("c-2")
+    write_syncs(redis, succeeded={"c-1": 5.0}, failed={"c-2": 1})
     facts.token_stored("c-3", TokenExpiry(9.0, 3.0))
     facts.reconciled("c-4", "airbnb", Drift(1, 365, 7.0))
     facts.refresh_began("c-5", at=3.0)
@@ -326,15 +326,15 @@ def test_tokens_are_kept_and_replaced(topology: Topology, redis: Any) -> None:
     assert [None] * len(CONNECTIONS) == [vault.get(connection) for connection in CONNECTIONS]
 
 
-def test_the_courier_delivers(redis: Any) -> None:
+def test_facts_about_connections_are_written(redis: Any) -> None:
     """
     What tasks said of their syncs arrives.
     """
-    courier = Courier(redis, on_drop=lambda: pytest.fail("A fact was given up."))
-    courier.errored("c-1")
-    courier.synced("c-2", at=4.0)
+    writer = ConnectionFactWriter(redis, on_drop=lambda: pytest.fail("A fact was given up."))
+    writer.errored("c-1")
+    writer.synced("c-2", at=4.0)
 
-    assert courier.flush(within=5)
+    assert writer.flush(within=5)
     assert ({b"c-1": b"1"}, {b"c-2": b"4.0"}) == (redis.hgetall(keys.ERRORS), redis.hgetall(keys.LAST_SYNCS))
 
 
@@ -380,7 +380,7 @@ def test_what_operators_did_is_written_down(redis: Any) -> None:
     audit.write("pause", actor="me", reason="a\nb", channel="airbnb")
     audit.write("resume", actor="me", reason="done", channel="airbnb")
 
-    assert ["resume", "pause"] == [entry["action"] for entry in audit.recent()]
+    assert ["resume", "pause"] == [entry["action"] for entry in audited(redis)]
 
 
 def test_what_is_left_to_be_settled_is_listed(redis: Any) -> None:
@@ -455,7 +455,7 @@ def test_it_works_again_by_itself_after_redis_broke(topology: Topology, redis: A
 
     assert {"rate_limiter"} >= set(told)
     assert slowest[0] < 5
-    Facts(redis).synced("c-1", at=1.0)
+    write_syncs(redis, succeeded={"c-1": 1.0})
     Channels(redis).touch(["airbnb"])
     Audit(redis).write("pause", actor="me", reason="")
     assert OverviewReader(redis).read().channels == ("airbnb",)

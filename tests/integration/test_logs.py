@@ -44,7 +44,7 @@ class Log(NamedTuple):
     text: str
     lines: list[dict[str, Any]]
 
-    def said(self, event: str, **facts: object) -> list[dict[str, Any]]:
+    def about(self, event: str, **facts: object) -> list[dict[str, Any]]:
         """
         Return the lines about *event* that say *facts*.
         """
@@ -54,7 +54,7 @@ class Log(NamedTuple):
         """
         Return the canonical lines of ``logged.<task>``.
         """
-        return self.said("task_finished", task=f"logged.{task}", **facts)
+        return self.about("task_finished", task=f"logged.{task}", **facts)
 
 
 def lines_in(text: str) -> list[dict[str, Any]]:
@@ -155,7 +155,7 @@ def test_what_a_request_began_belongs_to_it(log: Log) -> None:
     """
     tasks = ("say", "retry_once", "gather", "fail", "fail_expectedly", "hide", "run_another_eagerly")
     lines = [line for task in tasks for line in log.ended(task)]
-    said = [*log.said("before"), *log.said("trying"), *log.said("gathered")]
+    said = [*log.about("before"), *log.about("trying"), *log.about("gathered")]
 
     assert len(lines) >= 30
     assert {REQUEST} == {line["correlation_id"] for line in lines}
@@ -239,7 +239,7 @@ def test_a_task_that_runs_another_keeps_its_context(log: Log) -> None:
     """
     Pitfall 17: an eager run is the caller's own work; the context around it is restored, not cleared.
     """
-    (after,) = log.said("after_eager")
+    (after,) = log.about("after_eager")
     (outer,) = log.ended("run_another_eagerly")
 
     assert ("logged.run_another_eagerly", "kept", outer["task_id"]) == (after["task"], after["outer"], after["task_id"])
@@ -258,7 +258,7 @@ def test_no_secret_is_in_any_line(log: Log) -> None:
     """
     Pitfall 22: arguments, results, bodies, headers, URLs, extras and errors of tasks, of strangers and of Celery: none of their secrets come out.
     """
-    (hid,) = log.said("hid")
+    (hid,) = log.about("hid")
     errors = [line["event"] for line in log.lines if line["logger"] == "celery.worker.consumer.consumer"]
 
     assert SECRET not in log.text
@@ -270,7 +270,7 @@ def test_no_secret_is_in_any_line(log: Log) -> None:
     )
     assert "Cannot decode the body of a message; it was discarded." in errors
     if log.pool != "solo":
-        assert log.said("TaskPool: Apply")
+        assert log.about("TaskPool: Apply")
 
 
 def test_what_the_main_process_says_of_a_task_names_it(log: Log) -> None:

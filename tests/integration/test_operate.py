@@ -25,9 +25,9 @@ from celery_obs.areas.channels.state import Channels
 from celery_obs.cli.group import COMMANDS, obs
 from celery_obs.cli.health import rate_from_page
 from celery_obs.state import keys
-from celery_obs.state.audit import Audit
 from celery_obs.state.connection import connect
 from tests.servers import RedisServer, free_port
+from tests.shared_state import audited
 
 
 pytestmark = pytest.mark.integration
@@ -88,11 +88,11 @@ def test_a_channel_is_paused_and_resumed(redis: Any, redis_server: RedisServer) 
 
     assert (0, "airbnb is paused for 1800 s.\n") == (paused.exit_code, paused.stdout)
     assert 0 < redis.ttl(keys.paused("airbnb")) <= 1800
-    assert ("channel.pause", "jo", "an outage") == tuple(Audit(redis).recent()[0][name] for name in ("action", "actor", "reason"))
+    assert ("channel.pause", "jo", "an outage") == tuple(audited(redis)[0][name] for name in ("action", "actor", "reason"))
 
     assert "airbnb goes on.\n" == call(redis_server, "channel", "resume", "airbnb").stdout
     assert "airbnb was not paused.\n" == call(redis_server, "channel", "resume", "airbnb").stdout
-    assert "@" in Audit(redis).recent()[0]["actor"]
+    assert "@" in audited(redis)[0]["actor"]
 
 
 def test_breakers_are_opened_closed_and_reset(redis: Any, redis_server: RedisServer) -> None:

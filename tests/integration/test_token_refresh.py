@@ -37,7 +37,7 @@ from celery_obs.testing import FakeClock
 from tests.certificates import Authority
 from tests.servers import RedisServer, free_port, wait_until
 from tests.tokens import CHANNEL, KEY, Rig, answering, dripping, rig_of, secrets_in, texts_of
-from tests.unit.traces.builders import observer, said
+from tests.unit.traces.builders import attributes_of, observer
 
 
 pytestmark = pytest.mark.integration
@@ -147,7 +147,10 @@ def test_what_begins_ends_whatever_comes_of_it(rig: Rig, provider: Provider, bef
         tokens.refresh(ONE)
 
     *calls, span = memory.spans()
-    assert (f"refresh_token {CHANNEL}", end) == (span.name, (said(span)["channel.refresh_status"], said(span).get("error.type", "")))
+    assert (f"refresh_token {CHANNEL}", end) == (
+        span.name,
+        (attributes_of(span)["channel.refresh_status"], attributes_of(span).get("error.type", "")),
+    )
     assert all(call.parent == span.context for call in calls)
 
 
@@ -399,7 +402,7 @@ def test_a_redirect_to_another_host_takes_no_secret_there(redis_server: RedisSer
 BOMB = gzip.compress(b" " * 50_000_000)
 
 
-class Said(NamedTuple):
+class Response(NamedTuple):
     """
     What a channel answers.
     """
@@ -412,29 +415,33 @@ class Said(NamedTuple):
 @pytest.mark.parametrize(
     ("answer", "kind", "said"),
     [
-        pytest.param(Said([]), errors.ApiError, "no JSON object", id="a list"),
-        pytest.param(Said(b"[" * 200_000), errors.ApiError, "no JSON object", id="a tower"),
-        pytest.param(Said(b"\xff\x00"), errors.ApiError, "no JSON object", id="bytes"),
-        pytest.param(Said({}), errors.ApiError, "holds no token", id="nothing"),
-        pytest.param(Said({"access_token": ""}), errors.ApiError, "holds no token", id="an empty token"),
-        pytest.param(Said({"access_token": 5}), errors.ApiError, "holds no token", id="a number for a token"),
-        pytest.param(Said({"access_token": "a", "refresh_token": [CANARY]}), errors.ApiError, "holds no token", id="a list for a token"),
-        pytest.param(Said(BOMB, 200, {"Content-Encoding": "gzip"}), errors.ApiError, "more than 262144 bytes", id="a bomb"),
-        pytest.param(Said({"error": "invalid_grant"}), tokens.TokenRefusedError, "invalid_grant", id="refused with 200"),
-        pytest.param(Said({"error": "server_error"}, 400), errors.ApiError, "cannot answer now", id="server_error"),
-        pytest.param(Said({"error": CANARY}, 400), tokens.ClientRefusedError, "a code that OAuth2 does not have", id="their own code"),
-        pytest.param(Said({"error": [CANARY]}, 400), tokens.ClientRefusedError, "a code that OAuth2 does not have", id="a list for a code"),
-        pytest.param(Said(b"<html>", 403), errors.AuthError, r"rejected our credentials \(403\)", id="a wall"),
-        pytest.param(Said(b"<html>", 404), errors.ValidationError, r"does not take our request \(404\)", id="not there"),
+        pytest.param(Response([]), errors.ApiError, "no JSON object", id="a list"),
+        pytest.param(Response(b"[" * 200_000), errors.ApiError, "no JSON object", id="a tower"),
+        pytest.param(Response(b"\xff\x00"), errors.ApiError, "no JSON object", id="bytes"),
+        pytest.param(Response({}), errors.ApiError, "holds no token", id="nothing"),
+        pytest.param(Response({"access_token": ""}), errors.ApiError, "holds no token", id="an empty token"),
+        pytest.param(Response({"access_token": 5}), errors.ApiError, "holds no token", id="a number for a token"),
         pytest.param(
-            Said({"error": "invalid_grant", "error_description": f'the token "{CANARY}\n" is over'}, 400),
+            Response({"access_token": "a", "refresh_token": [CANARY]}), errors.ApiError, "holds no token", id="a list for a token"
+        ),
+        pytest.param(Response(BOMB, 200, {"Content-Encoding": "gzip"}), errors.ApiError, "more than 262144 bytes", id="a bomb"),
+        pytest.param(Response({"error": "invalid_grant"}), tokens.TokenRefusedError, "invalid_grant", id="refused with 200"),
+        pytest.param(Response({"error": "server_error"}, 400), errors.ApiError, "cannot answer now", id="server_error"),
+        pytest.param(Response({"error": CANARY}, 400), tokens.ClientRefusedError, "a code that OAuth2 does not have", id="their own code"),
+        pytest.param(
+            Response({"error": [CANARY]}, 400), tokens.ClientRefusedError, "a code that OAuth2 does not have", id="a list for a code"
+        ),
+        pytest.param(Response(b"<html>", 403), errors.AuthError, r"rejected our credentials \(403\)", id="a wall"),
+        pytest.param(Response(b"<html>", 404), errors.ValidationError, r"does not take our request \(404\)", id="not there"),
+        pytest.param(
+            Response({"error": "invalid_grant", "error_description": f'the token "{CANARY}\n" is over'}, 400),
             tokens.TokenRefusedError,
             "invalid_grant",
             id="echo",
         ),
     ],
 )
-def test_an_answer_that_makes_no_sense_is_told_without_it(redis_server: RedisServer, answer: Said, kind: type, said: str) -> None:
+def test_an_answer_that_makes_no_sense_is_told_without_it(redis_server: RedisServer, answer: Response, kind: type, said: str) -> None:
     """
     Whatever comes, there is one error of a known class, which holds nothing of the answer and nothing of what we sent.
     """
@@ -811,10 +818,10 @@ def test_without_redis_there_is_no_refresh() -> None:
     Two processes could spend one refresh token, so that is refused with a sentence.
     """
     from celery_obs.areas.channels.engine import Engine
-    from celery_obs.runtime.hub import ErrorLog, Hub
+    from celery_obs.runtime.hub import ErrorReporter, Hub
     from celery_obs.settings import load
 
-    engine = Engine(hub=Hub(on_error=ErrorLog()), settings=load({}, {}, {"metrics_dir": "/nonexistent"}))
+    engine = Engine(hub=Hub(on_error=ErrorReporter()), settings=load({}, {}, {"metrics_dir": "/nonexistent"}))
 
     with pytest.raises(ConfigurationError, match="Set redis_url"):
         Tokens(engine).refresh(ONE)

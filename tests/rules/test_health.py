@@ -144,7 +144,7 @@ def as_promtool(series: list[Series]) -> dict[str, Any]:
     for name in CONDITIONS:
         alert = BY_NAME[name]
         # An increase is extrapolated, so that its value is nearly the one that was counted.
-        expr = f"count by ({', '.join(alert.by)}) ({alert.expr})" if name in WINDOWED else alert.expr
+        expr = f"count by ({', '.join(alert.by)}) ({alert.promql})" if name in WINDOWED else alert.promql
         expected = [
             {
                 "labels": _labels(_with_target(trouble.labels, alert.by)),
@@ -204,6 +204,6 @@ def test_a_condition_is_its_alert(name: str) -> None:
     """
     condition, alert = CONDITIONS[name], BY_NAME[name]
 
-    assert (condition.severity, condition.lasts) == (alert.severity, alert.lasts)
+    assert (condition.severity, condition.for_) == (alert.severity, alert.for_)
     assert alert.threshold is None or condition.threshold == float(alert.threshold.value)
-    assert not condition.window or f"[{condition.window}]" in alert.expr
+    assert not condition.window or f"[{condition.window}]" in alert.promql

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from celery_obs.runtime.hub import ErrorLog, Hub
+from celery_obs.runtime.hub import ErrorReporter, Hub, guarded
 
 
 class Rang(NamedTuple):
@@ -81,7 +81,7 @@ def test_errors_are_counted_every_time_and_logged_once_a_minute(caplog: pytest.L
     An observer that fails on every task does not flood the log.
     """
     counted: list[str] = []
-    errors = ErrorLog(counted.append)
+    errors = ErrorReporter(counted.append)
 
     with caplog.at_level(logging.ERROR, "celery_obs"):
         for _ in range(5):
@@ -95,7 +95,7 @@ def test_what_fails_for_long_is_one_traceback_and_then_a_line_each_time(caplog: 
     """
     A server that is away for an hour does not fill the log.
     """
-    errors = ErrorLog(pause=0.0)
+    errors = ErrorReporter(pause=0.0)
 
     with caplog.at_level(logging.ERROR, "celery_obs"):
         for _ in range(3):
@@ -105,11 +105,25 @@ def test_what_fails_for_long_is_one_traceback_and_then_a_line_each_time(caplog: 
     assert all("ConnectionError: redis://:***@host is away" in record.getMessage() for record in caplog.records)
 
 
+def test_what_is_guarded_raises_nothing_and_is_told() -> None:
+    """
+    An error of ours ends with the block, and one of the interpreter's own, such as an exit, goes on.
+    """
+    failures = Failures()
+
+    with guarded(failures, "worker.tick"):
+        raise ValueError("oops")
+    with pytest.raises(SystemExit), guarded(failures, "worker.tick"):
+        raise SystemExit
+
+    assert [("oops", "worker.tick")] == failures.seen
+
+
 def test_nothing_that_goes_wrong_while_telling_gets_out() -> None:
     """
     A counter that fails, too, is the end of the story, not of the task.
     """
-    errors = ErrorLog(broken)
+    errors = ErrorReporter(broken)
 
     errors(ValueError("x"), component="logs")
 

@@ -22,10 +22,10 @@ from celery_obs.cli.group import obs
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.exporter.probes import probe_for
 from celery_obs.rules.yaml_reader import compose
-from celery_obs.runtime.hub import ErrorLog
+from celery_obs.runtime.hub import ErrorReporter
 from celery_obs.state.broker import Broker, of_url, reach, reason_of
 from celery_obs.state.connection import connect
-from celery_obs.telemetry.redaction import Redactor, mask, mask_url, reason, without_secrets
+from celery_obs.telemetry.redaction import Redactor, reason, redact, redact_url, without_secrets
 from tests.strategies import awkward_passwords
 
 
@@ -72,11 +72,11 @@ def fitting(password: str, shape: str) -> str:
 @example("Zqaaaa://Zqbbbb", SHAPES[0], False)
 def test_a_url_is_shown_without_its_password(password: str, shape: str, escaped: bool) -> None:
     """
-    Neither `mask_url` nor a broker shows a piece of it, escaped or not.
+    Neither `redact_url` nor a broker shows a piece of it, escaped or not.
     """
     url = shape.replace("{}", quote(password, safe="") if escaped else fitting(password, shape))
 
-    for shown in (mask_url(url), repr(of_url(url)), of_url(url).name):
+    for shown in (redact_url(url), repr(of_url(url)), of_url(url).name):
         assert not [piece for piece in pieces(password) if piece in shown]
 
 
@@ -85,11 +85,11 @@ def test_what_is_no_secret_in_a_url_stays(shape: str, password: str) -> None:
     """
     Host, port, database and harmless options are there for who has to find the server.
     """
-    shown = mask_url(shape.replace("{}", password))
+    shown = redact_url(shape.replace("{}", password))
 
     assert urlsplit(shape.partition(";")[0]).scheme == urlsplit(shown.partition(";")[0]).scheme
     assert re.findall(r"[a-z]+\.local(?::\d+)?", shape) == re.findall(r"[a-z]+\.local(?::\d+)?", shown)
-    assert shown == mask_url(shown)
+    assert shown == redact_url(shown)
 
 
 @given(
@@ -105,9 +105,9 @@ def test_a_url_in_a_sentence_is_shown_without_its_password(password: str, shape:
     url = shape.replace("{}", password)
     text = sentence.replace("{}", url)
 
-    assert not [piece for piece in pieces(password) if piece in mask(text, [password])]
+    assert not [piece for piece in pieces(password) if piece in redact(text, [password])]
     if not re.match(r"\d|\W", password):
-        assert not [piece for piece in pieces(password) if piece in mask(text)]
+        assert not [piece for piece in pieces(password) if piece in redact(text)]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_url_without_a_password_stays(text: str) -> None:
     """
     A node's name behind a URL is no login.
     """
-    assert text == mask(text)
+    assert text == redact(text)
 
 
 @given(awkward_passwords(), st.sampled_from(SHAPES))
@@ -183,7 +183,7 @@ def test_what_libraries_quote_is_known(words: str) -> None:
     """
     Python, Redis, redis-py and OAuth libraries quote what they were given; that is hidden, and the rest of their words stays.
     """
-    for told in (mask(words), reason(ValueError(words)), Redactor().text(words)):
+    for told in (redact(words), reason(ValueError(words)), Redactor().text(words)):
         assert "PLANTED" not in told
         assert words[:7] == told[:7]
 
@@ -213,7 +213,7 @@ def test_a_traceback_is_logged_without_the_secrets_of_its_errors(caplog: pytest.
         caught = error
     harmless = ValueError("nothing to hide")
 
-    ErrorLog()(caught, component="test")
+    ErrorReporter()(caught, component="test")
 
     told = "".join(traceback.format_exception(without_secrets(caught)))
     assert harmless is without_secrets(harmless)

@@ -5,6 +5,8 @@ Setting up: once a process, whatever is called how often.
 from __future__ import annotations
 
 import logging
+import re
+import threading
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +19,17 @@ from celery import Celery, signals
 import celery_obs
 
 from celery_obs.areas.tasks.events import TaskFinished, TaskStarted
-from celery_obs.areas.tasks.metrics import FINISHED, PUBLISHED
+from celery_obs.areas.tasks.metrics import FINISHED, LATENCY, PUBLISHED, QUEUE_WAIT, RUNTIME
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.recorder.layout import Layout
 from celery_obs.runtime.plugin import plugin
 from celery_obs.runtime.signals import TABLE
 from celery_obs.testing import capture_events, counters
 from tests.embedded import embedded_worker
+from tests.servers import free_port
+
+
+MANY_TASKS = Path(__file__).parents[2] / "docs" / "how-to" / "many-tasks-and-nodes.md"
 
 
 @pytest.fixture
@@ -39,6 +46,17 @@ def app(tmp_path: Path) -> Iterator[Celery]:
 
 def receivers_of_ours() -> int:
     return sum(1 for signal, method in TABLE for (uid, _), _ in signal.receivers if uid == f"celery_obs.{method.__name__}")
+
+
+def buckets_in(metrics_dir: Path) -> dict[str, tuple[float, ...]]:
+    """
+    Return the edges of the histograms of tasks, as the files describe them.
+    """
+    [path] = metrics_dir.glob("*/layout")
+    layout = Layout()
+    layout.feed(path.read_bytes())
+    families = {series.family for series in layout.series}
+    return {family.name: family.buckets for family in families if family.name in {RUNTIME.name, QUEUE_WAIT.name, LATENCY.name}}
 
 
 def test_setting_up_twice_connects_once(app: Celery) -> None:
@@ -141,6 +159,59 @@ def test_ignored_tasks_leave_no_trace(tmp_path: Path) -> None:
         assert [] == [key for key in counters(tmp_path) if "proj.noisy_one" in key[1]]
     finally:
         celery_obs.teardown()
+
+
+def test_histograms_have_the_buckets_that_the_app_sets(tmp_path: Path) -> None:
+    """
+    Runtime, wait in the queue and latency have the edges that the page on many tasks gives them.
+    """
+    made = Celery("proj", broker="memory://", backend="cache+memory://", set_as_current=False)
+    [block] = re.findall(r"^```python\n(.*?_buckets.*?)^```$", MANY_TASKS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    exec(block, {"app": made})  # noqa: S102 -- what the page tells people to write.
+    made.conf.celery_obs["metrics_dir"] = str(tmp_path)
+    celery_obs.setup(made)
+
+    @made.task(name="proj.bucketed")  # type: ignore[untyped-decorator]  # Celery's.
+    def bucketed() -> None:
+        pass
+
+    try:
+        with embedded_worker(made):
+            bucketed.delay().get(timeout=10)
+            edges = buckets_in(tmp_path)
+    finally:
+        celery_obs.teardown()
+
+    assert {
+        RUNTIME.name: (0.1, 1.0, 10.0, 60.0, 600.0),
+        QUEUE_WAIT.name: (1.0, 10.0, 60.0, 600.0),
+        LATENCY.name: (1.0, 10.0, 30.0, 60.0, 600.0),
+    } == edges
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_queues_are_announced_if_the_app_wants_it(tmp_path: Path, wanted: bool) -> None:
+    """
+    With ``announce_queues`` false, neither worker nor publisher tells sidecars of queues.
+    """
+    made = Celery("proj", broker="memory://", backend="cache+memory://", set_as_current=False)
+    redis = f"redis://127.0.0.1:{free_port()}/0"
+    made.conf.celery_obs = {"metrics_dir": str(tmp_path), "redis_url": redis, "announce_queues": wanted}
+    celery_obs.setup(made)
+    before = set(threading.enumerate())
+
+    @made.task(name=f"proj.announced_{wanted}")  # type: ignore[untyped-decorator]  # Celery's.
+    def noop() -> None:
+        pass
+
+    try:
+        with embedded_worker(made):
+            noop.delay().get(timeout=10)
+            announcing = {thread for thread in threading.enumerate() if thread.name == "celery_obs.announce"} - before
+    finally:
+        celery_obs.teardown()
+
+    assert wanted == bool(announcing)
 
 
 def test_a_broken_observer_does_not_reach_the_task(app: Celery) -> None:

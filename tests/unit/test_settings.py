@@ -27,7 +27,7 @@ from celery_obs.exceptions import ConfigurationError
 from celery_obs.recorder.metrics_dir import default_metrics_dir, prepare_metrics_dir
 from celery_obs.settings import SETTINGS, Settings, hidden, load
 from celery_obs.settings.reference import reference
-from celery_obs.telemetry.redaction import mask
+from celery_obs.telemetry.redaction import redact
 
 
 DIRECTORY = {"metrics_dir": "/run/celery_obs"}
@@ -217,7 +217,7 @@ def test_a_password_is_masked_whatever_it_contains(noise: str) -> None:
     """
     An unescaped @ or / in a password does not uncover the rest of it.
     """
-    assert "SECRET" not in mask(f"cannot reach redis://user:{noise}SECRET@host:6379/0 now")
+    assert "SECRET" not in redact(f"cannot reach redis://user:{noise}SECRET@host:6379/0 now")
 
 
 def test_the_default_directory_prefers_the_users_runtime_directory(tmp_path: Path) -> None:

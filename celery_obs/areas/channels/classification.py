@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
@@ -158,7 +159,7 @@ def _found(error: BaseException, depth: int, seen: set[int]) -> Iterator[Failure
         if any(failure.kind is not None for failure in found):
             yield from found
             return
-    failure = _told(error, row)
+    failure = _failure_of(error, row)
     if failure.kind is None and error.__cause__ is not None:
         found = list(_found(error.__cause__, depth - 1, seen))
         if any(each.kind is not None for each in found):
@@ -173,7 +174,7 @@ def _inside(error: BaseException, row: ClientError) -> Iterator[BaseException]:
         yield from (each for each in several if isinstance(each, BaseException))
 
 
-def _told(error: BaseException, row: ClientError) -> Failure:
+def _failure_of(error: BaseException, row: ClientError) -> Failure:
     """
     Read one exception as its row says.
     """
@@ -234,7 +235,9 @@ _KNOWN: Final = _by_name(CLIENTS)
 _ADDED: Final[dict[str, list[ClientError]]] = {}
 
 
-def register_client_error(of: type[BaseException] | str, told: str | Mapping[str, Any]) -> None:
+def register_client_error(
+    of: type[BaseException] | str, meaning: str | Mapping[str, Any] | None = None, *, told: str | Mapping[str, Any] | None = None
+) -> None:
     """
     Say what the exceptions of a client mean that celery_obs does not know, for this process.
 
@@ -249,15 +252,20 @@ def register_client_error(of: type[BaseException] | str, told: str | Mapping[str
     Args:
         of: The class, or its module and name.
 
-        told: A kind, or a dict of: *kind*, *codes*, and the paths *status*, *headers*, *code*, *retry_after* and *inside*;
+        meaning: A kind, or a dict of: *kind*, *codes*, and the paths *status*, *headers*, *code*, *retry_after* and *inside*;
             see `celery_obs.areas.channels.failures.ClientError`.
+
+        told: Deprecated name of *meaning*.
 
     Raises:
         PolicyError: if that is wrong, which is a ValueError.
 
     Since 0.1.
     """
-    row = client_error(f"{of.__module__}.{of.__name__}" if isinstance(of, type) else of, told)
+    if told is not None:
+        warnings.warn("The argument told of register_client_error is deprecated. Write meaning instead.", DeprecationWarning, stacklevel=2)
+        meaning = told
+    row = client_error(f"{of.__module__}.{of.__name__}" if isinstance(of, type) else of, meaning)
     _ADDED[row.name] = [row, *(each for each in _ADDED.get(row.name, ()) if each.of != row.of)]
 
 

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from celery_obs.exporter.exposition import Page
-from celery_obs.exporter.scrape import InternalErrors, Said
+from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.recorder.merge import escape_help, labels_text
-from celery_obs.vocabulary.spec import OTHER, Metric
+from celery_obs.throttle import LogThrottle
+from celery_obs.vocabulary.spec import OTHER, Metric, is_utf8
 
 from .breakers import metrics as circuit_breaker
 from .conflicts.metrics import REVIEW
@@ -64,7 +65,7 @@ class ClusterCollector:
         self._read = read
         self._folded = folded
         self._most = most_connections
-        self._said = Said()
+        self._throttle = LogThrottle()
         self._texts: _Texts = {}
 
     def collect(self) -> Page:
@@ -75,7 +76,7 @@ class ClusterCollector:
         known = overview.snapshot.connections
         self._texts = self._texts_of(known)
         folded = len(known) - len(self._texts)
-        if folded and self._said.is_news("folded"):
+        if folded and self._throttle.allows("folded"):
             shown = f"{folded} of {len(known)} connections"
             log.warning("%s share the series of %s: beyond the first %d, or with an id that is no label.", shown, OTHER, self._most)
         return _page([*self._of_connections(overview), self._of_rate_limits(overview), *self._of_channels(overview)])
@@ -223,12 +224,4 @@ def _is_label(name: str) -> bool:
     """
     Tell whether *name* can stand on the page as it is: short, whole, and not the word for all others.
     """
-    return len(name) <= _LONGEST_LABEL and name != OTHER and (name.isascii() or _is_whole(name))
-
-
-def _is_whole(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return len(name) <= _LONGEST_LABEL and name != OTHER and (name.isascii() or is_utf8(name))

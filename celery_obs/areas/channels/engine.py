@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from celery_obs.clock import Clock, wall
-from celery_obs.runtime.hub import ErrorLog, Hub
+from celery_obs.runtime.hub import ErrorReporter, Hub
 from celery_obs.settings import Settings
 from celery_obs.state.connection import connect as connect_redis
 
@@ -121,5 +121,5 @@ def current() -> Engine:
 def _nobody() -> Engine:
     global _silent  # noqa: PLW0603 -- made once, when it is first needed.
     if _silent is None:
-        _silent = Engine(hub=Hub(on_error=ErrorLog()), settings=_SILENT)
+        _silent = Engine(hub=Hub(on_error=ErrorReporter()), settings=_SILENT)
     return _silent

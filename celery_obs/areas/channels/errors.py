@@ -25,7 +25,7 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from celery_obs.exceptions import CeleryObsError
-from celery_obs.telemetry.redaction import mask
+from celery_obs.telemetry.redaction import redact
 
 from .api_calls.headers import RateLimitAnswer, header, rate_limit_answer, seconds_of
 from .api_calls.metrics import ErrorType
@@ -266,5 +266,5 @@ def describe(error: object) -> tuple[str, str]:
     except Exception:  # noqa: BLE001 -- anybody's __str__.
         return name, ""
     text = " ".join(text[:_LONGEST_READ].split())
-    text = mask(text)
+    text = redact(text)
     return name, text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"

@@ -376,10 +376,10 @@ def client_errors(value: Any) -> tuple[ClientError, ...]:
     if not isinstance(value, Mapping):
         message = f"client_errors is {value!r:.100}; expected a dict from class to kind, such as {{'acme.errors.Busy': 'rate_limit'}}"
         raise PolicyError(message)
-    return tuple(client_error(of, told) for of, told in value.items())
+    return tuple(client_error(of, meaning) for of, meaning in value.items())
 
 
-def client_error(of: Any, told: Any) -> ClientError:
+def client_error(of: Any, meaning: Any) -> ClientError:
     """
     Read one row: the class, and what it means or a dict of where to look.
 
@@ -389,13 +389,13 @@ def client_error(of: Any, told: Any) -> ClientError:
     if not isinstance(of, str) or not _CLASS.fullmatch(of):
         message = f"{of!r:.100} in client_errors is not the name of a class; expected module and class, such as 'acme.errors.Busy'"
         raise PolicyError(message)
-    if isinstance(told, str):
-        return ClientError(of, kind=_kind(of, told), client=of.partition(".")[0])
-    if not isinstance(told, Mapping):
-        message = f"{of!r} is {told!r:.100}; expected one of {', '.join(ERROR_TYPES)}, or a dict of where to look"
+    if isinstance(meaning, str):
+        return ClientError(of, kind=_kind(of, meaning), client=of.partition(".")[0])
+    if not isinstance(meaning, Mapping):
+        message = f"{of!r} is {meaning!r:.100}; expected one of {', '.join(ERROR_TYPES)}, or a dict of where to look"
         raise PolicyError(message)
     row = ClientError(of, client=of.partition(".")[0])
-    for key, entry in told.items():
+    for key, entry in meaning.items():
         row = row._replace(**{str(key): _read(of, key, entry)})
     return row
 

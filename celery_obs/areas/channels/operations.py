@@ -68,12 +68,12 @@ def perform(redis: Redis, action: str, channel: str, order: Order) -> Mapping[st
     audit = Audit(redis)
     facts: dict[str, Any] = {} if order.seconds is None else {"seconds": order.seconds}
     try:
-        told = OPERATIONS[action].do(redis, channel, order)
+        result = OPERATIONS[action].do(redis, channel, order)
     except Exception as error:
         audit.write(action, actor=order.actor, reason=order.reason, channel=channel, outcome=f"failed: {type(error).__name__}", **facts)
         raise
-    audit.write(action, actor=order.actor, reason=order.reason, channel=channel, **{**facts, **told})
-    return told
+    audit.write(action, actor=order.actor, reason=order.reason, channel=channel, **{**facts, **result})
+    return result
 
 
 def _pause(redis: Redis, channel: str, order: Order) -> Mapping[str, object]:

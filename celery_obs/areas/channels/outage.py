@@ -62,7 +62,7 @@ _AWAY: Final = RedisAwayError(
 )
 
 
-class _Gate:
+class _Backoff:
     """
     Whether one server is left alone.
     """
@@ -85,8 +85,8 @@ class Outage:
 
     def __init__(self, engine: Engine) -> None:
         self._hub = engine.hub
-        self._one = _Gate()
-        self._nodes: dict[str, _Gate] = {}
+        self._one = _Backoff()
+        self._nodes: dict[str, _Backoff] = {}
         self._cluster: Any = engine.redis if engine.redis is not None and is_cluster(engine.redis) else None
         self._spending = threading.local()
         self.errors: tuple[type[Exception], ...] = (OSError,)
@@ -98,13 +98,13 @@ class Outage:
 
             self.errors = (RedisError, RedisClusterException, OSError)
 
-    def _gate(self, key: str) -> _Gate:
+    def _backoff_of(self, key: str) -> _Backoff:
         if self._cluster is None:
             return self._one
         node = node_of(self._cluster, key)
         if not node:
             return self._one
-        return self._nodes.get(node) or self._nodes.setdefault(node, _Gate())
+        return self._nodes.get(node) or self._nodes.setdefault(node, _Backoff())
 
     def is_on(self, component: str, key: str) -> bool:
         """
@@ -119,7 +119,7 @@ class Outage:
         """
         Tell whether Redis is left alone at the moment, for what no call depends on: that is not counted.
         """
-        until = self._gate(key).until
+        until = self._backoff_of(key).until
         return bool(until) and time.monotonic() < until
 
     def ask(self, component: str, key: str, question: Callable[[], T]) -> T | None:
@@ -141,10 +141,10 @@ class Outage:
         """
         Leave Redis alone for a while, longer each time.
         """
-        gate = self._gate(key)
+        backoff = self._backoff_of(key)
         # Not all processes come back in the same moment.
-        gate.until = time.monotonic() + gate.pause * random.uniform(0.75, 1.25)  # noqa: S311 -- no secret.
-        gate.pause = min(2 * gate.pause, _LONGEST)
+        backoff.until = time.monotonic() + backoff.pause * random.uniform(0.75, 1.25)  # noqa: S311 -- no secret.
+        backoff.pause = min(2 * backoff.pause, _LONGEST)
         self._hub.on_error(error, component=component)
 
     def ended(self, since: float, component: str, key: str) -> None:
@@ -156,10 +156,10 @@ class Outage:
             if self._is_spent(now - since, now):
                 self.began(_slow(now - since), component, key)
             return
-        gate = self._gate(key)
-        if gate.until:
-            gate.until = 0.0
-            gate.pause = _SHORTEST
+        backoff = self._backoff_of(key)
+        if backoff.until:
+            backoff.until = 0.0
+            backoff.pause = _SHORTEST
 
     def go_on(self, since: float) -> None:
         """

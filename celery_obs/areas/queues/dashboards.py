@@ -9,7 +9,7 @@ from typing import Final
 from celery_obs.areas.tasks import metrics as tasks
 from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
 from celery_obs.rules.dashboards.parts import JOB, TO_QUEUES, higher_is_worse, oldest_message
-from celery_obs.rules.dashboards.queries import chosen, highest, increase, per_minute, quantile, selector
+from celery_obs.rules.dashboards.queries import chosen, increase_of, max_of, per_minute, quantile_of, selector
 
 from . import metrics as queues
 
@@ -26,7 +26,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Messages waiting",
             question="How much work waits, in all queues?",
-            queries=(Query(expr=f"sum ({highest(queues.DEPTH, 'queue', queue=_QUEUE)})", legend="Waiting"),),
+            queries=(Query(expr=f"sum ({max_of(queues.DEPTH, 'queue', queue=_QUEUE)})", legend="Waiting"),),
             steps=higher_is_worse(1000, 10000),
             width=6,
             height=4,
@@ -45,7 +45,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Taken and not acknowledged",
             question="How much did workers take without finishing?",
-            queries=(Query(expr=f"sum ({highest(queues.UNACKED, 'queue', queue=_QUEUE)})", legend="Unacknowledged"),),
+            queries=(Query(expr=f"sum ({max_of(queues.UNACKED, 'queue', queue=_QUEUE)})", legend="Unacknowledged"),),
             width=6,
             height=4,
         ),
@@ -53,7 +53,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Disagreeing clocks",
             question="Can I trust the waiting times? Attempts in the time shown that started before they were published.",
-            queries=(Query(expr=increase(tasks.CLOCK_SKEW, queue=_QUEUE), legend="Skewed"),),
+            queries=(Query(expr=increase_of(tasks.CLOCK_SKEW, queue=_QUEUE), legend="Skewed"),),
             unit="none",
             decimals=0,
             steps=(Step(None, "green"), Step(1, "yellow")),
@@ -70,7 +70,7 @@ _WAITING = Row(
             kind="timeseries",
             title="Messages by queue",
             question="Does a queue grow? All priorities together; however many exporters show a queue, it is counted once.",
-            queries=(Query(expr=highest(queues.DEPTH, "queue", queue=_QUEUE), legend="{{queue}}"),),
+            queries=(Query(expr=max_of(queues.DEPTH, "queue", queue=_QUEUE), legend="{{queue}}"),),
             stacked=True,
             links=(TO_QUEUES,),
             source="002, 003, 004",
@@ -88,7 +88,7 @@ _WAITING = Row(
             title="Messages by priority",
             question="Which priority waits? 0 is the highest on Redis.",
             queries=(
-                Query(expr=highest(queues.PRIORITY_DEPTH, "queue", "priority", queue=_QUEUE), legend="{{queue}} priority {{priority}}"),
+                Query(expr=max_of(queues.PRIORITY_DEPTH, "queue", "priority", queue=_QUEUE), legend="{{queue}} priority {{priority}}"),
             ),
             stacked=True,
             links=(TO_QUEUES,),
@@ -98,9 +98,9 @@ _WAITING = Row(
             title="Not acknowledged, and consumers",
             question="How much did workers take without finishing, and does anybody listen?",
             queries=(
-                Query(expr=highest(queues.UNACKED, "queue", queue=_QUEUE), legend="{{queue}} not acknowledged"),
+                Query(expr=max_of(queues.UNACKED, "queue", queue=_QUEUE), legend="{{queue}} not acknowledged"),
                 Query(
-                    expr=highest(queues.CONSUMERS, "queue", queue=_QUEUE),
+                    expr=max_of(queues.CONSUMERS, "queue", queue=_QUEUE),
                     legend="{{queue}} consumers",
                     absent_where="the broker does not know its consumers, as Redis",
                 ),
@@ -131,8 +131,8 @@ _FLOW = Row(
             title="Wait before start",
             question="How long does work lie around before it starts? Without the time until its ETA.",
             queries=(
-                Query(expr=quantile(0.5, tasks.QUEUE_WAIT, "queue", queue=_QUEUE), legend="{{queue}} p50"),
-                Query(expr=quantile(0.95, tasks.QUEUE_WAIT, "queue", queue=_QUEUE), legend="{{queue}} p95", exemplars=True),
+                Query(expr=quantile_of(0.5, tasks.QUEUE_WAIT, "queue", queue=_QUEUE), legend="{{queue}} p50"),
+                Query(expr=quantile_of(0.95, tasks.QUEUE_WAIT, "queue", queue=_QUEUE), legend="{{queue}} p95", exemplars=True),
             ),
             unit="s",
             links=(TO_QUEUES,),
@@ -143,16 +143,14 @@ _FLOW = Row(
             question="Which queue needs workers?",
             keys=(("queue", "Queue"),),
             queries=(
-                Query(
-                    expr=highest(queues.DEPTH, "queue", queue=_QUEUE), legend="Waiting", unit="short", steps=higher_is_worse(1000, 10000)
-                ),
+                Query(expr=max_of(queues.DEPTH, "queue", queue=_QUEUE), legend="Waiting", unit="short", steps=higher_is_worse(1000, 10000)),
                 Query(
                     expr=oldest_message("queue", queue=_QUEUE),
                     legend="Oldest",
                     unit="s",
                     steps=higher_is_worse(60, 600),
                 ),
-                Query(expr=highest(queues.UNACKED, "queue", queue=_QUEUE), legend="Not acknowledged", unit="short"),
+                Query(expr=max_of(queues.UNACKED, "queue", queue=_QUEUE), legend="Not acknowledged", unit="short"),
                 Query(
                     expr=f"60 * max by (queue) (deriv({selector(queues.DEPTH, queue=_QUEUE)}[30m]))",
                     legend="Growth per minute",

@@ -10,7 +10,7 @@ from celery_obs.areas.channels.reconciliation import metrics as reconciliation
 from celery_obs.areas.channels.tokens import metrics as tokens
 from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
 from celery_obs.rules.dashboards.parts import JOB, coloured, higher_is_worse
-from celery_obs.rules.dashboards.queries import age, chosen, highest, lowest, per_minute
+from celery_obs.rules.dashboards.queries import age, chosen, max_of, min_of, per_minute
 
 from . import metrics as beat
 
@@ -37,7 +37,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Entries overdue",
             question="How many entries should have been fired a minute ago, and were not?",
-            queries=(Query(expr=f"sum ({lowest(beat.ENTRY_OVERDUE, 'entry', entry=_ENTRY)} > bool 60)", legend="Overdue"),),
+            queries=(Query(expr=f"sum ({min_of(beat.ENTRY_OVERDUE, 'entry', entry=_ENTRY)} > bool 60)", legend="Overdue"),),
             unit="none",
             steps=(Step(None, "green"), Step(1, "red")),
             width=8,
@@ -47,7 +47,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Entries in the schedule",
             question="How many entries does the schedule have?",
-            queries=(Query(expr=f"count ({highest(beat.ENTRY_DUE, 'entry', entry=_ENTRY)})", legend="Entries"),),
+            queries=(Query(expr=f"count ({max_of(beat.ENTRY_DUE, 'entry', entry=_ENTRY)})", legend="Entries"),),
             unit="none",
             width=8,
             height=4,
@@ -65,7 +65,7 @@ _ENTRIES = Row(
             keys=(("entry", "Entry"),),
             queries=(
                 Query(
-                    expr=lowest(beat.ENTRY_OVERDUE, "entry", entry=_ENTRY),
+                    expr=min_of(beat.ENTRY_OVERDUE, "entry", entry=_ENTRY),
                     legend="Overdue by",
                     unit="s",
                     steps=higher_is_worse(60, 300),
@@ -73,7 +73,7 @@ _ENTRIES = Row(
                 Query(expr=age(beat.ENTRY_LAST_FIRED, "entry", entry=_ENTRY), legend="Last fired", unit="s"),
                 Query(expr=age(beat.SUCCEEDED_ENTRY, "entry", entry=_ENTRY), legend="Last success", unit="s"),
                 Query(
-                    expr=f"clamp_min({highest(beat.ENTRY_DUE, 'entry', entry=_ENTRY)} - time(), 0)",
+                    expr=f"clamp_min({max_of(beat.ENTRY_DUE, 'entry', entry=_ENTRY)} - time(), 0)",
                     legend="Next due in",
                     unit="s",
                 ),
@@ -85,7 +85,7 @@ _ENTRIES = Row(
             kind="timeseries",
             title="Overdue by",
             question="Since when is an entry late, and do all of them wait for beat?",
-            queries=(Query(expr=lowest(beat.ENTRY_OVERDUE, "entry", entry=_ENTRY), legend="{{entry}}"),),
+            queries=(Query(expr=min_of(beat.ENTRY_OVERDUE, "entry", entry=_ENTRY), legend="{{entry}}"),),
             unit="s",
         ),
         Panel(

@@ -30,7 +30,7 @@ class Firing:
     Attributes:
         stamps: Headers that its message gets.
 
-        is_told: Whether the publish itself was seen, by whoever is nearest to it; the methods around that one have nothing to add.
+        is_seen: Whether the publish itself was seen, by whoever is nearest to it; the methods around that one have nothing to add.
 
         message: The id of its message; empty until that is about to be published.
 
@@ -41,7 +41,7 @@ class Firing:
         self.entry = entry
         self.task = task
         self.stamps: dict[str, Any] = {headers.ENTRY: entry}
-        self.is_told = False
+        self.is_seen = False
         self.message = ""
         self.is_published = False
 

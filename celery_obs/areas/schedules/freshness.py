@@ -32,7 +32,7 @@ from .schedulers import adapter_of
 __all__ = ["Pace", "ScheduleWatch"]
 
 
-_TOLD_ANEW: Final = 0.1
+_MOVED: Final = 0.1
 """
 Seconds by which a due time has to have moved to be told again: working it out twice does not give the same microsecond.
 """
@@ -116,7 +116,7 @@ class ScheduleWatch:
         self._tick = scheduler.tick
         self._apply_async = scheduler.apply_async
         self._apply_entry = scheduler.apply_entry
-        self._said: dict[str, float] = {}
+        self._announced: dict[str, float] = {}
         self._shown: tuple[frozenset[str], frozenset[str]] | None = None
         self._fired: set[str] = set()
         self._reported_at = 0.0
@@ -158,7 +158,7 @@ class ScheduleWatch:
         """
         around = firing.current()
         if around is not None and around.entry == entry.name:
-            around.is_told = True
+            around.is_seen = True
         claim = self._claimed(entry)
         if claim is None:
             return self._passed_over(entry, advance=kwargs.get("advance", True))
@@ -182,7 +182,7 @@ class ScheduleWatch:
         one = Firing(str(entry.name), str(entry.task))
         with firing.firing(one):
             result = self._apply_entry(entry, *args, **kwargs)
-        if one.is_published and not one.is_told:
+        if one.is_published and not one.is_seen:
             self._tell(one.entry)
         return result
 
@@ -233,14 +233,14 @@ class ScheduleWatch:
         now = self._clock()
         self._hub.emit(BeatTicked(now))
         fired, self._fired = self._fired, set()
-        told = self._adapter.due(now, fired=fired)
-        due = {entry: at for entry, at in (told or {}).items() if at is not None}
-        self._show(frozenset(told or ()), frozenset(due), strangers=frozenset() if told is None else frozenset(fired) - frozenset(told))
-        self._said = {entry: said for entry, said in self._said.items() if entry in due}
+        found = self._adapter.due(now, fired=fired)
+        due = {entry: at for entry, at in (found or {}).items() if at is not None}
+        self._show(frozenset(found or ()), frozenset(due), strangers=frozenset() if found is None else frozenset(fired) - frozenset(found))
+        self._announced = {entry: known for entry, known in self._announced.items() if entry in due}
         for entry, at in due.items():
-            if abs(self._said.get(entry, 0.0) - at) > _TOLD_ANEW:
+            if abs(self._announced.get(entry, 0.0) - at) > _MOVED:
                 self._hub.emit(EntryScheduled(entry, at, now))
-                self._said[entry] = at
+                self._announced[entry] = at
 
     def _show(self, entries: frozenset[str], due: frozenset[str], *, strangers: frozenset[str]) -> None:
         """

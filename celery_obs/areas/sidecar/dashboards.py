@@ -9,7 +9,7 @@ from typing import Final
 from celery_obs.rules.dashboards import third_party as outside
 from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Mapping, Panel, Query, Row, Step, Variable
 from celery_obs.rules.dashboards.parts import JOB, UP, coloured, higher_is_worse
-from celery_obs.rules.dashboards.queries import chosen, highest, increase, per_minute, per_second, selector, total
+from celery_obs.rules.dashboards.queries import chosen, increase_of, max_of, per_minute, per_second, selector, sum_of
 from celery_obs.rules.third_party import UP as UP_OF_TARGETS
 from celery_obs.vocabulary.spec import Metric
 
@@ -27,7 +27,7 @@ def _happened(metric: Metric, label: str) -> Query:
     """
     Ask how often a minute each kind of trouble came up; where none did, one line says ``none``, as long as an exporter is there to know.
     """
-    quiet = f'label_replace(0 * {total(ourselves.BUILD_INFO, instance=_INSTANCE)}, "{label}", "none", "", "")'
+    quiet = f'label_replace(0 * {sum_of(ourselves.BUILD_INFO, instance=_INSTANCE)}, "{label}", "none", "", "")'
     trouble = per_minute(metric, label, instance=_INSTANCE)
     return Query(expr=f"{trouble} or on () {quiet}", legend=f"{{{{{label}}}}}")
 
@@ -39,7 +39,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Exporters scraped",
             question="How many exporters could Prometheus reach?",
-            queries=(Query(expr=total(UP_OF_TARGETS, job=_JOB, instance=_INSTANCE), legend="Up"),),
+            queries=(Query(expr=sum_of(UP_OF_TARGETS, job=_JOB, instance=_INSTANCE), legend="Up"),),
             unit="none",
             steps=(Step(None, "red"), Step(1, "green")),
             width=6,
@@ -49,7 +49,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Holders of the lease",
             question="Does exactly one exporter serve the cluster's state? None: nobody shows breakers, tokens and queues.",
-            queries=(Query(expr=total(ourselves.LEADER, instance=_INSTANCE), legend="Leaders"),),
+            queries=(Query(expr=sum_of(ourselves.LEADER, instance=_INSTANCE), legend="Leaders"),),
             unit="none",
             steps=(Step(None, "red"), Step(1, "green"), Step(2, "orange")),
             width=6,
@@ -59,7 +59,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Oldest collector",
             question="How old is the oldest thing that I look at?",
-            queries=(Query(expr=highest(ourselves.COLLECTOR_AGE, instance=_INSTANCE), legend="Oldest"),),
+            queries=(Query(expr=max_of(ourselves.COLLECTOR_AGE, instance=_INSTANCE), legend="Oldest"),),
             unit="s",
             steps=higher_is_worse(60, 300),
             width=6,
@@ -71,7 +71,7 @@ _SUMMARY = Row(
             question="How much could not be recorded in the time shown? 0 as long as an exporter says so, and nothing without one.",
             queries=(
                 Query(
-                    expr=f"{increase(ourselves.DROPPED, instance=_INSTANCE)} or 0 * {total(ourselves.BUILD_INFO, instance=_INSTANCE)}",
+                    expr=f"{increase_of(ourselves.DROPPED, instance=_INSTANCE)} or 0 * {sum_of(ourselves.BUILD_INFO, instance=_INSTANCE)}",
                     legend="Dropped",
                 ),
             ),
@@ -107,7 +107,7 @@ _COLLECTORS = Row(
             question="How old is what I look at?",
             queries=(
                 Query(
-                    expr=highest(ourselves.COLLECTOR_AGE, "instance", "collector", instance=_INSTANCE), legend="{{instance}} {{collector}}"
+                    expr=max_of(ourselves.COLLECTOR_AGE, "instance", "collector", instance=_INSTANCE), legend="{{instance}} {{collector}}"
                 ),
             ),
             unit="s",
@@ -118,7 +118,7 @@ _COLLECTORS = Row(
             question="Which collector is slow?",
             queries=(
                 Query(
-                    expr=highest(ourselves.COLLECTOR_DURATION, "instance", "collector", instance=_INSTANCE),
+                    expr=max_of(ourselves.COLLECTOR_DURATION, "instance", "collector", instance=_INSTANCE),
                     legend="{{instance}} {{collector}}",
                 ),
             ),
@@ -158,7 +158,7 @@ _HONESTY = Row(
             kind="timeseries",
             title="Metric files by state",
             question="Which files does the sidecar see? Corrupt and unsupported ones are not counted.",
-            queries=(Query(expr=total(ourselves.METRIC_FILES, "state", instance=_INSTANCE), legend="{{state}}"),),
+            queries=(Query(expr=sum_of(ourselves.METRIC_FILES, "state", instance=_INSTANCE), legend="{{state}}"),),
             unit="none",
             stacked=True,
             colours=coloured(ourselves.FILE_STATES),
@@ -167,7 +167,7 @@ _HONESTY = Row(
             kind="state-timeline",
             title="Who holds the lease",
             question="Which exporter serves the cluster's state, and how often does that change?",
-            queries=(Query(expr=highest(ourselves.LEADER, "instance", instance=_INSTANCE), legend="{{instance}}"),),
+            queries=(Query(expr=max_of(ourselves.LEADER, "instance", instance=_INSTANCE), legend="{{instance}}"),),
             mappings=(Mapping(0, "waits", "text"), Mapping(1, "leads", "blue")),
             unit="none",
         ),
@@ -181,7 +181,7 @@ _PROCESS = Row(
             kind="timeseries",
             title="Memory",
             question="Does the sidecar stay small?",
-            queries=(Query(expr=highest(outside.PROCESS_MEMORY, "instance", job=_JOB, instance=_INSTANCE), legend="{{instance}}"),),
+            queries=(Query(expr=max_of(outside.PROCESS_MEMORY, "instance", job=_JOB, instance=_INSTANCE), legend="{{instance}}"),),
             unit="bytes",
             width=6,
         ),
@@ -196,7 +196,7 @@ _PROCESS = Row(
             kind="timeseries",
             title="Scrape duration",
             question="Do scrapes come near their timeout?",
-            queries=(Query(expr=highest(outside.SCRAPE_DURATION, "instance", job=_JOB, instance=_INSTANCE), legend="{{instance}}"),),
+            queries=(Query(expr=max_of(outside.SCRAPE_DURATION, "instance", job=_JOB, instance=_INSTANCE), legend="{{instance}}"),),
             unit="s",
             width=6,
         ),
@@ -204,7 +204,7 @@ _PROCESS = Row(
             kind="timeseries",
             title="Series per exporter",
             question="How much do we store?",
-            queries=(Query(expr=highest(outside.SCRAPE_SAMPLES, "instance", job=_JOB, instance=_INSTANCE), legend="{{instance}}"),),
+            queries=(Query(expr=max_of(outside.SCRAPE_SAMPLES, "instance", job=_JOB, instance=_INSTANCE), legend="{{instance}}"),),
             width=6,
         ),
         Panel(
@@ -214,7 +214,7 @@ _PROCESS = Row(
             keys=(("instance", "Exporter"), ("version", "Version"), ("python", "Python")),
             queries=(
                 Query(
-                    expr=highest(ourselves.BUILD_INFO, "instance", "version", "python", instance=_INSTANCE),
+                    expr=max_of(ourselves.BUILD_INFO, "instance", "version", "python", instance=_INSTANCE),
                     legend="Running",
                     unit="none",
                     mappings=UP,

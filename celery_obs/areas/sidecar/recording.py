@@ -9,7 +9,7 @@ from typing import Any
 
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 
 from .events import ObservationDropped, TelemetryDropped
 from .metrics import DROPPED
@@ -31,7 +31,7 @@ class Recording:
     """
 
     def __init__(self, recorder: Recorder, attempts: AttemptMeter) -> None:
-        self._dropped = Family(recorder, DROPPED)
+        self._dropped = SeriesWriter(recorder, DROPPED)
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """

@@ -15,8 +15,8 @@ from .metrics import TaskState
 
 __all__ = [
     "ENDINGS",
-    "AttemptDoomed",
     "AttemptInterrupted",
+    "AttemptKillDecided",
     "AttemptLost",
     "AttemptNotBegun",
     "AttemptOpened",
@@ -224,7 +224,7 @@ class AttemptLost(NamedTuple):
     carrier: Mapping[str, Any]
 
 
-class AttemptDoomed(NamedTuple):
+class AttemptKillDecided(NamedTuple):
     """
     The worker's main process has decided to kill an attempt, and says as what it is to be counted.
     """

@@ -9,11 +9,11 @@ from typing import Any
 
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 
 from .events import (
-    AttemptDoomed,
     AttemptInterrupted,
+    AttemptKillDecided,
     AttemptNotBegun,
     TaskDiscarded,
     TaskFinished,
@@ -42,11 +42,11 @@ class Recording:
 
     def __init__(self, recorder: Recorder, attempts: AttemptMeter) -> None:
         self._attempts = attempts
-        self._published = Family(recorder, PUBLISHED)
-        self._received = Family(recorder, RECEIVED)
-        self._discarded = Family(recorder, FINISHED)
-        self._retried = Family(recorder, RETRIES)
-        self._failures = Family(recorder, FAILURES)
+        self._published = SeriesWriter(recorder, PUBLISHED)
+        self._received = SeriesWriter(recorder, RECEIVED)
+        self._discarded = SeriesWriter(recorder, FINISHED)
+        self._retried = SeriesWriter(recorder, RETRIES)
+        self._failures = SeriesWriter(recorder, FAILURES)
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """
@@ -56,7 +56,7 @@ class Recording:
             (TaskStarted, self._attempts.started),
             (TaskFinished, self._attempts.finished),
             (AttemptInterrupted, self._attempts.interrupted),
-            (AttemptDoomed, self._attempts.doomed),
+            (AttemptKillDecided, self._attempts.kill_decided),
             (TaskPublished, self._published.count),
             (TaskReceived, self._received.count),
             (TaskDiscarded, self._discarded.count),

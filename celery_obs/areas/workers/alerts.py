@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import among, gauge, increase, most, total
+from celery_obs.rules.promql import gauge, increase, max_by, one_of, sum_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import amount, part, seconds
 from celery_obs.vocabulary.conditions import WORKER_CHILDREN_DYING, WORKER_DOWN, WORKER_NOT_RESPONDING, WORKERS_ABSENT
@@ -21,55 +21,55 @@ ALERTS: Final = (
     Alert(
         name="CeleryWorkersAbsent",
         severity=WORKERS_ABSENT.severity,
-        when=f"absent({gauge(UP)} == 1)",
-        lasts=WORKERS_ABSENT.lasts,
+        expr=f"absent({gauge(UP)} == 1)",
+        for_=WORKERS_ABSENT.for_,
         summary="No Celery worker is there",
         description="For $for no exporter has seen a living worker. Nothing is being worked on, and nothing else can tell.",
-        shows="celery-tasks",
+        dashboard="celery-tasks",
         seeds=("001 APIUnavailable",),
     ),
     Alert(
         name="CeleryWorkerDown",
         severity=WORKER_DOWN.severity,
-        when=f"{most(gauge(UP), 'worker')} == 0\nand\nmax by (worker) (max_over_time({gauge(UP)}[1d])) == 1",
-        lasts=WORKER_DOWN.lasts,
+        expr=f"{max_by(gauge(UP), 'worker')} == 0\nand\nmax by (worker) (max_over_time({gauge(UP)}[1d])) == 1",
+        for_=WORKER_DOWN.for_,
         by=("worker",),
         summary="Worker {{ $labels.worker }} is down",
         description="The main process of worker {{ $labels.worker }} went, and has not come back for $for.",
-        shows="celery-tasks",
+        dashboard="celery-tasks",
     ),
     Alert(
         name="CeleryWorkerNotResponding",
         severity=WORKER_NOT_RESPONDING.severity,
-        when=f"time() - {most(gauge(HEARTBEAT), 'worker')} > $threshold\nand\n{most(gauge(UP), 'worker')} == 1",
+        expr=f"time() - {max_by(gauge(HEARTBEAT), 'worker')} > $threshold\nand\n{max_by(gauge(UP), 'worker')} == 1",
         threshold=seconds(WORKER_NOT_RESPONDING.threshold),
-        lasts=WORKER_NOT_RESPONDING.lasts,
+        for_=WORKER_NOT_RESPONDING.for_,
         by=("worker",),
         summary="Worker {{ $labels.worker }} is there and does not respond",
         description="The event loop of worker {{ $labels.worker }} last turned {{ $value | humanizeDuration }} ago (threshold: $threshold).",
-        shows="celery-tasks",
+        dashboard="celery-tasks",
     ),
     Alert(
         name="CeleryWorkerChildrenDying",
         severity=WORKER_CHILDREN_DYING.severity,
-        when=f"{total(increase(PROCESS_RESTARTS, WORKER_CHILDREN_DYING.window, reason=among('killed', 'lost')), 'worker')} > $threshold",
+        expr=f"{sum_by(increase(PROCESS_RESTARTS, WORKER_CHILDREN_DYING.window, reason=one_of('killed', 'lost')), 'worker')} > $threshold",
         threshold=amount(WORKER_CHILDREN_DYING.threshold),
         by=("worker",),
         summary="Worker {{ $labels.worker }} loses its children",
         description='{{ $value | printf "%.0f" }} pool processes of worker {{ $labels.worker }} were killed or died in the last 15 minutes (threshold: $threshold).',
-        shows="celery-tasks",
-        keeps_firing="10m",
+        dashboard="celery-tasks",
+        keep_firing_for="10m",
     ),
     Alert(
         name="CeleryPoolSaturated",
         severity="info",
-        when=f"{total(gauge(POOL_BUSY), 'worker')}\n/\n({total(gauge(POOL_SIZE), 'worker')} > 0)\n>= $threshold",
+        expr=f"{sum_by(gauge(POOL_BUSY), 'worker')}\n/\n({sum_by(gauge(POOL_SIZE), 'worker')} > 0)\n>= $threshold",
         threshold=part(0.95),
-        lasts="30m",
+        for_="30m",
         by=("worker",),
         summary="Worker {{ $labels.worker }} has been busy with all it has",
         description="{{ $value | humanizePercentage }} of the pool of worker {{ $labels.worker }} has been in use for $for.",
-        shows="celery-tasks",
+        dashboard="celery-tasks",
         seeds=("000 §9.2",),
     ),
 )

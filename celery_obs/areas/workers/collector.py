@@ -20,7 +20,7 @@ from celery_obs.areas.tasks.metrics import IN_PROGRESS, LONGEST_RUNNING, STARTED
 from celery_obs.clock import Clock, wall
 from celery_obs.exceptions import ConfigurationError, LayoutError
 from celery_obs.exporter.exposition import Page
-from celery_obs.exporter.scrape import InternalErrors, Said
+from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.recorder.format import FORGET_AFTER, node_name
 from celery_obs.recorder.kept import Kept, Share
 from celery_obs.recorder.merge import MergedText, NodeNumbers, SampleFamily, clashing, escape_help, labels_text
@@ -28,6 +28,7 @@ from celery_obs.recorder.opening import RefusedError, explain, open_metrics_dir
 from celery_obs.recorder.reader import FileCounts, GaugeReading, NodeReader, NodeReading, RemainderReader, look
 from celery_obs.recorder.remainder import ENDS_WITH_ITS_NODE, REMAINDER
 from celery_obs.recorder.slots import slot_numbers
+from celery_obs.throttle import LogThrottle
 from celery_obs.vocabulary.spec import Metric
 
 from .metrics import UP
@@ -92,7 +93,7 @@ class WorkersCollector:
         self._errors = errors
         self._forget_after = forget_after
         self._clock = clock
-        self._said = Said()
+        self._throttle = LogThrottle()
         self._nodes: dict[str, NodeReader] = {}
         self._last: dict[str, NodeReading] = {}
         self._resting: dict[str, _Resting] = {}
@@ -103,7 +104,7 @@ class WorkersCollector:
         self._heads: dict[Metric, tuple[str, str]] = {}
         self._refused: dict[str, tuple[tuple[int, ...], Exception]] = {}
         self._problems: dict[str, str] = {}
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
 
     def collect(self) -> Page:
         """
@@ -117,7 +118,7 @@ class WorkersCollector:
             self._read_remainder()
             bad_folders, unsupported = self._find_nodes()
             readings = {name: reading for name, node in list(self._nodes.items()) if (reading := self._read(node)) is not None}
-            if not self._remainder.is_news():
+            if not self._remainder.has_changed():
                 break  # Else a node may have gone from its folder into the remainder meanwhile: everything is looked at once more.
         self._last.update(readings)
         shown = {name: self._last[name] for name in self._nodes if name in self._last}
@@ -305,14 +306,14 @@ class WorkersCollector:
         Write to the log why a file or a folder is passed over: once, and again if it was well meanwhile or is bad for another reason.
         """
         for name, problem in self._problems.items():
-            if self._told.get(name) != problem:
+            if self._reported.get(name) != problem:
                 self._errors.count("files")
                 log.error("A metric file is passed over: %s What was read there before is still served.", _printable(problem))
-        self._told = self._problems
+        self._reported = self._problems
 
     def _conflict(self, name: str) -> None:
         self._errors.count("merge:conflict")
-        if self._said.is_news("conflict", name):
+        if self._throttle.allows("conflict", name):
             log.error(
                 "A second definition of %s is left out: it differs in kind, labels or resolution, or takes another metric's name.", name
             )
@@ -342,7 +343,7 @@ class WorkersCollector:
             for task in tasks.values():
                 running.setdefault((task,), 0)
             for attempt in reading.running:
-                name = tasks.get(attempt.cell)
+                name = tasks.get(attempt.started_lane)
                 if name is not None:
                     running[(name,)] += 1
                     oldest[(name,)] = max(oldest.get((name,), 0.0), now - attempt.started_at)

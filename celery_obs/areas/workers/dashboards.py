@@ -11,18 +11,17 @@ from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Ro
 from celery_obs.rules.dashboards.parts import JOB, TO_TASKS, UP, coloured, higher_is_worse
 from celery_obs.rules.dashboards.queries import (
     age,
-    any_of,
     chosen,
-    highest,
-    increase,
+    increase_of,
+    max_of,
     mean,
-    none_of,
     per_minute,
     per_second,
-    quantile,
-    share,
-    total,
+    quantile_of,
+    ratio_of,
+    sum_of,
 )
+from celery_obs.rules.promql import none_of, one_of
 
 from . import metrics as workers
 
@@ -32,7 +31,7 @@ __all__ = ["DASHBOARDS", "WORKERS"]
 
 _TASK = chosen("task")
 _QUEUE = chosen("queue")
-_UNHAPPY = any_of("failure", "timeout", "lost")
+_UNHAPPY = one_of("failure", "timeout", "lost")
 _ENDED = none_of("retry", "ignored")
 
 _SUMMARY = Row(
@@ -42,7 +41,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Workers up",
             question="How many worker nodes have their main process?",
-            queries=(Query(expr=f"sum ({highest(workers.UP, 'worker')})", legend="Up"),),
+            queries=(Query(expr=f"sum ({max_of(workers.UP, 'worker')})", legend="Up"),),
             unit="none",
             steps=(Step(None, "red"), Step(1, "green")),
             width=4,
@@ -52,7 +51,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Pool in use",
             question="How much of what the workers can do at once is in use?",
-            queries=(Query(expr=f"{total(workers.POOL_BUSY)} / ({total(workers.POOL_SIZE)} > 0)", legend="Busy"),),
+            queries=(Query(expr=f"{sum_of(workers.POOL_BUSY)} / ({sum_of(workers.POOL_SIZE)} > 0)", legend="Busy"),),
             unit="percentunit",
             steps=higher_is_worse(0.8, 0.95),
             width=4,
@@ -71,7 +70,9 @@ _SUMMARY = Row(
             kind="stat",
             title="Failure share",
             question="Of the attempts that came to an end, how many failed, ran out of time or lost their process?",
-            queries=(Query(expr=share(tasks.FINISHED, of={"state": _UNHAPPY}, state=_ENDED, task=_TASK, queue=_QUEUE), legend="Failed"),),
+            queries=(
+                Query(expr=ratio_of(tasks.FINISHED, of={"state": _UNHAPPY}, state=_ENDED, task=_TASK, queue=_QUEUE), legend="Failed"),
+            ),
             unit="percentunit",
             steps=higher_is_worse(0.01, 0.05),
             width=4,
@@ -83,7 +84,7 @@ _SUMMARY = Row(
             question="What hangs, and since when? Right even when its process does not answer; 0 where nothing runs.",
             queries=(
                 Query(
-                    expr=f"{highest(tasks.LONGEST_RUNNING, task=_TASK)} or {total(tasks.IN_PROGRESS, task=_TASK)} == 0", legend="Longest"
+                    expr=f"{max_of(tasks.LONGEST_RUNNING, task=_TASK)} or {sum_of(tasks.IN_PROGRESS, task=_TASK)} == 0", legend="Longest"
                 ),
             ),
             unit="s",
@@ -98,8 +99,8 @@ _SUMMARY = Row(
             queries=(
                 Query(
                     expr=(
-                        f"{increase(tasks.FAILURES, exhausted='true', task=_TASK, queue=_QUEUE)} or "
-                        f"0 * {increase(tasks.FINISHED, task=_TASK, queue=_QUEUE)}"
+                        f"{increase_of(tasks.FAILURES, exhausted='true', task=_TASK, queue=_QUEUE)} or "
+                        f"0 * {increase_of(tasks.FINISHED, task=_TASK, queue=_QUEUE)}"
                     ),
                     legend="Given up",
                 ),
@@ -161,9 +162,9 @@ _TASKS = Row(
             title="Runtime of an attempt",
             question="How long does an attempt of the chosen tasks take, the failed and killed ones too?",
             queries=(
-                Query(expr=quantile(0.5, tasks.RUNTIME, task=_TASK, queue=_QUEUE), legend="p50"),
-                Query(expr=quantile(0.95, tasks.RUNTIME, task=_TASK, queue=_QUEUE), legend="p95", exemplars=True),
-                Query(expr=quantile(0.99, tasks.RUNTIME, task=_TASK, queue=_QUEUE), legend="p99"),
+                Query(expr=quantile_of(0.5, tasks.RUNTIME, task=_TASK, queue=_QUEUE), legend="p50"),
+                Query(expr=quantile_of(0.95, tasks.RUNTIME, task=_TASK, queue=_QUEUE), legend="p95", exemplars=True),
+                Query(expr=quantile_of(0.99, tasks.RUNTIME, task=_TASK, queue=_QUEUE), legend="p99"),
             ),
             unit="s",
             width=8,
@@ -173,7 +174,7 @@ _TASKS = Row(
             kind="timeseries",
             title="Runtime of an attempt, by task (p95)",
             question="Which task is slow?",
-            queries=(Query(expr=quantile(0.95, tasks.RUNTIME, "task", task=_TASK, queue=_QUEUE), legend="{{task}}", exemplars=True),),
+            queries=(Query(expr=quantile_of(0.95, tasks.RUNTIME, "task", task=_TASK, queue=_QUEUE), legend="{{task}}", exemplars=True),),
             unit="s",
             width=8,
             links=(TO_TASKS,),
@@ -183,7 +184,7 @@ _TASKS = Row(
             kind="timeseries",
             title="Time until a task is really done (p95)",
             question="How long after it was due is a task settled, retries included?",
-            queries=(Query(expr=quantile(0.95, tasks.LATENCY, "task", task=_TASK, queue=_QUEUE), legend="{{task}}", exemplars=True),),
+            queries=(Query(expr=quantile_of(0.95, tasks.LATENCY, "task", task=_TASK, queue=_QUEUE), legend="{{task}}", exemplars=True),),
             unit="s",
             width=8,
             links=(TO_TASKS,),
@@ -192,7 +193,7 @@ _TASKS = Row(
             kind="timeseries",
             title="Running now",
             question="What is being worked on right now?",
-            queries=(Query(expr=total(tasks.IN_PROGRESS, "task", task=_TASK), legend="{{task}}"),),
+            queries=(Query(expr=sum_of(tasks.IN_PROGRESS, "task", task=_TASK), legend="{{task}}"),),
             unit="none",
             stacked=True,
             links=(TO_TASKS,),
@@ -201,7 +202,7 @@ _TASKS = Row(
             kind="timeseries",
             title="Age of the longest running attempt",
             question="What hangs, and since when?",
-            queries=(Query(expr=highest(tasks.LONGEST_RUNNING, "task", task=_TASK), legend="{{task}}"),),
+            queries=(Query(expr=max_of(tasks.LONGEST_RUNNING, "task", task=_TASK), legend="{{task}}"),),
             unit="s",
             links=(TO_TASKS,),
         ),
@@ -211,21 +212,21 @@ _TASKS = Row(
             question="Which task is much, slow or broken?",
             keys=(("task", "Task"),),
             queries=(
-                Query(expr=increase(tasks.FINISHED, "task", task=_TASK, queue=_QUEUE), legend="Attempts", unit="none", decimals=0),
+                Query(expr=increase_of(tasks.FINISHED, "task", task=_TASK, queue=_QUEUE), legend="Attempts", unit="none", decimals=0),
                 Query(
-                    expr=share(tasks.FINISHED, "task", of={"state": _UNHAPPY}, over="$__range", state=_ENDED, task=_TASK, queue=_QUEUE),
+                    expr=ratio_of(tasks.FINISHED, "task", of={"state": _UNHAPPY}, over="$__range", state=_ENDED, task=_TASK, queue=_QUEUE),
                     legend="Failed",
                     unit="percentunit",
                     steps=higher_is_worse(0.01, 0.05),
                 ),
                 Query(
-                    expr=quantile(0.95, tasks.RUNTIME, "task", over="$__range", task=_TASK, queue=_QUEUE), legend="Runtime p95", unit="s"
+                    expr=quantile_of(0.95, tasks.RUNTIME, "task", over="$__range", task=_TASK, queue=_QUEUE), legend="Runtime p95", unit="s"
                 ),
                 Query(
-                    expr=quantile(0.95, tasks.QUEUE_WAIT, "task", over="$__range", task=_TASK, queue=_QUEUE), legend="Wait p95", unit="s"
+                    expr=quantile_of(0.95, tasks.QUEUE_WAIT, "task", over="$__range", task=_TASK, queue=_QUEUE), legend="Wait p95", unit="s"
                 ),
                 Query(
-                    expr=quantile(0.95, tasks.LATENCY, "task", over="$__range", task=_TASK, queue=_QUEUE),
+                    expr=quantile_of(0.95, tasks.LATENCY, "task", over="$__range", task=_TASK, queue=_QUEUE),
                     legend="Done after, p95",
                     unit="s",
                 ),
@@ -247,12 +248,12 @@ _WORKERS = Row(
             question="Who is there, and how busy?",
             keys=(("worker", "Worker"),),
             queries=(
-                Query(expr=highest(workers.UP, "worker"), legend="State", unit="none", mappings=UP),
+                Query(expr=max_of(workers.UP, "worker"), legend="State", unit="none", mappings=UP),
                 Query(expr=age(workers.HEARTBEAT, "worker"), legend="Last heartbeat", unit="s", steps=higher_is_worse(15, 60)),
-                Query(expr=highest(workers.POOL_SIZE, "worker"), legend="Pool", unit="none"),
-                Query(expr=highest(workers.POOL_BUSY, "worker"), legend="Busy", unit="none"),
-                Query(expr=highest(workers.RESERVED, "worker"), legend="Reserved", unit="none"),
-                Query(expr=highest(workers.SCHEDULED, "worker"), legend="Waiting for an ETA", unit="none"),
+                Query(expr=max_of(workers.POOL_SIZE, "worker"), legend="Pool", unit="none"),
+                Query(expr=max_of(workers.POOL_BUSY, "worker"), legend="Busy", unit="none"),
+                Query(expr=max_of(workers.RESERVED, "worker"), legend="Reserved", unit="none"),
+                Query(expr=max_of(workers.SCHEDULED, "worker"), legend="Waiting for an ETA", unit="none"),
             ),
             sort_by="Last heartbeat",
             width=16,
@@ -262,14 +263,14 @@ _WORKERS = Row(
             title="Versions and pools",
             question="What runs there?",
             keys=(("worker", "Worker"), ("version", "Celery"), ("pool", "Pool")),
-            queries=(Query(expr=highest(workers.INFO, "worker", "version", "pool"), legend="Nodes", unit="none"),),
+            queries=(Query(expr=max_of(workers.INFO, "worker", "version", "pool"), legend="Nodes", unit="none"),),
             width=8,
         ),
         Panel(
             kind="state-timeline",
             title="Workers over time",
             question="Which worker went, and when did it come back?",
-            queries=(Query(expr=highest(workers.UP, "worker"), legend="{{worker}}"),),
+            queries=(Query(expr=max_of(workers.UP, "worker"), legend="{{worker}}"),),
             mappings=UP,
             unit="none",
             width=WIDTH,
@@ -288,7 +289,7 @@ _WORKERS = Row(
             kind="timeseries",
             title="Memory of pool processes",
             question="Which worker eats the memory?",
-            queries=(Query(expr=total(workers.RESIDENT_MEMORY, "worker"), legend="{{worker}}"),),
+            queries=(Query(expr=sum_of(workers.RESIDENT_MEMORY, "worker"), legend="{{worker}}"),),
             unit="bytes",
             stacked=True,
             width=8,
@@ -310,7 +311,7 @@ _WORKERS = Row(
             question="Is the work spread evenly, and is there room?",
             queries=(
                 Query(
-                    expr=f"{highest(workers.POOL_BUSY, 'worker')} / ({highest(workers.POOL_SIZE, 'worker')} > 0)",
+                    expr=f"{max_of(workers.POOL_BUSY, 'worker')} / ({max_of(workers.POOL_SIZE, 'worker')} > 0)",
                     legend="{{worker}}",
                 ),
             ),

@@ -86,7 +86,7 @@ class Entry(NamedTuple):
     reused: bool
 
 
-class _Said(NamedTuple):
+class _Answer(NamedTuple):
     """
     An answer.
     """
@@ -98,14 +98,14 @@ class _Said(NamedTuple):
 
 _PAGE: Final = "<!doctype html><html><body>We will be back soon</body></html>"
 _WAIT: Final = {"Retry-After": "30"}
-_ANY_ANSWER: Final[Mapping[Kind, _Said]] = {
-    "throttled": _Said(429, {"error": "rate_limit_exceeded"}, _WAIT),
-    "broken": _Said(503, _PAGE),
-    "timeout": _Said(408, ""),
-    "gibberish": _Said(200, _PAGE),
-    "dead": _Said(400, {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}),
-    "wrong_client": _Said(401, {"error": "invalid_client", "error_description": "The client is unknown."}),
-    "malformed": _Said(400, {"error": "invalid_request"}),
+_ANY_ANSWER: Final[Mapping[Kind, _Answer]] = {
+    "throttled": _Answer(429, {"error": "rate_limit_exceeded"}, _WAIT),
+    "broken": _Answer(503, _PAGE),
+    "timeout": _Answer(408, ""),
+    "gibberish": _Answer(200, _PAGE),
+    "dead": _Answer(400, {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}),
+    "wrong_client": _Answer(401, {"error": "invalid_client", "error_description": "The client is unknown."}),
+    "malformed": _Answer(400, {"error": "invalid_request"}),
 }
 
 
@@ -130,7 +130,7 @@ class Species(NamedTuple):
     """
 
     good: Callable[[str, str, float], Mapping[str, Any]]
-    answers: Mapping[Kind, _Said] = {}
+    answers: Mapping[Kind, _Answer] = {}
     path: str = "/oauth/token"
     client: Literal["basic", "form"] = "form"
     body: Literal["form", "json"] = "form"
@@ -149,8 +149,8 @@ def _strava(resource: str, field: str) -> Any:
     return {"message": "Bad Request", "errors": [{"resource": resource, "field": field, "code": "invalid"}]}
 
 
-def _withings(status: int, error: str) -> _Said:
-    return _Said(200, {"status": status, "body": {}, "error": error})
+def _withings(status: int, error: str) -> _Answer:
+    return _Answer(200, {"status": status, "body": {}, "error": error})
 
 
 def _plain(lifetime: int, **more: Any) -> Callable[[str, str, float], Mapping[str, Any]]:
@@ -170,7 +170,7 @@ SPECIES: Final[Mapping[str, Species]] = {
     ),
     "booking": Species(
         lambda access, _, __: {"jwt": access, "ruid": "980ceb59-2790-7841-b172-57f1c9489653"},
-        {"wrong_client": _Said(401, {"message": "Unauthorized"}), "throttled": _Said(429, {"message": "Too many tokens"}, _WAIT)},
+        {"wrong_client": _Answer(401, {"message": "Unauthorized"}), "throttled": _Answer(429, {"message": "Too many tokens"}, _WAIT)},
         path="/token-based-authentication/exchange",
         body="json",
         needs={},
@@ -179,10 +179,10 @@ SPECIES: Final[Mapping[str, Species]] = {
     "fitbit": Species(
         _plain(28_800, scope="activity sleep", user_id="26FWFL"),
         {
-            "dead": _Said(400, _fitbit("invalid_grant", "Refresh token invalid.")),
-            "wrong_client": _Said(401, _fitbit("invalid_client", "Invalid authorization header.")),
-            "malformed": _Said(400, _fitbit("invalid_request", "Missing parameters: refresh_token.")),
-            "throttled": _Said(429, _fitbit("system", "Too Many Requests."), _WAIT),
+            "dead": _Answer(400, _fitbit("invalid_grant", "Refresh token invalid.")),
+            "wrong_client": _Answer(401, _fitbit("invalid_client", "Invalid authorization header.")),
+            "malformed": _Answer(400, _fitbit("invalid_request", "Missing parameters: refresh_token.")),
+            "throttled": _Answer(429, _fitbit("system", "Too Many Requests."), _WAIT),
         },
         path="/oauth2/token",
         client="basic",
@@ -190,8 +190,8 @@ SPECIES: Final[Mapping[str, Species]] = {
     "github": Species(
         _plain(28_800, scope="", refresh_token_expires_in=15_897_600),
         {
-            "dead": _Said(200, {"error": "bad_refresh_token", "error_description": "The refresh token passed is incorrect or expired."}),
-            "wrong_client": _Said(200, {"error": "incorrect_client_credentials", "error_description": "The client_secret is incorrect."}),
+            "dead": _Answer(200, {"error": "bad_refresh_token", "error_description": "The refresh token passed is incorrect or expired."}),
+            "wrong_client": _Answer(200, {"error": "incorrect_client_credentials", "error_description": "The client_secret is incorrect."}),
         },
         path="/login/oauth/access_token",
     ),
@@ -203,8 +203,8 @@ SPECIES: Final[Mapping[str, Species]] = {
     "hubspot": Species(
         _plain(1800, hub_id=62_515),
         {
-            "dead": _Said(400, {"status": "BAD_REFRESH_TOKEN", "message": "missing or invalid refresh token"}),
-            "wrong_client": _Said(400, {"status": "BAD_CLIENT_ID", "message": "missing or unknown client id"}),
+            "dead": _Answer(400, {"status": "BAD_REFRESH_TOKEN", "message": "missing or invalid refresh token"}),
+            "wrong_client": _Answer(400, {"status": "BAD_CLIENT_ID", "message": "missing or unknown client id"}),
         },
         path="/oauth/v3/token",
         rotates=False,
@@ -212,32 +212,32 @@ SPECIES: Final[Mapping[str, Species]] = {
     "microsoft": Species(
         _plain(3599, ext_expires_in=3599, scope="calendars.readwrite"),
         {
-            "dead": _Said(400, {"error": "interaction_required", "error_description": "AADSTS50076: …", "error_codes": [50_076]}),
-            "wrong_client": _Said(401, {"error": "invalid_client", "error_description": "AADSTS7000215: …", "error_codes": [7_000_215]}),
-            "broken": _Said(400, {"error": "temporarily_unavailable", "error_description": "…"}),
+            "dead": _Answer(400, {"error": "interaction_required", "error_description": "AADSTS50076: …", "error_codes": [50_076]}),
+            "wrong_client": _Answer(401, {"error": "invalid_client", "error_description": "AADSTS7000215: …", "error_codes": [7_000_215]}),
+            "broken": _Answer(400, {"error": "temporarily_unavailable", "error_description": "…"}),
         },
         path="/{tenant}/oauth2/v2.0/token",
         rotates=False,
     ),
     "quickbooks": Species(
         _plain(3600, x_refresh_token_expires_in=8_726_400),
-        {"dead": _Said(400, {"error": "invalid_grant"})},
+        {"dead": _Answer(400, {"error": "invalid_grant"})},
         path="/oauth2/v1/tokens/bearer",
         client="basic",
     ),
     "shopify": Species(
         _plain(3600, refresh_token_expires_in=7_776_000, scope="write_orders"),
-        {"wrong_client": _Said(400, {"error": "application_cannot_be_found"})},
+        {"wrong_client": _Answer(400, {"error": "application_cannot_be_found"})},
         path="/{shop}/admin/oauth/access_token",
     ),
     "slack": Species(
         _plain(43_200, ok=True, team={"id": "T9TK3CUKW"}),
         {
-            "dead": _Said(200, {"ok": False, "error": "invalid_refresh_token"}),
-            "wrong_client": _Said(200, {"ok": False, "error": "bad_client_secret"}),
-            "throttled": _Said(429, {"ok": False, "error": "ratelimited"}, _WAIT),
-            "broken": _Said(200, {"ok": False, "error": "internal_error"}),
-            "malformed": _Said(200, {"ok": False, "error": "invalid_grant_type"}),
+            "dead": _Answer(200, {"ok": False, "error": "invalid_refresh_token"}),
+            "wrong_client": _Answer(200, {"ok": False, "error": "bad_client_secret"}),
+            "throttled": _Answer(429, {"ok": False, "error": "ratelimited"}, _WAIT),
+            "broken": _Answer(200, {"ok": False, "error": "internal_error"}),
+            "malformed": _Answer(200, {"ok": False, "error": "invalid_grant_type"}),
         },
         path="/api/oauth.v2.access",
         client="basic",
@@ -245,9 +245,9 @@ SPECIES: Final[Mapping[str, Species]] = {
     "strava": Species(
         lambda access, refresh, now: {**_plain(21_600)(access, refresh, now), "expires_at": int(now) + 21_600},
         {
-            "dead": _Said(400, _strava("RefreshToken", "refresh_token")),
-            "wrong_client": _Said(401, _strava("Application", "client_id")),
-            "malformed": _Said(400, _strava("Application", "client_secret")),
+            "dead": _Answer(400, _strava("RefreshToken", "refresh_token")),
+            "wrong_client": _Answer(401, _strava("Application", "client_id")),
+            "malformed": _Answer(400, _strava("Application", "client_secret")),
         },
     ),
     "withings": Species(
@@ -371,7 +371,7 @@ class Zoo:
     def _end(self, provider: str, account: str) -> None:
         self._live.pop((provider, self._accounts.pop((provider, account), "")), None)
 
-    def answer(self, provider: str, parameters: Mapping[str, str], told_by: tuple[str, str, str], body: str) -> _Said:
+    def answer(self, provider: str, parameters: Mapping[str, str], credentials: tuple[str, str, str], body: str) -> _Answer:
         """
         Answer a request, and write it down.
 
@@ -380,14 +380,14 @@ class Zoo:
 
             parameters: What was sent.
 
-            told_by: Where it said who asks, and its id and secret.
+            credentials: Where it said who asks, and its id and secret.
 
             body: How the parameters came.
         """
         species, refresh = SPECIES[provider], parameters.get("refresh_token", "")
         with self._lock:
             account = self._live.get((provider, refresh), "")
-            kind = self._kind(provider, parameters, told_by, body)
+            kind = self._kind(provider, parameters, credentials, body)
             reused = (provider, refresh) in self._traded
             self.ledger.append(Entry(provider, self._given.get((provider, refresh), ""), refresh, kind, reused))
             if kind not in {"good", "form"}:
@@ -395,20 +395,20 @@ class Zoo:
             if species.rotates:
                 self._live.pop((provider, refresh), None)
                 self._traded.add((provider, refresh))
-            said = species.good(*self._issue(provider, account), time.time())
-        return _Said(200, urlencode(dict(said)) if kind == "form" else said)
+            granted = species.good(*self._issue(provider, account), time.time())
+        return _Answer(200, urlencode(dict(granted)) if kind == "form" else granted)
 
-    def _kind(self, provider: str, parameters: Mapping[str, str], told_by: tuple[str, str, str], body: str) -> Kind:
+    def _kind(self, provider: str, parameters: Mapping[str, str], credentials: tuple[str, str, str], body: str) -> Kind:
         species = SPECIES[provider]
         if self._next[provider]:
             return self._next[provider].popleft()
         if (
             body != species.body
-            or told_by[0] != species.client
+            or credentials[0] != species.client
             or any(parameters.get(name) != value for name, value in species.needs.items())
         ):
             return "malformed"
-        if told_by[1:] != (CLIENT_ID, CLIENT_SECRET):
+        if credentials[1:] != (CLIENT_ID, CLIENT_SECRET):
             return "wrong_client"
         asks_for_itself = "grant_type" not in species.needs
         return "good" if asks_for_itself or (provider, parameters.get("refresh_token", "")) in self._live else "dead"
@@ -450,12 +450,14 @@ def _server(zoo: Zoo, port: int) -> ThreadingHTTPServer:
             parameters = _object(sent) if is_json else dict(parse_qsl(sent))
             self._send(zoo.answer(provider, parameters, _client(self.headers, parameters), "json" if is_json else "form"))
 
-        def _send(self, said: _Said) -> None:
-            is_text = isinstance(said.body, str)
-            content = (said.body if is_text else json.dumps(said.body)).encode()
-            kind = "application/json" if not is_text else "text/html" if said.body.startswith("<") else "application/x-www-form-urlencoded"
-            self.send_response(said.status)
-            for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **said.headers}.items():
+        def _send(self, answer: _Answer) -> None:
+            is_text = isinstance(answer.body, str)
+            content = (answer.body if is_text else json.dumps(answer.body)).encode()
+            kind = (
+                "application/json" if not is_text else "text/html" if answer.body.startswith("<") else "application/x-www-form-urlencoded"
+            )
+            self.send_response(answer.status)
+            for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **answer.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             with contextlib.suppress(OSError):
@@ -471,23 +473,23 @@ def _server(zoo: Zoo, port: int) -> ThreadingHTTPServer:
     return server
 
 
-def _administer(zoo: Zoo, method: str, path: str, asked: Mapping[str, Any]) -> _Said:
+def _administer(zoo: Zoo, method: str, path: str, asked: Mapping[str, Any]) -> _Answer:
     if (method, path) == ("GET", "/admin/ledger"):
-        return _Said(200, [entry._asdict() for entry in zoo.ledger])
+        return _Answer(200, [entry._asdict() for entry in zoo.ledger])
     if method != "POST" or path not in {"/admin/authorize", "/admin/revoke", "/admin/answer_next"}:
-        return _Said(404, _PAGE)
+        return _Answer(404, _PAGE)
     provider, account, kind = (str(asked.get(name, "")) for name in ("provider", "account", "kind"))
     if provider not in SPECIES:
-        return _Said(422, {"error": f"There is no provider {provider!r}. Expected one of {', '.join(SPECIES)}."})
+        return _Answer(422, {"error": f"There is no provider {provider!r}. Expected one of {', '.join(SPECIES)}."})
     if path == "/admin/authorize":
-        return _Said(200, zoo.authorize(provider, account)._asdict())
+        return _Answer(200, zoo.authorize(provider, account)._asdict())
     if path == "/admin/revoke":
         zoo.revoke(provider, account)
-        return _Said(200, {})
+        return _Answer(200, {})
     if kind not in get_args(Kind):
-        return _Said(422, {"error": f"There is no answer {kind!r}. Expected one of {', '.join(get_args(Kind))}."})
+        return _Answer(422, {"error": f"There is no answer {kind!r}. Expected one of {', '.join(get_args(Kind))}."})
     zoo.answer_next(provider, kind)  # type: ignore[arg-type]  # Looked up in the line before.
-    return _Said(200, {})
+    return _Answer(200, {})
 
 
 def _object(sent: str) -> dict[str, str]:

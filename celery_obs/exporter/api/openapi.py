@@ -74,7 +74,7 @@ def _parameter(name: str) -> Mapping[str, Any]:
 def _deed(deed: Deed) -> Mapping[str, Any]:
     operation = OPERATIONS[deed.action]
     fields = {name: schema for name, schema in BODY.items() if name != "seconds" or operation.takes_seconds}
-    told = {"channel_type": {"type": "string"}, "action": {"const": deed.action}, **deed.answer}
+    properties = {"channel_type": {"type": "string"}, "action": {"const": deed.action}, **deed.answer}
     return {
         "operationId": deed.name,
         "summary": operation.summary,
@@ -88,7 +88,7 @@ def _deed(deed: Deed) -> Mapping[str, Any]:
             "content": {"application/json": {"schema": {"type": "object", "properties": fields, "additionalProperties": False}}},
         },
         "responses": {
-            "200": _answer("It is done.", {"type": "object", "properties": told, "required": sorted(told)}),
+            "200": _answer("It is done.", {"type": "object", "properties": properties, "required": sorted(properties)}),
             **_refusals(*_REFUSALS),
         },
     }

@@ -21,10 +21,10 @@ from starlette.routing import Route
 
 from celery_obs.areas.channels.operations import OPERATIONS, Order, perform
 from celery_obs.areas.channels.reports import Reports
-from celery_obs.exporter.scrape import Said
 from celery_obs.exporter.sharing import BusyError, SharedWork
 from celery_obs.state.audit import Audit
 from celery_obs.telemetry.redaction import without_secrets
+from celery_obs.throttle import LogThrottle
 
 from .openapi import document
 from .table import BODY, DEEDS, PARAMETERS, PREFIX, QUESTIONS, Deed, Question
@@ -101,7 +101,7 @@ class Api:
         # Whatever strangers ask, who knows the token can act.
         self._deeds = SharedWork("celery-obs-deed", threads=2, most=MOST_WAITING)
         self._document = document()
-        self._said = Said()
+        self._throttle = LogThrottle()
 
     def routes(self) -> list[Route]:
         """
@@ -134,20 +134,20 @@ class Api:
         try:
             self._let_in(request)
             order = _order(deed, await _body(request), order.actor)
-            told = await self._in_thread(self._deeds, object(), partial(self._perform, deed, channel, order))
+            result = await self._in_thread(self._deeds, object(), partial(self._perform, deed, channel, order))
         except Refusal as refusal:
             if not isinstance(refusal, _Done) and self._is_worth_a_line(deed, refusal):
                 # To the log alone: a stranger who asks a thousand times must not push what was done out of the stream.
                 actor = order.actor or _address(request)
                 Audit(None).write(deed.action, actor=actor, reason=order.reason, channel=channel, outcome=f"refused: {refusal.error}")
             return refuse(refusal)
-        return _json({"channel_type": channel, "action": deed.action, **told})
+        return _json({"channel_type": channel, "action": deed.action, **result})
 
     def _is_worth_a_line(self, deed: Deed, refusal: Refusal) -> bool:
         """
         Tell whether a refusal is to be logged: always for who knows the token, once a minute for all others together, who may ask without end.
         """
-        return refusal.status not in _STRANGERS or self._said.is_news(deed.action, refusal.error)
+        return refusal.status not in _STRANGERS or self._throttle.allows(deed.action, refusal.error)
 
     def _let_in(self, request: Request) -> None:
         if not self._token:
@@ -290,15 +290,15 @@ def _order(deed: Deed, body: bytes, actor: str) -> Order:
     Read what the caller says of who, why and how long.
     """
     try:
-        said: Any = json.loads(body) if body.strip() else {}
+        given: Any = json.loads(body) if body.strip() else {}
     except (ValueError, RecursionError):
-        said = None
+        given = None
     names = [name for name in BODY if name != "seconds" or OPERATIONS[deed.action].takes_seconds]
     expected = f"Expected a JSON object with nothing but {', '.join(names)}, or no body."
-    if not isinstance(said, dict):
+    if not isinstance(given, dict):
         message = f"The body is no JSON object. {expected}"
         raise Refusal(400, "bad_body", message)
-    for name, value in said.items():
+    for name, value in given.items():
         if name not in names:
             message = f"The body has {name[:50]!r}. {expected}"
             raise Refusal(400, "bad_body", message)
@@ -306,7 +306,7 @@ def _order(deed: Deed, body: bytes, actor: str) -> Order:
         if problem:
             message = f"{name} is not {problem}."
             raise Refusal(400, "bad_body", message)
-    return Order(actor or said.get("actor", ""), said.get("reason", ""), said.get("seconds"))
+    return Order(actor or given.get("actor", ""), given.get("reason", ""), given.get("seconds"))
 
 
 def _problem(schema: Mapping[str, Any], value: object) -> str:

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 from celery_obs.areas.queues.announcements import QueueAnnouncement
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.state.broker import Broker, is_redis, of_url, scheme_of
-from celery_obs.telemetry.redaction import mask_url
+from celery_obs.telemetry.redaction import redact_url
 
 
-__all__ = ["Announced", "QueueProbe", "QueueReading", "is_redis", "mask", "probe_for", "scheme_of"]
+__all__ = ["Announced", "QueueProbe", "QueueReading", "is_redis", "probe_for", "scheme_of"]
 
 
 Announced = Callable[[], Mapping[str, QueueAnnouncement]]
@@ -106,7 +106,7 @@ def _refuse_bad_url(url: str) -> None:
     scheme = scheme_of(url)
     if not scheme:
         message = (
-            f"The broker URL {mask_url(url)!r} has no scheme. Expected something like redis://host:6379/0 or amqp://user:password@host//."
+            f"The broker URL {redact_url(url)!r} has no scheme. Expected something like redis://host:6379/0 or amqp://user:password@host//."
         )
         raise ConfigurationError(message)
     _refuse_bad_place(url)
@@ -116,7 +116,7 @@ def _refuse_bad_url(url: str) -> None:
     elif not is_redis(url) and scheme.partition("+")[0] not in known:
         near = difflib.get_close_matches(scheme, known, n=1)
         hint = f" Did you mean {near[0]}://?" if near else ""
-        message = f"The broker URL {mask_url(url)!r} has the scheme {scheme!r}, which is not one of a transport of kombu's.{hint} Known are {', '.join(known)}."
+        message = f"The broker URL {redact_url(url)!r} has the scheme {scheme!r}, which is not one of a transport of kombu's.{hint} Known are {', '.join(known)}."
         raise ConfigurationError(message)
 
 
@@ -128,7 +128,7 @@ def _refuse_bad_place(url: str) -> None:
     except ValueError as error:
         reason = "the port is not a number up to 65535" if "port" in str(error).lower() else "it is malformed"
         message = (
-            f"The broker URL {mask_url(url)!r} cannot be read: {reason}. "
+            f"The broker URL {redact_url(url)!r} cannot be read: {reason}. "
             "Expected scheme://user:password@host:port/name; write / @ : ; ? # % and spaces in a password as %2F %40 %3A %3B %3F %23 %25 %20."
         )
         # Without the cause: it may quote a part of the password.
@@ -138,11 +138,11 @@ def _refuse_bad_place(url: str) -> None:
 def _refuse_without_host(url: str) -> None:
     place = urlsplit(url.split(";", maxsplit=1)[0])
     if not place.hostname:
-        message = f"The broker URL {mask_url(url)!r} names no host. Expected amqp://user:password@host:5672/virtual-host."
+        message = f"The broker URL {redact_url(url)!r} names no host. Expected amqp://user:password@host:5672/virtual-host."
         raise ConfigurationError(message)
     if place.username is None and place.hostname not in {"localhost", "127.0.0.1", "::1"}:
         message = (
-            f"The broker URL {mask_url(url)!r} has no credentials; RabbitMQ lets guest in from its own machine only. "
+            f"The broker URL {redact_url(url)!r} has no credentials; RabbitMQ lets guest in from its own machine only. "
             "Expected amqp://user:password@host:5672/virtual-host, best given as CELERY_OBS_BROKER_URL."
         )
         raise ConfigurationError(message)

@@ -182,7 +182,7 @@ class RedisProbe:
         if "steps" in self._given:
             self._given["steps"] = tuple(self._given["steps"])
         self._may_eval = True
-        self._too_many_said = False
+        self._too_many_logged = False
         self._looked_wider_at = -math.inf
         self._exchanges: dict[str, set[str]] = {}
 
@@ -223,7 +223,7 @@ class RedisProbe:
         """
         if announcement is None:
             return _DEFAULT._replace(**self._given)
-        told = _Layout(
+        layout = _Layout(
             steps=announcement.priority_steps,
             sep=announcement.sep,
             prefix=announcement.global_keyprefix,
@@ -231,7 +231,7 @@ class RedisProbe:
             exchange=announcement.exchange,
             announced=announcement.consumed,
         )
-        return told._replace(**self._given)
+        return layout._replace(**self._given)
 
     def _depths(self, layouts: Mapping[str, _Layout]) -> tuple[dict[str, dict[int, int]], dict[str, list[bytes]]]:
         """
@@ -339,7 +339,7 @@ class RedisProbe:
         tails: list[bytes] = []
         for _ in range(_UNACKED_ROUNDS):
             if len(tails) >= len(tags):
-                self._too_many_said = False
+                self._too_many_logged = False
                 return tails
             page = tags[len(tails) : len(tails) + _UNACKED_PAGE]
             try:
@@ -351,8 +351,8 @@ class RedisProbe:
         return None
 
     def _say_too_many(self) -> None:
-        if not self._too_many_said:
-            self._too_many_said = True
+        if not self._too_many_logged:
+            self._too_many_logged = True
             log.warning(
                 "Too much is unacknowledged to look at each time: more than %d messages or %d MiB. It is not counted by queue until it is less.",
                 MOST_UNACKED,

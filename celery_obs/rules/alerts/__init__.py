@@ -42,7 +42,7 @@ def build(links: Links, changes: Changes = NOTHING) -> Iterator[Output]:
     Write one file of alerts an area, as a team has them.
     """
     for area, group in zip(ALERTS, groups(), strict=True):
-        text = rule_file(changes.told(_MODULES[area].__name__.replace(".", "/")), [changes.in_group(group)], links)
+        text = rule_file(changes.sources(_MODULES[area].__name__.replace(".", "/")), [changes.in_group(group)], links)
         yield Output(f"deploy/prometheus/rules/alerts-{area.replace('_', '-')}.yml", text)
 
 

@@ -19,9 +19,10 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 
 from celery_obs.areas.catalogue import CATALOGUE
+from celery_obs.rules.promql import one_of
 
 from .model import Dashboard, Link, Mapping, Panel, Placed, Query, Row, Step, Variable, placed
-from .queries import HELD, any_of, selector
+from .queries import HELD, selector
 from .third_party import ALERTS
 
 
@@ -96,7 +97,7 @@ def _firing_alerts() -> dashboard.AnnotationQuery:
         .datasource(DATASOURCE)
         .enable(True)
         .icon_color("red")
-        .expr(selector(ALERTS, alertstate="firing", severity=any_of("critical", "warning")))
+        .expr(selector(ALERTS, alertstate="firing", severity=one_of("critical", "warning")))
         .title_format("{{alertname}}")
         .text_format("{{severity}} {{channel_type}}")
         .step("60s")

@@ -8,6 +8,7 @@ from typing import Final
 
 from celery_obs.areas.channels.api_calls import metrics as api_calls
 from celery_obs.areas.workers import metrics as workers
+from celery_obs.rules.promql import Match
 from celery_obs.rules.third_party import (
     CONTAINER_LIMIT,
     CONTAINER_MEMORY,
@@ -25,7 +26,7 @@ from celery_obs.vocabulary.spec import Metric
 
 from .model import Dashboard, Panel, Query, Row, Step
 from .parts import JOB, TO_PLATFORM, UP, higher_is_better, higher_is_worse
-from .queries import Match, highest, increase, per_second, quantile, selector, share, total
+from .queries import increase_of, max_of, per_second, quantile_of, ratio_of, selector, sum_of
 from .third_party import (
     NODE_CPU,
     NODE_DISK_FREE,
@@ -72,7 +73,7 @@ _MACHINES = Row(
             question="Is a machine about to kill processes? From 80 % on somebody should look.",
             queries=(
                 Query(
-                    expr=f"1 - {highest(NODE_MEMORY_AVAILABLE, 'instance')} / {highest(NODE_MEMORY_TOTAL, 'instance')}",
+                    expr=f"1 - {max_of(NODE_MEMORY_AVAILABLE, 'instance')} / {max_of(NODE_MEMORY_TOTAL, 'instance')}",
                     legend="{{instance}}",
                 ),
             ),
@@ -110,7 +111,7 @@ _POOLS = Row(
             kind="timeseries",
             title="Memory of workers",
             question="Which worker grows?",
-            queries=(Query(expr=total(workers.RESIDENT_MEMORY, "worker"), legend="{{worker}}"),),
+            queries=(Query(expr=sum_of(workers.RESIDENT_MEMORY, "worker"), legend="{{worker}}"),),
             unit="bytes",
             width=8,
             source="004",
@@ -129,7 +130,7 @@ _POOLS = Row(
             question="Do processes die that nobody ended?",
             queries=(
                 Query(
-                    expr=increase(workers.PROCESS_RESTARTS, "worker", "reason", over="1h", reason=Match("!=", "recycled")),
+                    expr=increase_of(workers.PROCESS_RESTARTS, "worker", "reason", over="1h", reason=Match("!=", "recycled")),
                     legend="{{worker}}: {{reason}}",
                 ),
             ),
@@ -149,7 +150,7 @@ _REDIS = Row(
             kind="stat",
             title="Redis",
             question="Does Redis answer?",
-            queries=(Query(expr=highest(REDIS_UP, "instance"), legend="{{instance}}"),),
+            queries=(Query(expr=max_of(REDIS_UP, "instance"), legend="{{instance}}"),),
             mappings=UP,
             unit="none",
             width=6,
@@ -161,7 +162,7 @@ _REDIS = Row(
             title="Memory of its limit",
             question="How full is Redis? From 80 % on it wants more. Redis without a limit is not shown.",
             queries=(
-                Query(expr=f"{highest(REDIS_MEMORY, 'instance')} / ({highest(REDIS_MEMORY_MAX, 'instance')} > 0)", legend="{{instance}}"),
+                Query(expr=f"{max_of(REDIS_MEMORY, 'instance')} / ({max_of(REDIS_MEMORY_MAX, 'instance')} > 0)", legend="{{instance}}"),
             ),
             unit="percentunit",
             steps=higher_is_worse(0.8, 0.95),
@@ -173,7 +174,7 @@ _REDIS = Row(
             kind="stat",
             title="Evicted keys (range)",
             question="Did Redis throw something away? A broker must never: set maxmemory-policy to noeviction.",
-            queries=(Query(expr=increase(REDIS_EVICTED, "instance"), legend="{{instance}}"),),
+            queries=(Query(expr=increase_of(REDIS_EVICTED, "instance"), legend="{{instance}}"),),
             unit="none",
             decimals=0,
             steps=(Step(None, "green"), Step(1, "red")),
@@ -204,7 +205,7 @@ _REDIS = Row(
             kind="timeseries",
             title="Memory of Redis",
             question="Does Redis grow?",
-            queries=(Query(expr=highest(REDIS_MEMORY, "instance"), legend="{{instance}}"),),
+            queries=(Query(expr=max_of(REDIS_MEMORY, "instance"), legend="{{instance}}"),),
             unit="bytes",
             source="004",
         ),
@@ -212,7 +213,7 @@ _REDIS = Row(
             kind="timeseries",
             title="Clients of Redis",
             question="Do connections leak?",
-            queries=(Query(expr=highest(REDIS_CLIENTS, "instance"), legend="{{instance}}"),),
+            queries=(Query(expr=max_of(REDIS_CLIENTS, "instance"), legend="{{instance}}"),),
             unit="none",
             source="004",
         ),
@@ -240,7 +241,7 @@ _APPLICATION = Row(
             question="Which endpoint fails?",
             queries=(
                 Query(
-                    expr=share(HTTP_REQUESTS, "endpoint", of={"status_code": Match("=~", "5..")}),
+                    expr=ratio_of(HTTP_REQUESTS, "endpoint", of={"status_code": Match("=~", "5..")}),
                     legend="{{endpoint}}",
                     absent_where=_undeclared(HTTP_REQUESTS),
                 ),
@@ -255,9 +256,9 @@ _APPLICATION = Row(
             title="Request latency",
             question="Is the application's API quick?",
             queries=(
-                Query(expr=quantile(0.5, HTTP_DURATION), legend="p50", absent_where=_undeclared(HTTP_DURATION)),
-                Query(expr=quantile(0.95, HTTP_DURATION), legend="p95", exemplars=True, absent_where=_undeclared(HTTP_DURATION)),
-                Query(expr=quantile(0.99, HTTP_DURATION), legend="p99", absent_where=_undeclared(HTTP_DURATION)),
+                Query(expr=quantile_of(0.5, HTTP_DURATION), legend="p50", absent_where=_undeclared(HTTP_DURATION)),
+                Query(expr=quantile_of(0.95, HTTP_DURATION), legend="p95", exemplars=True, absent_where=_undeclared(HTTP_DURATION)),
+                Query(expr=quantile_of(0.99, HTTP_DURATION), legend="p99", absent_where=_undeclared(HTTP_DURATION)),
             ),
             unit="s",
             width=8,
@@ -267,7 +268,7 @@ _APPLICATION = Row(
             kind="stat",
             title="Database",
             question="Does the database answer?",
-            queries=(Query(expr=highest(PG_UP, "instance"), legend="{{instance}}", absent_where="no postgres_exporter is scraped"),),
+            queries=(Query(expr=max_of(PG_UP, "instance"), legend="{{instance}}", absent_where="no postgres_exporter is scraped"),),
             mappings=UP,
             unit="none",
             width=4,
@@ -279,7 +280,7 @@ _APPLICATION = Row(
             question="Does the application run out of database connections?",
             queries=(
                 Query(
-                    expr=f"{total(POOL_IN_USE, 'instance')} / ({total(POOL_SIZE, 'instance')} > 0)",
+                    expr=f"{sum_of(POOL_IN_USE, 'instance')} / ({sum_of(POOL_SIZE, 'instance')} > 0)",
                     legend="{{instance}}",
                     absent_where=_undeclared(POOL_IN_USE),
                 ),
@@ -297,8 +298,8 @@ _APPLICATION = Row(
             queries=(
                 Query(
                     expr=(
-                        f"{highest(CONTAINER_MEMORY, 'namespace', 'pod', 'container')} / "
-                        f"({highest(CONTAINER_LIMIT, 'namespace', 'pod', 'container')} > 0)"
+                        f"{max_of(CONTAINER_MEMORY, 'namespace', 'pod', 'container')} / "
+                        f"({max_of(CONTAINER_LIMIT, 'namespace', 'pod', 'container')} > 0)"
                     ),
                     legend="{{namespace}} {{pod}} {{container}}",
                     absent_where="no cAdvisor, such as that of Kubernetes, is scraped",
@@ -319,7 +320,7 @@ _SERVICES = Row(
             kind="timeseries",
             title="Latency by service (p95)",
             question="Is a service slow?",
-            queries=(Query(expr=quantile(0.95, api_calls.LATENCY, "channel_type"), legend="{{channel_type}}", exemplars=True),),
+            queries=(Query(expr=quantile_of(0.95, api_calls.LATENCY, "channel_type"), legend="{{channel_type}}", exemplars=True),),
             unit="s",
             links=(TO_PLATFORM,),
             source="001, 004",
@@ -330,7 +331,8 @@ _SERVICES = Row(
             question="Which part of our calls ends with a 5xx, or with no answer at all?",
             queries=(
                 Query(
-                    expr=share(api_calls.REQUESTS, "channel_type", of={"status_code": Match("=~", "5..|none")}), legend="{{channel_type}}"
+                    expr=ratio_of(api_calls.REQUESTS, "channel_type", of={"status_code": Match("=~", "5..|none")}),
+                    legend="{{channel_type}}",
                 ),
             ),
             unit="percentunit",

@@ -10,6 +10,7 @@ from celery_obs.areas.channels.api_calls import metrics as api_calls
 from celery_obs.areas.channels.breakers import metrics as circuit_breaker
 from celery_obs.areas.channels.connections import metrics as connections
 from celery_obs.areas.channels.syncs import metrics as syncs
+from celery_obs.rules.promql import Match
 
 from . import third_party as outside
 from .model import WIDTH, Dashboard, Panel, Query, Row, Step
@@ -26,7 +27,7 @@ from .parts import (
     higher_is_worse,
     oldest_message,
 )
-from .queries import Match, age, highest, mean, per_minute, quantile, selector, share, total
+from .queries import age, max_of, mean, per_minute, quantile_of, ratio_of, selector, sum_of
 
 
 __all__ = ["OVERVIEW"]
@@ -39,7 +40,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Active connections",
             question="How many accounts do we serve?",
-            queries=(Query(expr=f"sum ({highest(connections.TOTAL, 'channel_type', status='active')})", legend="Active"),),
+            queries=(Query(expr=f"sum ({max_of(connections.TOTAL, 'channel_type', status='active')})", legend="Active"),),
             width=4,
             height=4,
             source="000 §3.1",
@@ -48,7 +49,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Sync success rate (24 h)",
             question="Of the runs that ended in the last day, how many were a success? Retries are not counted: they have not ended.",
-            queries=(Query(expr=share(syncs.TOTAL, of={"status": "success"}, over="24h", status=ENDED), legend="Success rate"),),
+            queries=(Query(expr=ratio_of(syncs.TOTAL, of={"status": "success"}, over="24h", status=ENDED), legend="Success rate"),),
             unit="percentunit",
             steps=higher_is_better(0.9, 0.99),
             width=4,
@@ -137,7 +138,7 @@ _ACTIVITY = Row(
             kind="timeseries",
             title="Sync latency by channel (p95)",
             question="Is a channel slow? 95 of 100 runs take no longer than this; the failed ones count too.",
-            queries=(Query(expr=quantile(0.95, syncs.DURATION, "channel_type"), legend="{{channel_type}} p95", exemplars=True),),
+            queries=(Query(expr=quantile_of(0.95, syncs.DURATION, "channel_type"), legend="{{channel_type}} p95", exemplars=True),),
             unit="s",
             links=(TO_PLATFORM,),
             source="000 §3.2",
@@ -156,7 +157,7 @@ _ACTIVITY = Row(
             kind="timeseries",
             title="Failure share by channel",
             question="Which channel fails? 0 where all went well, no line where nothing ran.",
-            queries=(Query(expr=share(syncs.TOTAL, "channel_type", of={"status": "failure"}, status=ENDED), legend="{{channel_type}}"),),
+            queries=(Query(expr=ratio_of(syncs.TOTAL, "channel_type", of={"status": "failure"}, status=ENDED), legend="{{channel_type}}"),),
             unit="percentunit",
             maximum=1,
             links=(TO_PLATFORM,),
@@ -184,7 +185,7 @@ _HEALTH = Row(
             keys=(("channel_type", "Channel"),),
             queries=(
                 Query(expr=breaker_state(), legend="Status", unit="none", mappings=BREAKER_STATES),
-                Query(expr=highest(connections.PAUSED, "channel_type"), legend="Paused", unit="none", mappings=NO),
+                Query(expr=max_of(connections.PAUSED, "channel_type"), legend="Paused", unit="none", mappings=NO),
                 Query(
                     expr=age(connections.LAST_SYNC, "channel_type"),
                     legend="Last sync",
@@ -192,24 +193,24 @@ _HEALTH = Row(
                     steps=higher_is_worse(3600, 86400),
                 ),
                 Query(
-                    expr=f"sum by (channel_type) ({highest(connections.ERROR_COUNT, 'channel_type', 'connection_id')})",
+                    expr=f"sum by (channel_type) ({max_of(connections.ERROR_COUNT, 'channel_type', 'connection_id')})",
                     legend="Errors in a row",
                     unit="none",
                     steps=higher_is_worse(1, 10),
                 ),
                 Query(
-                    expr=share(syncs.TOTAL, "channel_type", of={"status": "success"}, over="1h", status=ENDED),
+                    expr=ratio_of(syncs.TOTAL, "channel_type", of={"status": "success"}, over="1h", status=ENDED),
                     legend="Success (1 h)",
                     unit="percentunit",
                     steps=higher_is_better(0.9, 0.99),
                 ),
                 Query(
-                    expr=quantile(0.95, syncs.DURATION, "channel_type", over="1h"),
+                    expr=quantile_of(0.95, syncs.DURATION, "channel_type", over="1h"),
                     legend="Latency p95 (1 h)",
                     unit="s",
                     steps=higher_is_worse(5, 10),
                 ),
-                Query(expr=total(syncs.IN_PROGRESS, "channel_type"), legend="Running", unit="none"),
+                Query(expr=sum_of(syncs.IN_PROGRESS, "channel_type"), legend="Running", unit="none"),
             ),
             sort_by="Errors in a row",
             width=WIDTH,

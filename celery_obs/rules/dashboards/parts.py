@@ -12,9 +12,10 @@ from celery_obs.areas.channels.breakers import metrics as circuit_breaker
 from celery_obs.areas.channels.syncs import metrics as syncs
 from celery_obs.areas.queues import metrics as queues
 from celery_obs.areas.sidecar import metrics as ourselves
+from celery_obs.rules.promql import Where, one_of
 
 from .model import WIDTH, Colour, Link, Mapping, Panel, Query, Step, Variable
-from .queries import Where, any_of, highest, selector
+from .queries import max_of, selector
 
 
 __all__ = [
@@ -44,7 +45,7 @@ TO_PLATFORM: Final = Link("This channel", "channel-manager-platform", "channel_t
 TO_TASKS: Final = Link("This task", "celery-tasks", "task")
 TO_QUEUES: Final = Link("This queue", "celery-queues", "queue")
 
-ENDED: Final = any_of("success", "partial", "failure")
+ENDED: Final = one_of("success", "partial", "failure")
 """
 The outcomes of a run that count: a retry has not ended, and where there was nothing to do nothing could fail.
 """
@@ -88,7 +89,7 @@ def oldest_message(*by: str, **where: Where) -> str:
     """
     Tell how long the front of the queues has waited: 0 where nothing waits, absent where something does and the broker cannot tell since when.
     """
-    return f"{highest(queues.OLDEST_MESSAGE_AGE, *by, **where)} or {highest(queues.DEPTH, *by, **where)} == 0"
+    return f"{max_of(queues.OLDEST_MESSAGE_AGE, *by, **where)} or {max_of(queues.DEPTH, *by, **where)} == 0"
 
 
 def higher_is_worse(yellow: float, red: float) -> tuple[Step, ...]:
@@ -112,7 +113,7 @@ def breaker_state(**where: Where) -> str:
     While the lease goes from one exporter to the other, two may differ for a moment: open wins, for the numbers are not in order of badness.
     """
     is_open = f"max by (channel_type) ({selector(circuit_breaker.STATE, part='', **where)} == {circuit_breaker.STATES.index('open')})"
-    return f"{is_open} or {highest(circuit_breaker.STATE, 'channel_type', **where)}"
+    return f"{is_open} or {max_of(circuit_breaker.STATE, 'channel_type', **where)}"
 
 
 def breaker_timeline(*, source: str, height: int = 7, **where: Where) -> Panel:

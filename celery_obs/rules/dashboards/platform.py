@@ -17,7 +17,7 @@ from celery_obs.areas.channels.webhooks import metrics as webhooks
 
 from .model import WIDTH, Dashboard, Panel, Query, Row, Step
 from .parts import BREAKER_STATES, CHANNEL, ENDED, JOB, NO, breaker_state, breaker_timeline, coloured, higher_is_worse
-from .queries import age, chosen, highest, increase, per_minute, per_second, quantile, share, total
+from .queries import age, chosen, increase_of, max_of, per_minute, per_second, quantile_of, ratio_of, sum_of
 
 
 __all__ = ["PLATFORM"]
@@ -32,7 +32,7 @@ _CONNECTIONS = Row(
             kind="bargauge",
             title="Connections by status",
             question="How many accounts do we serve here, and how many are broken?",
-            queries=(Query(expr=highest(connections.TOTAL, "status", channel_type=_HERE), legend="{{status}}"),),
+            queries=(Query(expr=max_of(connections.TOTAL, "status", channel_type=_HERE), legend="{{status}}"),),
             minimum=0,
             colours=coloured(connections.STATUSES),
             width=6,
@@ -51,7 +51,7 @@ _CONNECTIONS = Row(
             kind="stat",
             title="Paused",
             question="Did somebody stop this channel?",
-            queries=(Query(expr=highest(connections.PAUSED, channel_type=_HERE), legend="Paused"),),
+            queries=(Query(expr=max_of(connections.PAUSED, channel_type=_HERE), legend="Paused"),),
             mappings=NO,
             unit="none",
             width=3,
@@ -63,7 +63,7 @@ _CONNECTIONS = Row(
             keys=(("connection_id", "Connection"),),
             queries=(
                 Query(
-                    expr=highest(connections.ERROR_COUNT, "connection_id", channel_type=_HERE),
+                    expr=max_of(connections.ERROR_COUNT, "connection_id", channel_type=_HERE),
                     legend="Errors in a row",
                     unit="none",
                     steps=higher_is_worse(1, 5),
@@ -75,7 +75,7 @@ _CONNECTIONS = Row(
                     steps=higher_is_worse(3600, 86400),
                 ),
                 Query(
-                    expr=highest(reconciliation.DRIFT_DAYS, "connection_id", channel_type=_HERE),
+                    expr=max_of(reconciliation.DRIFT_DAYS, "connection_id", channel_type=_HERE),
                     legend="Days of drift",
                     unit="none",
                     steps=higher_is_worse(1, 5),
@@ -114,7 +114,7 @@ _SYNCS = Row(
             question="Which kind of sync fails here?",
             queries=(
                 Query(
-                    expr=share(syncs.TOTAL, "sync_type", of={"status": "success"}, status=ENDED, channel_type=_HERE),
+                    expr=ratio_of(syncs.TOTAL, "sync_type", of={"status": "success"}, status=ENDED, channel_type=_HERE),
                     legend="{{sync_type}}",
                 ),
             ),
@@ -128,8 +128,8 @@ _SYNCS = Row(
             title="Sync duration",
             question="How long does a sync take, the failed ones too?",
             queries=(
-                Query(expr=quantile(0.5, syncs.DURATION, "sync_type", channel_type=_HERE), legend="{{sync_type}} p50"),
-                Query(expr=quantile(0.95, syncs.DURATION, "sync_type", channel_type=_HERE), legend="{{sync_type}} p95", exemplars=True),
+                Query(expr=quantile_of(0.5, syncs.DURATION, "sync_type", channel_type=_HERE), legend="{{sync_type}} p50"),
+                Query(expr=quantile_of(0.95, syncs.DURATION, "sync_type", channel_type=_HERE), legend="{{sync_type}} p95", exemplars=True),
             ),
             unit="s",
             source="000 §3.3",
@@ -148,7 +148,7 @@ _SYNCS = Row(
             title="Running and held back",
             question="What runs right now, and what waits because the channel is paused, its rate limit used up or its breaker open?",
             queries=(
-                Query(expr=total(syncs.IN_PROGRESS, "sync_type", channel_type=_HERE), legend="{{sync_type}} running"),
+                Query(expr=sum_of(syncs.IN_PROGRESS, "sync_type", channel_type=_HERE), legend="{{sync_type}} running"),
                 Query(
                     expr=per_minute(syncs.HELD_BACK, "sync_type", "reason", channel_type=_HERE),
                     legend="{{sync_type}} held back per minute, {{reason}}",
@@ -185,7 +185,9 @@ _CALLS = Row(
             kind="timeseries",
             title="API latency by endpoint (p95)",
             question="Which endpoint is slow?",
-            queries=(Query(expr=quantile(0.95, api_calls.LATENCY, "endpoint", channel_type=_HERE), legend="{{endpoint}}", exemplars=True),),
+            queries=(
+                Query(expr=quantile_of(0.95, api_calls.LATENCY, "endpoint", channel_type=_HERE), legend="{{endpoint}}", exemplars=True),
+            ),
             unit="s",
             source="004",
         ),
@@ -195,9 +197,9 @@ _CALLS = Row(
             question="What do we ask the channel most, and how long does it take?",
             keys=(("endpoint", "Endpoint"),),
             queries=(
-                Query(expr=increase(api_calls.REQUESTS, "endpoint", channel_type=_HERE), legend="Calls", unit="none", decimals=0),
+                Query(expr=increase_of(api_calls.REQUESTS, "endpoint", channel_type=_HERE), legend="Calls", unit="none", decimals=0),
                 Query(
-                    expr=quantile(0.95, api_calls.LATENCY, "endpoint", over="$__range", channel_type=_HERE),
+                    expr=quantile_of(0.95, api_calls.LATENCY, "endpoint", over="$__range", channel_type=_HERE),
                     legend="p95",
                     unit="s",
                     steps=higher_is_worse(1, 5),
@@ -216,8 +218,8 @@ _LIMITS = Row(
             title="Calls in the window, and the limit",
             question="How close to the limit are we? The limit may change with the time of day.",
             queries=(
-                Query(expr=highest(rate_limiter.CURRENT, "connection_id", channel_type=_HERE), legend="{{connection_id}}"),
-                Query(expr=highest(rate_limiter.MAX, "channel_type", channel_type=_HERE), legend="Limit of {{channel_type}}"),
+                Query(expr=max_of(rate_limiter.CURRENT, "connection_id", channel_type=_HERE), legend="{{connection_id}}"),
+                Query(expr=max_of(rate_limiter.MAX, "channel_type", channel_type=_HERE), legend="Limit of {{channel_type}}"),
             ),
             source="000 §3.3",
         ),
@@ -227,7 +229,7 @@ _LIMITS = Row(
             question="Which part of our calls has to wait?",
             queries=(
                 Query(
-                    expr=share(rate_limiter.REQUESTS, "channel_type", of={"result": "denied"}, channel_type=_HERE),
+                    expr=ratio_of(rate_limiter.REQUESTS, "channel_type", of={"result": "denied"}, channel_type=_HERE),
                     legend="{{channel_type}}",
                 ),
             ),
@@ -241,7 +243,7 @@ _LIMITS = Row(
             question="How long do we stand in line?",
             queries=(
                 Query(
-                    expr=quantile(0.95, rate_limiter.WAIT, "channel_type", channel_type=_HERE), legend="{{channel_type}}", exemplars=True
+                    expr=quantile_of(0.95, rate_limiter.WAIT, "channel_type", channel_type=_HERE), legend="{{channel_type}}", exemplars=True
                 ),
             ),
             unit="s",
@@ -260,12 +262,12 @@ _TOKENS = Row(
             keys=(("connection_id", "Connection"),),
             queries=(
                 Query(
-                    expr=f"{highest(tokens.EXPIRES_AT, 'connection_id', channel_type=_HERE)} - time()",
+                    expr=f"{max_of(tokens.EXPIRES_AT, 'connection_id', channel_type=_HERE)} - time()",
                     legend="Expires in",
                     unit="dtdurations",
                     steps=(Step(None, "red"), Step(0, "yellow"), Step(86400, "green")),
                 ),
-                Query(expr=highest(tokens.LIFETIME, "connection_id", channel_type=_HERE), legend="Good for", unit="dtdurations"),
+                Query(expr=max_of(tokens.LIFETIME, "connection_id", channel_type=_HERE), legend="Good for", unit="dtdurations"),
             ),
             sort_by="Expires in",
             ascending=True,
@@ -310,7 +312,7 @@ _WEBHOOKS = Row(
             question="Do we keep the channel waiting?",
             queries=(
                 Query(
-                    expr=quantile(0.95, webhooks.PROCESSING, "channel_type", channel_type=_HERE),
+                    expr=quantile_of(0.95, webhooks.PROCESSING, "channel_type", channel_type=_HERE),
                     legend="{{channel_type}} p95",
                     exemplars=True,
                 ),
@@ -337,7 +339,7 @@ _WEBHOOKS = Row(
             question="How long does it take until the breaker is closed again?",
             queries=(
                 Query(
-                    expr=quantile(0.95, circuit_breaker.OPEN_DURATION, "channel_type", over="$__range", channel_type=_HERE),
+                    expr=quantile_of(0.95, circuit_breaker.OPEN_DURATION, "channel_type", over="$__range", channel_type=_HERE),
                     legend="{{channel_type}}",
                 ),
             ),

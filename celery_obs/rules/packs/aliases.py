@@ -26,7 +26,7 @@ from celery_obs.exceptions import ConfigurationError
 from celery_obs.rules.links import Links
 from celery_obs.rules.promql import gauge, indented
 from celery_obs.rules.render import Output, marked
-from celery_obs.rules.rules import Group, Record, rule_file
+from celery_obs.rules.rules import Group, RecordingRule, rule_file
 from celery_obs.rules.yaml_text import Tree, to_yaml
 from celery_obs.vocabulary.spec import Metric, valid_label, valid_name
 
@@ -76,7 +76,7 @@ class Alias:
         message = f"The alias {self.name} {problem}"
         raise ConfigurationError(message)
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[RecordingRule]:
         """
         Write the recording rules.
 
@@ -102,7 +102,7 @@ class Alias:
             by = tuple(kept.values())
             if self.host:
                 expr, by = _replaced(expr, self.host, "$1", "instance", _HOST), (*by, self.host)
-            yield Record(name=self.name + suffix, help=self.metric.help, expr=expr, by=by)
+            yield RecordingRule(name=self.name + suffix, help=self.metric.help, expr=expr, by=by)
 
     def _matchers(self) -> str:
         inside = ", ".join(f'{label}="{value}"' for label, value in self.where.items())
@@ -132,11 +132,11 @@ class Derived:
     by: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[RecordingRule]:
         """
         Write the recording rule.
         """
-        yield Record(name=self.name, help=self.help, expr=self.expr, by=self.by, labels=self.labels)
+        yield RecordingRule(name=self.name, help=self.help, expr=self.expr, by=self.by, labels=self.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -447,7 +447,7 @@ def _page() -> Iterator[str]:
         yield from ("", "Absent, and why:", "")
         yield from (f"- {name}: {reason}." if name.startswith("`") else f"- `{name}`: {reason}." for name, reason in absent.items())
         yield from ("", "Different:", "")
-        yield from (f"- {said}" for said in _DIFFERENT[system])
+        yield from (f"- {difference}" for difference in _DIFFERENT[system])
 
 
 def build(links: Links) -> Iterator[Output]:

@@ -14,7 +14,8 @@ from celery_obs.areas.sidecar import metrics as ourselves
 from celery_obs.areas.tasks import metrics as tasks
 from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
 from celery_obs.rules.dashboards.parts import JOB, TO_PLATFORM, TO_TASKS, higher_is_better
-from celery_obs.rules.dashboards.queries import any_of, chosen, highest, increase, none_of, per_minute, share, total, within
+from celery_obs.rules.dashboards.queries import chosen, increase_of, max_of, per_minute, ratio_of, ratio_within, sum_of
+from celery_obs.rules.promql import none_of, one_of
 from celery_obs.rules.third_party import NEWSLETTERS
 
 
@@ -31,7 +32,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Delivered within 30 s",
             question="Which part of the chosen tasks was really done within 30 seconds of being due? 95 % is the target for alerts.",
-            queries=(Query(expr=within(tasks.LATENCY, 30.0, over="$__range", task=_TASK), legend="Within 30 s"),),
+            queries=(Query(expr=ratio_within(tasks.LATENCY, 30.0, over="$__range", task=_TASK), legend="Within 30 s"),),
             unit="percentunit",
             steps=higher_is_better(0.9, 0.95),
             width=6,
@@ -43,7 +44,7 @@ _SUMMARY = Row(
             title="Delivered at all",
             question="Which part of the chosen tasks ended with success? 99.5 % is the target for newsletters.",
             queries=(
-                Query(expr=share(tasks.FINISHED, of={"state": "success"}, over="$__range", state=_ENDED, task=_TASK), legend="Success"),
+                Query(expr=ratio_of(tasks.FINISHED, of={"state": "success"}, over="$__range", state=_ENDED, task=_TASK), legend="Success"),
             ),
             unit="percentunit",
             steps=higher_is_better(0.99, 0.995),
@@ -55,7 +56,7 @@ _SUMMARY = Row(
             kind="stat",
             title="Records moved (24 h)",
             question="How many records were created or updated in the last 24 hours?",
-            queries=(Query(expr=increase(syncs.RECORDS, over="24h", result=any_of("created", "updated")), legend="Records"),),
+            queries=(Query(expr=increase_of(syncs.RECORDS, over="24h", result=one_of("created", "updated")), legend="Records"),),
             width=6,
             height=4,
             source="003",
@@ -66,7 +67,7 @@ _SUMMARY = Row(
             question="Whom do we have to call? Rooms that were sold twice in the last 24 hours.",
             queries=(
                 Query(
-                    expr=f"{increase(conflicts.DOUBLE_BOOKINGS, over='24h')} or 0 * {total(ourselves.BUILD_INFO)}",
+                    expr=f"{increase_of(conflicts.DOUBLE_BOOKINGS, over='24h')} or 0 * {sum_of(ourselves.BUILD_INFO)}",
                     legend="Double bookings",
                 ),
             ),
@@ -87,7 +88,7 @@ _DELIVERY = Row(
             kind="timeseries",
             title="Delivered within 30 s, by task",
             question="Which task is late?",
-            queries=(Query(expr=within(tasks.LATENCY, 30.0, "task", task=_TASK), legend="{{task}}"),),
+            queries=(Query(expr=ratio_within(tasks.LATENCY, 30.0, "task", task=_TASK), legend="{{task}}"),),
             unit="percentunit",
             ascending=True,
             maximum=1,
@@ -98,7 +99,7 @@ _DELIVERY = Row(
             kind="timeseries",
             title="Delivered at all, by task",
             question="Which task's work does not arrive?",
-            queries=(Query(expr=share(tasks.FINISHED, "task", of={"state": "success"}, state=_ENDED, task=_TASK), legend="{{task}}"),),
+            queries=(Query(expr=ratio_of(tasks.FINISHED, "task", of={"state": "success"}, state=_ENDED, task=_TASK), legend="{{task}}"),),
             unit="percentunit",
             ascending=True,
             maximum=1,
@@ -132,7 +133,7 @@ _CUSTOMERS = Row(
             kind="timeseries",
             title="Active connections by channel",
             question="Do we grow, and where?",
-            queries=(Query(expr=highest(connections.TOTAL, "channel_type", status="active"), legend="{{channel_type}}"),),
+            queries=(Query(expr=max_of(connections.TOTAL, "channel_type", status="active"), legend="{{channel_type}}"),),
             unit="none",
             stacked=True,
             links=(TO_PLATFORM,),
@@ -142,7 +143,7 @@ _CUSTOMERS = Row(
             kind="timeseries",
             title="Customers that left",
             question="Who has left a channel?",
-            queries=(Query(expr=highest(connections.TOTAL, "channel_type", status="disconnected"), legend="{{channel_type}}"),),
+            queries=(Query(expr=max_of(connections.TOTAL, "channel_type", status="disconnected"), legend="{{channel_type}}"),),
             unit="none",
             links=(TO_PLATFORM,),
             source="004",
@@ -151,7 +152,7 @@ _CUSTOMERS = Row(
             kind="bargauge",
             title="Events from channels (range)",
             question="What do channels tell us: bookings, cancellations, changes?",
-            queries=(Query(expr=increase(webhooks.RECEIVED, "event_type"), legend="{{event_type}}"),),
+            queries=(Query(expr=increase_of(webhooks.RECEIVED, "event_type"), legend="{{event_type}}"),),
             unit="none",
             decimals=0,
             minimum=0,
@@ -162,7 +163,9 @@ _CUSTOMERS = Row(
             kind="bargauge",
             title="Records moved (range)",
             question="What do we do for which channel?",
-            queries=(Query(expr=increase(syncs.RECORDS, "channel_type", result=any_of("created", "updated")), legend="{{channel_type}}"),),
+            queries=(
+                Query(expr=increase_of(syncs.RECORDS, "channel_type", result=one_of("created", "updated")), legend="{{channel_type}}"),
+            ),
             unit="none",
             decimals=0,
             minimum=0,
@@ -174,7 +177,9 @@ _CUSTOMERS = Row(
             kind="bargauge",
             title="Conflicts resolved (range)",
             question="Who was right?",
-            queries=(Query(expr=increase(conflicts.RESOLVED, "conflict_type", "resolution"), legend="{{conflict_type}}: {{resolution}}"),),
+            queries=(
+                Query(expr=increase_of(conflicts.RESOLVED, "conflict_type", "resolution"), legend="{{conflict_type}}: {{resolution}}"),
+            ),
             unit="none",
             decimals=0,
             minimum=0,
@@ -185,7 +190,7 @@ _CUSTOMERS = Row(
             kind="timeseries",
             title="Double bookings in the last hour, by channel",
             question="Which channel sells rooms twice?",
-            queries=(Query(expr=increase(conflicts.DOUBLE_BOOKINGS, "channel_type", over="1h"), legend="{{channel_type}}"),),
+            queries=(Query(expr=increase_of(conflicts.DOUBLE_BOOKINGS, "channel_type", over="1h"), legend="{{channel_type}}"),),
             unit="none",
             decimals=0,
             width=WIDTH,

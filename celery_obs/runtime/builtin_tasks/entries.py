@@ -111,5 +111,5 @@ def _entry(plan: _Plan, name: str, seconds: float) -> dict[str, Any]:
     options: dict[str, Any] = {"expires": _EXPIRES_AFTER * seconds}
     if plan.queue:
         options["queue"] = plan.queue
-    told = {"kwargs": {"period": seconds}} if _PERIODIC[name].wants_period else {}
-    return {"task": f"{plan.namespace}.{name}", "schedule": seconds, "options": options, **told}
+    arguments = {"kwargs": {"period": seconds}} if _PERIODIC[name].wants_period else {}
+    return {"task": f"{plan.namespace}.{name}", "schedule": seconds, "options": options, **arguments}

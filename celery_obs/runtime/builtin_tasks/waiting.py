@@ -29,6 +29,7 @@ from celery_obs.areas.tasks.events import TaskDiscarded
 from celery_obs.clock import Clock, wall
 from celery_obs.runtime.hub import OnError
 from celery_obs.state import keys
+from celery_obs.state.scripts import text
 
 from .entries import PREFIX
 
@@ -140,9 +141,7 @@ class Waiting:
 
     def _swap(self, key: str, expected: str, mark: str, seconds: float) -> str:
         found: Any = self._redis.eval(_SWAP, 1, key, expected, mark, int(seconds * 1000))
-        if found is None:
-            return ""
-        return str(found.decode(errors="replace") if isinstance(found, bytes) else found) or "?"
+        return "" if found is None else text(found) or "?"
 
     def _is_lost(self, mark: str, entry: Any) -> bool:
         try:

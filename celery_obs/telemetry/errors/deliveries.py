@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 
-__all__ = ["Deliveries"]
+__all__ = ["TransportWatch"]
 
 
 _DECIDED: Final = frozenset({"sample_rate", "before_send", "event_processor", "callback_error"})
@@ -23,7 +23,7 @@ Reasons for which a report is not sent because somebody wants it so.
 _COUNTED: Final = frozenset({"error", "default", "monitor"})
 
 
-class Deliveries:
+class TransportWatch:
     """
     Watch one transport.
 

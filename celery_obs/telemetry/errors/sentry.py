@@ -23,7 +23,7 @@ from celery_obs.settings import Settings
 from celery_obs.settings.checks import sentry_dsn
 from celery_obs.telemetry.redaction import Redactor
 
-from .deliveries import Deliveries
+from .deliveries import TransportWatch
 from .scrub import Scrubber
 
 
@@ -128,7 +128,7 @@ class Sentry:
         self._client: Any = None
         self._ours: Any = None
         self._kept: dict[str, Any] = {}
-        self._deliveries: Deliveries | None = None
+        self._deliveries: TransportWatch | None = None
         self._get_client: Callable[[], Any] = _none
         self.is_full = False
         self.describe: Callable[[Report, Mapping[str, Any]], object] | None = None
@@ -248,7 +248,7 @@ class Sentry:
             options[name] = _chained(self._kept[name], self._before_others)
         if client is not self._ours and self._settings.sentry_sample_rate != 1.0:
             options["sample_rate"] = self._settings.sentry_sample_rate
-        self._deliveries = Deliveries(client.transport, self._dropped) if client.transport is not None else None
+        self._deliveries = TransportWatch(client.transport, self._dropped) if client.transport is not None else None
         _hear_everything()
         if self._traced:
             self._leave_tracing(client)
@@ -331,7 +331,7 @@ class Sentry:
 
         if isinstance(client.transport, HttpTransport):
             client.transport = type(client.transport)(client.options)
-            self._deliveries = Deliveries(client.transport, self._dropped)
+            self._deliveries = TransportWatch(client.transport, self._dropped)
 
     def flush(self, within: float) -> None:
         """

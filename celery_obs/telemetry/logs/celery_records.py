@@ -19,10 +19,10 @@ from .context import running
 from .lines import TASK
 
 
-__all__ = ["Told", "leave_out_what_we_write", "of"]
+__all__ = ["SafeContent", "leave_out_what_we_write", "of"]
 
 
-class Told(NamedTuple):
+class SafeContent(NamedTuple):
     """
     What may be told of a record of Celery's.
 
@@ -62,7 +62,7 @@ _MESSAGES: Final[tuple[tuple[str, str, int, bool], ...]] = (
 _TASK_AND_ID: Final = re.compile(r"(?<![\w.<>-])([\w.<>-]{1,256})\[([0-9A-Za-z-]{8,64})\]")
 
 
-def of(record: logging.LogRecord) -> Told | None:
+def of(record: logging.LogRecord) -> SafeContent | None:
     """
     Return what may be told of *record*; None where it is not one of Celery's, and may be told as it is.
     """
@@ -76,13 +76,13 @@ def of(record: logging.LogRecord) -> Told | None:
     for begins, instead, shown, traceback in _MESSAGES:
         if template.startswith(begins):
             arguments = record.args if isinstance(record.args, tuple) else ()
-            return Told(instead % tuple(arguments[:shown]) if len(arguments) >= shown else begins, {}, traceback)
+            return SafeContent(instead % tuple(arguments[:shown]) if len(arguments) >= shown else begins, {}, traceback)
     text = record.getMessage()
     found = _TASK_AND_ID.search(text[:LONGEST])
-    return Told(text, {"task": found[1], "task_id": found[2]} if found else {})
+    return SafeContent(text, {"task": found[1], "task_id": found[2]} if found else {})
 
 
-def _of_task(template: str, data: Mapping[str, Any]) -> Told:
+def _of_task(template: str, data: Mapping[str, Any]) -> SafeContent:
     shown = {key: value if key in _PLAIN else HIDDEN for key, value in data.items()}
     try:
         text = template % shown
@@ -92,7 +92,7 @@ def _of_task(template: str, data: Mapping[str, Any]) -> Told:
     runtime = data.get("runtime")
     if isinstance(runtime, float):
         facts["duration_ms"] = round(runtime * 1000.0, 3)
-    return Told(_BEHIND.sub("", text.strip()), facts)
+    return SafeContent(_BEHIND.sub("", text.strip()), facts)
 
 
 def leave_out_what_we_write() -> None:

@@ -21,7 +21,7 @@ from celery_obs.settings import Settings
 from celery_obs.telemetry.redaction import Redactor
 
 from . import celery_records
-from .lines import TASK, Handler, Line, direct, to_json
+from .lines import TASK, Line, LineHandler, direct, to_json
 from .processors import Redaction, Timestamp, add_extras, add_trace_ids, facts_only, take_json
 
 
@@ -63,7 +63,7 @@ class LogSetup:
         self._settings = settings
         self._handlers: list[logging.Handler] = []
         self._others: list[str] = []
-        self._told = False
+        self._is_advised = False
         self._silenced = False
 
     def serve(self, app: Any) -> None:
@@ -113,9 +113,9 @@ class LogSetup:
             runs_tasks: Whether this is a worker, which writes a line for each attempt.
         """
         if self._others:
-            if not self._told:
+            if not self._is_advised:
                 logging.getLogger("celery_obs").info("celery_obs: logging is set up by %s. %s", self.others, _ADVICE)
-            self._told = True
+            self._is_advised = True
         elif (
             runs_tasks
             and self._handlers
@@ -171,7 +171,7 @@ class LogSetup:
     def _handler(self, logfile: Any) -> logging.Handler:
         stream: Any = sys.__stderr__ if logfile is None else logfile
         is_stream = stream is None or hasattr(stream, "write")
-        handler: _Handler = _StreamHandler(stream) if is_stream else _FileHandler(stream, encoding="utf-8")
+        handler: _QuietHandler = _StreamHandler(stream) if is_stream else _FileHandler(stream, encoding="utf-8")
         style = self._settings.log_format
         if style == "auto":
             style = "console" if stream is not None and hasattr(stream, "isatty") and stream.isatty() else "json"
@@ -197,9 +197,9 @@ class LogSetup:
     def _tell_receivers(level: Any, logfile: Any, style: Any, colorize: Any) -> None:
         from celery import signals  # noqa: PLC0415 -- as above.
 
-        told = {"sender": None, "loglevel": level, "logfile": logfile, "format": style, "colorize": colorize}
-        signals.after_setup_logger.send(logger=logging.getLogger(), **told)
-        signals.after_setup_task_logger.send(logger=logging.getLogger("celery.task"), **told)
+        arguments = {"sender": None, "loglevel": level, "logfile": logfile, "format": style, "colorize": colorize}
+        signals.after_setup_logger.send(logger=logging.getLogger(), **arguments)
+        signals.after_setup_task_logger.send(logger=logging.getLogger("celery.task"), **arguments)
 
 
 def other_receivers(ours: object = None) -> list[str]:
@@ -268,8 +268,8 @@ def _formatter(style: str, redactor: Redactor) -> logging.Formatter:
             line = record.msg
             if type(line) is Line:
                 return str(super().format(_of_structlog(record, line)))
-            told = celery_records.of(record)
-            return str(super().format(record if told is None else _harmless(record, told)))
+            content = celery_records.of(record)
+            return str(super().format(record if content is None else _harmless(record, content)))
 
     return Formatter(
         foreign_pre_chain=[structlog.contextvars.merge_contextvars, add_extras, take_json],
@@ -291,12 +291,12 @@ def _of_structlog(record: logging.LogRecord, line: Line) -> logging.LogRecord:
     return logging.makeLogRecord({**record.__dict__, "msg": dict(line), "_logger": None, "_name": record.levelname.lower()})
 
 
-def _harmless(record: logging.LogRecord, told: celery_records.Told) -> logging.LogRecord:
+def _harmless(record: logging.LogRecord, content: celery_records.SafeContent) -> logging.LogRecord:
     """
     Return a copy of a record of Celery's with what may be told of it.
     """
-    attributes = {**record.__dict__, **told.facts, "msg": told.event, "args": None}
-    if not told.traceback:
+    attributes = {**record.__dict__, **content.facts, "msg": content.event, "args": None}
+    if not content.traceback:
         attributes.update(exc_info=None, exc_text=None)
     return logging.makeLogRecord(attributes)
 
@@ -308,7 +308,7 @@ def _to_json(redactor: Redactor, _: Any, __: str, facts: Any) -> str:
         return to_json(redactor.value(facts))  # type: ignore[arg-type] # a dict of a dict.
 
 
-class _Handler(Handler):
+class _QuietHandler(LineHandler):
     """
     A handler whose trouble is told in one sentence: the standard library's shows what it could not write.
     """
@@ -344,11 +344,11 @@ class _Handler(Handler):
                 stream.write(f"celery_obs: a line of {record.name} could not be written: {error.__name__ if error else 'unknown'}\n")
 
 
-class _StreamHandler(_Handler, logging.StreamHandler):  # type: ignore[type-arg] # of any stream.
+class _StreamHandler(_QuietHandler, logging.StreamHandler):  # type: ignore[type-arg] # of any stream.
     pass
 
 
-class _FileHandler(_Handler, WatchedFileHandler):
+class _FileHandler(_QuietHandler, WatchedFileHandler):
     """
     Writes to a file, and to a new one where that was moved away; looks for that once a second.
     """

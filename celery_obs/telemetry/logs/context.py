@@ -17,7 +17,7 @@ from structlog import contextvars as structlogs
 from celery_obs.areas.tasks.events import TaskStarted
 
 
-__all__ = ["BOUND", "Attempt", "running"]
+__all__ = ["BOUND", "AttemptContext", "running"]
 
 
 BOUND: Final = ("task", "task_id", "queue", "retries", "correlation_id")
@@ -27,19 +27,19 @@ The names that an attempt binds.
 
 _LONGEST_ID: Final = 256
 _PREFIX: Final = "structlog_"
-_running: Final[contextvars.ContextVar[Attempt | None]] = contextvars.ContextVar("celery_obs_log_attempt", default=None)
+_running: Final[contextvars.ContextVar[AttemptContext | None]] = contextvars.ContextVar("celery_obs_log_attempt", default=None)
 _NOTHING: Final[Mapping[str, Any]] = {}
 _variables: list[contextvars.ContextVar[Any]] = []
 
 
-def running() -> Attempt | None:
+def running() -> AttemptContext | None:
     """
     Return the attempt that this thread or greenlet is at.
     """
     return _running.get()
 
 
-class Attempt:
+class AttemptContext:
     """
     An attempt, as far as its lines are concerned; making one binds it.
 

@@ -25,7 +25,7 @@ _root: Final = logging.getLogger()
 encode: Final = json.JSONEncoder(default=str, allow_nan=False).encode
 
 
-class Handler(logging.Handler):
+class LineHandler(logging.Handler):
     """
     A handler that takes lines that are ready, too.
     """
@@ -46,7 +46,7 @@ class _Direct:
         is_ours: Whether we are in charge.
     """
 
-    handler: Handler | None = None
+    handler: LineHandler | None = None
     is_ours = False
 
 
@@ -119,7 +119,7 @@ def write_text(log: logging.Logger, level: int, event: str, now: float, text: st
         write(log.name, level, event, json.loads(f"{{{text}}}"))
 
 
-def _is_alone(handler: Handler, log: logging.Logger) -> bool:
+def _is_alone(handler: LineHandler, log: logging.Logger) -> bool:
     """
     Tell whether what *log* says would come to *handler* and to nobody else.
     """

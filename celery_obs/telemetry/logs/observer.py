@@ -18,7 +18,7 @@ from celery_obs.telemetry.redaction import Redactor
 from celery_obs.vocabulary.headers import correlation_of, text
 
 from . import celery_records
-from .context import Attempt
+from .context import AttemptContext
 from .lines import TASK, encode, write, write_text
 from .trace_ids import trace_ids
 
@@ -100,7 +100,7 @@ class TaskLogObserver:
         self._sampling = sampling
         self._rates: dict[str, float] = {}
         self._heads: dict[tuple[str, str, str, str], str] = {}
-        self._open: dict[int, Attempt] = {}
+        self._open: dict[int, AttemptContext] = {}
         self._log = logging.getLogger(TASK)
         celery_records.leave_out_what_we_write()
 
@@ -121,7 +121,9 @@ class TaskLogObserver:
         Bind what is known of the attempt.
         """
         started, carrier = event
-        attempt = self._open[id(started)] = Attempt(started, correlation=correlation_of(carrier), worker=str(carrier.get("hostname") or ""))
+        attempt = self._open[id(started)] = AttemptContext(
+            started, correlation=correlation_of(carrier), worker=str(carrier.get("hostname") or "")
+        )
         delivery = carrier.get("delivery_info")
         if delivery and delivery.get("redelivered"):  # Its wait counts from the first publish.
             attempt.facts["redelivered"] = True
@@ -133,7 +135,7 @@ class TaskLogObserver:
         attempt = self._open.get(id(event.started))
         if attempt is None or event.error is None:
             return
-        attempt.facts["error_message"] = self._redactor.text(_said(event.error))[:_LONGEST_MESSAGE]
+        attempt.facts["error_message"] = self._redactor.text(_text_of(event.error))[:_LONGEST_MESSAGE]
         if event.state == "failure" and event.expected:
             attempt.facts["expected"] = True
         elif event.state == "failure":
@@ -153,7 +155,7 @@ class TaskLogObserver:
         if rate and self._log.isEnabledFor(level):
             self._write(attempt, event, level, rate, bound)
 
-    def _write(self, attempt: Attempt, event: TaskFinished, level: int, rate: float, bound: Mapping[str, Any]) -> None:
+    def _write(self, attempt: AttemptContext, event: TaskFinished, level: int, rate: float, bound: Mapping[str, Any]) -> None:
         started, state, runtime, latency, exception, exhausted, entry = event
         task, queue, task_id, retries, started_at, wait, _, _ = started
         # JSON by hand: what has to be quoted is quoted, and what comes again and again is kept.
@@ -233,7 +235,7 @@ def _reason(exception: str, *, exhausted: bool) -> dict[str, Any]:
     return {"error": exception, "exhausted": True} if exhausted else {"error": exception}
 
 
-def _said(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:  # noqa: BLE001 -- an error that cannot even say what it is.
@@ -245,9 +247,9 @@ def traceback_of(error: BaseException) -> str:
     Return the traceback of *error*; of a long one the beginning and the end, where the reason stands.
     """
     try:
-        told = "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
+        lines = "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
     except Exception:  # noqa: BLE001 -- as above: its words are made by code of others.
         return f"<{type(error).__name__}>"
-    if len(told) > _LONGEST_TRACE:
-        return f"{told[: _LONGEST_TRACE // 4]}\n…\n{told[-_LONGEST_TRACE * 3 // 4 :]}"
-    return told
+    if len(lines) > _LONGEST_TRACE:
+        return f"{lines[: _LONGEST_TRACE // 4]}\n…\n{lines[-_LONGEST_TRACE * 3 // 4 :]}"
+    return lines

@@ -78,12 +78,12 @@ class LogFilter(logging.Filter):
         facts: dict[str, Any] = dict.fromkeys(_FIRST, "")
         facts.update((name, value) for name, value in get_contextvars().items() if name in facts)
         facts.update(trace_ids())
-        told = celery_records.of(record)
-        if told is not None:
-            facts.update(told.facts)
-            record.msg, record.args = self._redactor.text(told.event), None
+        content = celery_records.of(record)
+        if content is not None:
+            facts.update(content.facts)
+            record.msg, record.args = self._redactor.text(content.event), None
             record.__dict__.pop("data", None)
-            if not told.traceback:
+            if not content.traceback:
                 record.exc_info = record.exc_text = None
         for name, value in facts.items():
             if not record.__dict__.get(name):

@@ -55,12 +55,12 @@ class Broker(NamedTuple):
         """
         What every span of a message says.
         """
-        said: dict[str, Any] = {"messaging.system": self.system}
+        attributes: dict[str, Any] = {"messaging.system": self.system}
         if self.address:
-            said["server.address"] = self.address
+            attributes["server.address"] = self.address
             if self.port is not None:
-                said["server.port"] = self.port
-        return said
+                attributes["server.port"] = self.port
+        return attributes
 
 
 def broker(url: Any) -> Broker:

@@ -184,7 +184,7 @@ class TraceObserver:
         span = maker.start(
             f"process {started.task}",
             SpanKind.CONSUMER,
-            lambda: self._said_of(started, carrier),
+            lambda: self._attributes_of(started, carrier),
             incoming,
             links=() if link is None else (Link(link, {"celery.link": "previous attempt"}),),
             at=int(started.started_at * _NANO),
@@ -197,25 +197,25 @@ class TraceObserver:
         else:
             self._open[id(started)] = _new(_Open, (started, None, contexts.attach(context)))
 
-    def _said_of(self, started: TaskStarted, carrier: Mapping[str, Any]) -> dict[str, Any]:
+    def _attributes_of(self, started: TaskStarted, carrier: Mapping[str, Any]) -> dict[str, Any]:
         task, queue, task_id, retries, _, wait, *_ = started
-        said = self._processing.copy()
-        said["messaging.destination.name"] = queue
-        said["messaging.message.id"] = task_id
-        said["messaging.message.conversation_id"] = correlation_of(carrier)
-        said["celery.task.name"] = task
-        said["celery.task.retries"] = retries
+        attributes = self._processing.copy()
+        attributes["messaging.destination.name"] = queue
+        attributes["messaging.message.id"] = task_id
+        attributes["messaging.message.conversation_id"] = correlation_of(carrier)
+        attributes["celery.task.name"] = task
+        attributes["celery.task.retries"] = retries
         if wait is not None:
-            said["celery.task.queue_wait"] = wait
+            attributes["celery.task.queue_wait"] = wait
         worker = carrier.get("hostname")
         if type(worker) is str:
-            said["celery.worker"] = worker[:_LONGEST]
+            attributes["celery.worker"] = worker[:_LONGEST]
         if ENTRY in carrier and (entry := text(carrier, ENTRY)):
-            said["celery.beat.entry"] = entry
+            attributes["celery.beat.entry"] = entry
         delivery = carrier.get("delivery_info")
         if isinstance(delivery, Mapping) and delivery.get("redelivered"):
-            said["celery.task.redelivered"] = True
-        return said
+            attributes["celery.task.redelivered"] = True
+        return attributes
 
     def attempt_raised(self, event: AttemptRaised) -> None:
         """
@@ -225,15 +225,15 @@ class TraceObserver:
         span = self._span_of(started)
         if span is None or error is None:
             return
-        said = exception_attributes(error, self._redact)
+        attributes = exception_attributes(error, self._redact)
         if not self._tracing.is_stock:  # Theirs has said that.
-            span.add_event("exception", said)
+            span.add_event("exception", attributes)
         if state == "retry":
-            span.set_attribute("celery.task.retry_reason", said["exception.type"])
+            span.set_attribute("celery.task.retry_reason", attributes["exception.type"])
         elif not expected:
-            span.set_attribute("error.type", said["exception.type"])
+            span.set_attribute("error.type", attributes["exception.type"])
             if not self._tracing.is_stock:
-                span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {said['exception.message']}"[:_LONGEST]))
+                span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {attributes['exception.message']}"[:_LONGEST]))
 
     def task_finished(self, event: TaskFinished) -> None:
         """
@@ -250,9 +250,9 @@ class TraceObserver:
         if span is None:
             return
         _attempt.set(None)
-        said = getattr(span, "said", None)
-        if said is not None:
-            said["celery.task.state"] = state
+        attributes = getattr(span, "said", None)
+        if attributes is not None:
+            attributes["celery.task.state"] = state
         else:
             span.set_attribute("celery.task.state", state)
         if event.exhausted:
@@ -281,7 +281,7 @@ class TraceObserver:
         incoming = self._propagation.incoming(event.carrier)
         now = time_ns()
         began = now if event.started_at is None else min(now, int(event.started_at * _NANO))
-        said = {
+        attributes = {
             **self._processing,
             "messaging.destination.name": event.queue,
             "messaging.message.id": event.task_id,
@@ -293,7 +293,7 @@ class TraceObserver:
         }
         link = previous(event.carrier) if event.retries else None
         links = () if link is None else (Link(link, {"celery.link": "previous attempt"}),)
-        span = maker.start(f"process {event.task}", SpanKind.CONSUMER, lambda: said, incoming, links=links, at=began)
+        span = maker.start(f"process {event.task}", SpanKind.CONSUMER, lambda: attributes, incoming, links=links, at=began)
         if span.is_recording():
             message = self._redact(event.message)
             span.add_event("exception", {"exception.type": event.exception, "exception.message": message}, now)
@@ -308,7 +308,7 @@ class TraceObserver:
         """
         span = self._span_of(started)
         if span is not None and (event := self._theirs.pop(id(started), None)) is not None:
-            span.set_attributes(self._said_of(started, event.carrier))
+            span.set_attributes(self._attributes_of(started, event.carrier))
             _say_when_due(span, started)
 
     def _finish_theirs(self, started: TaskStarted, state: str) -> None:
@@ -349,17 +349,17 @@ class TraceObserver:
         if not is_followed:
             self._propagation.write(headers, context)  # Nobody would end a span; what is around it goes on all the same.
             return
-        said = self._sending.copy()
-        said["messaging.destination.name"] = queue
-        said["messaging.message.id"] = str(message.get("id") or "")
-        said["messaging.message.conversation_id"] = text(headers, CORRELATION) or correlation_of(message)
-        said["celery.task.name"] = task
-        said["celery.task.retries"] = message.get("retries") or 0
+        attributes = self._sending.copy()
+        attributes["messaging.destination.name"] = queue
+        attributes["messaging.message.id"] = str(message.get("id") or "")
+        attributes["messaging.message.conversation_id"] = text(headers, CORRELATION) or correlation_of(message)
+        attributes["celery.task.name"] = task
+        attributes["celery.task.retries"] = message.get("retries") or 0
         if ENTRY in headers and (entry := text(headers, ENTRY)):
-            said["celery.beat.entry"] = entry
+            attributes["celery.beat.entry"] = entry
         if (eta := message.get("eta")) is not None:
-            said["celery.task.eta"] = str(eta)[:_LONGEST]
-        span = maker.start(f"send {task}", SpanKind.PRODUCER, lambda: said, incoming)
+            attributes["celery.task.eta"] = str(eta)[:_LONGEST]
+        span = maker.start(f"send {task}", SpanKind.PRODUCER, lambda: attributes, incoming)
         context = with_span(span, context)
         self._propagation.write(headers, context)
         self._open[id(headers)] = _Open(headers, span, contexts.attach(context))
@@ -382,10 +382,10 @@ class TraceObserver:
 
     def _broke(self, span: Span, error: BaseException) -> None:
         if span.is_recording():
-            said = exception_attributes(error, self._redact)
-            span.add_event("exception", said)
-            span.set_attribute("error.type", said["exception.type"])
-            span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {said['exception.message']}"[:_LONGEST]))
+            attributes = exception_attributes(error, self._redact)
+            span.add_event("exception", attributes)
+            span.set_attribute("error.type", attributes["exception.type"])
+            span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {attributes['exception.message']}"[:_LONGEST]))
 
     # -- what happens inside --------------------------------------------------------------------------------------------
 
@@ -393,30 +393,30 @@ class TraceObserver:
         """
         Begin a sync run's span.
         """
-        said = {"channel.type": event.channel_type, "channel.sync_type": event.sync_type, "channel.direction": event.direction}
+        attributes = {"channel.type": event.channel_type, "channel.sync_type": event.sync_type, "channel.direction": event.direction}
         if event.connection_id:
-            said["channel.connection_id"] = event.connection_id[:_LONGEST]
-        self._begin(event, f"sync {event.channel_type} {event.sync_type}", said)
+            attributes["channel.connection_id"] = event.connection_id[:_LONGEST]
+        self._begin(event, f"sync {event.channel_type} {event.sync_type}", attributes)
 
     def sync_finished(self, event: SyncFinished) -> None:
         """
         End it.
         """
-        said = {
+        attributes = {
             "channel.sync_status": event.status,
             "channel.records.created": event.created,
             "channel.records.updated": event.updated,
             "channel.records.failed": event.failed,
             "channel.records.skipped": event.skipped,
         }
-        self._finish(event.started, said, error=event.error if event.status == "failure" else "", message=event.error_message)
+        self._finish(event.started, attributes, error=event.error if event.status == "failure" else "", message=event.error_message)
 
     def token_refresh_started(self, event: TokenRefreshStarted) -> None:
         """
         Begin a token refresh's span.
         """
-        said = {"channel.type": event.channel_type, "channel.connection_id": event.connection_id[:_LONGEST]}
-        self._begin(event, f"refresh_token {event.channel_type}", said)
+        attributes = {"channel.type": event.channel_type, "channel.connection_id": event.connection_id[:_LONGEST]}
+        self._begin(event, f"refresh_token {event.channel_type}", attributes)
 
     def token_refresh_ended(self, event: TokenRefreshEnded) -> None:
         """
@@ -428,8 +428,8 @@ class TraceObserver:
         """
         Begin a reconciliation's span.
         """
-        said = {"channel.type": event.channel_type, "channel.connection_id": event.connection_id[:_LONGEST]}
-        self._begin(event, f"reconcile {event.channel_type}", said)
+        attributes = {"channel.type": event.channel_type, "channel.connection_id": event.connection_id[:_LONGEST]}
+        self._begin(event, f"reconcile {event.channel_type}", attributes)
 
     def reconciliation_ended(self, event: ReconciliationEnded) -> None:
         """
@@ -444,36 +444,40 @@ class TraceObserver:
         maker = self._tracing.maker()
         if maker is None:
             return
-        said: dict[str, Any] = {"channel.type": event.channel_type, "http.request.method": event.method, "url.template": event.endpoint}
+        attributes: dict[str, Any] = {
+            "channel.type": event.channel_type,
+            "http.request.method": event.method,
+            "url.template": event.endpoint,
+        }
         if event.connection_id:
-            said["channel.connection_id"] = event.connection_id[:_LONGEST]
+            attributes["channel.connection_id"] = event.connection_id[:_LONGEST]
         if event.status_code != NO_RESPONSE:
-            said["http.response.status_code"] = int(event.status_code)
+            attributes["http.response.status_code"] = int(event.status_code)
         if event.error_type:
-            said["error.type"] = event.error_type
+            attributes["error.type"] = event.error_type
         now = time_ns()
         began = now - int(event.duration * _NANO)
-        span = maker.start(f"{event.method} {event.endpoint}", SpanKind.CLIENT, lambda: said, _here(), at=began)
+        span = maker.start(f"{event.method} {event.endpoint}", SpanKind.CLIENT, lambda: attributes, _here(), at=began)
         if event.error_type:
             span.set_status(Status(StatusCode.ERROR, event.error_type))
         span.end(now)
 
-    def _begin(self, event: object, name: str, said: dict[str, Any]) -> None:
+    def _begin(self, event: object, name: str, attributes: dict[str, Any]) -> None:
         maker = self._tracing.maker()
         if maker is None:
             return
         here = _here()
-        span = maker.start(name, SpanKind.INTERNAL, lambda: said, here)
+        span = maker.start(name, SpanKind.INTERNAL, lambda: attributes, here)
         self._open[id(event)] = _Open(event, span, contexts.attach(with_span(span, here.context)))
 
-    def _finish(self, started: object, said: Mapping[str, Any], *, error: str = "", message: str = "") -> None:
+    def _finish(self, started: object, attributes: Mapping[str, Any], *, error: str = "", message: str = "") -> None:
         opened = self._open.pop(id(started), None)
         if opened is None or opened.span is None:
             return
         contexts.detach(opened.token)
         span = opened.span
         if span.is_recording():
-            span.set_attributes(said)
+            span.set_attributes(attributes)
             if error:
                 span.set_attribute("error.type", error)
                 span.set_status(Status(StatusCode.ERROR, self._redact(f"{error}: {message}" if message else error)[:_LONGEST]))

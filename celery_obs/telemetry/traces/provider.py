@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import entry_points
+from operator import attrgetter
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
 
@@ -39,10 +40,10 @@ from opentelemetry.trace import (
 
 from celery_obs.areas.sidecar.events import TelemetryDropped
 from celery_obs.telemetry.redaction import reason
+from celery_obs.throttle import ThrottleFilter
 
 from .configuration import Plan, say
 from .propagation import Incoming
-from .seldom import Seldom
 
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ _OTLP: Final = frozenset({"otlp", "otlp_proto_http"})
 _LOADED_AT_FIRST_USE: Final = ("celery_obs.telemetry.traces.span", "netrc")
 
 
-Said: TypeAlias = Callable[[], dict[str, Any]]
+MakeAttributes: TypeAlias = Callable[[], dict[str, Any]]
 """
 Makes the attributes of a span, when it is known that somebody wants them.
 """
@@ -84,7 +85,14 @@ class Maker(Protocol):
     """
 
     def start(
-        self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
+        self,
+        name: str,
+        kind: SpanKind,
+        make_attributes: MakeAttributes,
+        incoming: Incoming,
+        *,
+        links: Sequence[Link] = (),
+        at: int | None = None,
     ) -> Span:
         """
         Begin a span.  What follows a span that nobody records may be that span itself.
@@ -92,7 +100,7 @@ class Maker(Protocol):
         Args:
             name, kind, links: As OpenTelemetry has them.
 
-            said: Makes the attributes, which are the span's from then on.
+            make_attributes: Makes the attributes, which are the span's from then on.
 
             incoming: What it follows.
 
@@ -111,14 +119,21 @@ class SdkMaker:
         self.nobody: Callable[[], Span] | None = None
 
     def start(
-        self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
+        self,
+        name: str,
+        kind: SpanKind,
+        make_attributes: MakeAttributes,
+        incoming: Incoming,
+        *,
+        links: Sequence[Link] = (),
+        at: int | None = None,
     ) -> Span:
         """
         Begin a span of the SDK's.
         """
         if incoming.is_unsampled and self.drops_unsampled:
             return incoming.span
-        return self._tracer.start_span(name, context=incoming.context, kind=kind, attributes=said(), links=links, start_time=at)
+        return self._tracer.start_span(name, context=incoming.context, kind=kind, attributes=make_attributes(), links=links, start_time=at)
 
 
 class LightMaker:
@@ -153,7 +168,14 @@ class LightMaker:
         self.nobody: Callable[[], Span] | None = partial(_Nobody, self._new_trace, self._new_span) if self._rules.drops_roots else None
 
     def start(
-        self, name: str, kind: SpanKind, said: Said, incoming: Incoming, *, links: Sequence[Link] = (), at: int | None = None
+        self,
+        name: str,
+        kind: SpanKind,
+        make_attributes: MakeAttributes,
+        incoming: Incoming,
+        *,
+        links: Sequence[Link] = (),
+        at: int | None = None,
     ) -> Span:
         """
         Begin a light span, if it is to be recorded.
@@ -169,14 +191,14 @@ class LightMaker:
         else:
             trace_id = parent.trace_id
         if parent is not None and rules.records_sampled and parent.trace_flags & TraceFlags.SAMPLED:
-            attributes, flags, state = said(), parent.trace_flags, parent.trace_state
+            attributes, flags, state = make_attributes(), parent.trace_flags, parent.trace_state
         else:
-            attributes = {} if rules.need_no_attributes else said()
+            attributes = {} if rules.need_no_attributes else make_attributes()
             result = self._should_sample(incoming.context, trace_id, name, kind, attributes, links)
             if not result.decision.is_recording():
                 return NonRecordingSpan(SpanContext(trace_id, self._new_span(), False, _UNSAMPLED, result.trace_state))  # noqa: FBT003 -- see below.
             flags, state = _SAMPLED if result.decision.is_sampled() else _UNSAMPLED, result.trace_state
-            attributes = said() if rules.need_no_attributes else dict(result.attributes)
+            attributes = make_attributes() if rules.need_no_attributes else dict(result.attributes)
         made = self._span(
             self._around,
             name,
@@ -416,7 +438,10 @@ def _exporter_class(name: str) -> Callable[..., SpanExporter] | None:
     if name in _OTLP:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 -- see prepare.
 
-        Seldom().install(OTLPSpanExporter.__module__)
+        # A collector that is away for a night is not a line for each batch; what is lost is in celery_obs_dropped_total all the same.
+        logger = logging.getLogger(OTLPSpanExporter.__module__)
+        if not any(isinstance(each, ThrottleFilter) for each in logger.filters):
+            logger.addFilter(ThrottleFilter(attrgetter("levelno")))
         return OTLPSpanExporter
     if name == "console":
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter  # noqa: PLC0415

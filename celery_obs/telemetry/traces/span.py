@@ -105,7 +105,7 @@ class LightSpan(Span):
         self._status = _UNSET
         self._events: Sequence[Event] = ()
         self._ended = False
-        self.said = attributes
+        self.own_attributes = attributes
         """
         The attributes, for us to add to: what is put here is not checked.
         """
@@ -133,8 +133,8 @@ class LightSpan(Span):
         """
         Say one thing of it.
         """
-        if not self._ended and key and (key in self.said or len(self.said) < self._around.attributes):
-            self.said[key] = self._clean(value)
+        if not self._ended and key and (key in self.own_attributes or len(self.own_attributes) < self._around.attributes):
+            self.own_attributes[key] = self._clean(value)
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """
@@ -177,8 +177,8 @@ class LightSpan(Span):
         """
         Say that *exception* was raised in it.
         """
-        said = {**exception_attributes(exception, self._around.redact), "exception.escaped": str(escaped), **(attributes or {})}
-        self.add_event("exception", said, timestamp)
+        event_attributes = {**exception_attributes(exception, self._around.redact), "exception.escaped": str(escaped), **(attributes or {})}
+        self.add_event("exception", event_attributes, timestamp)
 
     def end(self, end_time: int | None = None) -> None:
         """
@@ -194,7 +194,7 @@ class LightSpan(Span):
                 self._context,
                 self._parent,
                 around.resource,
-                self.said,
+                self.own_attributes,
                 self._events,
                 self._links,
                 self._kind,

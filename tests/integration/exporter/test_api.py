@@ -29,9 +29,9 @@ from celery_obs.exporter.app import create_app
 from celery_obs.exporter.scrape import InternalErrors, Runner
 from celery_obs.exporter.web_config import WebConfig
 from celery_obs.state import keys
-from celery_obs.state.audit import Audit
 from celery_obs.state.connection import connect
 from tests.servers import RedisServer, free_port
+from tests.shared_state import audited, write_syncs
 
 
 pytestmark = pytest.mark.integration
@@ -50,7 +50,7 @@ def redis(redis_server: RedisServer) -> Iterator[Any]:
         client.flushall()
         facts = Facts(client)
         facts.register([Connection("c1", "airbnb", "active", 1.0), Connection("c2", "airbnb", "error"), Connection("c3", "vrbo")])
-        facts.synced("c1", at=1000.0)
+        write_syncs(client, succeeded={"c1": 1000.0})
         facts.token_stored("c1", TokenExpiry(2 * 86400.0, 86400.0))
         facts.token_stored("c2", TokenExpiry(20 * 86400.0, 86400.0))
         facts.token_stored("c3", TokenExpiry(-3600.0, 86400.0))
@@ -181,7 +181,7 @@ def test_who_knows_the_token_does_things_and_they_are_written_down(
 
     assert 200 == answer.status_code, answer.text
     assert told == {key: value for key, value in answer.json().items() if key in told}
-    (entry,) = Audit(redis).recent()
+    (entry,) = audited(redis)
     assert ("jo", "an outage", "airbnb", "done") == (entry["actor"], entry["reason"], entry["channel"], entry["outcome"])
     assert entry["action"] == json.loads(caplog.records[-1].getMessage())["action"] == answer.json()["action"]
 
@@ -197,7 +197,7 @@ def test_a_channel_of_any_name_can_be_operated(redis: Any, channel: str, path: s
     answer = ask(app(redis, token=TOKEN), f"/api/v1/channels/{quote(channel, safe='')}/{path}", "POST", headers=BEARER)
 
     assert (200, channel) == (answer.status_code, answer.json().get("channel_type"))
-    assert [channel] == [entry["channel"] for entry in Audit(redis).recent()]
+    assert [channel] == [entry["channel"] for entry in audited(redis)]
 
 
 def test_a_pause_holds_and_ends(redis: Any) -> None:

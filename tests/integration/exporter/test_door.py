@@ -199,7 +199,7 @@ def test_a_crowd_that_stays_for_two_minutes_does_not_keep_the_scraper_out(tmp_pa
             crowd.join(20, HALF)
             crowd.join(max(0, 505 - crowd.left()), HALF)
             wait_until(lambda turn=turn: time.monotonic() > turn, what="the next scrape's turn")  # type: ignore[misc]
-        said = exporter.said
+        said = exporter.output
 
     assert [200] * 18 == one_by_one(scrapes), scrapes
     assert said.count("\n") < 20, said
@@ -218,7 +218,7 @@ def test_a_crowd_that_does_not_finish_the_tls_handshake_does_not_keep_the_scrape
         for _ in range(4):
             crowd.join(20, says)
             scrapes.append(timed(exporter))
-        said = exporter.said
+        said = exporter.output
 
     assert [200] * 4 == one_by_one(scrapes), scrapes
     assert said.count("\n") < 20, said
@@ -333,7 +333,7 @@ def test_garbage_from_strangers_does_not_fill_the_log(tmp_path: Path) -> None:
     with running(tmp_path) as exporter, Crowd(exporter) as crowd:
         crowd.join(200, b"\x16\x03\x01 no http\r\n\r\n", b"")
         wait_until(lambda: crowd.left() == 0, what="them to be refused")
-        said = exporter.said
+        said = exporter.output
 
     assert 1 == said.count("Invalid HTTP request"), said
 
@@ -354,7 +354,7 @@ def test_without_descriptors_the_scraper_is_let_in_and_the_log_stays_short(tmp_p
             scrapes.append(timed(exporter))
         resource.prlimit(exporter.process.pid, resource.RLIMIT_NOFILE, before)
         scrapes.append(timed(exporter))
-        said = exporter.said
+        said = exporter.output
 
     assert [200] * 6 == one_by_one(scrapes), scrapes
     assert 1 == said.count("A connection cannot be accepted: Too many open files"), said
@@ -369,7 +369,7 @@ def test_with_few_files_allowed_half_of_them_are_for_connections(tmp_path: Path)
     with running(tmp_path, command=limited) as exporter, Crowd(exporter) as crowd:
         crowd.join(100, ASKED, HALF)
         scrapes = [timed(exporter) for _ in range(5)]
-        said = exporter.said
+        said = exporter.output
 
     assert [200] * 5 == one_by_one(scrapes), scrapes
     assert "Too many open files" not in said
@@ -510,7 +510,7 @@ def test_allowed_hosts_come_from_the_environment_too(tmp_path: Path) -> None:
         statuses = [
             get(exporter, headers={"Host": host}).status_code for host in ("one.example", "two.example", "three.example", "four.example")
         ]
-        said = exporter.said
+        said = exporter.output
 
     assert [200, 200, 421, 421] == statuses
     assert 1 == said.count("does not answer to the host"), said
@@ -559,21 +559,21 @@ def test_no_spoiled_configuration_opens_the_door_or_says_more_than_a_line(tmp_pa
     with running(tmp_path, "--web.config.file", str(config)) as exporter:
         lines = {}
         for what, text in SPOILED.items():
-            before = exporter.said
+            before = exporter.output
             _change(config, text)
             statuses = [get(exporter).status_code, get(exporter, auth=("prometheus", "right")).status_code]
-            lines[what] = (statuses, exporter.said[len(before) :])
-        before = exporter.said
+            lines[what] = (statuses, exporter.output[len(before) :])
+        before = exporter.output
         config.unlink()
         lines["that is gone"] = (
             [get(exporter).status_code, get(exporter, auth=("prometheus", "right")).status_code],
-            exporter.said[len(before) :],
+            exporter.output[len(before) :],
         )
-        before = exporter.said
+        before = exporter.output
         os.mkfifo(config)
         lines["that is a FIFO"] = (
             [get(exporter).status_code, get(exporter, auth=("prometheus", "right")).status_code],
-            exporter.said[len(before) :],
+            exporter.output[len(before) :],
         )
         config.unlink()
         _change(config, good.replace("prometheus", "other"))
@@ -605,8 +605,8 @@ def test_a_reload_demands_no_less_than_before(tmp_path: Path, tls_config: Path) 
             _change(config, text)
             with pytest.raises(httpx.TransportError):
                 get(exporter)
-            wait_until(lambda says=says: says in exporter.said, what=says)  # type: ignore[misc]
-        said = exporter.said
+            wait_until(lambda says=says: says in exporter.output, what=says)  # type: ignore[misc]
+        said = exporter.output
 
     assert 3 == said.count("takes a restart of the exporter"), said
 
@@ -618,11 +618,11 @@ def test_sighup_reads_the_web_configuration_again(tmp_path: Path) -> None:
     config = users_file(tmp_path / "web.yml", cost=4)
     with running(tmp_path, "--web.config.file", str(config)) as exporter:
         exporter.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "was read again" in exporter.said, what="the reload")
+        wait_until(lambda: "was read again" in exporter.output, what="the reload")
 
         _change(config, "")
         exporter.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "is empty" in exporter.said, what="the refusal")
+        wait_until(lambda: "is empty" in exporter.output, what="the refusal")
 
         assert 401 == get(exporter).status_code
         assert 200 == get(exporter, auth=("prometheus", "right")).status_code
@@ -635,7 +635,7 @@ def test_sighup_without_a_web_configuration_ends_nothing(tmp_path: Path) -> None
     """
     with running(tmp_path) as exporter:
         exporter.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "SIGHUP" in exporter.said, what="a word on it")
+        wait_until(lambda: "SIGHUP" in exporter.output, what="a word on it")
 
         assert 200 == get(exporter).status_code
 

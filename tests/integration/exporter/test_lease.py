@@ -130,7 +130,7 @@ def test_at_most_one_serves_whoever_dies_or_sleeps(tmp_path: Path) -> None:
 
         assert max(map(len, watch.rounds.values())) == 1
         assert watch.gaps() <= 2 * PERIOD + 2 * EVERY
-        assert all("Traceback" not in exporter.said for exporter in exporters)
+        assert all("Traceback" not in exporter.output for exporter in exporters)
 
 
 @pytest.mark.faults

@@ -95,7 +95,7 @@ def test_sigterm_ends_it_in_order(tmp_path: Path) -> None:
         exporter.metrics()
 
         assert 0 == exporter.stop()
-        assert "Traceback" not in exporter.said
+        assert "Traceback" not in exporter.output
 
 
 def test_redis_killed_hanging_and_back(tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_redis_killed_hanging_and_back(tmp_path: Path) -> None:
         assert killed['celery_obs_collector_age_seconds{collector="queues"}'] > 0
         assert killed['celery_obs_internal_errors_total{component="collector:queues"}'] >= 1
         assert depth not in exporter.metrics()
-        assert "word" not in exporter.said.replace("password", "")
-        assert "Traceback" not in exporter.said
+        assert "word" not in exporter.output.replace("password", "")
+        assert "Traceback" not in exporter.output
 
 
 def test_rabbitmq_killed_hanging_and_back(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_rabbitmq_killed_hanging_and_back(tmp_path: Path) -> None:
         assert 0 == hanging[success]
         assert 0 == exporter.metrics()[depth]
         assert 'celery_queue_depth{queue="never"}' not in exporter.metrics()
-        assert "Traceback" not in exporter.said
+        assert "Traceback" not in exporter.output
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +334,7 @@ def test_operations_are_done_by_who_knows_the_token_and_always_said(tmp_path: Pa
             url = f"{exporter.url}/api/v1/channels/airbnb/pause-all"
             refused = httpx.post(url, headers={"Authorization": "Bearer wrong"}, trust_env=False)
             done = httpx.post(url, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
-            said = exporter.said
+            said = exporter.output
 
         assert (401, 200) == (refused.status_code, done.status_code)
         assert client.exists("channel_manager:airbnb:paused")

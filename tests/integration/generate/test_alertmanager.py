@@ -192,7 +192,7 @@ def test_the_watchdog_comes_again_and_again(alertmanager: AlertmanagerServer, re
     wait_until(lambda: receiver.on("/ping"), what="the dead man's switch")
 
     assert "firing" == receiver.on("/ping")[0]["status"]
-    assert {"/ping"} == {told.path for told in receiver.told}
+    assert {"/ping"} == {told.path for told in receiver.received}
 
 
 def test_many_alerts_of_one_kind_are_one_readable_message(alertmanager: AlertmanagerServer, receiver: Receiver) -> None:

@@ -10,6 +10,7 @@ from celery_obs.state import keys
 from celery_obs.state.audit import KEPT, Audit
 from celery_obs.state.connection import connect
 from tests.servers import RedisServer
+from tests.shared_state import audited
 
 
 pytestmark = pytest.mark.integration
@@ -24,7 +25,7 @@ def test_the_stream_has_the_newest_and_an_end(redis_server: RedisServer) -> None
         for number in range(KEPT + 200):
             audit.write("pause", actor="a\udcff", reason=str(number), channel="airbnb")
 
-        newest = audit.recent(2)
+        newest = audited(redis, 2)
 
         assert [str(KEPT + 199), str(KEPT + 198)] == [entry["reason"] for entry in newest]
         assert ("pause", "airbnb", "done", "a?") == tuple(newest[0][name] for name in ("action", "channel", "outcome", "actor"))

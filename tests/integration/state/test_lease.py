@@ -68,10 +68,10 @@ def test_it_is_kept_for_longer_than_a_period_and_left_vacant(redis: Any, redis_s
         first.start()
         second.start()
         try:
-            begin = first.term()
-            renewed = first._tenure[2] + 0.6
-            wait_until(lambda: first._tenure[2] > renewed, what="some renewals")
-            assert begin == first.term()
+            begin = first.epoch()
+            renewed = first._held[2] + 0.6
+            wait_until(lambda: first._held[2] > renewed, what="some renewals")
+            assert begin == first.epoch()
             assert not second.holds()
 
             first.stop()

@@ -20,6 +20,7 @@ from celery_obs.areas.channels.pauses.state import Pauses
 from celery_obs.state import keys
 from celery_obs.state.connection import connect
 from tests.servers import RedisServer, Relay, wait_until
+from tests.shared_state import write_syncs
 
 
 pytestmark = pytest.mark.integration
@@ -50,8 +51,7 @@ def test_what_was_written_is_read_and_what_changed_is_read_again(redis: Any) -> 
     """
     facts, reader = Facts(redis), OverviewReader(redis, clock=lambda: 1000.0)
     facts.register([Connection("a", "airbnb", "active", 1.0), Connection("b", "vrbo", "paused", None)])
-    facts.synced("a", at=2.0)
-    facts.errored("b")
+    write_syncs(redis, succeeded={"a": 2.0}, failed={"b": 1})
     facts.token_stored("a", TokenExpiry(3.0, 4.0))
     facts.reconciled("b", "vrbo", Drift(5, 6, 7.0))
     Pauses(redis).pause("vrbo", actor="x", reason="y")

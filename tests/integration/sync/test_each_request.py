@@ -46,7 +46,7 @@ from tests.servers import RedisServer
 pytestmark = pytest.mark.integration
 
 
-class Told:
+class Calls:
     """
     What was told of the calls.
     """
@@ -71,7 +71,7 @@ def channel() -> Iterator[ChannelServer]:
 
 
 @pytest.fixture
-def connect(redis_server: RedisServer, tmp_path: Path) -> Iterator[Callable[..., Told]]:
+def connect(redis_server: RedisServer, tmp_path: Path) -> Iterator[Callable[..., Calls]]:
     """
     Makes an engine on an empty Redis, with a policy for the channel.
     """
@@ -79,8 +79,8 @@ def connect(redis_server: RedisServer, tmp_path: Path) -> Iterator[Callable[...,
         client.flushall()
     made: list[engine.Engine] = []
 
-    def make(**policy: Any) -> Told:
-        told = Told()
+    def make(**policy: Any) -> Calls:
+        told = Calls()
         hub = Hub(on_error=RaisingErrors())
         hub.subscribe(ApiCallFinished, told.events.append)
         settings = Settings(metrics_dir=tmp_path, redis_url=redis_server.url, channels=policies({"airbnb": policy}))
@@ -150,7 +150,7 @@ HOOKS = [get_with_httpx, get_with_async_httpx, get_with_requests, get_with_aioht
 
 @pytest.mark.parametrize("raises", [True, False])
 def test_every_request_that_urllib3_sends_by_itself_is_a_call(
-    channel: ChannelServer, connect: Callable[..., Told], *, raises: bool
+    channel: ChannelServer, connect: Callable[..., Calls], *, raises: bool
 ) -> None:
     """
     Three requests of the program's that are throttled twice each are nine that left, and nine that are told.
@@ -169,7 +169,7 @@ def test_every_request_that_urllib3_sends_by_itself_is_a_call(
     assert (["429"] * 9, ["rate_limit"] * 9) == (told.statuses(), told.errors())
 
 
-def test_a_request_that_succeeds_at_the_third_attempt_is_three_calls(channel: ChannelServer, connect: Callable[..., Told]) -> None:
+def test_a_request_that_succeeds_at_the_third_attempt_is_three_calls(channel: ChannelServer, connect: Callable[..., Calls]) -> None:
     """
     Each with its own status, or without one where the channel hung up; the first that comes back well is what the program gets.
     """
@@ -182,7 +182,7 @@ def test_a_request_that_succeeds_at_the_third_attempt_is_three_calls(channel: Ch
     assert ["server_error", "network", ""] == told.errors()
 
 
-def test_attempts_of_urllib3_end_when_the_breaker_opens(channel: ChannelServer, connect: Callable[..., Told]) -> None:
+def test_attempts_of_urllib3_end_when_the_breaker_opens(channel: ChannelServer, connect: Callable[..., Calls]) -> None:
     """
     The breaker is asked before each of them: after three failures the channel is left alone, whatever ``Retry`` would still do.
     """
@@ -198,7 +198,7 @@ def test_attempts_of_urllib3_end_when_the_breaker_opens(channel: ChannelServer, 
 
 @pytest.mark.parametrize("get", HOOKS, ids=lambda get: get.__name__)
 def test_redirects_and_hang_ups_are_calls_as_the_ledger_has_them(
-    channel: ChannelServer, connect: Callable[..., Told], get: Callable[..., None]
+    channel: ChannelServer, connect: Callable[..., Calls], get: Callable[..., None]
 ) -> None:
     """
     Also where a client asks again on a fresh connection after an old one was closed.
@@ -214,7 +214,7 @@ def test_redirects_and_hang_ups_are_calls_as_the_ledger_has_them(
     assert len(channel.ledger) == len(told.events)
 
 
-def test_a_retry_of_a_class_of_ones_own_keeps_its_ways(channel: ChannelServer, connect: Callable[..., Told]) -> None:
+def test_a_retry_of_a_class_of_ones_own_keeps_its_ways(channel: ChannelServer, connect: Callable[..., Calls]) -> None:
     """
     Also after the adapter was copied by pickle, as sessions are that go to another process.
     """
@@ -244,7 +244,7 @@ class Stubborn(Retry):
 
 @pytest.mark.parametrize("get", [*HOOKS, get_in_a_block], ids=lambda get: get.__name__)
 def test_a_hook_waits_for_the_limiter_as_long_as_it_is_told(
-    channel: ChannelServer, connect: Callable[..., Told], get: Callable[..., None]
+    channel: ChannelServer, connect: Callable[..., Calls], get: Callable[..., None]
 ) -> None:
     """
     By default it says no at once; with ``wait`` all requests leave, and never faster than the limit.
@@ -263,7 +263,7 @@ def test_a_hook_waits_for_the_limiter_as_long_as_it_is_told(
 
 
 def test_a_block_around_a_client_says_how_long_to_wait_and_whose_account_it_is(
-    channel: ChannelServer, connect: Callable[..., Told]
+    channel: ChannelServer, connect: Callable[..., Calls]
 ) -> None:
     """
     For clients whose requests carry nothing of ours.
@@ -282,7 +282,7 @@ def test_a_block_around_a_client_says_how_long_to_wait_and_whose_account_it_is(
 # --- in an event loop ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_call_in_a_coroutine_keeps_the_event_loop_going(connect: Callable[..., Told]) -> None:
+def test_a_call_in_a_coroutine_keeps_the_event_loop_going(connect: Callable[..., Calls]) -> None:
     """
     While a call stands in line for the limiter, others run.
     """
@@ -308,7 +308,7 @@ def test_a_call_in_a_coroutine_keeps_the_event_loop_going(connect: Callable[...,
 
 @pytest.mark.parametrize("run", [asyncio.run, lambda made: anyio.run(lambda: made, backend="asyncio")], ids=["asyncio", "anyio"])
 def test_a_probe_that_is_cancelled_in_line_makes_room_for_the_next(
-    connect: Callable[..., Told], run: Callable[[Awaitable[None]], None]
+    connect: Callable[..., Calls], run: Callable[[Awaitable[None]], None]
 ) -> None:
     """
     The breaker is half open, its one probe waits for the limiter, and its task is cancelled: the next probe is let through at once.
@@ -341,7 +341,7 @@ def test_a_probe_that_is_cancelled_in_line_makes_room_for_the_next(
 
 @pytest.mark.parametrize("get", [*HOOKS, get_in_a_block], ids=lambda get: get.__name__)
 def test_the_limiter_hears_what_the_channel_says_of_its_own_limit(
-    channel: ChannelServer, connect: Callable[..., Told], get: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    channel: ChannelServer, connect: Callable[..., Calls], get: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     What is left and until when from every answer that says both; when to ask again from those that refuse.

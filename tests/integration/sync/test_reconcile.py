@@ -34,7 +34,8 @@ from celery_obs.settings import Settings
 from celery_obs.state import keys
 from celery_obs.testing import FakeClock
 from tests.servers import RedisServer
-from tests.unit.traces.builders import observer, said
+from tests.shared_state import write_syncs
+from tests.unit.traces.builders import attributes_of, observer
 
 
 pytestmark = pytest.mark.integration
@@ -70,10 +71,10 @@ class Accounts:
     """
 
     def __init__(self) -> None:
-        self.told: list[Any] = []
+        self.listed: list[Any] = []
 
     def connections(self) -> Iterator[Any]:
-        yield from self.told
+        yield from self.listed
 
 
 class World:
@@ -345,8 +346,12 @@ def test_what_begins_ends_well_or_not(world: World) -> None:
         celery_obs.reconcile("one")
 
     well, ill = memory.spans()
-    assert ("reconcile airbnb", 3, 1) == (well.name, said(well)["channel.days.checked"], said(well)["channel.days.drifted"])
-    assert "ApiError" == said(ill)["error.type"]
+    assert ("reconcile airbnb", 3, 1) == (
+        well.name,
+        attributes_of(well)["channel.days.checked"],
+        attributes_of(well)["channel.days.drifted"],
+    )
+    assert "ApiError" == attributes_of(ill)["error.type"]
 
 
 def test_an_unknown_connection_is_said_to_be_so(world: World) -> None:
@@ -517,7 +522,7 @@ def test_a_census_takes_down_what_the_source_tells(make: Callable[..., World]) -
     """
     world = make(connection_source=(accounts := Accounts()))
     world.facts.register([Connection("one", "airbnb", "error")])
-    accounts.told = [Connection("one", "airbnb"), Connection("two", "expedia", "paused", 9.0)]
+    accounts.listed = [Connection("one", "airbnb"), Connection("two", "expedia", "paused", 9.0)]
 
     found = take_census(world.task())
 
@@ -534,7 +539,7 @@ def test_who_is_gone_is_forgotten_after_a_while(make: Callable[..., World]) -> N
     told = [Connection("one", "airbnb"), Connection("two", "airbnb")]
 
     def census(*names: str) -> dict[str, int]:
-        accounts.told = [each for each in told if each.connection_id in names]
+        accounts.listed = [each for each in told if each.connection_id in names]
         world.clock.advance(DAY)
         world.redis.delete(keys.once("run", "task"))
         return take_census(world.task())
@@ -569,7 +574,7 @@ def test_a_source_that_tells_nonsense_is_said_to(make: Callable[..., World], tol
     The error shows what came, and what is expected.
     """
     world = make(connection_source=(accounts := Accounts()))
-    accounts.told = [Connection(*told) if isinstance(told, tuple) else told]
+    accounts.listed = [Connection(*told) if isinstance(told, tuple) else told]
 
     with pytest.raises(ConfigurationError, match=r"connection_source gave .*Expected each to be a celery_obs.Connection"):
         take_census(world.task())
@@ -591,7 +596,7 @@ def test_a_sweep_removes_what_is_known_of_nobody(world: World) -> None:
     """
     world.facts.register([Connection("one", "airbnb")])
     for name in ("one", "stranger"):
-        world.facts.synced(name, at=1.0)
+        write_syncs(world.redis, succeeded={name: 1.0})
         world.facts.token_stored(name, TokenExpiry(5.0, 1.0))
     world.redis.hset(keys.LAST_SYNCS, b"\xff\xfe", b"1")
 

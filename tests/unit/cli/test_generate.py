@@ -162,7 +162,7 @@ GOOD = "slos:\n  - name: a\n    description: d\n    objective: 99\n    events: {
         (
             "--slo",
             GOOD.replace("channel_sync_total, bad: {status: failure}", "channel_sync_duration_seconds, below: 7"),
-            ", line 5: The metric channel_sync_duration_seconds has no bucket that ends at 7, so nobody knows how many were within that.",
+            ", line 5: The metric channel_sync_duration_seconds has no bucket that ends at 7, so how many were within that is not known.",
         ),
         ("--slo", GOOD.replace("sync_total", "sink_total"), ", line 5: There is no metric 'channel_sink_total' in the catalogue."),
         ("--slo", GOOD + GOOD[6:], ", line 6: The name a is taken by the objective in line 2. Give another one."),

@@ -22,7 +22,7 @@ from celery_obs.exporter.discovery import Discovery
 from celery_obs.exporter.probes import QueueReading, probe_for
 from celery_obs.exporter.probes.redis import connect, due_at
 from celery_obs.exporter.scrape import InternalErrors
-from celery_obs.telemetry.redaction import mask_url
+from celery_obs.telemetry.redaction import redact_url
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_masks(url: str, shown: str) -> None:
     """
     Passwords of all hosts are hidden, also those that hold an @.
     """
-    assert shown == mask_url(url)
+    assert shown == redact_url(url)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from celery_obs.areas.queues import metrics as queues
 from celery_obs.exporter.exposition import Page, family, render
-from celery_obs.exporter.scrape import InternalErrors, Runner, Said
+from celery_obs.exporter.scrape import InternalErrors, Runner
 
 
 class Scripted:
@@ -149,8 +149,8 @@ def test_scrapes_at_the_same_time_share_one_run() -> None:
     assert entered.wait(5)
     for scraper in scrapers[1:]:
         scraper.start()
-    lane = runner._lanes["c"]
-    assert lane._wanted == 1
+    job = runner._jobs["c"]
+    assert job._wanted == 1
 
     release.set()
     for scraper in scrapers:
@@ -205,15 +205,15 @@ class Door:
     A gate that the test opens and closes.
     """
 
-    def __init__(self, *terms: int | None, holder: str = "another") -> None:
-        self.terms = list(terms)
+    def __init__(self, *epochs: int | None, holder: str = "another") -> None:
+        self.epochs = list(epochs)
         self.who = holder
 
     def holder(self) -> str:
         return self.who
 
-    def term(self) -> int | None:
-        return self.terms.pop(0) if len(self.terms) > 1 else self.terms[0]
+    def epoch(self) -> int | None:
+        return self.epochs.pop(0) if len(self.epochs) > 1 else self.epochs[0]
 
 
 def test_what_is_shared_is_not_even_collected_by_those_who_do_not_show_it() -> None:
@@ -230,12 +230,12 @@ def test_what_is_shared_is_not_even_collected_by_those_who_do_not_show_it() -> N
     assert not {"celery_queue_depth{q}", "celery_obs_collector_success{c}", "celery_obs_collector_age_seconds{c}"} & set(found)
 
 
-@pytest.mark.parametrize(("terms", "shown"), [((1, 1), True), ((1, None), False), ((1, 2), False), ((None, 1), False)])
-def test_what_is_shared_is_shown_by_who_was_in_turn_from_beginning_to_end(terms: tuple[int | None, int | None], shown: bool) -> None:
+@pytest.mark.parametrize(("epochs", "shown"), [((1, 1), True), ((1, None), False), ((1, 2), False), ((None, 1), False)])
+def test_what_is_shared_is_shown_by_who_was_in_turn_from_beginning_to_end(epochs: tuple[int | None, int | None], shown: bool) -> None:
     """
     Losing the lease in the middle of a scrape, or winning it, or both, means not to show.
     """
-    runner = Runner([Shared("c", lambda: depth(3))], InternalErrors(), gate=Door(*terms))
+    runner = Runner([Shared("c", lambda: depth(3))], InternalErrors(), gate=Door(*epochs))
 
     found = samples(runner.scrape(openmetrics=False))
 
@@ -244,7 +244,7 @@ def test_what_is_shared_is_shown_by_who_was_in_turn_from_beginning_to_end(terms:
 
 def test_the_last_good_page_ends_with_the_lease() -> None:
     """
-    A page of an earlier term does not stand in, however young it is; one of this term does.
+    A page of an earlier epoch does not stand in, however young it is; one of this epoch does.
     """
     door = Door(1)
     collector = Shared("c", lambda: depth(3))
@@ -253,9 +253,9 @@ def test_the_last_good_page_ends_with_the_lease() -> None:
     collector.does = broken
 
     assert "celery_queue_depth{q}" in samples(runner.scrape(openmetrics=False))
-    door.terms = [None]
+    door.epochs = [None]
     assert "celery_queue_depth{q}" not in samples(runner.scrape(openmetrics=False))
-    door.terms = [2]
+    door.epochs = [2]
     assert "celery_queue_depth{q}" not in samples(runner.scrape(openmetrics=False))
 
 
@@ -268,7 +268,7 @@ def test_where_nobody_is_in_turn_the_collector_is_told_to_fail() -> None:
     runner = Runner([Shared("c", lambda: depth(3))], InternalErrors(), gate=door, clock=lambda: now)
     runner.scrape(openmetrics=False)
 
-    door.terms, door.who, now = [None], "", 130.0
+    door.epochs, door.who, now = [None], "", 130.0
     found = samples(runner.scrape(openmetrics=False))
 
     assert "celery_queue_depth{q}" not in found
@@ -283,29 +283,3 @@ def test_without_a_gate_everybody_shows_everything_and_nobody_leads() -> None:
 
     assert 3 == found["celery_queue_depth{q}"]
     assert "celery_obs_leader{}" not in found
-
-
-def test_what_is_said_is_news_again_after_a_minute() -> None:
-    """
-    Each thing by itself.
-    """
-    now = 0.0
-    said = Said(clock=lambda: now)
-
-    assert [True, False, True] == [said.is_news("full"), said.is_news("full"), said.is_news("full", "again")]
-    now = 59.9
-    assert not said.is_news("full")
-    now = 60.0
-    assert said.is_news("full")
-
-
-def test_what_was_said_is_not_remembered_without_end() -> None:
-    """
-    Who can make the exporter say ever new things does not fill its memory; the newest are remembered.
-    """
-    said = Said(most=3, clock=lambda: 0.0)
-    for number in range(10):
-        assert said.is_news(str(number))
-
-    assert [False] * 3 == [said.is_news(each) for each in "789"]
-    assert said.is_news("6")

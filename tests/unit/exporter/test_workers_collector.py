@@ -22,7 +22,7 @@ from celery_obs.exceptions import ConfigurationError
 from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.recorder.format import Header
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 from celery_obs.vocabulary.spec import Metric
 from tests.unit.metrics.builders import finished, meter, recorder, started
 
@@ -410,7 +410,7 @@ def test_a_metric_that_takes_the_name_of_another_is_left_out_and_told(tmp_path: 
     if odd.kind == "gauge":
         other.set(odd, (), 1.0, at=1.0)
     else:
-        Family(other, odd).observe((), 0.5)
+        SeriesWriter(other, odd).observe((), 0.5)
     sidecar = Sidecar(tmp_path)
 
     assert 3 == sidecar.published()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery_obs.rules.rules import Alert, Group, Record
+from celery_obs.rules.rules import Alert, Group, RecordingRule
 
 
 __all__ = ["alert", "group"]
@@ -19,16 +19,16 @@ def alert(**changes: Any) -> Alert:
     facts: dict[str, Any] = {
         "name": "QueueLong",
         "severity": "warning",
-        "when": "celery_queue_depth > 1",
+        "expr": "celery_queue_depth > 1",
         "by": ("queue",),
         "summary": "Queue {{ $labels.queue }} is long",
         "description": "{{ $value }} wait.",
-        "shows": "celery-queues",
+        "dashboard": "celery-queues",
     }
     return Alert(**{**facts, **changes})
 
 
-def group(name: str, *rules: Alert | Record) -> Group:
+def group(name: str, *rules: Alert | RecordingRule) -> Group:
     """
     Make a group.
     """

@@ -10,7 +10,7 @@ from celery_obs.rules import recording, slo
 from celery_obs.rules.alerts import ALERTS
 from celery_obs.rules.objectives import read
 from celery_obs.rules.render import NotBuiltError, Output, outputs
-from celery_obs.rules.rules import Alert, Record
+from celery_obs.rules.rules import Alert, RecordingRule
 from tests.queries import known_series
 
 
@@ -19,8 +19,8 @@ __all__ = ["EVERY_ALERT", "KNOWN", "RECORDS", "made_here"]
 
 _SLO_RULES = [rule for group in slo.groups(read()) for rule in group.rules]
 
-RECORDS = [rule for group in recording.GROUPS for rule in group.rules if isinstance(rule, Record)]
-RECORDS += [rule for rule in _SLO_RULES if isinstance(rule, Record)]
+RECORDS = [rule for group in recording.GROUPS for rule in group.rules if isinstance(rule, RecordingRule)]
+RECORDS += [rule for rule in _SLO_RULES if isinstance(rule, RecordingRule)]
 
 EVERY_ALERT = [alert for alerts in ALERTS.values() for alert in alerts] + [rule for rule in _SLO_RULES if isinstance(rule, Alert)]
 

@@ -36,7 +36,7 @@ alerts:
       - {queue: [reports, exports], enabled: false}
   ChannelSyncHighFailureRate:
     threshold: 2.5%
-    least_events: 50
+    min_events: 50
   ChannelSyncLatencyHigh: {threshold: 1m}
   CeleryPoolSaturated: off
   ChannelLeftPaused: {enabled: no}
@@ -70,10 +70,10 @@ def test_a_team_has_its_own_numbers(tmp_path: Path) -> None:
         changed(changes, name) for name in ("CeleryQueueBacklog", "ChannelSyncHighFailureRate", "ChannelSyncLatencyHigh")
     )
 
-    assert ("critical", "30m") == (backlog.severity, backlog.lasts)
-    assert "(\n  max by (queue) (celery_queue_depth) > 5000\n)" in backlog.expr
-    assert ("> 0.025\n" in failing.expr, ">= 50" in failing.expr, "5m") == (True, True, failing.lasts)
-    assert "> 60\n" in slow.expr
+    assert ("critical", "30m") == (backlog.severity, backlog.for_)
+    assert "(\n  max by (queue) (celery_queue_depth) > 5000\n)" in backlog.promql
+    assert ("> 0.025\n" in failing.promql, ">= 50" in failing.promql, "5m") == (True, True, failing.for_)
+    assert "> 60\n" in slow.promql
     assert ALERTS["CeleryQueueBackedUp"] == changes.of(ALERTS["CeleryQueueBackedUp"])
 
 
@@ -84,6 +84,34 @@ def test_an_alert_can_be_switched_off(tmp_path: Path) -> None:
     changes = read(tmp_path, EVERYTHING)
 
     assert (None, None) == (changes.of(ALERTS["CeleryPoolSaturated"]), changes.of(ALERTS["ChannelLeftPaused"]))
+
+
+def test_a_key_of_before_is_read_with_a_warning(tmp_path: Path) -> None:
+    """
+    A file with ``least_events`` goes on working for a release, and says where to write ``min_events``.
+    """
+    where = "  ChannelSyncHighFailureRate:\n    {}: 50\n    except: [{{channel_type: booking_com, {}: 7}}]\n"
+    expected = read(tmp_path, "alerts:\n" + where.format("min_events", "min_events"))
+
+    with pytest.warns(FutureWarning) as warned:
+        found = read(tmp_path, "alerts:\n" + where.format("least_events", "least_events"))
+
+    assert expected == found
+    assert [
+        f"{tmp_path / 'alerts.yml'}, line {line}: The key least_events is deprecated. Write min_events instead." for line in (3, 4)
+    ] == [str(each.message) for each in warned]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("keys", [("least_events", "min_events"), ("min_events", "least_events")])
+def test_a_key_and_its_old_name_together_are_refused(tmp_path: Path, keys: tuple[str, str]) -> None:
+    """
+    Which of two numbers was meant cannot be guessed.
+    """
+    text = "alerts:\n  ChannelSyncHighFailureRate: {{{}: 5, {}: 6}}\n".format(*keys)
+
+    with pytest.raises(ConfigurationError, match="line 2: The key min_events is there twice, once under its old name"):
+        read(tmp_path, text)
 
 
 def test_nothing_is_otherwise_if_nobody_says_so() -> None:
@@ -108,7 +136,7 @@ def test_nothing_is_otherwise_if_nobody_says_so() -> None:
         ("alerts:\n  CeleryQueueBacklog: []\n", "line 2: Expected keys and values here."),
         (
             "alerts:\n  CeleryQueueBacklog:\n    thresh0ld: 3\n",
-            "line 3: There is no key 'thresh0ld' here. Expected threshold, least_events, for, severity, enabled, except. Did you mean threshold?",
+            "line 3: There is no key 'thresh0ld' here. Expected threshold, min_events, for, severity, enabled, except. Did you mean threshold?",
         ),
         (
             "alerts:\n  CeleryQueueBacklog:\n    threshold: many\n",
@@ -127,10 +155,10 @@ def test_nothing_is_otherwise_if_nobody_says_so() -> None:
             "line 3: The alert Watchdog has no threshold that could be another: it is so or not.",
         ),
         (
-            "alerts:\n  CeleryQueueBacklog:\n    least_events: 1\n",
-            "line 3: The alert CeleryQueueBacklog has no least_events: it is no ratio",
+            "alerts:\n  CeleryQueueBacklog:\n    min_events: 1\n",
+            "line 3: The alert CeleryQueueBacklog has no min_events: it is no ratio",
         ),
-        ("alerts:\n  ChannelSyncHighFailureRate:\n    least_events: 1.5\n", "line 3: There is '1.5'. Expected a whole number."),
+        ("alerts:\n  ChannelSyncHighFailureRate:\n    min_events: 1.5\n", "line 3: There is '1.5'. Expected a whole number."),
         (
             "alerts:\n  CeleryQueueBacklog:\n    for: 15\n",
             "line 3: There is '15'. Expected a duration such as 90s, 15m or 1h30m; 0m for at once.",
@@ -141,7 +169,7 @@ def test_nothing_is_otherwise_if_nobody_says_so() -> None:
         ),
         (
             "alerts:\n  CeleryQueueBacklog:\n    except:\n      - {task: t, threshold: 1}\n",
-            "line 4: There is no key 'task' here. Expected queue, threshold, least_events, enabled.",
+            "line 4: There is no key 'task' here. Expected queue, threshold, min_events, enabled.",
         ),
         (
             "alerts:\n  CeleryQueueBacklog:\n    except:\n      - {threshold: 1}\n",
@@ -149,7 +177,7 @@ def test_nothing_is_otherwise_if_nobody_says_so() -> None:
         ),
         (
             "alerts:\n  CeleryQueueBacklog:\n    except:\n      - {queue: bulk}\n",
-            "line 4: An exception of CeleryQueueBacklog does not say what is otherwise. Expected one or more of threshold, least_events, enabled.",
+            "line 4: An exception of CeleryQueueBacklog does not say what is different. Expected one or more of threshold, min_events, enabled.",
         ),
         ("alerts:\n  CeleryQueueBacklog:\n    except:\n      - {queue: [], threshold: 1}\n", "line 4: Expected at least one value here."),
         (

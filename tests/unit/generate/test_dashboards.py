@@ -26,10 +26,11 @@ from celery_obs.areas.channels.webhooks import metrics as webhooks
 from celery_obs.areas.queues.metrics import DEPTH
 from celery_obs.areas.sidecar import metrics as ourselves
 from celery_obs.areas.tasks import metrics as tasks
+from celery_obs.exceptions import ConfigurationError
 from celery_obs.rules.dashboards import DASHBOARDS, FOLDER, build
 from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, placed
 from celery_obs.rules.dashboards.parts import coloured
-from celery_obs.rules.dashboards.queries import age, highest, per_second, quantile, share, within
+from celery_obs.rules.dashboards.queries import age, max_of, per_second, quantile_of, ratio_of, ratio_within
 from celery_obs.rules.dashboards.third_party import MET_OUTSIDE
 from celery_obs.rules.links import DASHBOARDS as LINKED
 from celery_obs.rules.links import Links
@@ -289,16 +290,16 @@ def test_shapes_refuse_what_cannot_work() -> None:
     """
     A rate of a gauge, a level of a counter, a label that is not there, a time that is no bucket: each is refused with what there is.
     """
-    with pytest.raises(ValueError, match="celery_queue_depth is a gauge"):
+    with pytest.raises(ConfigurationError, match="celery_queue_depth is a gauge"):
         per_second(DEPTH)
-    with pytest.raises(ValueError, match="channel_sync_total is a counter"):
-        highest(syncs.TOTAL)
-    with pytest.raises(ValueError, match=r"no label 'chanel_type'. Its labels are: channel_type"):
+    with pytest.raises(ConfigurationError, match="channel_sync_total is a counter"):
+        max_of(syncs.TOTAL)
+    with pytest.raises(ConfigurationError, match=r"no label 'chanel_type'. It has channel_type"):
         age(tokens.EXPIRES_AT, "chanel_type")
-    with pytest.raises(ValueError, match=r"no label 'state'"):
+    with pytest.raises(ConfigurationError, match=r"no label 'state'"):
         per_second(syncs.TOTAL, state="failure")
-    with pytest.raises(ValueError, match=r"no bucket that ends at 31\. Its edges are 0\.05"):
-        within(tasks.LATENCY, 31.0)
+    with pytest.raises(ConfigurationError, match=r"no bucket that ends at 31, .* Its buckets end at 0\.05"):
+        ratio_within(tasks.LATENCY, 31.0)
 
 
 def test_shapes_are_the_ones_that_are_right() -> None:
@@ -307,12 +308,12 @@ def test_shapes_are_the_ones_that_are_right() -> None:
     """
     assert (
         'histogram_quantile(0.95, sum by (le, task) (rate(celery_task_latency_seconds_bucket{job=~"$job"}[$__rate_interval]))) >= 0'
-        == quantile(0.95, tasks.LATENCY, "task")
+        == quantile_of(0.95, tasks.LATENCY, "task")
     )  # fmt: skip
     whole = 'sum (rate(channel_sync_total{job=~"$job"}[1h]))'
     part = 'sum (rate(channel_sync_total{job=~"$job",status="failure"}[1h]))'
-    assert f"({part} or 0 * {whole}) / ({whole} > 0)" == share(syncs.TOTAL, of={"status": "failure"}, over="1h")
-    assert r'le=~"30(\\.0)?"' in within(tasks.LATENCY, 30.0)
+    assert f"({part} or 0 * {whole}) / ({whole} > 0)" == ratio_of(syncs.TOTAL, of={"status": "failure"}, over="1h")
+    assert r'le=~"30(\\.0)?"' in ratio_within(tasks.LATENCY, 30.0)
 
 
 @of_page

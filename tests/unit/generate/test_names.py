@@ -20,13 +20,13 @@ from celery_obs.areas.catalogue import CATALOGUE
 from celery_obs.rules.dashboards import DASHBOARDS
 from celery_obs.rules.names import Selected, known_series, selected, unknown
 from celery_obs.rules.packs.aliases import ALIASES
-from celery_obs.rules.rules import Record
+from celery_obs.rules.rules import RecordingRule
 from tests.monitoring import without_variables
 from tests.unit.generate.shipped import EVERY_ALERT, RECORDS
 
 
 RUNBOOKS = Path(__file__).parents[3] / "docs" / "runbooks"
-KNOWN = known_series(CATALOGUE.values(), [Record(name="a:b:rate5m", help="?", expr="1", by=("queue",), labels={"slo": "x"})])
+KNOWN = known_series(CATALOGUE.values(), [RecordingRule(name="a:b:rate5m", help="?", expr="1", by=("queue",), labels={"slo": "x"})])
 
 
 def every_query() -> Iterator[str]:
@@ -34,7 +34,7 @@ def every_query() -> Iterator[str]:
     Go through all queries that we ship.
     """
     yield from (record.expr for record in RECORDS)
-    yield from (alert.expr for alert in EVERY_ALERT)
+    yield from (alert.promql for alert in EVERY_ALERT)
     yield from (record.expr for aliases in ALIASES.values() for alias in aliases for record in alias.records())
     yield from (without_variables(query.expr) for page in DASHBOARDS for panel in page.panels() for query in panel.queries)
     for path in RUNBOOKS.glob("*.md"):

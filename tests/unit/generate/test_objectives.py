@@ -61,8 +61,20 @@ def test_a_good_file_is_understood(tmp_path: Path) -> None:
         objective.name,
         objective.objective,
         objective.period_days,
-        objective.least_events,
+        objective.min_events,
     )
+
+
+def test_the_old_name_of_min_events_is_read_with_a_warning(tmp_path: Path) -> None:
+    """
+    A file of objectives with ``least_events`` goes on working for a release.
+    """
+    path = written(tmp_path, changed("    objective", "    least_events: 7\n    objective"))
+
+    with pytest.warns(FutureWarning, match="line 4: The key least_events is deprecated. Write min_events instead."):
+        [objective] = read(path)
+
+    assert 7 == objective.min_events
 
 
 @pytest.mark.parametrize(
@@ -103,7 +115,7 @@ def test_a_good_file_is_understood(tmp_path: Path) -> None:
         ),
         ("retention: 15d\n" + GOOD, "line 3: The objective sync-availability looks back 30 days, and Prometheus keeps 15"),
         ("retention: long\n" + GOOD, "line 1: The retention is 'long'. Expected days, from 1d to 3660d."),
-        (changed("    objective", "    least_events: 2.5\n    objective"), "line 4: There is '2.5'. Expected a whole number."),
+        (changed("    objective", "    min_events: 2.5\n    objective"), "line 4: There is '2.5'. Expected a whole number."),
         (changed("    objective", "    name: b\n    objective"), "line 4: The key name is there twice"),
         ("slos: 3\n", "line 1: Expected a list here"),
         ("- 3\n", "line 1: Expected keys and values here"),
@@ -134,7 +146,7 @@ def test_a_threshold_between_two_buckets_is_refused(tmp_path: Path) -> None:
     """
     text = changed("channel_sync_total", "channel_sync_duration_seconds").replace("      all: {status: [success, failure]}\n", "")
 
-    with pytest.raises(ConfigurationError, match=r"line 6: .+ has no bucket that ends at 7, so nobody knows"):
+    with pytest.raises(ConfigurationError, match=r"line 6: .+ has no bucket that ends at 7, so how many were within that is not known"):
         read(written(tmp_path, text.replace("good: {status: success}", "below: 7")))
 
 

@@ -16,7 +16,7 @@ from celery_obs.areas.channels.connections.metrics import ERROR_COUNT
 from celery_obs.areas.channels.syncs.metrics import DURATION, TOTAL
 from celery_obs.areas.queues.metrics import DEPTH
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.rules.promql import among, average, count_of, gauge, happened, increase, none_of, other_than, quantile, rate, share, within
+from celery_obs.rules.promql import avg_by, count_of, gauge, happened, increase, none_of, not_equal, one_of, quantile, rate, ratio, within
 from tests.strategies import label_values
 
 
@@ -25,7 +25,7 @@ from tests.strategies import label_values
     [
         (
             lambda: rate(ERROR_COUNT, "5m"),
-            "channel_connection_error_count is a gauge: rate and increase would take every fall for a restart",
+            "channel_connection_error_count is a gauge, and rates and increases are of counters: they would take every fall for a restart",
         ),
         (lambda: gauge(TOTAL), "channel_sync_total is a counter, whose value says nothing by itself"),
         (
@@ -36,7 +36,7 @@ from tests.strategies import label_values
         (lambda: count_of(TOTAL, "5m"), "channel_sync_total is a counter, so it has no buckets"),
         (
             lambda: within(DURATION, 15, "5m"),
-            "has no bucket that ends at 15, so nobody knows how many were within that. Its buckets end at 0.1, 0.5, 1,",
+            "has no bucket that ends at 15, so how many were within that is not known. Its buckets end at 0.1, 0.5, 1,",
         ),
         (lambda: increase(TOTAL, "five minutes"), "The window is 'five minutes'. Expected a duration such as 5m or 1h30m."),
     ],
@@ -58,7 +58,7 @@ def test_any_label_value_can_be_asked_for(value: str, values: list[str]) -> None
         return
 
     tree = promql_parser.parse(
-        rate(TOTAL, "5m", channel_type=value, status=among(*values), direction=none_of(*values), sync_type=other_than(value))
+        rate(TOTAL, "5m", channel_type=value, status=one_of(*values), direction=none_of(*values), sync_type=not_equal(value))
     )
 
     assert isinstance(tree, promql_parser.Call)
@@ -91,11 +91,11 @@ def test_a_part_of_nothing_is_absent_and_no_part_is_0() -> None:
     """
     Without failures the ratio is 0, without anything it is not there.
     """
-    assert "(\n  a\n  or\n  0 * b\n)\n/\n(b > 0)" == share("a", "b")
+    assert "(\n  a\n  or\n  0 * b\n)\n/\n(b > 0)" == ratio("a", "b")
 
 
 def test_labels_of_the_target_can_be_asked_for_everywhere() -> None:
     """
     Prometheus adds them to whatever it scrapes.
     """
-    assert 'avg by (queue) (celery_queue_depth{job="j"})' == average(gauge(DEPTH, job="j"), "queue")
+    assert 'avg by (queue) (celery_queue_depth{job="j"})' == avg_by(gauge(DEPTH, job="j"), "queue")

@@ -32,7 +32,7 @@ def test_every_alert_asks_for_what_there_is() -> None:
     """
     No alert waits for a metric or a label that nobody makes.
     """
-    assert {} == {alert.name: found for alert in EVERY_ALERT if (found := problems(alert.expr, KNOWN))}
+    assert {} == {alert.name: found for alert in EVERY_ALERT if (found := problems(alert.promql, KNOWN))}
 
 
 @pytest.mark.parametrize("alert", EVERY_ALERT, ids=lambda alert: f"{alert.name}-{alert.labels.get('slo', '')}")
@@ -40,7 +40,7 @@ def test_an_alert_comes_with_the_labels_that_its_texts_name(alert: Alert) -> Non
     """
     Nobody reads "for connection " followed by nothing.
     """
-    assert set(alert.by) - alert.labels.keys() == result_labels(alert.expr, KNOWN) - alert.labels.keys()
+    assert set(alert.by) - alert.labels.keys() == result_labels(alert.promql, KNOWN) - alert.labels.keys()
 
 
 @pytest.mark.parametrize(

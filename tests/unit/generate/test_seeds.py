@@ -30,7 +30,7 @@ class Asked(NamedTuple):
 
         threshold: What is compared with there, in base units; None where something is so or not.
 
-        lasts: How long it has to be so there.
+        for_: How long it has to be so there.
 
         ours: What it is called here.
 
@@ -42,7 +42,7 @@ class Asked(NamedTuple):
     name: str
     severity: str
     threshold: str | None
-    lasts: str
+    for_: str
     ours: str
     reasons: Mapping[str, str] = {}
 
@@ -52,11 +52,11 @@ class Asked(NamedTuple):
         """
         threshold = None if alert.threshold is None else alert.threshold.value
         asked = None if self.threshold is None else Decimal(self.threshold)
-        found = {"severity": alert.severity != self.severity, "threshold": threshold != asked, "lasts": alert.lasts != self.lasts}
+        found = {"severity": alert.severity != self.severity, "threshold": threshold != asked, "for_": alert.for_ != self.for_}
         return {name for name, differs in found.items() if differs}
 
 
-_BAD_SCRAPE = {"lasts": "one bad scrape would page"}
+_BAD_SCRAPE = {"for_": "one bad scrape would page"}
 _CHANNEL = "of the channel manager, whose plan comes first"
 
 ASKED = (
@@ -90,7 +90,7 @@ ASKED = (
     Asked("002", "Alerting Rules", "HighSyncLatency", "warning", "60", "10m", "CeleryTaskLatencyHigh"),
     Asked("002", "Alerting Rules", "QueueBacklog", "warning", "1000", "15m", "CeleryQueueBacklog"),
     Asked("003", "Critical Alerts", "HighErrorRate", "critical", "0.1", "5m", "ChannelApiErrorRateHigh"),
-    Asked("003", "Critical Alerts", "CircuitBreakerOpen", "critical", None, "10m", "ChannelCircuitBreakerOpen", {"lasts": _CHANNEL}),
+    Asked("003", "Critical Alerts", "CircuitBreakerOpen", "critical", None, "10m", "ChannelCircuitBreakerOpen", {"for_": _CHANNEL}),
     Asked(
         *("003", "Critical Alerts", "QueueBacklog", "critical", "1000", "15m", "CeleryQueueBacklog"),
         {"severity": "002 has the same numbers as a warning, and 004 pages at ten times as many"},

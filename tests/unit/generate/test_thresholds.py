@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.rules.links import Links
-from celery_obs.rules.rules import Alert, Otherwise
+from celery_obs.rules.rules import Alert, Override
 from celery_obs.rules.thresholds import DAY, Threshold, amount, in_promql, in_words, part, seconds
 from tests.queries import problems, result_labels
 from tests.unit.generate.builders import alert
@@ -76,10 +76,10 @@ def test_the_expression_holds_exactly_the_threshold(alert: Alert) -> None:
     """
     assert alert.threshold is not None
     mark = float(2**52 + 1)
-    marked = in_expression(alert.when.replace("$threshold", f"{mark:.0f}").replace("$least_events", str(alert.least_events)))
+    marked = in_expression(alert.expr.replace("$threshold", f"{mark:.0f}").replace("$min_events", str(alert.min_events)))
 
     assert mark in marked
-    assert [float(alert.threshold.value) if number == mark else number for number in marked] == in_expression(alert.expr)
+    assert [float(alert.threshold.value) if number == mark else number for number in marked] == in_expression(alert.promql)
 
 
 @given(changed_alerts())
@@ -179,9 +179,9 @@ def queue_long(**changes: Any) -> Alert:
     Make an alert with a threshold.
     """
     facts: dict[str, Any] = {
-        "when": "max by (queue) (celery_queue_depth) > $threshold",
+        "expr": "max by (queue) (celery_queue_depth) > $threshold",
         "threshold": amount(1000),
-        "lasts": "15m",
+        "for_": "15m",
         "description": "{{ $value }} wait (threshold: $threshold for $for).",
     }
     return alert(**{**facts, **changes})
@@ -191,14 +191,14 @@ def queue_long(**changes: Any) -> Alert:
     ("changes", "problem"),
     [
         ({"threshold": None}, "The alert QueueLong has no threshold, and its expression reads it."),
-        ({"when": "celery_queue_depth > 1"}, "The alert QueueLong has a threshold, and its expression does not read it."),
-        ({"least_events": 3}, "The alert QueueLong has a least_events, and its expression does not read it."),
-        ({"description": "Of $least_events."}, "The alert QueueLong names its least_events, and has none."),
+        ({"expr": "celery_queue_depth > 1"}, "The alert QueueLong has a threshold, and its expression does not read it."),
+        ({"min_events": 3}, "The alert QueueLong has a min_events, and its expression does not read it."),
+        ({"description": "Of $min_events."}, "The alert QueueLong names its min_events, and has none."),
         ({"severity": "high"}, "The alert QueueLong has the severity 'high'. Expected one of critical, warning, info, none."),
-        ({"lasts": "a while"}, "The alert QueueLong fires after 'a while'. Expected a duration such as 5m."),
+        ({"for_": "a while"}, "The alert QueueLong fires after 'a while'. Expected a duration such as 5m."),
         (
-            {"otherwise": (Otherwise({"task": ("t",)}, amount(1)),)},
-            "The alert QueueLong is otherwise for a task, which its result does not have: queue.",
+            {"overrides": (Override({"task": ("t",)}, amount(1)),)},
+            "The alert QueueLong has an override for a task, which its result does not have: queue.",
         ),
     ],
 )
@@ -214,7 +214,7 @@ def test_an_exception_has_its_own_number_in_the_text() -> None:
     """
     Whoever is told of the bulk queue reads the number of the bulk queue.
     """
-    described = queue_long(otherwise=(Otherwise({"queue": ("bulk", 'od"d')}, amount(50_000)),)).annotations(Links())["description"]
+    described = queue_long(overrides=(Override({"queue": ("bulk", 'od"d')}, amount(50_000)),)).annotations(Links())["description"]
 
     assert (
         '{{ $value }} wait (threshold: {{ if and (eq $labels.queue "bulk" "od\\"d") }}50000{{ else }}1000{{ end }} for 15 minutes).'
@@ -227,10 +227,10 @@ def test_every_alert_can_have_exceptions_by_each_of_its_labels(each: Alert) -> N
     """
     Whatever the expression is, it is still one with exceptions, and its result has the labels that it had.
     """
-    elsewhere = Otherwise({each.by[0]: ("a", "b")}, each.threshold, each.least_events)
-    off = Otherwise(dict.fromkeys(each.by, ("x",)), enabled=False)
+    elsewhere = Override({each.by[0]: ("a", "b")}, each.threshold, each.min_events)
+    off = Override(dict.fromkeys(each.by, ("x",)), enabled=False)
 
-    changed = dataclasses.replace(each, otherwise=(elsewhere, off))
+    changed = dataclasses.replace(each, overrides=(elsewhere, off))
 
-    assert [] == problems(changed.expr, KNOWN)
-    assert result_labels(each.expr, KNOWN) == result_labels(changed.expr, KNOWN)
+    assert [] == problems(changed.promql, KNOWN)
+    assert result_labels(each.promql, KNOWN) == result_labels(changed.promql, KNOWN)

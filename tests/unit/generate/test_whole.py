@@ -16,7 +16,7 @@ from celery_obs.rules.dashboards import DASHBOARDS
 from celery_obs.rules.dashboards.model import Row
 from celery_obs.rules.objectives import read
 from celery_obs.rules.render import Output, outputs
-from celery_obs.rules.rules import Alert, Group, Record
+from celery_obs.rules.rules import Alert, Group, RecordingRule
 from celery_obs.rules.validation import (
     RUNBOOKS,
     defined,
@@ -51,7 +51,10 @@ def test_nothing_of_ours_is_there_twice() -> None:
             "Two alerts are called QueueLong with slo=a. ",
         ),
         (
-            [group("g", Record(name="a:b:rate5m", help="?", expr="1")), group("h", Record(name="a:b:rate5m", help="?", expr="2"))],
+            [
+                group("g", RecordingRule(name="a:b:rate5m", help="?", expr="1")),
+                group("h", RecordingRule(name="a:b:rate5m", help="?", expr="2")),
+            ],
             "Two recorded series are called a:b:rate5m. ",
         ),
     ],
@@ -107,7 +110,7 @@ def test_an_alert_that_shows_a_dashboard_which_is_not_there_is_refused() -> None
     refuse_missing_dashboards(everything(), DASHBOARDS)
 
     with pytest.raises(ConfigurationError, match=r"The alert QueueLong shows the dashboard 'nowhere'\. Expected one of celery-beat, "):
-        refuse_missing_dashboards([group("odd", alert(shows="nowhere"))], DASHBOARDS)
+        refuse_missing_dashboards([group("odd", alert(dashboard="nowhere"))], DASHBOARDS)
 
 
 def test_who_keeps_runbooks_elsewhere_is_left_alone(tmp_path: Path) -> None:
@@ -140,17 +143,17 @@ def test_all_that_we_ship_asks_for_what_there_is() -> None:
     ("rule", "problem"),
     [
         (
-            alert(when="celery_queue_dept > 1"),
+            alert(expr="celery_queue_dept > 1"),
             "The alert QueueLong asks for celery_queue_dept, which is no metric of the catalogue and not recorded.",
         ),
         (
-            Record(name="a:b:rate5m", help="?", expr='celery_queue_depth{task="t"}'),
+            RecordingRule(name="a:b:rate5m", help="?", expr='celery_queue_depth{task="t"}'),
             "The recording rule a:b:rate5m asks for the label task of celery_queue_depth, which it does not have. It has queue.",
         ),
-        (alert(name="Watchdog", when="celery_task_sent_total"), "line "),
+        (alert(name="Watchdog", expr="celery_task_sent_total"), "line "),
     ],
 )
-def test_a_rule_that_asks_for_what_nobody_makes_is_refused(rule: Alert | Record, problem: str) -> None:
+def test_a_rule_that_asks_for_what_nobody_makes_is_refused(rule: Alert | RecordingRule, problem: str) -> None:
     """
     Prometheus would answer with nothing, for ever; and aliases may not be there.
     """

@@ -15,7 +15,7 @@ from celery.worker import request
 from celery.worker.consumer import consumer
 
 from celery_obs.telemetry.logs import celery_records
-from celery_obs.telemetry.logs.context import Attempt
+from celery_obs.telemetry.logs.context import AttemptContext
 
 from .builders import started
 
@@ -131,7 +131,7 @@ def test_only_what_has_a_line_of_ours_is_left_out() -> None:
     )
 
     assert [True, True, True] == [bool(tracer.filter(each)) for each in (mine, other, internal)]
-    attempt = Attempt(started(task_id=ID), correlation="", worker="")
+    attempt = AttemptContext(started(task_id=ID), correlation="", worker="")
     try:
         assert [False, True, True] == [bool(tracer.filter(each)) for each in (mine, other, internal)]
     finally:

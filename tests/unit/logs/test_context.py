@@ -13,7 +13,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.telemetry.logs.context import BOUND, Attempt, running
+from celery_obs.telemetry.logs.context import BOUND, AttemptContext, running
 
 from .builders import started
 
@@ -39,8 +39,8 @@ def take(steps: list[tuple[str, str, int]]) -> None:
             structlog.contextvars.clear_contextvars()
 
 
-def attempt(task_id: str = "5c6e2f0a") -> Attempt:
-    return Attempt(started(task_id=task_id), correlation="req-1", worker="w1@test")
+def attempt(task_id: str = "5c6e2f0a") -> AttemptContext:
+    return AttemptContext(started(task_id=task_id), correlation="req-1", worker="w1@test")
 
 
 @given(before=STEPS, inside=STEPS)
@@ -71,7 +71,7 @@ def test_attempts_in_any_order_see_their_own(order: list[tuple[int, list[Any]]])
     Contexts of threads and greenlets go on in any order: each sees its own attempt, and only what that one bound.
     """
     contexts = [contextvars.Context() for _ in range(4)]
-    live: dict[int, tuple[Attempt, dict[str, Any]]] = {}
+    live: dict[int, tuple[AttemptContext, dict[str, Any]]] = {}
     for which, steps in order:
         own = [(step, name, value) for step, name, value in steps if name in {"a", "b"} and step != "clear"]
         if which not in live:

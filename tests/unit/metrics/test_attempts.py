@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_obs.areas.sidecar.metrics import DROPPED
-from celery_obs.areas.tasks.events import AttemptDoomed, AttemptInterrupted
+from celery_obs.areas.tasks.events import AttemptInterrupted, AttemptKillDecided
 from celery_obs.areas.tasks.metrics import ATTEMPTS, FAILURES, LATENCY, QUEUE_WAIT, RUNTIME, TaskState
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.format import Phase
@@ -206,11 +206,11 @@ def test_the_main_processs_verdict_is_what_a_killed_attempt_is_counted_as(tmp_pa
     A child killed by its hard limit or by a revoke is counted as that, not as lost.
     """
     child = recorder(tmp_path, number=1)
-    meter(child).started(started(task_id="doomed"))
+    meter(child).started(started(task_id="killed"))
     main = recorder(tmp_path, number=0, attempts=0)
     judging = meter(main)
 
-    judging.doomed(AttemptDoomed("doomed", verdict))  # type: ignore[arg-type]  # literals.
+    judging.kill_decided(AttemptKillDecided("killed", verdict))  # type: ignore[arg-type]  # literals.
 
     heir = recorder(tmp_path, number=1)
     meter(heir)
@@ -228,7 +228,7 @@ def test_a_verdict_on_an_attempt_that_is_over_changes_nothing(tmp_path: Path) ->
     running.started(first)
     main = recorder(tmp_path, number=0, attempts=0)
     judging = meter(main)
-    judging.doomed(AttemptDoomed("first", "timeout"))
+    judging.kill_decided(AttemptKillDecided("first", "timeout"))
 
     running.finished(finished(first))
     running.started(second)
@@ -280,10 +280,10 @@ def test_a_greenlet_killed_by_revoke_is_counted_as_terminated_whichever_word_com
     counting.started(early)
     counting.started(late)
 
-    counting.doomed(AttemptDoomed("early", "terminated"))
+    counting.kill_decided(AttemptKillDecided("early", "terminated"))
     counting.interrupted(AttemptInterrupted(early))
     counting.interrupted(AttemptInterrupted(late))
-    counting.doomed(AttemptDoomed("late", "terminated"))
+    counting.kill_decided(AttemptKillDecided("late", "terminated"))
 
     assert {"started": 2, "terminated": 2} == states(at)
 
@@ -398,7 +398,7 @@ def test_a_verdict_that_came_too_late_is_not_passed_on_to_a_redelivery(tmp_path:
     running = meter(child)
     opened = started(task_id="same")
     running.started(opened)
-    meter(recorder(tmp_path, number=0, attempts=0)).doomed(AttemptDoomed("same", "timeout"))
+    meter(recorder(tmp_path, number=0, attempts=0)).kill_decided(AttemptKillDecided("same", "timeout"))
     running.finished(finished(opened))
 
     successor = recorder(tmp_path, number=1)

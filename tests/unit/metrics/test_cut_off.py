@@ -87,8 +87,8 @@ def test_files_of_others_are_mended_for_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "number"),
     [
-        (Record.CELL, -1),
-        (Record.CELL, 1 << 62),
+        (Record.STARTED_LANE, -1),
+        (Record.STARTED_LANE, 1 << 62),
         (Record.OUTCOME_LANE, -5),
         (Record.OUTCOME_LANE, 1 << 40),
         (Record.STARTED_BEFORE, 1 << 62),

@@ -18,7 +18,7 @@ from celery_obs.areas.tasks.metrics import LATENCY, QUEUE_WAIT, RUNTIME
 from celery_obs.recorder.exemplars import PLACES, Exemplars, Noted, decode, encode
 from celery_obs.recorder.format import WORD, Exemplar, Gauge, Header, exemplar_region
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 from tests.unit.metrics.builders import finished, meter, recorder, started
 
 
@@ -127,7 +127,7 @@ def test_a_sync_run_is_an_example_of_its_duration(tmp_path: Path) -> None:
     """
     at = traced(tmp_path)
 
-    Family(at, DURATION).observe(("airbnb", "full"), 42.0)
+    SeriesWriter(at, DURATION).observe(("airbnb", "full"), 42.0)
 
     ((lane, found),) = kept(at).items()
     assert (bucket(at, DURATION, ("airbnb", "full"), 7), 42.0, f"{TRACE:032x}") == (lane, found.value, found.trace)
@@ -184,7 +184,7 @@ def test_exemplars_outlive_their_process(tmp_path: Path) -> None:
     Whoever takes the slot of a recycled child keeps what is known of its traces, also when it does not trace itself.
     """
     at = traced(tmp_path)
-    Family(at, DURATION).observe(("airbnb", "full"), 42.0)
+    SeriesWriter(at, DURATION).observe(("airbnb", "full"), 42.0)
     before = kept(at)
     at.close()
 

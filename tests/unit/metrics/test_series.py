@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from celery_obs.areas.sidecar.metrics import LABELS_FOLDED
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 from celery_obs.vocabulary.spec import Metric
 
 from .builders import lane, recorder
@@ -39,7 +39,7 @@ def test_counting_goes_on_in_a_new_slot(tmp_path: Path) -> None:
     A family that was used before its process claimed another slot writes into the new one.
     """
     at = recorder(tmp_path)
-    seen = Family(at, SEEN)
+    seen = SeriesWriter(at, SEEN)
     seen.count(("a",))
     at.close()
     at.identify = recorder(tmp_path, number=2, attempts=8).identify  # Its lanes lie elsewhere, behind a larger table.
@@ -54,7 +54,7 @@ def test_beyond_the_limit_values_are_folded_each_time(tmp_path: Path) -> None:
     What goes to _other is not remembered as a series of its own, so that every observation of it is told.
     """
     at = recorder(tmp_path, label_limit=1)
-    seen = Family(at, SEEN)
+    seen = SeriesWriter(at, SEEN)
 
     for name in ("a", "b", "b"):
         seen.count((name,))
@@ -69,7 +69,7 @@ def test_what_no_lane_can_take_is_refused_and_changes_nothing(tmp_path: Path, am
     """
     at = recorder(tmp_path)
 
-    for record in (Family(at, COST).inc, Family(at, SIZE).observe):
+    for record in (SeriesWriter(at, COST).inc, SeriesWriter(at, SIZE).observe):
         with pytest.raises((ValueError, OverflowError)):
             record(("a",), amount)
 
@@ -84,7 +84,7 @@ def test_millionths_add_up_exactly(tmp_path_factory: pytest.TempPathFactory, amo
     """
     at = recorder(tmp_path_factory.mktemp("slot"))
     at.open()
-    cost = Family(at, COST)
+    cost = SeriesWriter(at, COST)
 
     for amount in amounts:
         cost.inc(("a",), amount / 1e6)
@@ -99,7 +99,7 @@ def test_half_a_character_is_no_label(tmp_path: Path) -> None:
     """
     at = recorder(tmp_path)
 
-    Family(at, SEEN).count(("a\udc80",))
+    SeriesWriter(at, SEEN).count(("a\udc80",))
 
     assert (1, 1) == (lane(at, SEEN, "_other"), lane(at, LABELS_FOLDED, SEEN.name))
 
@@ -109,9 +109,9 @@ def test_a_gauge_that_was_never_set_begins_at_0(tmp_path: Path) -> None:
     Adding to what a predecessor in the slot has left would count the dead.
     """
     at = recorder(tmp_path)
-    Family(at, OPEN).add(("a",), 3)
+    SeriesWriter(at, OPEN).add(("a",), 3)
     at.close()
-    running = Family(at, OPEN)
+    running = SeriesWriter(at, OPEN)
 
     running.add(("a",), 1)
     running.add(("a",), 1)

@@ -19,7 +19,7 @@ from kombu.utils.url import safequote
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.state.broker import Broker, of_app, of_url
 from celery_obs.state.connection import connect, shared_by
-from celery_obs.telemetry.redaction import alternatives, mask_url
+from celery_obs.telemetry.redaction import alternatives, redact_url
 
 
 def app_with(broker: object, **conf: object) -> Any:
@@ -81,7 +81,7 @@ def test_a_password_is_never_shown(password: str, escaped: bool, url: str) -> No
     """
     secret = safequote(password) if escaped else password
 
-    shown = [mask_url(url.format(secret)), repr(of_url(url.format(secret))), of_url(url.format(secret)).name]
+    shown = [redact_url(url.format(secret)), repr(of_url(url.format(secret))), of_url(url.format(secret)).name]
 
     hidden = "redis://u:***@h:1/0 amqp://u:***@h// sentinel://:***@a:1;sentinel://b:2/0 Broker"  # What may be shown.
     assert not [text for text in shown if secret in text and secret not in hidden]

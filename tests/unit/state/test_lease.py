@@ -182,7 +182,7 @@ def test_who_leaves_is_followed_at_the_next_question() -> None:
 
 def test_who_hears_nothing_of_redis_stops_before_the_lease_does() -> None:
     """
-    The time counts from before the question: a late answer makes the term no longer.
+    The time counts from before the question: a late answer makes the epoch no longer.
     """
     redis = Redis()
     holder = contender(redis)
@@ -197,17 +197,17 @@ def test_who_hears_nothing_of_redis_stops_before_the_lease_does() -> None:
     assert redis._held() == holder.name
 
 
-def test_a_term_has_one_number_and_the_next_term_another() -> None:
+def test_an_epoch_has_one_number_and_the_next_another() -> None:
     """
     Who asks twice can tell whether somebody else was at it in between.
     """
     redis = Redis()
     holder, other = contender(redis), contender(redis)
     holder.attempt()
-    first = holder.term()
+    first = holder.epoch()
     redis.now += 3
     holder.attempt()
-    assert first == holder.term() is not None
+    assert first == holder.epoch() is not None
 
     redis.now += 11
     other.attempt()
@@ -215,7 +215,7 @@ def test_a_term_has_one_number_and_the_next_term_another() -> None:
     holder.attempt()
     redis.now += 2
 
-    assert holder.term() not in {None, first}
+    assert holder.epoch() not in {None, first}
 
 
 def test_the_holder_is_told_by_name() -> None:

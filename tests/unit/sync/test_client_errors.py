@@ -86,6 +86,19 @@ def test_what_a_program_says_of_its_client_holds() -> None:
     assert classify(AcmeError(word="NO_IDEA")) is None
 
 
+def test_the_old_name_of_the_meaning_is_taken_with_a_warning() -> None:
+    """
+    A program that calls ``register_client_error(…, told=…)`` goes on working for a release.
+    """
+    with pytest.warns(DeprecationWarning, match="Write meaning instead"):
+        register_client_error(AcmeBusyError, told="rate_limit")
+
+    found = classify(AcmeBusyError())
+
+    classification._ADDED.clear()
+    assert "rate_limit" == found
+
+
 def test_without_a_row_it_is_no_failure_of_a_channel() -> None:
     """
     As it was before.

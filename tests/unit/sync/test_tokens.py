@@ -351,7 +351,7 @@ class Shelf:
 clients = {{"airbnb": {{"token_url": "https://channel.test/token", "client_id": "we"}}}}
 source = Shelf() if {package!r} == "authlib" else None
 settings = load({{}}, {{}}, dict(metrics_dir="/run/x", token_keys=[{KEY!r}], token_source=source, oauth_clients=clients))
-made = engine.Engine(hub=Hub(on_error=ErrorLog()), settings=settings)
+made = engine.Engine(hub=Hub(on_error=ErrorReporter()), settings=settings)
 made.redis = Redis()
 made.part(tokens.Tokens).connection = lambda _: Connection("conn", "airbnb")
 engine.connect(lambda: made)

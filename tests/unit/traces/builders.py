@@ -79,5 +79,5 @@ def finished(event: TaskStarted, **changes: Any) -> TaskFinished:
     return TaskFinished(event, **{**usual, **changes})
 
 
-def said(span: ReadableSpan) -> Mapping[str, Any]:
+def attributes_of(span: ReadableSpan) -> Mapping[str, Any]:
     return dict(span.attributes or {})

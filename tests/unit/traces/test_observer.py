@@ -20,7 +20,7 @@ from celery_obs.areas.channels.api_calls.events import ApiCallFinished
 from celery_obs.areas.channels.syncs.events import SyncFinished, SyncStarted
 from celery_obs.areas.tasks.events import AttemptInterrupted, AttemptLost, AttemptOpened, AttemptRaised, PublishEnded, PublishStarted
 from celery_obs.telemetry.traces.propagation import PREVIOUS
-from tests.unit.traces.builders import SENT, SPAN, TRACE, UNSAMPLED, Memory, finished, observer, said, started
+from tests.unit.traces.builders import SENT, SPAN, TRACE, UNSAMPLED, Memory, attributes_of, finished, observer, started
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ def test_an_attempt_is_a_consumer_span_below_its_message(light: bool) -> None:
         "celery.task.queue_wait": 2.0,
         "celery.worker": "w1@test",
         "celery.task.state": "success",
-    } == said(span)
+    } == attributes_of(span)
 
 
 @pytest.mark.parametrize("light", [True, False], ids=["our provider", "the user's provider"])
@@ -101,7 +101,7 @@ def test_what_the_body_raised_is_told_without_secrets(light: bool) -> None:
 
     span = memory.one()
     assert (StatusCode.ERROR, "ValueError: no ***") == (span.status.status_code, span.status.description)
-    assert ("ValueError", "failure") == (said(span)["error.type"], said(span)["celery.task.state"])
+    assert ("ValueError", "failure") == (attributes_of(span)["error.type"], attributes_of(span)["celery.task.state"])
     assert "hunter2" not in span.to_json()
 
 
@@ -118,7 +118,7 @@ def test_an_expected_failure_and_a_retry_are_no_errors() -> None:
         traces.task_finished(finished(event, state=state))
 
     assert [StatusCode.UNSET] * 2 == [span.status.status_code for span in memory.spans()]
-    assert "KeyError" == said(memory.spans()[1])["celery.task.retry_reason"]
+    assert "KeyError" == attributes_of(memory.spans()[1])["celery.task.retry_reason"]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_overlapping_attempts_of_one_task_id_have_spans_of_their_own() -> None:
     contexts.detach(elsewhere)
     traces.task_finished(finished(first))
 
-    assert ["failure", "success"] == [said(span)["celery.task.state"] for span in memory.spans()]
+    assert ["failure", "success"] == [attributes_of(span)["celery.task.state"] for span in memory.spans()]
 
 
 def test_an_interrupted_attempt_leaves_its_context_and_no_span() -> None:
@@ -230,11 +230,11 @@ def test_a_lost_attempt_is_a_span_with_an_error(light: bool) -> None:
     span = memory.one()
     assert span.context is not None
     assert (int(TRACE, 16), 1_000_000_000_000) == (span.context.trace_id, span.start_time)
-    assert (StatusCode.ERROR, "timeout") == (span.status.status_code, said(span)["celery.task.state"])
+    assert (StatusCode.ERROR, "timeout") == (span.status.status_code, attributes_of(span)["celery.task.state"])
     assert ("shop.sell", "id-1", "TimeLimitExceeded") == (
-        said(span)["celery.task.name"],
-        said(span)["messaging.message.id"],
-        said(span)["error.type"],
+        attributes_of(span)["celery.task.name"],
+        attributes_of(span)["messaging.message.id"],
+        attributes_of(span)["error.type"],
     )
 
 
@@ -253,9 +253,9 @@ def test_a_message_is_a_producer_span_that_it_carries() -> None:
     assert f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-01" == headers["traceparent"]
     assert ("send shop.sell", SpanKind.PRODUCER, None) == (span.name, span.kind, span.parent)
     assert ("send", "id-1", "nightly") == (
-        said(span)["messaging.operation.type"],
-        said(span)["messaging.message.id"],
-        said(span)["celery.beat.entry"],
+        attributes_of(span)["messaging.operation.type"],
+        attributes_of(span)["messaging.message.id"],
+        attributes_of(span)["celery.beat.entry"],
     )
 
 
@@ -394,11 +394,11 @@ def test_a_sync_and_its_calls_lie_below_their_attempt() -> None:
     assert (sync.context, attempt.context) == (call.parent, sync.parent)
     assert ("GET /listings/{id}", 250_000_000) == (call.name, call.end_time - call.start_time)
     assert (503, "server_error", StatusCode.ERROR) == (
-        said(call)["http.response.status_code"],
-        said(call)["error.type"],
+        attributes_of(call)["http.response.status_code"],
+        attributes_of(call)["error.type"],
         call.status.status_code,
     )
-    assert ("ApiError: ***", 3) == (sync.status.description, said(sync)["channel.records.failed"])
+    assert ("ApiError: ***", 3) == (sync.status.description, attributes_of(sync)["channel.records.failed"])
 
 
 @given(

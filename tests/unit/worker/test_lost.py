@@ -19,7 +19,7 @@ from celery.exceptions import Reject
 from celery.worker import state as worker_state
 from kombu.exceptions import DecodeError
 
-from celery_obs.areas.tasks.events import AttemptDoomed, AttemptLost, AttemptNotBegun
+from celery_obs.areas.tasks.events import AttemptKillDecided, AttemptLost, AttemptNotBegun
 from celery_obs.runtime.hub import Hub
 from celery_obs.runtime.lost import LostAttempts
 from celery_obs.runtime.translate import QueueNames
@@ -142,16 +142,16 @@ def test_a_hard_limit_is_a_verdict_where_celery_fails_to_say_so() -> None:
     """
     A result backend that is away at that moment keeps Celery from sending its signal; the counters need the verdict without traces, logs or errors, too.
     """
-    doomed: list[AttemptDoomed] = []
+    decided: list[AttemptKillDecided] = []
     hub = Hub(on_error=RaisingErrors())
-    hub.subscribe(AttemptDoomed, doomed.append)
+    hub.subscribe(AttemptKillDecided, decided.append)
     request = Request()
     LostAttempts(hub, queues=QueueNames(tuple)).watch(request, queue="q")
 
     request.on_timeout(soft=True, timeout=1.0)
     request.on_timeout(soft=False, timeout=2.0)
 
-    assert ([AttemptDoomed("id", "timeout")], [1.0, 2.0]) == (doomed, request.failures)
+    assert ([AttemptKillDecided("id", "timeout")], [1.0, 2.0]) == (decided, request.failures)
 
 
 @pytest.mark.parametrize(

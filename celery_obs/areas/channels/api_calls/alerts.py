@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import happened, increase, none_of, share, total
+from celery_obs.rules.promql import happened, increase, none_of, ratio, sum_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import amount, part
 
@@ -17,33 +17,33 @@ __all__ = ["ALERTS"]
 
 
 _BY = ("channel_type",)
-_MADE = total(increase(REQUESTS, "5m"), *_BY)
-_FAILED = total(increase(ERRORS, "5m", error_type=none_of("circuit_breaker")), *_BY)
+_MADE = sum_by(increase(REQUESTS, "5m"), *_BY)
+_FAILED = sum_by(increase(ERRORS, "5m", error_type=none_of("circuit_breaker")), *_BY)
 
 ALERTS: Final = (
     Alert(
         name="ChannelApiErrorRateHigh",
         severity="critical",
-        when=f"{share(_FAILED, _MADE)}\n> $threshold\nand\n{_MADE} >= $least_events",
+        expr=f"{ratio(_FAILED, _MADE)}\n> $threshold\nand\n{_MADE} >= $min_events",
         threshold=part(0.1),
-        least_events=20,
-        lasts="5m",
+        min_events=20,
+        for_="5m",
         by=_BY,
         summary="Many calls to {{ $labels.channel_type }} fail",
         description="{{ $value | humanizePercentage }} of the calls to {{ $labels.channel_type }} failed in the last 5 minutes (threshold: $threshold).",
-        shows="channel-manager-platform",
+        dashboard="channel-manager-platform",
         seeds=("003 HighErrorRate",),
     ),
     Alert(
         name="ChannelApiAuthErrors",
         severity="warning",
-        when=f"{happened(ERRORS, '15m', *_BY, error_type='auth')} > $threshold",
+        expr=f"{happened(ERRORS, '15m', *_BY, error_type='auth')} > $threshold",
         threshold=amount(5),
-        lasts="5m",
+        for_="5m",
         by=_BY,
         summary="{{ $labels.channel_type }} does not accept our keys",
         description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} were refused as unauthorised in the last 15 minutes (threshold: $threshold).',
-        shows="channel-manager-platform",
+        dashboard="channel-manager-platform",
         seeds=("003 Auth failure rate",),
     ),
 )

@@ -61,7 +61,7 @@ _HOOKS: Final = {
 }
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _WELL: Final = frozenset({"auth", "validation"})
-_UNTOLD: Final = frozenset({"rate_limit", "circuit_breaker"})
+_INCONCLUSIVE: Final = frozenset({"rate_limit", "circuit_breaker"})
 _ASK_TO_WAIT: Final = frozenset({429, 503})
 _RAISED: Final[dict[str, type[errors.ChannelError]]] = {
     "auth": errors.AuthError,
@@ -112,7 +112,7 @@ def endpoint(template: str, *, connection_id: str | None = None, wait: float | N
         _named.reset(token)
 
 
-def hooked(channel: str, path: str, method: str, *, connection_id: str, wait: float, told: Mapping[str, Any] | None = None) -> ApiCall:
+def hooked(channel: str, path: str, method: str, *, connection_id: str, wait: float, options: Mapping[str, Any] | None = None) -> ApiCall:
     """
     Make the call that a hook makes of one request.
 
@@ -123,9 +123,9 @@ def hooked(channel: str, path: str, method: str, *, connection_id: str, wait: fl
 
         connection_id, wait: What the hook was made with.
 
-        told: What the request itself tells: *endpoint*, *connection_id* and *wait*.
+        options: What the request itself tells: *endpoint*, *connection_id* and *wait*.
     """
-    around, own = _named.get(), told or {}
+    around, own = _named.get(), options or {}
     chosen = next((each for each in (own.get("wait"), around.wait) if each is not None), wait)
     return ApiCall(
         channel,
@@ -278,7 +278,7 @@ class ApiCall:
         """
         if failure is None:
             return None if error is not None and self._status is None else True
-        return None if failure in _UNTOLD else failure in _WELL
+        return None if failure in _INCONCLUSIVE else failure in _WELL
 
     def _teach(self, failure: ErrorType | None) -> None:
         """

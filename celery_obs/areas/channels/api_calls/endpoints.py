@@ -73,7 +73,7 @@ class Endpoints:
 
     def __init__(self) -> None:
         self._seen: dict[str, set[str]] = {}
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._lock = threading.Lock()
 
     def after_fork(self) -> None:
@@ -91,7 +91,7 @@ class Endpoints:
         if seen is None or template not in seen:
             template = self._take(channel, template)
         folded = template != endpoint
-        if folded and channel not in self._told:
+        if folded and channel not in self._warned:
             self._tell(channel, template)
         return template, folded
 
@@ -112,9 +112,9 @@ class Endpoints:
         Say once a channel that its endpoints are no templates; never what was given, which may hold anything.
         """
         with self._lock:
-            if channel in self._told or len(self._told) >= _MOST_CHANNELS:
+            if channel in self._warned or len(self._warned) >= _MOST_CHANNELS:
                 return
-            self._told.add(channel)
+            self._warned.add(channel)
         logging.getLogger("celery_obs").warning(
             "celery_obs: calls to %r name paths instead of route templates; they are counted as templates such as %s. "
             "Name the template where you make the call: /listings/{id}. Said once a channel.",

@@ -243,9 +243,11 @@ def rate_limit_answer(headers: Any, *, clock: Clock = wall) -> RateLimitAnswer:
     known = about_limits(headers)
     if not known:
         return _NOTHING
-    told = [*_structured(known.get("ratelimit"), clock), *_families(known, clock), *_used(known)]
-    counted = [each for each in told if each.remaining is not None]
-    least = min(counted, key=lambda each: (each.remaining, -(each.reset_after or 0.0))) if counted else next(iter(told), RateLimitAnswer())
+    answers = [*_structured(known.get("ratelimit"), clock), *_families(known, clock), *_used(known)]
+    counted = [each for each in answers if each.remaining is not None]
+    least = (
+        min(counted, key=lambda each: (each.remaining, -(each.reset_after or 0.0))) if counted else next(iter(answers), RateLimitAnswer())
+    )
     return least._replace(retry_after=_retry_after(known, clock))
 
 

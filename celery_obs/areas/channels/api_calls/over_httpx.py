@@ -33,9 +33,9 @@ __all__ = ["AsyncHttpxTransport", "HttpxTransport"]
 
 
 def _call(channel: str, request: httpx.Request, connection_id: str, wait: float) -> ApiCall:
-    told = request.extensions.get("celery_obs")
-    own = told if isinstance(told, dict) else None
-    return hooked(channel, request.url.path, request.method, connection_id=connection_id, wait=wait, told=own)
+    extension = request.extensions.get("celery_obs")
+    own = extension if isinstance(extension, dict) else None
+    return hooked(channel, request.url.path, request.method, connection_id=connection_id, wait=wait, options=own)
 
 
 class HttpxTransport(httpx.BaseTransport):

@@ -68,7 +68,7 @@ class RequestsAdapter(requests.adapters.HTTPAdapter):
 
     @max_retries.setter
     def max_retries(self, retries: Retry) -> None:
-        self._retries = _told_of(retries)
+        self._retries = _reporting(retries)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         """
@@ -82,22 +82,22 @@ class RequestsAdapter(requests.adapters.HTTPAdapter):
             path = urlsplit(request.url or "").path
             return hooked(self._channel, path, request.method or "", connection_id=self._connection, wait=self._wait)
 
-        attempts = _Attempts(make)
-        attempts.begin()
-        token = _attempts.set(attempts)
+        calls = _Calls(make)
+        calls.begin()
+        token = _calls.set(calls)
         try:
             response = super().send(request, *args, **options)
         except BaseException as error:
-            attempts.end(error=error)
+            calls.end(error=error)
             raise
         else:
-            attempts.end(response.status_code, response.headers)
+            calls.end(response.status_code, response.headers)
             return response
         finally:
-            _attempts.reset(token)
+            _calls.reset(token)
 
 
-class _Attempts:
+class _Calls:
     """
     The calls of one request of the program's, one after the other; more than one where urllib3 tries again.
     """
@@ -123,10 +123,10 @@ class _Attempts:
         call.__exit__(None if error is None else type(error), error, None)
 
 
-_attempts: ContextVar[_Attempts | None] = ContextVar("celery_obs_attempts", default=None)
+_calls: ContextVar[_Calls | None] = ContextVar("celery_obs_attempts", default=None)
 
 
-class _Told(Retry):
+class _ReportingRetry(Retry):
     """
     Tells when urllib3 has an answer or an error that it goes on from, and when it is about to ask again.
     """
@@ -140,39 +140,39 @@ class _Told(Retry):
         *rest: Any,
         **options: Any,
     ) -> Any:
-        attempts = _attempts.get()
-        if attempts is not None:
-            attempts.end(None if response is None else response.status, None if response is None else response.headers, error=error)
+        calls = _calls.get()
+        if calls is not None:
+            calls.end(None if response is None else response.status, None if response is None else response.headers, error=error)
         return super().increment(method, url, response, error, *rest, **options)
 
     def sleep(self, response: Any = None) -> None:
         super().sleep(response)
-        attempts = _attempts.get()
-        if attempts is not None:
-            attempts.begin()
+        calls = _calls.get()
+        if calls is not None:
+            calls.begin()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The class below has no name that pickle could find.
-        return _told_of, (_copied(self, type(self).__mro__[2]),)
+        return _reporting, (_copied(self, type(self).__mro__[2]),)
 
 
 _CLASSES: dict[type[Retry], type[Retry]] = {}
 
 
-def _told_class(kind: type[Retry]) -> type[Retry]:
+def _reporting_class(kind: type[Retry]) -> type[Retry]:
     found = _CLASSES.get(kind)
     if found is None:
-        found = _CLASSES[kind] = type(kind.__name__, (_Told, kind), {})
+        found = _CLASSES[kind] = type(kind.__name__, (_ReportingRetry, kind), {})
     return found
 
 
-def _told_of(retries: Retry) -> Retry:
+def _reporting(retries: Retry) -> Retry:
     """
     Make a copy of *retries* that tells, of whatever class it is.
     """
-    if isinstance(retries, _Told):
+    if isinstance(retries, _ReportingRetry):
         return retries
-    return _copied(retries, _told_class(type(retries)))
+    return _copied(retries, _reporting_class(type(retries)))
 
 
 def _copied(retries: Retry, kind: type[Retry]) -> Retry:

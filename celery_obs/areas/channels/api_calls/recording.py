@@ -10,7 +10,7 @@ from typing import Any
 from celery_obs.areas.sidecar.metrics import LABELS_FOLDED
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 from celery_obs.vocabulary.spec import Metric
 
 from .events import ApiCallFinished, EndpointFolded
@@ -33,10 +33,10 @@ class Recording:
     """
 
     def __init__(self, recorder: Recorder, attempts: AttemptMeter) -> None:
-        self._requests = Family(recorder, REQUESTS)
-        self._latencies = Family(recorder, LATENCY)
-        self._errors = Family(recorder, ERRORS)
-        self._folded = Family(recorder, LABELS_FOLDED)
+        self._requests = SeriesWriter(recorder, REQUESTS)
+        self._latencies = SeriesWriter(recorder, LATENCY)
+        self._errors = SeriesWriter(recorder, ERRORS)
+        self._folded = SeriesWriter(recorder, LABELS_FOLDED)
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """

@@ -66,7 +66,7 @@ _TOUCH_EVERY: Final = 60.0
 _MOST_TOUCHED: Final = 1024
 
 _OPEN_SPACING: Final = 0.01
-TOLD_SPACING: Final = 0.05
+ADVERTISED_SPACING: Final = 0.05
 """
 Seconds between two tasks that come again when a breaker may be closed, or when a channel said that it may be called again.
 """
@@ -492,9 +492,9 @@ class Guardian:
             self._touch(channel, scope)
         if found.permit is not None:
             return found.permit
-        if found.told:
+        if found.advertised:
             self._hub.emit(RateLimitChecked(channel, "", "denied", found.retry_after or 0.0))
-            raise told_to_wait(channel, found.retry_after or 0.0, line=f"told:{channel}")
+            raise channel_limit_reached(channel, found.retry_after or 0.0, line=f"told:{channel}")
         self._hub.emit(CircuitRejected(channel))
         raise _refusal(channel, found.retry_after, line=f"breaker:{channel}:{scope}:{found.generation}" if found.generation else "")
 
@@ -578,12 +578,12 @@ class Guardian:
             self._outage.began(error, COMPONENT, keys.CHANNELS)
 
 
-def told_to_wait(channel: str, seconds: float, *, line: str) -> LimitReachedError:
+def channel_limit_reached(channel: str, seconds: float, *, line: str) -> LimitReachedError:
     """
     Make the refusal of a call that the channel itself does not want yet.
     """
     message = f"{channel!r:.200} said earlier that it has no call left, so it was not called. Expected one in {seconds:.1f} s; try again after that."
-    return LimitReachedError(message, channel=channel, retry_after=seconds, line=line, spacing=TOLD_SPACING)
+    return LimitReachedError(message, channel=channel, retry_after=seconds, line=line, spacing=ADVERTISED_SPACING)
 
 
 def _refusal(channel: str, retry_after: float | None, *, line: str) -> CircuitOpenError:

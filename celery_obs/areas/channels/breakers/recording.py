@@ -9,7 +9,7 @@ from typing import Any
 
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 from celery_obs.vocabulary.spec import Metric
 
 from .events import CircuitChanged, CircuitRejected
@@ -32,9 +32,9 @@ class Recording:
     """
 
     def __init__(self, recorder: Recorder, attempts: AttemptMeter) -> None:
-        self._transitions = Family(recorder, TRANSITIONS)
-        self._rejections = Family(recorder, REJECTIONS)
-        self._outages = Family(recorder, OPEN_DURATION)
+        self._transitions = SeriesWriter(recorder, TRANSITIONS)
+        self._rejections = SeriesWriter(recorder, REJECTIONS)
+        self._outages = SeriesWriter(recorder, OPEN_DURATION)
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """

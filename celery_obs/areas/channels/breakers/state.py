@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from celery_obs.areas.channels.policies import BreakerPolicy
-from celery_obs.areas.channels.rate_limits.announced import LEARN, TOLD
+from celery_obs.areas.channels.rate_limits.announced import ADVERTISED, LEARN
 from celery_obs.areas.channels.state import Channels
 from celery_obs.clock import Clock, wall
 from celery_obs.state import hashes, keys
@@ -95,7 +95,7 @@ class Checked(NamedTuple):
 
         garbage: Whether what lay in the key was no breaker and has been deleted.
 
-        told: Whether the breaker would let the call through, and the channel itself said that it does not want to be called yet.
+        advertised: Whether the breaker would let the call through, and the channel itself said that it does not want to be called yet.
 
         generation: Of the breaker that refused; 0 while it is half open, and where none refused.
     """
@@ -104,7 +104,7 @@ class Checked(NamedTuple):
     retry_after: float | None = 0.0
     transition: Transition | None = None
     garbage: bool = False
-    told: bool = False
+    advertised: bool = False
     generation: int = 0
 
 
@@ -412,7 +412,7 @@ class Breakers:
         self._clock = clock
         self._scripts = Scripts(redis)
         self._refusal = ResponseError
-        self._check = Script(now + _LOAD + TOLD + _CHECK)
+        self._check = Script(now + _LOAD + ADVERTISED + _CHECK)
         self._now = now
         self._records: dict[BreakerPolicy, Script] = {}
         self._tell = Script(now + _LOAD + LEARN + _TELL)
@@ -451,12 +451,12 @@ class Breakers:
         Return the generation of a breaker that is closed and whose channel said nothing; 0 for everything else.
         """
         try:
-            state, generation, told = self._scripts.send(look)
+            state, generation, advertised = self._scripts.send(look)
         except self._refusal as error:
             if "WRONGTYPE" in str(error):
                 return 0
             raise
-        if told is not None or (state != b"closed" and state != "closed"):  # noqa: PLR1714 -- the cheaper way.
+        if advertised is not None or (state != b"closed" and state != "closed"):  # noqa: PLR1714 -- the cheaper way.
             return 0
         try:
             number = int(generation)
@@ -675,7 +675,7 @@ def _micro(seconds: float) -> int:
 
 
 def _checked(channel: str, scope: str, answer: Any) -> Checked:
-    allowed, generation, probe, retry, before, after, open_for, garbage, told = answer
+    allowed, generation, probe, retry, before, after, open_for, garbage, advertised = answer
     transition = None
     if before:
         transition = Transition(_state(text(before)), _state(text(after)), open_for / _MICRO if open_for >= 0 else None)
@@ -684,7 +684,7 @@ def _checked(channel: str, scope: str, answer: Any) -> Checked:
         None if retry < 0 else retry / _MICRO,
         transition,
         garbage=bool(garbage),
-        told=bool(told),
+        advertised=bool(advertised),
         generation=0 if allowed else generation,
     )
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import gauge, happened, most
+from celery_obs.rules.promql import gauge, happened, max_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import amount
 
@@ -20,25 +20,25 @@ ALERTS: Final = (
     Alert(
         name="DoubleBookingDetected",
         severity="critical",
-        when=f"{happened(DOUBLE_BOOKINGS, '5m', 'channel_type')} > $threshold",
+        expr=f"{happened(DOUBLE_BOOKINGS, '5m', 'channel_type')} > $threshold",
         threshold=amount(0),
         by=("channel_type",),
         summary="Double booking detected",
         description='{{ $value | printf "%.0f" }} double bookings with {{ $labels.channel_type }} were detected. Immediate action required.',
-        shows="channel-manager-overview",
+        dashboard="channel-manager-overview",
         seeds=("002 DoubleBookingDetected",),
-        keeps_firing="1h",
+        keep_firing_for="1h",
     ),
     Alert(
         name="ChannelConflictsAwaitReview",
         severity="info",
-        when=f"{most(gauge(REVIEW), 'conflict_type')} > $threshold",
+        expr=f"{max_by(gauge(REVIEW), 'conflict_type')} > $threshold",
         threshold=amount(0),
-        lasts="1d",
+        for_="1d",
         by=("conflict_type",),
         summary="Conflicts wait for a person",
         description="{{ $value }} conflicts of the kind {{ $labels.conflict_type }} wait for somebody's decision; there have been some for $for.",
-        shows="channel-manager-overview",
+        dashboard="channel-manager-overview",
         seeds=("000 §2.8",),
     ),
 )

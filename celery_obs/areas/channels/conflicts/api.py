@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from celery_obs.areas.channels import engine as engines
+from celery_obs.runtime.hub import guarded
 from celery_obs.state import keys
 from celery_obs.vocabulary.spec import OTHER
 
@@ -101,7 +102,5 @@ def _add(conflict_type: str, count: Any, sign: int) -> None:
     engine = engines.current()
     if engine.redis is None:
         return
-    try:
+    with guarded(engine.hub.on_error, "sync.conflicts"):
         engine.redis.eval(_ADD, 1, keys.REVIEWS, conflict_type[:_LONGEST], str(sign * count), str(_MOST_TYPES), OTHER)
-    except Exception as exc:  # noqa: BLE001 -- never fail the observed.
-        engine.hub.on_error(exc, component="sync.conflicts")

@@ -9,7 +9,7 @@ from typing import Any
 
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 from celery_obs.vocabulary.spec import Metric
 
 from .events import ConflictDetected, ConflictResolved, DoubleBookingDetected
@@ -32,9 +32,9 @@ class Recording:
     """
 
     def __init__(self, recorder: Recorder, attempts: AttemptMeter) -> None:
-        self._conflicts = Family(recorder, DETECTED)
-        self._resolved = Family(recorder, RESOLVED)
-        self._double_bookings = Family(recorder, DOUBLE_BOOKINGS)
+        self._conflicts = SeriesWriter(recorder, DETECTED)
+        self._resolved = SeriesWriter(recorder, RESOLVED)
+        self._double_bookings = SeriesWriter(recorder, DOUBLE_BOOKINGS)
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """

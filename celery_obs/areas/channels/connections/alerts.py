@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import gauge, most
+from celery_obs.rules.promql import gauge, max_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import DAY, amount, seconds
 
@@ -17,57 +17,57 @@ __all__ = ["ALERTS"]
 
 
 _BY = ("channel_type", "connection_id")
-_PAUSED = f"{most(gauge(PAUSED), 'channel_type')} == 1"
+_PAUSED = f"{max_by(gauge(PAUSED), 'channel_type')} == 1"
 
 ALERTS: Final = (
     Alert(
         name="ChannelConnectionErrorsIncreasing",
         severity="warning",
         # Not increase(), which would take every fall of the gauge for a restart of a counter.
-        when=f"{most(gauge(ERROR_COUNT), *_BY)}\n- min by ({', '.join(_BY)}) (min_over_time({gauge(ERROR_COUNT)}[1h]))\n> $threshold",
+        expr=f"{max_by(gauge(ERROR_COUNT), *_BY)}\n- min by ({', '.join(_BY)}) (min_over_time({gauge(ERROR_COUNT)}[1h]))\n> $threshold",
         threshold=amount(5),
-        lasts="5m",
+        for_="5m",
         by=_BY,
         summary="Connection errors increasing for {{ $labels.connection_id }}",
         description="{{ $value }} syncs in a row of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} failed within the last hour (threshold: $threshold).",
-        shows="channel-manager-connections",
+        dashboard="channel-manager-connections",
         seeds=("000 §4.2",),
     ),
     Alert(
         name="ChannelConnectionStale",
         severity="warning",
         # After a week it is taken for one that left: nothing says so of a single connection.
-        when=f"time() - {most(gauge(LAST_SYNC), *_BY)} > $threshold < {7 * DAY}\nunless on (channel_type)\n{_PAUSED}",
+        expr=f"time() - {max_by(gauge(LAST_SYNC), *_BY)} > $threshold < {7 * DAY}\nunless on (channel_type)\n{_PAUSED}",
         threshold=seconds(DAY, below=7 * DAY),
-        lasts="15m",
+        for_="15m",
         by=_BY,
         summary="Data of connection {{ $labels.connection_id }} is old",
         description="The last successful sync of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} was {{ $value | humanizeDuration }} ago (threshold: $threshold).",
-        shows="channel-manager-connections",
+        dashboard="channel-manager-connections",
     ),
     Alert(
         name="ChannelNewConnectionInactive",
         severity="info",
         # A connection that was never synchronised has no time of its last sync, not 0.
         # It is new for two weeks.
-        when=f"time() - {most(gauge(CREATED_AT), *_BY)} > $threshold < {14 * DAY}\nunless\n{most(gauge(LAST_SYNC), *_BY)} > 0",
+        expr=f"time() - {max_by(gauge(CREATED_AT), *_BY)} > $threshold < {14 * DAY}\nunless\n{max_by(gauge(LAST_SYNC), *_BY)} > 0",
         threshold=seconds(DAY, below=14 * DAY),
-        lasts="15m",
+        for_="15m",
         by=_BY,
         summary="New connection inactive for $threshold",
         description="Connection {{ $labels.connection_id }} of {{ $labels.channel_type }} was made {{ $value | humanizeDuration }} ago and has never been synchronised.",
-        shows="channel-manager-connections",
+        dashboard="channel-manager-connections",
         seeds=("000 §4.3",),
     ),
     Alert(
         name="ChannelLeftPaused",
         severity="info",
-        when=_PAUSED,
-        lasts="4h",
+        expr=_PAUSED,
+        for_="4h",
         by=("channel_type",),
         summary="{{ $labels.channel_type }} is still paused",
         description="Somebody paused {{ $labels.channel_type }} more than $for ago. Its syncs are held back until somebody resumes it.",
-        shows="channel-manager-platform",
+        dashboard="channel-manager-platform",
         seeds=("000 §8.2",),
     ),
 )

@@ -17,6 +17,8 @@ from celery_obs.areas.channels.errors import UnknownConnectionError
 from celery_obs.areas.channels.sources import named
 from celery_obs.areas.channels.tokens.vault import time_of
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.runtime.hub import guarded
+from celery_obs.vocabulary.spec import is_utf8
 
 from .metrics import STATUSES, ConnectionStatus
 from .state import Connection, Facts
@@ -168,7 +170,7 @@ def forget_connection(connection_id: str) -> None:
 
 
 def _check(connection_id: Any, status: str) -> None:
-    if not isinstance(connection_id, str) or not _is_whole(connection_id):
+    if not _is_text(connection_id):
         message = f"The connection's id is {repr(connection_id)[:_LONGEST]}. Expected a text that is not empty."
         raise ValueError(message)
     if status not in STATUSES:
@@ -180,10 +182,8 @@ def _tell(write: Callable[[Facts], object]) -> None:
     engine = engines.current()
     if engine.redis is None:
         return
-    try:
+    with guarded(engine.hub.on_error, "sync.connections"):  # The next census, or the next call, repairs it.
         write(Facts(engine.redis))
-    except Exception as exc:  # noqa: BLE001 -- never fail the observed: the next census, or the next call, repairs it.
-        engine.hub.on_error(exc, component="sync.connections")
 
 
 def checked(connection: Any) -> Connection:
@@ -195,7 +195,7 @@ def checked(connection: Any) -> Connection:
     """
     if isinstance(connection, Connection):
         texts: tuple[Any, ...] = (connection.connection_id, connection.channel_type)
-        well = all(isinstance(text, str) and _is_whole(text) for text in texts) and connection.status in STATUSES
+        well = all(_is_text(text) for text in texts) and connection.status in STATUSES
         if well and _are_texts(connection.url_parameters):
             with contextlib.suppress(TypeError, ValueError):
                 return connection._replace(created_at=time_of(connection.created_at, "created_at", of="connection"))
@@ -207,16 +207,8 @@ def checked(connection: Any) -> Connection:
 
 
 def _are_texts(parameters: Any) -> bool:
-    return parameters is None or (
-        isinstance(parameters, Mapping) and all(isinstance(text, str) and _is_whole(text) for pair in parameters.items() for text in pair)
-    )
+    return parameters is None or (isinstance(parameters, Mapping) and all(_is_text(text) for pair in parameters.items() for text in pair))
 
 
-def _is_whole(text: str) -> bool:
-    """
-    Tell whether a text can be written to Redis: it is not empty, and no half of a character.
-    """
-    try:
-        return bool(text.encode())
-    except UnicodeEncodeError:
-        return False
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and is_utf8(value)

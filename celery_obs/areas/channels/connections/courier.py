@@ -1,5 +1,5 @@
 """
-The courier: carries facts about connections to Redis behind the back of the task, so that no task waits for Redis.
+Writes facts about connections to Redis behind the back of the task, so that no task waits for Redis.
 
 Facts of one connection melt into one while they wait: the time of its last sync, and how many failed since.  They are written by one script, some
 times a second.  While Redis is away they wait, up to a limit; what is beyond it is dropped and told.
@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from celery_obs.clock import Clock, wall
 from celery_obs.state import keys
 from celery_obs.state.scripts import text
+from celery_obs.vocabulary.spec import is_utf8
 
 
 if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["Courier"]
+__all__ = ["ConnectionFactWriter"]
 
 
 _MOST: Final = 1000
@@ -105,7 +106,7 @@ class _Fact(NamedTuple):
         return later if later.synced_at is not None else _Fact(self.synced_at, self.failed + later.failed)
 
 
-class Courier:
+class ConnectionFactWriter:
     """
     Take facts now, write them soon.
 
@@ -177,7 +178,7 @@ class Courier:
         with self._lock:
             known = self._waiting.get(connection_id)
             kept = len(self._waiting) + (len(self._unanswered.facts) if self._unanswered is not None else 0)
-            taken = known is not None or (kept < self._most and _is_whole(connection_id))
+            taken = known is not None or (kept < self._most and is_utf8(connection_id))
             if taken:
                 self._waiting[connection_id] = known.then(fact) if known is not None else fact
         if not taken:
@@ -192,7 +193,7 @@ class Courier:
         with self._lock:
             if self._thread is not None:
                 return
-            self._thread = threading.Thread(target=self._run, name="celery_obs-courier", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="celery_obs-connection-facts", daemon=True)
             # An interpreter that ends takes no new threads: then the farewell below writes.
             with contextlib.suppress(RuntimeError):
                 self._thread.start()
@@ -297,14 +298,3 @@ def _in_the_way(key: str, error: object) -> Exception:
     return ValueError(
         f"What happened to connections cannot be written to the key {key}: {text(error)[:200]}. Expected a hash of celery_obs; delete the key."
     )
-
-
-def _is_whole(connection_id: str) -> bool:
-    """
-    Tell whether Redis can be told of *connection_id*: half of a surrogate pair would hold up the facts of all others.
-    """
-    try:
-        connection_id.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -11,7 +11,7 @@ from celery_obs.areas.channels.reconciliation import metrics as reconciliation
 from celery_obs.areas.channels.tokens import metrics as tokens
 from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
 from celery_obs.rules.dashboards.parts import JOB, TO_PLATFORM, coloured, higher_is_better, higher_is_worse
-from celery_obs.rules.dashboards.queries import age, chosen, highest, increase, per_minute, share
+from celery_obs.rules.dashboards.queries import age, chosen, increase_of, max_of, per_minute, ratio_of
 
 from . import metrics as connections
 
@@ -20,7 +20,7 @@ __all__ = ["CONNECTIONS", "DASHBOARDS"]
 
 
 _CHANNEL = chosen("channel_type")
-_EXPIRES_IN = f"{highest(tokens.EXPIRES_AT, 'channel_type', 'connection_id', channel_type=_CHANNEL)} - time()"
+_EXPIRES_IN = f"{max_of(tokens.EXPIRES_AT, 'channel_type', 'connection_id', channel_type=_CHANNEL)} - time()"
 _FOUND = per_minute(conflicts.DETECTED, "conflict_type", channel_type=_CHANNEL)
 _ACCOUNT = (("channel_type", "Channel"), ("connection_id", "Connection"))
 
@@ -44,7 +44,7 @@ _TOKENS = Row(
                 Query(
                     expr=(
                         f"sum (({_EXPIRES_IN}) / "
-                        f"({highest(tokens.LIFETIME, 'channel_type', 'connection_id', channel_type=_CHANNEL)} > 0) < bool 0.1)"
+                        f"({max_of(tokens.LIFETIME, 'channel_type', 'connection_id', channel_type=_CHANNEL)} > 0) < bool 0.1)"
                     ),
                     legend="Late",
                 ),
@@ -58,7 +58,7 @@ _TOKENS = Row(
             title="Refresh success (24 h)",
             question="Of the refreshes of the last day, how many brought a new token?",
             queries=(
-                Query(expr=share(tokens.REFRESH_TOTAL, of={"status": "success"}, over="24h", channel_type=_CHANNEL), legend="Success"),
+                Query(expr=ratio_of(tokens.REFRESH_TOTAL, of={"status": "success"}, over="24h", channel_type=_CHANNEL), legend="Success"),
             ),
             unit="percentunit",
             steps=higher_is_better(0.9, 0.99),
@@ -91,7 +91,7 @@ _TOKENS = Row(
                     steps=(Step(None, "red"), Step(0, "yellow"), Step(86400, "green")),
                 ),
                 Query(
-                    expr=highest(tokens.LIFETIME, "channel_type", "connection_id", channel_type=_CHANNEL),
+                    expr=max_of(tokens.LIFETIME, "channel_type", "connection_id", channel_type=_CHANNEL),
                     legend="Good for",
                     unit="dtdurations",
                 ),
@@ -114,7 +114,7 @@ _CONNECTIONS = Row(
             question="How many accounts do we serve, and how many are broken?",
             queries=(
                 Query(
-                    expr=f"sum by (status) ({highest(connections.TOTAL, 'channel_type', 'status', channel_type=_CHANNEL)})",
+                    expr=f"sum by (status) ({max_of(connections.TOTAL, 'channel_type', 'status', channel_type=_CHANNEL)})",
                     legend="{{status}}",
                 ),
             ),
@@ -143,7 +143,7 @@ _CONNECTIONS = Row(
             keys=_ACCOUNT,
             queries=(
                 Query(
-                    expr=highest(connections.ERROR_COUNT, "channel_type", "connection_id", channel_type=_CHANNEL),
+                    expr=max_of(connections.ERROR_COUNT, "channel_type", "connection_id", channel_type=_CHANNEL),
                     legend="Errors in a row",
                     unit="none",
                     steps=higher_is_worse(1, 5),
@@ -178,7 +178,7 @@ _DRIFT = Row(
             keys=_ACCOUNT,
             queries=(
                 Query(
-                    expr=highest(reconciliation.DRIFT_DAYS, "channel_type", "connection_id", channel_type=_CHANNEL),
+                    expr=max_of(reconciliation.DRIFT_DAYS, "channel_type", "connection_id", channel_type=_CHANNEL),
                     legend="Days of drift",
                     unit="none",
                     steps=higher_is_worse(1, 5),
@@ -196,8 +196,8 @@ _DRIFT = Row(
             queries=(
                 Query(
                     expr=(
-                        f"{increase(reconciliation.DAYS_DRIFTED, 'channel_type', over='1h', channel_type=_CHANNEL)} / "
-                        f"({increase(reconciliation.DAYS_CHECKED, 'channel_type', over='1h', channel_type=_CHANNEL)} > 0)"
+                        f"{increase_of(reconciliation.DAYS_DRIFTED, 'channel_type', over='1h', channel_type=_CHANNEL)} / "
+                        f"({increase_of(reconciliation.DAYS_CHECKED, 'channel_type', over='1h', channel_type=_CHANNEL)} > 0)"
                     ),
                     legend="{{channel_type}}",
                 ),
@@ -213,7 +213,7 @@ _DRIFT = Row(
             question="Do the two sides disagree, and what waits for a person?",
             queries=(
                 Query(expr=_FOUND, legend="{{conflict_type}} found per minute"),
-                Query(expr=f"{highest(conflicts.REVIEW, 'conflict_type')} or 0 * {_FOUND}", legend="{{conflict_type}} waiting"),
+                Query(expr=f"{max_of(conflicts.REVIEW, 'conflict_type')} or 0 * {_FOUND}", legend="{{conflict_type}} waiting"),
             ),
             unit="short",
             width=8,

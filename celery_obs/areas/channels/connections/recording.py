@@ -9,7 +9,7 @@ from typing import Any
 
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 from celery_obs.vocabulary.spec import Metric
 
 from .events import ConnectionErrored
@@ -32,7 +32,7 @@ class Recording:
     """
 
     def __init__(self, recorder: Recorder, attempts: AttemptMeter) -> None:
-        self._errors = Family(recorder, ERRORS)
+        self._errors = SeriesWriter(recorder, ERRORS)
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """

@@ -214,21 +214,6 @@ class Facts:
 
     # -- one fact each ------------------------------------------------------------------------------------------------
 
-    def synced(self, connection_id: str, *, at: float) -> None:
-        """
-        Note a sync that succeeded.
-        """
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hset(keys.LAST_SYNCS, connection_id, repr(at))
-            pipe.hdel(keys.ERRORS, connection_id)
-            pipe.execute()
-
-    def errored(self, connection_id: str) -> None:
-        """
-        Note a sync that failed.
-        """
-        self._redis.hincrby(keys.ERRORS, connection_id, 1)
-
     def token_stored(self, connection_id: str, expiry: TokenExpiry) -> None:
         """
         Note how long a connection's new token is good for.

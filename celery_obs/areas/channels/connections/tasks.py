@@ -58,8 +58,8 @@ def take_census(task: Any, period: float = CENSUS_PERIOD) -> dict[str, int]:
         channels.touch({each.channel_type for each in known.values()})
         return {"connections": len(known), "gone": 0, "forgotten": 0}
     source = connections.source_of(engine)
-    present, told = _take_down(facts, source.connections() if source is not None else (), known)
-    channels.touch(told)
+    present, used = _take_down(facts, source.connections() if source is not None else (), known)
+    channels.touch(used)
     if not present and known:
         # More likely a source that is broken than a business that lost all customers; and what would be forgotten is dear.
         message = f"The setting connection_source told no connection, where {len(known)} were known. Nobody is forgotten for that."
@@ -73,13 +73,13 @@ def take_census(task: Any, period: float = CENSUS_PERIOD) -> dict[str, int]:
     return {"connections": len(present), "gone": len(gone), "forgotten": len(due)}
 
 
-def _take_down(facts: Facts, told: Iterable[Any], known: Mapping[str, Connection]) -> tuple[set[str], set[str]]:
+def _take_down(facts: Facts, listed: Iterable[Any], known: Mapping[str, Connection]) -> tuple[set[str], set[str]]:
     """
     Register what a source tells, some at a time; return the ids and the channels.
     """
     present: set[str] = set()
     channels: set[str] = set()
-    remaining = (connections.checked(each) for each in told)
+    remaining = (connections.checked(each) for each in listed)
     while batch := list(islice(remaining, _BATCH)):
         facts.register(_kept(each, known.get(each.connection_id)) for each in batch)
         present.update(each.connection_id for each in batch)
@@ -87,11 +87,11 @@ def _take_down(facts: Facts, told: Iterable[Any], known: Mapping[str, Connection
     return present, channels
 
 
-def _kept(told: Connection, known: Connection | None) -> Connection:
+def _kept(listed: Connection, known: Connection | None) -> Connection:
     """
     Keep the error of a connection whose token was refused: its source need not know of that.
     """
-    return told._replace(status="error") if told.status == "active" and known is not None and known.status == "error" else told
+    return listed._replace(status="error") if listed.status == "active" and known is not None and known.status == "error" else listed
 
 
 def sweep_state(task: Any, period: float = SWEEP_PERIOD) -> dict[str, int]:

@@ -43,5 +43,5 @@ def resume(ctx: click.Context, /, name: str, **options: Any) -> None:
     """
     Let the syncs of CHANNEL go on.
     """
-    told = run(ctx, "channel.resume", name, **options)
-    click.echo(f"{name} goes on." if told["was_paused"] else f"{name} was not paused.")
+    result = run(ctx, "channel.resume", name, **options)
+    click.echo(f"{name} goes on." if result["was_paused"] else f"{name} was not paused.")

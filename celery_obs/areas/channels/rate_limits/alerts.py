@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from celery_obs.areas.channels.api_calls.metrics import ERRORS
-from celery_obs.rules.promql import gauge, happened, most
+from celery_obs.rules.promql import gauge, happened, max_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import amount, part
 
@@ -21,28 +21,28 @@ ALERTS: Final = (
     Alert(
         name="ChannelRateLimitApproaching",
         severity="warning",
-        when=(
-            f"{most(gauge(CURRENT), 'channel_type', 'connection_id')}\n/ on (channel_type) group_left ()\n"
-            f"({most(gauge(MAX), 'channel_type')} > 0)\n> $threshold"
+        expr=(
+            f"{max_by(gauge(CURRENT), 'channel_type', 'connection_id')}\n/ on (channel_type) group_left ()\n"
+            f"({max_by(gauge(MAX), 'channel_type')} > 0)\n> $threshold"
         ),
         threshold=part(0.8),
-        lasts="5m",
+        for_="5m",
         by=("channel_type", "connection_id"),
         summary="Rate limit usage > $threshold for {{ $labels.channel_type }}",
         description="Connection {{ $labels.connection_id }} of {{ $labels.channel_type }} has used {{ $value | humanizePercentage }} of its rate limit for $for.",
-        shows="channel-manager-platform",
+        dashboard="channel-manager-platform",
         seeds=("000 §4.2",),
     ),
     Alert(
         name="ChannelRateLimitHit",
         severity="warning",
-        when=f"{happened(ERRORS, '1h', 'channel_type', error_type='rate_limit')} > $threshold",
+        expr=f"{happened(ERRORS, '1h', 'channel_type', error_type='rate_limit')} > $threshold",
         threshold=amount(10),
-        lasts="5m",
+        for_="5m",
         by=("channel_type",),
         summary="{{ $labels.channel_type }} tells us that we ask too often",
         description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} ran into its rate limit in the last hour (threshold: $threshold).',
-        shows="channel-manager-platform",
+        dashboard="channel-manager-platform",
         seeds=("003 RateLimitApproaching",),
     ),
 )

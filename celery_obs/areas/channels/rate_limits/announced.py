@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 
-__all__ = ["LEARN", "TOLD"]
+__all__ = ["ADVERTISED", "LEARN"]
 
 
-TOLD: Final = """
+ADVERTISED: Final = """
 local function told(key, cost, take)
   local found = redis.call('HMGET', key, 'told_until', 'told_left')
   if not found[1] then return 0 end

@@ -46,13 +46,13 @@ _MOST_USED: Final = 10_000
 _JITTER: Final = 0.1
 _LEAST_JITTER: Final = 0.005
 _LEAST_PAUSE: Final = 0.001
-_MOST_TOLD: Final = 100
+_MOST_ADVERTISED: Final = 100
 _SPACED: Final = 1.01
 """
 How much farther apart those come again who were refused than the limit demands: they are not all equally late.
 """
 
-_LONGEST_TOLD: Final = 86_400.0
+_LONGEST_ADVERTISED: Final = 86_400.0
 
 
 def acquire(channel: str, connection_id: str = "", *, wait: float = 0.0, cost: int = 1) -> None:
@@ -240,7 +240,7 @@ class _Limiter:
         if self._limits is None:
             return None
         if not lists.every:
-            return self._ask_told(channel)
+            return self._ask_advertised(channel)
         return self._answered(channel, connection_id, lists, self._take, cost)
 
     def look(self, channel: str, connection_id: str, cost: int = 1) -> _Asked | None:
@@ -322,10 +322,10 @@ class _Limiter:
         Keep what the channel said where the next call is asked for anyway: beside its limits, or at its breaker.
         """
         policy = policy_of(self._channels, channel)
-        said = _said(remaining, reset_after, retry_after)
-        if said is None or self._limits is None or policy.told_limits == "off":
+        advertised = _advertised(remaining, reset_after, retry_after)
+        if advertised is None or self._limits is None or policy.told_limits == "off":
             return
-        left, seconds = said
+        left, seconds = advertised
         lists = self._lists.get(channel, self._others)
         if not lists.every and policy.breaker is not None:
             self._engine.part(circuit_breaker.Guardian).tell(channel, left=left, seconds=seconds)
@@ -339,7 +339,7 @@ class _Limiter:
         if garbage:
             self._hub.on_error(_garbage(channel), component=COMPONENT)
 
-    def _ask_told(self, channel: str) -> _Asked | None:
+    def _ask_advertised(self, channel: str) -> _Asked | None:
         """
         Ask what a channel said that has no limits of ours: its breaker knows, so that Redis is asked here only where it has none.
         """
@@ -349,13 +349,13 @@ class _Limiter:
         limits = self._limits
         assert limits is not None  # noqa: S101 -- asked by the only caller.
         found = self._outage.ask(
-            COMPONENT, keys.rate_limit(channel), lambda: None if limits.has_said_nothing(channel) else limits.take(channel, "", ())
+            COMPONENT, keys.rate_limit(channel), lambda: None if limits.has_no_advertised_limit(channel) else limits.take(channel, "", ())
         )
         if found is None:
             return None
         if found.retry_after:
             self._hub.emit(RateLimitChecked(channel, "", "denied", found.retry_after))
-        return _Asked(found.retry_after, f"told:{channel}", circuit_breaker.TOLD_SPACING)
+        return _Asked(found.retry_after, f"told:{channel}", circuit_breaker.ADVERTISED_SPACING)
 
     # -- around it ----------------------------------------------------------------------------------------------------
 
@@ -420,14 +420,14 @@ def _check_cost(channel: str, cost: int, sides: _Sides) -> None:
         raise ValueError(message)
 
 
-def _said(remaining: int | None, reset_after: float | None, retry_after: float | None) -> tuple[int, float] | None:
+def _advertised(remaining: int | None, reset_after: float | None, retry_after: float | None) -> tuple[int, float] | None:
     """
     Return what to heed: calls that are left, and for how many seconds; None where there is nothing.
     """
     if _is_time(retry_after):
-        return 0, min(retry_after, _LONGEST_TOLD)
-    if type(remaining) is int and remaining <= _MOST_TOLD and _is_time(reset_after):
-        return max(0, remaining), min(reset_after, _LONGEST_TOLD)
+        return 0, min(retry_after, _LONGEST_ADVERTISED)
+    if type(remaining) is int and remaining <= _MOST_ADVERTISED and _is_time(reset_after):
+        return max(0, remaining), min(reset_after, _LONGEST_ADVERTISED)
     return None
 
 

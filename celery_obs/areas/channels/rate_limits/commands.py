@@ -31,5 +31,5 @@ def clear(ctx: click.Context, /, name: str, **options: Any) -> None:
 
     Walks through all keys of Redis, in small steps.
     """
-    told = run(ctx, "rate_limit.clear", name, **options)
-    click.echo(f"{told['cleared']} counts of {name} are cleared.")
+    result = run(ctx, "rate_limit.clear", name, **options)
+    click.echo(f"{result['cleared']} counts of {name} are cleared.")

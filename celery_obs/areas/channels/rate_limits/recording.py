@@ -9,7 +9,7 @@ from typing import Any
 
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 from celery_obs.vocabulary.spec import Metric
 
 from .events import RateLimitChecked, RateLimitWaited
@@ -32,8 +32,8 @@ class Recording:
     """
 
     def __init__(self, recorder: Recorder, attempts: AttemptMeter) -> None:
-        self._checks = Family(recorder, REQUESTS)
-        self._waits = Family(recorder, WAIT)
+        self._checks = SeriesWriter(recorder, REQUESTS)
+        self._waits = SeriesWriter(recorder, WAIT)
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """

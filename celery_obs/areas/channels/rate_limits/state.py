@@ -24,7 +24,7 @@ from celery_obs.clock import Clock, wall
 from celery_obs.state import hashes, keys
 from celery_obs.state.scripts import TIME, Call, Script, Scripts, call, command, text
 
-from .announced import LEARN, TOLD
+from .announced import ADVERTISED, LEARN
 
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ class RateLimits:
         self._channels = channels
         self._clock = clock
         self._scripts = Scripts(redis)
-        self._take = Script(now + _LIST + _BESIDE + TOLD + _TAKE)
+        self._take = Script(now + _LIST + _BESIDE + ADVERTISED + _TAKE)
         self._give_back = Script(now + _LIST + _BESIDE + _GIVE_BACK)
         self._learn = Script(now + _LIST + _BESIDE + LEARN + _LEARN)
         self._count = Script(now + _LIST + _COUNT)
@@ -343,7 +343,7 @@ class RateLimits:
         key = keys.rate_limit(channel, connection_id)
         return bool(self._scripts.run(call(self._learn, (key, keys.limits(key)), max(0, left), round(seconds * _MICRO))))
 
-    def has_said_nothing(self, channel: str) -> bool:
+    def has_no_advertised_limit(self, channel: str) -> bool:
         """
         Tell whether nothing is known that the channel said of its limits: a plain read, for channels that have no limits of ours.
         """

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import gauge, most
+from celery_obs.rules.promql import gauge, max_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import DAY, amount, seconds
 
@@ -20,24 +20,24 @@ ALERTS: Final = (
     Alert(
         name="ChannelAvailabilityDriftDetected",
         severity="info",
-        when=f"{most(gauge(DRIFT_DAYS), 'channel_type', 'connection_id')} > $threshold",
+        expr=f"{max_by(gauge(DRIFT_DAYS), 'channel_type', 'connection_id')} > $threshold",
         threshold=amount(5),
-        lasts="5m",
+        for_="5m",
         by=("channel_type", "connection_id"),
         summary="Availability drift detected for {{ $labels.channel_type }}",
         description="{{ $value }} days of drift detected in the last reconciliation of connection {{ $labels.connection_id }} (threshold: $threshold).",
-        shows="channel-manager-connections",
+        dashboard="channel-manager-connections",
         seeds=("000 §4.3",),
     ),
     Alert(
         name="ChannelReconciliationStale",
         severity="warning",
-        when=f"time() - {most(gauge(LAST_RUN), 'channel_type')} > $threshold",
+        expr=f"time() - {max_by(gauge(LAST_RUN), 'channel_type')} > $threshold",
         threshold=seconds(2 * DAY),
-        lasts="15m",
+        for_="15m",
         by=("channel_type",),
         summary="Calendars of {{ $labels.channel_type }} are not compared any more",
         description="The last reconciliation of {{ $labels.channel_type }} was {{ $value | humanizeDuration }} ago (threshold: $threshold).",
-        shows="channel-manager-connections",
+        dashboard="channel-manager-connections",
     ),
 )

@@ -216,14 +216,14 @@ def _zone_of(engine: engines.Engine, source: ReconciliationSource, connection_id
         ConfigurationError: if the source tells one that is none.
     """
     ask = getattr(source, "timezone", None)
-    told = ask(connection_id) if callable(ask) else None
-    if isinstance(told, tzinfo):
-        return told
+    zone = ask(connection_id) if callable(ask) else None
+    if isinstance(zone, tzinfo):
+        return zone
     try:
-        return ZoneInfo(engine.settings.reconciliation_timezone if told is None else told)
+        return ZoneInfo(engine.settings.reconciliation_timezone if zone is None else zone)
     except (ValueError, OSError, KeyError, TypeError) as exc:  # ZoneInfo's own error is a KeyError.
         message = (
-            f"The reconciliation source's method timezone gave {repr(told)[:_LONGEST]}. "
+            f"The reconciliation source's method timezone gave {repr(zone)[:_LONGEST]}. "
             "Expected the name of a time zone such as Pacific/Auckland, a datetime.tzinfo, or None."
         )
         raise ConfigurationError(message) from exc

@@ -9,7 +9,7 @@ from typing import Any
 
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 from celery_obs.vocabulary.spec import Metric
 
 from .events import ConnectionReconciled
@@ -32,8 +32,8 @@ class Recording:
     """
 
     def __init__(self, recorder: Recorder, attempts: AttemptMeter) -> None:
-        self._days_checked = Family(recorder, DAYS_CHECKED)
-        self._days_drifted = Family(recorder, DAYS_DRIFTED)
+        self._days_checked = SeriesWriter(recorder, DAYS_CHECKED)
+        self._days_drifted = SeriesWriter(recorder, DAYS_DRIFTED)
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """

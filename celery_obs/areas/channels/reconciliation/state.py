@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celery_obs.state import keys
+from celery_obs.state.scripts import text
 
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Pending:
         Return everything that is left, by connection.  A field that is none of ours is left out.
         """
         written: Any = self._redis.hgetall(keys.PENDING)
-        found = (decode(_text(connection_id), value) for connection_id, value in written.items())
+        found = (decode(text(connection_id), value) for connection_id, value in written.items())
         return {entry.connection_id: entry for entry in found if entry is not None}
 
 
@@ -165,7 +166,3 @@ def _count(value: Any) -> int:
 
 def _cut(text: Any) -> Any:
     return text[:_LONGEST] if isinstance(text, str) else None
-
-
-def _text(written: bytes | str) -> str:
-    return written if isinstance(written, str) else written.decode(errors="replace")

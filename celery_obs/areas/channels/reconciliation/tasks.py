@@ -201,17 +201,17 @@ class _Check(NamedTuple):
         return keys.lock(f"drift:{self.connection_id}")
 
     @property
-    def told(self) -> str:
+    def counted_key(self) -> str:
         return keys.once("drift_told", self.task_id)
 
-    def is_told(self) -> bool:
-        return bool(self.redis.exists(self.told))
+    def was_counted(self) -> bool:
+        return bool(self.redis.exists(self.counted_key))
 
     def may_tell(self) -> bool:
         """
         Tell whether what was found is to be counted; once for each message.
         """
-        return bool(self.redis.set(self.told, 1, nx=True, px=int(DAY * 1000)))
+        return bool(self.redis.set(self.counted_key, 1, nx=True, px=int(DAY * 1000)))
 
     def begin(self) -> int:
         """
@@ -255,7 +255,7 @@ def check_drift_of(task: Any, connection_id: str) -> dict[str, Any]:
 
 
 def _checked(check: _Check) -> dict[str, Any]:
-    if check.is_told():
+    if check.was_counted():
         return {"connection_id": check.connection_id, "skipped": "this message was done before"}
     deaths = check.begin()
     if deaths < 0:

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celery_obs.areas.channels import engine
-from celery_obs.areas.channels.connections.courier import Courier
+from celery_obs.areas.channels.connections.courier import ConnectionFactWriter
 from celery_obs.areas.channels.connections.events import ConnectionErrored
 from celery_obs.areas.channels.engine import Engine
 from celery_obs.areas.channels.errors import describe
@@ -231,11 +231,11 @@ class Run:
         if found.redis is None or status in {"skipped", "retry", "held_back"}:
             return
         try:
-            courier = found.part(_courier)
+            writer = found.part(_writer)
             if status == "failure":
-                courier.errored(self._connection)
+                writer.errored(self._connection)
             else:
-                courier.synced(self._connection, at=found.clock())
+                writer.synced(self._connection, at=found.clock())
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             found.hub.on_error(exc, component="sync.runs")
 
@@ -295,9 +295,9 @@ def _control(error: BaseException) -> SyncStatus | None:
     return None
 
 
-def _courier(found: Engine) -> Courier:
+def _writer(found: Engine) -> ConnectionFactWriter:
     assert found.redis is not None  # noqa: S101 -- asked by the only caller.
-    return Courier(
+    return ConnectionFactWriter(
         found.redis,
         on_drop=lambda: found.hub.emit(ObservationDropped("state_unreachable")),
         on_refusal=lambda error: found.hub.on_error(error, component="sync.runs"),

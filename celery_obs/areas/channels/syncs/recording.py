@@ -11,7 +11,7 @@ from typing import Any
 
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 from celery_obs.vocabulary.spec import Metric
 
 from .events import SyncFinished, SyncHeldBack, SyncStarted
@@ -35,12 +35,12 @@ class Recording:
 
     def __init__(self, recorder: Recorder, attempts: AttemptMeter) -> None:
         self._attempts = attempts
-        self._stakes: dict[int, int] = {}
-        self._syncs = Family(recorder, TOTAL)
-        self._durations = Family(recorder, DURATION)
-        self._records = Family(recorder, RECORDS)
-        self._in_progress = Family(recorder, IN_PROGRESS)
-        self._held_back = Family(recorder, HELD_BACK)
+        self._tracked: dict[int, int] = {}
+        self._syncs = SeriesWriter(recorder, TOTAL)
+        self._durations = SeriesWriter(recorder, DURATION)
+        self._records = SeriesWriter(recorder, RECORDS)
+        self._in_progress = SeriesWriter(recorder, IN_PROGRESS)
+        self._held_back = SeriesWriter(recorder, HELD_BACK)
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """
@@ -55,7 +55,7 @@ class Recording:
         channel, sync, direction, _, _ = event
         self._in_progress.add((channel, sync), 1.0)
         word = self._syncs.word((channel, sync, direction, "failure"))
-        self._stakes[id(event)] = 0 if word is None else self._attempts.stake(word)
+        self._tracked[id(event)] = 0 if word is None else self._attempts.track_sync(word)
 
     def sync_finished(self, event: SyncFinished) -> None:
         """
@@ -64,13 +64,13 @@ class Recording:
         (channel, sync, direction, _, _), status, duration, created, updated, failed, skipped, _, _ = event
         pair = (channel, sync)
         self._in_progress.add(pair, -1.0)
-        at = self._stakes.pop(id(event[0]), 0)
+        at = self._tracked.pop(id(event[0]), 0)
         if at == 0:
             self._syncs.count((channel, sync, direction, status))
         else:
             word = self._syncs.word((channel, sync, direction, status))
             if word is not None:
-                self._attempts.redeem(at, word)
+                self._attempts.settle_sync(at, word)
         self._durations.observe(pair, duration)
         if created:
             self._records.inc((channel, sync, "created"), created)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import among, gauge, happened, increase, most, share, total
+from celery_obs.rules.promql import gauge, happened, increase, max_by, one_of, ratio, sum_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import DAY, amount, part, seconds
 
@@ -19,77 +19,77 @@ __all__ = ["ALERTS"]
 
 
 _BY = ("channel_type", "connection_id")
-_LEFT = f"{most(gauge(EXPIRES_AT), *_BY)} - time()"
-_LIFE = most(gauge(LIFETIME), *_BY)
-_FAILED_REFRESHES = happened(REFRESH_TOTAL, "2h", "channel_type", status=among("failure", "refused"))
-_REFRESHES = total(increase(REFRESH_TOTAL, "1h"), "channel_type")
+_LEFT = f"{max_by(gauge(EXPIRES_AT), *_BY)} - time()"
+_LIFE = max_by(gauge(LIFETIME), *_BY)
+_FAILED_REFRESHES = happened(REFRESH_TOTAL, "2h", "channel_type", status=one_of("failure", "refused"))
+_REFRESHES = sum_by(increase(REFRESH_TOTAL, "1h"), "channel_type")
 
 ALERTS: Final = (
     Alert(
         name="ChannelTokenExpired",
         severity="critical",
-        when=f"time() - {most(gauge(EXPIRES_AT), *_BY)} >= 0\nand\n{most(gauge(EXPIRES_AT), *_BY)} > 0",
-        lasts="5m",
+        expr=f"time() - {max_by(gauge(EXPIRES_AT), *_BY)} >= 0\nand\n{max_by(gauge(EXPIRES_AT), *_BY)} > 0",
+        for_="5m",
         by=_BY,
         summary="A token of {{ $labels.channel_type }} has expired",
         description="The token of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} expired {{ $value | humanizeDuration }} ago and was not refreshed.",
-        shows="channel-manager-connections",
+        dashboard="channel-manager-connections",
         seeds=("000 §6.1 Token Refresh",),
     ),
     Alert(
         name="ChannelTokenExpiringCritical",
         severity="critical",
         # One that is good for a month or longer ought to have been refreshed long before its last day, whether or not anybody tried.
-        when=(
+        expr=(
             f"(\n  ({_LEFT} < $threshold and {_LIFE} >= {30 * DAY})\n  or\n"
             f"  ({_LEFT} < clamp_max(0.2 * {_LIFE}, $threshold) or ({_LEFT} < $threshold unless {_LIFE}))\n"
             f"  and on (channel_type)\n  {_FAILED_REFRESHES} > 0\n)\n> 0"
         ),
         threshold=seconds(DAY),
         # Not longer: the last fifth of an hour's token is twelve minutes.
-        lasts="5m",
+        for_="5m",
         by=_BY,
         summary="OAuth token of {{ $labels.channel_type }} expires, and is not refreshed",
         description="The token of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} expires in {{ $value | humanizeDuration }} and was not refreshed in time (threshold: $threshold).",
-        shows="channel-manager-connections",
+        dashboard="channel-manager-connections",
         seeds=("000 §4.1",),
     ),
     Alert(
         name="ChannelTokenExpiringSoon",
         severity="warning",
-        when=f"{_LEFT} < $threshold and {_LEFT} >= {DAY}\nunless\n{_LIFE} < {30 * DAY}",
+        expr=f"{_LEFT} < $threshold and {_LEFT} >= {DAY}\nunless\n{_LIFE} < {30 * DAY}",
         threshold=seconds(7 * DAY, above=DAY),
-        lasts="10m",
+        for_="10m",
         by=_BY,
         summary="OAuth token of {{ $labels.channel_type }} expires in < $threshold",
         description="The token of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} expires in {{ $value | humanizeDuration }}.",
-        shows="channel-manager-connections",
+        dashboard="channel-manager-connections",
         seeds=("000 §4.2",),
     ),
     Alert(
         name="ChannelTokenRefreshRefused",
         severity="warning",
-        when=f"{happened(REFRESH_TOTAL, '1h', 'channel_type', status='refused')} > $threshold",
+        expr=f"{happened(REFRESH_TOTAL, '1h', 'channel_type', status='refused')} > $threshold",
         threshold=amount(0),
         by=("channel_type",),
         summary="{{ $labels.channel_type }} refuses to refresh a token",
         description='{{ $value | printf "%.0f" }} refreshes were refused by {{ $labels.channel_type }} for good in the last hour. Their customers have to authorise again.',
-        shows="channel-manager-connections",
-        keeps_firing="1h",
+        dashboard="channel-manager-connections",
+        keep_firing_for="1h",
     ),
     Alert(
         name="ChannelTokenRefreshFailing",
         severity="critical",
-        when=(
-            f"{share(total(increase(REFRESH_TOTAL, '1h', status='failure'), 'channel_type'), _REFRESHES)}\n> $threshold\nand\n{_REFRESHES} >= $least_events"
+        expr=(
+            f"{ratio(sum_by(increase(REFRESH_TOTAL, '1h', status='failure'), 'channel_type'), _REFRESHES)}\n> $threshold\nand\n{_REFRESHES} >= $min_events"
         ),
         threshold=part(0.5),
-        least_events=5,
-        lasts="10m",
+        min_events=5,
+        for_="10m",
         by=("channel_type",),
         summary="Most token refreshes of {{ $labels.channel_type }} fail",
         description="{{ $value | humanizePercentage }} of the token refreshes of {{ $labels.channel_type }} failed in the last hour (threshold: $threshold).",
-        shows="channel-manager-connections",
+        dashboard="channel-manager-connections",
         seeds=("000 §7.3",),
     ),
 )

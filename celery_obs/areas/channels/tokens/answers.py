@@ -137,10 +137,10 @@ def _codes(data: Mapping[str, Any], provider: Provider) -> Iterator[str]:
 def _code(place: Any, names: list[str]) -> str:
     if not isinstance(place, Mapping):
         return ""
-    said = [_at(place, name) for name in names]
-    if all(each is None or each is False or each == "" for each in said):
+    values = [_at(place, name) for name in names]
+    if all(each is None or each is False or each == "" for each in values):
         return ""
-    return "/".join(_word(each) for each in said)[:_LONGEST_CODE]
+    return "/".join(_word(each) for each in values)[:_LONGEST_CODE]
 
 
 def _at(place: Any, path: str) -> Any:
@@ -149,11 +149,11 @@ def _at(place: Any, path: str) -> Any:
     return place
 
 
-def _word(said: Any) -> str:
-    if isinstance(said, str):
-        return said
-    is_number = isinstance(said, int) and not isinstance(said, bool) and abs(said) < _LARGEST_NUMBER_SENT
-    return str(said) if is_number else "" if said is None else "?"
+def _word(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST_NUMBER_SENT
+    return str(value) if is_number else "" if value is None else "?"
 
 
 def _meaning(code: str, provider: Provider) -> tuple[Meaning, str]:

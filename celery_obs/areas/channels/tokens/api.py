@@ -37,8 +37,10 @@ from celery_obs.areas.channels.errors import UnknownConnectionError
 from celery_obs.areas.channels.pauses.state import Pauses
 from celery_obs.areas.channels.sources import named
 from celery_obs.exceptions import CeleryObsError, ConfigurationError, MissingExtraError
+from celery_obs.runtime.hub import guarded
 from celery_obs.settings.oauth import OAuthClient
 from celery_obs.state.locks import Flight, Flights, FlightTimeoutError
+from celery_obs.vocabulary.spec import is_utf8
 
 from . import oauth
 from .answers import Answer as TokenAnswer
@@ -137,7 +139,7 @@ LEAD: Final = 15.0
 Seconds after which somebody else takes over from a process that died in the middle.
 """
 
-GATE: Final = 10.0
+PAUSE: Final = 10.0
 """
 Seconds for which a token endpoint is left alone that was asked too often and did not say when to ask again.
 """
@@ -147,7 +149,7 @@ _STORE_PATIENCE: Final = 20.0
 _LAST_PATIENCE: Final = 2.0
 _UNSTORED_PATIENCE: Final = 600.0
 _UNSTORED_PAUSE: Final = 0.5
-_LONGEST_GATE: Final = 3600.0
+_LONGEST_PAUSE: Final = 3600.0
 _LONGEST_WAIT: Final = 0.2
 _LONGEST_ID: Final = 1024
 _UNVERSIONED: Final = object()
@@ -418,7 +420,7 @@ class Tokens:
             FlightTimeoutError: if somebody else was not done in time.
         """
         connection = self.connection(connection_id)
-        attempt = _Attempt(self._engine, self, connection, force=force)
+        attempt = _Refresh(self._engine, self, connection, force=force)
         landing = Flights(self.redis, ttl=LEAD).fly(f"token:{connection_id}", attempt, wait=wait)
         if attempt.failure is not None:
             raise attempt.failure
@@ -428,10 +430,8 @@ class Tokens:
         """
         Let the cluster know how long a stored token is good for.  What is stored counts; when this fails, the next scan mends it.
         """
-        try:
+        with guarded(self._engine.hub.on_error, "sync.tokens"):  # The token is safe, and that is what the caller is told.
             self._note(connection, token)
-        except Exception as exc:  # noqa: BLE001 -- the token is safe, and that is what the caller is told.
-            self._engine.hub.on_error(exc, component="sync.tokens")
 
     def _note(self, connection: Connection, token: Token) -> None:
         self.facts.token_stored(connection.connection_id, TokenExpiry(token.expires_at, token.lifetime))
@@ -512,7 +512,7 @@ class _Unstored:
             del self._kept[connection_id]
 
 
-class _Attempt:
+class _Refresh:
     """
     One refresh, done by the leader of a flight.
 
@@ -538,12 +538,12 @@ class _Attempt:
         started = TokenRefreshStarted(self._connection.channel_type, self._connection.connection_id)
         hub.emit(started)
         try:
-            told = self._refresh(flight)
+            result = self._refresh(flight)
         except BaseException as exc:
             hub.emit(TokenRefreshEnded(started, "abandoned", type(exc).__name__))
             raise
         hub.emit(TokenRefreshEnded(started, self._status, "" if self.failure is None else type(self.failure).__name__))
-        return told
+        return result
 
     def _refresh(self, flight: Flight) -> str:
         reached("begun")
@@ -554,12 +554,12 @@ class _Attempt:
             if not self._force and held.token is not None and _is_fresh(held.token, self._engine.clock()):
                 self._tokens.note(self._connection, held.token)  # Who stored it may have died right after.
                 self._clear()
-                return _told(status="fresh", token=held.token)
+                return _success_result(status="fresh", token=held.token)
             return self._exchange(held, flight, began)
         except errors.ChannelError as exc:
             self.failure = exc
             self._failed(exc, began)
-            return _told_failure(exc)
+            return _failure_result(exc)
         except (ConfigurationError, MissingExtraError):
             self._quietly(lambda: self._tokens.facts.refresh_ended(self._connection.connection_id))  # Nothing was sent.
             raise
@@ -607,9 +607,9 @@ class _Attempt:
                 raise
             self._emit("failure", began, error=type(exc).__name__)
             self._settle(newer)
-            return _told(status="superseded", token=newer)
+            return _success_result(status="superseded", token=newer)
         self._emit("success", began)
-        return _told(status=status, token=new)
+        return _success_result(status=status, token=new)
 
     def _renew(self, held: Held, flight: Flight) -> tuple[Token, Literal["refreshed", "superseded"]]:
         """
@@ -618,7 +618,7 @@ class _Attempt:
         connection = self._connection
         client = oauth.client_of(connection.channel_type, self._engine.settings)
         url = oauth.url_of(client, connection.channel_type, lambda: self._tokens.facts.url_parameters(connection.connection_id))
-        self._pass_gate()
+        self._check_pause()
         with self._call(client) as call:
             reached("permitted")
             self._tokens.facts.refresh_began(connection.connection_id, at=self._engine.clock())
@@ -668,9 +668,9 @@ class _Attempt:
             channel, oauth.endpoint_of(client), "POST", connection_id=connection_id, wait=_RATE_LIMIT_WAIT, guarded_as=guard_of(channel)
         )
 
-    # -- the gate: what a channel said to one of us, all of us keep ---------------------------------------------------
+    # -- the pause: what a channel said to one of us, all of us keep --------------------------------------------------
 
-    def _pass_gate(self) -> None:
+    def _check_pause(self) -> None:
         """
         Ask whether the token endpoint may be asked.
 
@@ -687,14 +687,14 @@ class _Attempt:
         message = f"The token endpoint {name!r:.100} is paused {until}, so it was not asked. Nothing to do: it is tried again after that."
         raise errors.RateLimitError(message, channel=self._connection.channel_type, retry_after=left)
 
-    def _shut_gate(self, failure: errors.ChannelError) -> None:
+    def _pause_everywhere(self, failure: errors.ChannelError) -> None:
         """
         Have all processes wait for as long as the channel said to one, unless they wait for longer already.
         """
         throttled = isinstance(failure, errors.RateLimitError)
         if failure.status_code is None or not (throttled or failure.retry_after):
             return
-        seconds = min(failure.retry_after or GATE, _LONGEST_GATE)
+        seconds = min(failure.retry_after or PAUSE, _LONGEST_PAUSE)
         name = guard_of(self._connection.channel_type)
         pauses = Pauses(self._tokens.redis, clock=self._engine.clock)
         info = pauses.paused([name]).get(name)
@@ -793,10 +793,8 @@ class _Attempt:
         self._quietly(lambda: facts.refresh_ended(connection.connection_id))
 
     def _quietly(self, write: Callable[[], object]) -> None:
-        try:
+        with guarded(self._engine.hub.on_error, "sync.tokens"):  # The caller learns what the channel said.
             write()
-        except Exception as exc:  # noqa: BLE001 -- the caller learns what the channel said.
-            self._engine.hub.on_error(exc, component="sync.tokens")
 
     def _failed(self, failure: errors.ChannelError, began: float) -> None:
         facts, connection_id = self._tokens.facts, self._connection.connection_id
@@ -805,7 +803,7 @@ class _Attempt:
             self._quietly(self._mark)
         if not isinstance(failure, (errors.ApiError, errors.NetworkError, TokenNotStoredError)):
             self._quietly(lambda: facts.refresh_ended(connection_id))
-        self._quietly(lambda: self._shut_gate(failure))
+        self._quietly(lambda: self._pause_everywhere(failure))
         self._emit("refused" if refused else "failure", began, error=type(failure).__name__)
         if not isinstance(failure, (errors.CircuitOpenError, errors.RateLimitError)):
             self._engine.hub.emit(ConnectionErrored(self._connection.channel_type, connection_id))
@@ -896,11 +894,11 @@ _FAILURES: Final[Mapping[str, type[errors.ChannelError]]] = MappingProxyType(
 )
 
 
-def _told(status: Literal["refreshed", "fresh", "superseded"], token: Token) -> str:
+def _success_result(status: Literal["refreshed", "fresh", "superseded"], token: Token) -> str:
     return json.dumps({"status": status, "expires_at": token.expires_at, "lifetime": token.lifetime})
 
 
-def _told_failure(failure: errors.ChannelError) -> str:
+def _failure_result(failure: errors.ChannelError) -> str:
     return json.dumps(
         {
             "failed": type(failure).__name__,
@@ -911,29 +909,27 @@ def _told_failure(failure: errors.ChannelError) -> str:
     )
 
 
-def _outcome(connection: Connection, told: str) -> Refreshed:
+def _outcome(connection: Connection, result: str) -> Refreshed:
     """
     Turn what the leader said into a result.
 
     Raises:
         ChannelError: what the leader has met.
     """
-    said = json.loads(told)
-    if "failed" in said:
-        kind = _FAILURES.get(said["failed"], errors.ApiError)
-        raise kind(said["message"], channel=connection.channel_type, status_code=said["status_code"], retry_after=said["retry_after"])
-    return Refreshed(connection.connection_id, connection.channel_type, said["status"], said["expires_at"], said["lifetime"])
+    decoded = json.loads(result)
+    if "failed" in decoded:
+        kind = _FAILURES.get(decoded["failed"], errors.ApiError)
+        raise kind(
+            decoded["message"], channel=connection.channel_type, status_code=decoded["status_code"], retry_after=decoded["retry_after"]
+        )
+    return Refreshed(connection.connection_id, connection.channel_type, decoded["status"], decoded["expires_at"], decoded["lifetime"])
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------------------
 
 
 def _checked(connection_id: Any) -> str:
-    if (
-        isinstance(connection_id, str)
-        and 0 < len(connection_id) <= _LONGEST_ID
-        and connection_id.encode(errors="replace").decode() == connection_id
-    ):
+    if isinstance(connection_id, str) and 0 < len(connection_id) <= _LONGEST_ID and is_utf8(connection_id):
         return connection_id
     what = f"{len(connection_id)} characters long" if isinstance(connection_id, str) else f"of type {type(connection_id).__name__}"
     message = f"The connection id {shown(connection_id)} is {what}. Expected a text of 1 to {_LONGEST_ID} characters."

@@ -208,7 +208,7 @@ def renew(client: OAuthClient, old: Token | None, about: Exchanged, *, now: Cloc
     except BaseException as exc:  # noqa: BLE001 -- raised again below, without what it has seen.
         caught = exc
     # Outside of the handler, or Python would chain what is raised to what was caught.
-    failure = None if caught is None else _told_anew(caught, channel, client)
+    failure = None if caught is None else _translated(caught, channel, client)
     caught = None
     if failure is not None:
         raise failure
@@ -348,8 +348,8 @@ class _Exchange:
             )
         except Exception as exc:  # noqa: BLE001 -- two libraries read the key; none of their texts is told.
             raise _unusable(self._channel, "private_key", exc, f"a PEM that {client.signing_algorithm} can sign with") from None
-        said = assertion if isinstance(assertion, str) else assertion.decode()
-        more = urlencode({"client_id": client.client_id, "client_assertion_type": _ASSERTION_TYPE, "client_assertion": said})
+        text = assertion if isinstance(assertion, str) else assertion.decode()
+        more = urlencode({"client_id": client.client_id, "client_assertion_type": _ASSERTION_TYPE, "client_assertion": text})
         return url, headers, f"{body}&{more}"
 
     def post(self, url: str, *, data: Mapping[str, str], headers: Mapping[str, str], auth: Any) -> _Answer:
@@ -555,27 +555,27 @@ def _token(answer: Mapping[str, Any], *, old: Token | None, client: OAuthClient,
     )
 
 
-def _left(said: Any, now: float) -> float | None:
+def _left(value: Any, now: float) -> float | None:
     """
     Read ``expires_at``, however it is written, as seconds from now on; None for what is no time, or over.
     """
     try:
-        until = time_of(said, "expires_at")
+        until = time_of(value, "expires_at")
     except (TypeError, ValueError):
         return None
     return None if until is None else lifetime_of(until - now)
 
 
-def lifetime_of(said: Any) -> float | None:
+def lifetime_of(value: Any) -> float | None:
     """
     Read ``expires_in``: seconds, also as a text, at most :data:`LONGEST_LIFETIME`.  None for what is no time to live: 0, -1, "soon", nothing.
     """
-    if isinstance(said, bool) or not isinstance(said, (int, float, str)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        seconds = float(said)
+        seconds = float(value)
     except (ValueError, OverflowError):
-        return LONGEST_LIFETIME if isinstance(said, int) and said > 0 else None
+        return LONGEST_LIFETIME if isinstance(value, int) and value > 0 else None
     if math.isnan(seconds) or seconds <= 0:
         return None
     return min(seconds, LONGEST_LIFETIME)
@@ -618,8 +618,8 @@ def _failure(answer: Answer, reading: Reading, channel: str) -> ChannelError:
         message = f"The token endpoint of {channel!r:.100} cannot answer now ({code}). It is tried again later."
         return ApiError(message, channel=channel, retry_after=retry_after)
     if reading.meaning in {"ours", "unknown"}:
-        told = code or "a code that OAuth2 does not have"
-        message = f"The token endpoint of {channel!r:.100} refuses our client ({told}). The tokens may be well: see client_id, client_secret and scope in oauth_clients."
+        shown = code or "a code that OAuth2 does not have"
+        message = f"The token endpoint of {channel!r:.100} refuses our client ({shown}). The tokens may be well: see client_id, client_secret and scope in oauth_clients."
         return ClientRefusedError(message, channel=channel, status_code=401)
     if status in {401, 403}:
         message = (
@@ -645,7 +645,7 @@ def _no_token(channel: str, what: str) -> ApiError:
     return ApiError(message, channel=channel)
 
 
-def _told_anew(error: BaseException, channel: str, client: OAuthClient) -> BaseException:
+def _translated(error: BaseException, channel: str, client: OAuthClient) -> BaseException:
     """
     Say what went wrong by an error that knows no secret.
     """

@@ -9,7 +9,7 @@ from typing import Any
 
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 from celery_obs.vocabulary.spec import Metric
 
 from .events import TokenAtRisk, TokenRefreshed
@@ -32,8 +32,8 @@ class Recording:
     """
 
     def __init__(self, recorder: Recorder, attempts: AttemptMeter) -> None:
-        self._refreshes = Family(recorder, REFRESH_TOTAL)
-        self._at_risk = Family(recorder, AT_RISK)
+        self._refreshes = SeriesWriter(recorder, REFRESH_TOTAL)
+        self._at_risk = SeriesWriter(recorder, AT_RISK)
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """

@@ -520,5 +520,5 @@ def shown(value: Any) -> str:
     """
     Return somebody's text as it may stand in a message: short, and on one line.
     """
-    told = repr(value[:_LONGEST_SHOWN] if isinstance(value, str) else value)
-    return told if len(told) <= _LONGEST_SHOWN else f"{told[:_LONGEST_SHOWN]}…"
+    shortened = repr(value[:_LONGEST_SHOWN] if isinstance(value, str) else value)
+    return shortened if len(shortened) <= _LONGEST_SHOWN else f"{shortened[:_LONGEST_SHOWN]}…"

@@ -130,7 +130,7 @@ class Hook:
         self._status: WebhookStatus = "success"
         self._error = ""
         self._is_received = False
-        self._is_news: bool | None = None
+        self._is_new: bool | None = None
         self._is_newest: bool | None = None
         self._claims: dict[str, _Claim] = {}
         self._objects: dict[str, _Claim] = {}
@@ -246,7 +246,7 @@ class Hook:
         """
         self._receive()
         if not event_id or event_id in self._claims:
-            self._is_news, self.is_duplicate = True, False
+            self._is_new, self.is_duplicate = True, False
             return True
         verdict, token = self._with_redis(lambda known: known.claim(self._kind, event_id, hold=hold), otherwise=("new", ""))
         if verdict == "held":
@@ -257,7 +257,7 @@ class Hook:
             raise EventBusyError(message)
         self.is_duplicate = verdict == "done"
         # Of several events in one webhook, one that is new makes it no duplicate.
-        self._is_news = bool(self._is_news) or not self.is_duplicate
+        self._is_new = bool(self._is_new) or not self.is_duplicate
         if token:
             self._claims[event_id] = _Claim(token, ttl)
         return not self.is_duplicate
@@ -393,7 +393,7 @@ class Hook:
             elif self._status != "invalid_signature":
                 self._status = "error"
         elif self._status == "success":
-            if self._is_news is False:
+            if self._is_new is False:
                 self._status = "duplicate"
             elif self._is_newest is False:
                 self._status = "stale"

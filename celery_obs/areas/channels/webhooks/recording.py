@@ -9,7 +9,7 @@ from typing import Any
 
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.recorder.series import Family
+from celery_obs.recorder.series import SeriesWriter
 from celery_obs.vocabulary.spec import Metric
 
 from .events import WebhookProcessed, WebhookReceived
@@ -32,9 +32,9 @@ class Recording:
     """
 
     def __init__(self, recorder: Recorder, attempts: AttemptMeter) -> None:
-        self._received = Family(recorder, RECEIVED)
-        self._processed = Family(recorder, PROCESSED)
-        self._processing = Family(recorder, PROCESSING)
+        self._received = SeriesWriter(recorder, RECEIVED)
+        self._processed = SeriesWriter(recorder, PROCESSED)
+        self._processing = SeriesWriter(recorder, PROCESSING)
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
         """

@@ -12,7 +12,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from celery_obs.state import keys
-from celery_obs.state.scripts import TIME
+from celery_obs.state.scripts import TIME, text
 
 
 if TYPE_CHECKING:
@@ -137,8 +137,8 @@ class Deliveries:
         Take an object into work for at most *hold* seconds, for what happened to it at *at*, unless something newer was done, or another is at it.
         """
         found: Any = self._redis.eval(_CLAIM_OBJECT, 1, keys.newest(kind, name), repr(at), token, _milliseconds(hold))
-        text = found if isinstance(found, str) else found.decode()
-        return "newest" if text == "newest" else "held" if text == "held" else "stale"
+        answer = text(found)
+        return "newest" if answer == "newest" else "held" if answer == "held" else "stale"
 
     def finish_object(self, kind: str, name: str, *, at: float, token: str, ttl: float) -> None:
         """

@@ -17,6 +17,7 @@ from celery.schedules import maybe_schedule
 
 from celery_obs.clock import Clock, wall
 from celery_obs.runtime.hub import OnError
+from celery_obs.state.scripts import text
 from celery_obs.telemetry.redaction import reason
 
 from .cached import timestamp
@@ -112,7 +113,7 @@ class Adapter:
 
     def _read(self) -> None:
         scores = {
-            _text(key): score for key, score in self._redis().zrange(self._scheduler.app.redbeat_conf.schedule_key, 0, -1, withscores=True)
+            text(key): score for key, score in self._redis().zrange(self._scheduler.app.redbeat_conf.schedule_key, 0, -1, withscores=True)
         }
         self._entries = {key: entry for key, entry in self._entries.items() if key in scores}
         self._load(key for key, score in scores.items() if self._scores.get(key) != score)
@@ -141,20 +142,16 @@ class Adapter:
         """
         kind = self._scheduler.Entry
         try:
-            told = kind.decode_definition(definition)
+            decoded = kind.decode_definition(definition)
             last_run_at = kind.decode_meta(meta).get("last_run_at")
             due: float | None = None if score < 0 else score
             if due is not None and last_run_at is not None:
-                schedule = maybe_schedule(told["schedule"], app=self._scheduler.app)
+                schedule = maybe_schedule(decoded["schedule"], app=self._scheduler.app)
                 due = timestamp(self._clock(), schedule.remaining_estimate(last_run_at))
-            return _Entry(str(told["name"]), bool(told.get("enabled", True)), due)
+            return _Entry(str(decoded["name"]), bool(decoded.get("enabled", True)), due)
         except Exception as exc:  # noqa: BLE001 -- anybody may write there, and an entry that RedBeat cannot read either hides no other.
             self._on_error(exc, component="beat.freshness")
             return _Entry(key, is_enabled=False, due=None)
-
-
-def _text(key: Any) -> str:
-    return key.decode(errors="replace") if isinstance(key, bytes) else str(key)
 
 
 def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
