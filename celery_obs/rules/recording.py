@@ -236,13 +236,18 @@ def _channels() -> Iterator[Record]:
 
 _GENERAL: Final = (
     Group(name="celery_obs_recording_tasks", comment="tasks; metrics of celery_obs/areas/tasks.", rules=tuple(_tasks())),
-    Group(name="celery_obs_recording_workers", comment="workers and queues; seed 000 section 9.2, 002.", rules=tuple(_workers())),
+    Group(name="celery_obs_recording_workers", comment="workers and queues; metrics of celery_obs/areas/workers and queues.", rules=tuple(_workers())),
 )
 
 _OF_CHANNELS: Final = (
-    Group(name="celery_obs_recording_syncs", comment="syncs; seed 000 sections 3.1, 3.2 and 6.2.", rules=tuple(_syncs()), interval="1m"),
     Group(
-        name="celery_obs_recording_channels", comment="channels; seed 000 sections 3.1 and 3.3.", rules=tuple(_channels()), interval="1m"
+        name="celery_obs_recording_syncs", comment="syncs; metrics of celery_obs/areas/channels/syncs.", rules=tuple(_syncs()), interval="1m"
+    ),
+    Group(
+        name="celery_obs_recording_channels",
+        comment="channels; metrics of the other areas in celery_obs/areas/channels.",
+        rules=tuple(_channels()),
+        interval="1m",
     ),
 )
 

@@ -1,6 +1,5 @@
 """
-Reference pages: every metric, every alert, what became of the alerts that the seeds asked for, every panel of every dashboard,
-and what the exceptions of clients mean.
+Reference pages: every metric, every alert, every panel of every dashboard, and what the exceptions of clients mean.
 """
 
 from __future__ import annotations
@@ -55,10 +54,6 @@ An alert without a threshold tells that something is so.
 *critical* wakes somebody, *warning* waits for the morning, *info* is for those who look, and *none* is for machines.
 The rules add up over all exporters that one Prometheus scrapes: let each Prometheus, or each of its tenants, see one Celery application.
 """
-
-_SEEDS: Final = """\
-What the monitoring plans of five systems asked for, the seeds of this project, and the alert that does it.
-They are the channel manager (000), the business hub (001), property management (002), the health exchange (003) and publishing (004)."""
 
 _RECORDED: Final = """
 ## Recorded series
@@ -176,8 +171,6 @@ def _alerts(objectives: tuple[Objective, ...], changes: Changes) -> Iterator[str
     yield _table(_HEAD, [_row(alert) for alert in changes.within(rules.values())])
     yield "\n"
     yield _table(("objective", "promise", "period", "what is promised"), [_objective(each) for each in objectives])
-    yield f"\n## Where the alerts come from\n\n{_SEEDS}\n\n"
-    yield _table(("asked for in", "alert"), sorted(_origins()))
 
 
 def _row(alert: Alert) -> tuple[str, ...]:
@@ -201,12 +194,6 @@ def _objective(each: Objective) -> tuple[str, ...]:
     return (f"`{each.name}`", f"{(each.objective * 100).normalize():f} %", f"{each.period_days} days", each.description)
 
 
-def _origins() -> Iterator[tuple[str, str]]:
-    for alerts in ALERTS.values():
-        for alert in alerts:
-            yield from ((seed, f"`{alert.name}`") for seed in alert.seeds)
-
-
 # -- dashboards ---------------------------------------------------------------------------------------------------------
 
 
@@ -225,8 +212,6 @@ def _facts(page: Dashboard) -> Iterator[str]:
     yield f"- address: `/d/{page.uid}`\n"
     yield f"- to choose: {', '.join(variable.title for variable in page.variables)}\n"
     yield f"- looks back: {page.since.removeprefix('now-')}\n"
-    if page.source:
-        yield f"- asked for in: {page.source}\n"
 
 
 def _panel(panel: Panel) -> tuple[str, ...]:

@@ -124,8 +124,6 @@ class Alert:
 
         shows: The dashboard on which one sees it.
 
-        seeds: Where it was asked for: the section of a seed and, where it has another name there, that.
-
         keeps_firing: How long it goes on after the expression ceased to be true.
 
         labels: More labels, for routes.
@@ -143,7 +141,6 @@ class Alert:
     summary: str
     description: str
     shows: Dashboard
-    seeds: tuple[str, ...] = ()
     keeps_firing: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     otherwise: tuple[Otherwise, ...] = ()

@@ -45,7 +45,7 @@ def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:
     """
     for each in objectives:
         word = each.name.replace("-", "_")
-        yield Group(name=f"celery_obs_slo_{word}", comment=f"{each.description} Seed: {each.seed}.", rules=tuple(_recent(each)))
+        yield Group(name=f"celery_obs_slo_{word}", comment=_comment(each), rules=tuple(_recent(each)))
         yield Group(
             name=f"celery_obs_slo_{word}_period",
             comment=f"the same over {each.period_days} days.",
@@ -58,6 +58,10 @@ def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:
             comment="budgets that burn too fast, are used up, or are not measured.",
             rules=tuple(_alerts(objectives)),
         )
+
+
+def _comment(each: Objective) -> str:
+    return f"{each.description} Origin: {each.origin}." if each.origin else each.description
 
 
 def _recent(each: Objective) -> Iterator[Record]:
@@ -113,7 +117,6 @@ def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
         summary="The error budget of {{ $labels.slo }} is used up",
         description="{{ $value | humanizePercentage }} of the error budget of {{ $labels.slo }} is left.",
         shows="celery-obs-slo",
-        seeds=("004 Alerting when error budget depleted",),
     )
     yield Alert(
         name="SLOEventsAbsent",
@@ -139,7 +142,6 @@ def _burning(each: Objective, severity: Severity, name: str, description: str) -
         summary="The error budget of {{ $labels.slo }} burns too fast",
         description=description,
         shows="celery-obs-slo",
-        seeds=(each.seed,),
     )
 
 

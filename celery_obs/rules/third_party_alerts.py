@@ -47,7 +47,6 @@ ALERTS: Final = (
         summary="API error rate above $threshold",
         description="{{ $value | humanizePercentage }} of the requests to {{ $labels.job }} were answered with 5xx in the last 5 minutes.",
         shows="celery-obs-infrastructure",
-        seeds=("002 HighApiErrorRate", "004 API Availability"),
     ),
     Alert(
         name="APIUnavailable",
@@ -59,7 +58,6 @@ ALERTS: Final = (
         summary="API service is down",
         description="No target of {{ $labels.job }} has answered Prometheus for $for.",
         shows="celery-obs-infrastructure",
-        seeds=("001 APIUnavailable",),
     ),
     Alert(
         name="ApiLatencyHigh",
@@ -72,7 +70,6 @@ ALERTS: Final = (
         summary="The API is slow",
         description="One request in twenty to {{ $labels.job }} takes longer than {{ $value | humanizeDuration }} (threshold: $threshold).",
         shows="celery-obs-infrastructure",
-        seeds=("004 High Latency",),
     ),
     Alert(
         name="DatabaseConnectionPoolExhausted",
@@ -84,7 +81,6 @@ ALERTS: Final = (
         summary="Database connection pool nearly exhausted",
         description="{{ $labels.instance }} uses {{ $value | humanizePercentage }} of its database connections (threshold: $threshold).",
         shows="celery-obs-infrastructure",
-        seeds=("001 DatabaseConnectionPoolExhausted",),
     ),
     Alert(
         name="DatabaseDown",
@@ -95,7 +91,6 @@ ALERTS: Final = (
         summary="The database does not answer",
         description="The database behind {{ $labels.instance }} has not answered for $for.",
         shows="celery-obs-infrastructure",
-        seeds=("004 Database Down",),
     ),
     Alert(
         name="CacheHitRatioLow",
@@ -108,7 +103,6 @@ ALERTS: Final = (
         summary="Redis has little of what it is asked for",
         description="Redis at {{ $labels.instance }} had {{ $value | humanizePercentage }} of the keys that were asked for (threshold: $threshold).",
         shows="celery-obs-infrastructure",
-        seeds=("004 Cache Hit Ratio Low",),
     ),
     Alert(
         name="RedisMemoryHigh",
@@ -120,7 +114,6 @@ ALERTS: Final = (
         summary="Redis is nearly full",
         description="Redis at {{ $labels.instance }} uses {{ $value | humanizePercentage }} of its memory (threshold: $threshold).",
         shows="celery-obs-infrastructure",
-        seeds=("000 §9.2",),
     ),
     Alert(
         name="HighMemoryUsage",
@@ -132,6 +125,5 @@ ALERTS: Final = (
         summary="Container {{ $labels.container }} is nearly out of memory",
         description="{{ $labels.container }} in {{ $labels.pod }} uses {{ $value | humanizePercentage }} of its memory (threshold: $threshold).",
         shows="celery-obs-infrastructure",
-        seeds=("004 High Memory Usage",),
     ),
 )

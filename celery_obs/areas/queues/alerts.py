@@ -32,7 +32,6 @@ ALERTS: Final = (
         summary="Queue {{ $labels.queue }} has a backlog",
         description='{{ $value | printf "%.0f" }} messages have been waiting in queue {{ $labels.queue }} (threshold: $threshold for $for).',
         shows="celery-queues",
-        seeds=("000 §9.2", "002 QueueBacklog", "003 QueueBacklog"),
     ),
     Alert(
         name="CeleryQueueBackedUp",
@@ -44,7 +43,6 @@ ALERTS: Final = (
         summary="Queue {{ $labels.queue }} is backed up",
         description='{{ $value | printf "%.0f" }} messages have been waiting in queue {{ $labels.queue }} (threshold: $threshold for $for).',
         shows="celery-queues",
-        seeds=("004 Worker Queue Backed Up",),
     ),
     Alert(
         name="CeleryQueueMessagesOld",

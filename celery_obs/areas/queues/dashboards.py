@@ -73,7 +73,6 @@ _WAITING = Row(
             queries=(Query(expr=highest(queues.DEPTH, "queue", queue=_QUEUE), legend="{{queue}}"),),
             stacked=True,
             links=(TO_QUEUES,),
-            source="002, 003, 004",
         ),
         Panel(
             kind="timeseries",
@@ -173,5 +172,4 @@ QUEUES: Final = Dashboard(
     rows=(_SUMMARY, _WAITING, _FLOW),
     variables=(JOB, Variable("queue", "Queue", queues.DEPTH.name)),
     tags=("celery",),
-    source="000 §9.2, 002, 003, 004",
 )

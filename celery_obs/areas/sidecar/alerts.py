@@ -49,7 +49,6 @@ ALERTS: Final = (
         summary="The exporter at {{ $labels.instance }} does not answer",
         description="Prometheus has not been able to scrape {{ $labels.instance }} for $for. What its workers do goes unseen.",
         shows="celery-obs-exporter",
-        seeds=("001 APIUnavailable",),
     ),
     Alert(
         name="CeleryObsAbsent",
@@ -59,7 +58,6 @@ ALERTS: Final = (
         summary="No exporter is scraped",
         description="For $for Prometheus has had no exporter at all: none runs, or service discovery lost them.",
         shows="celery-obs-exporter",
-        seeds=("001 APIUnavailable",),
     ),
     Alert(
         name="CeleryObsCollectorFailing",

@@ -36,7 +36,6 @@ ALERTS: Final = (
         summary="Task {{ $labels.task }} fails often",
         description="{{ $value | humanizePercentage }} of the attempts of {{ $labels.task }} in queue {{ $labels.queue }} failed in the last 10 minutes (threshold: $threshold).",
         shows="celery-tasks",
-        seeds=("004",),
     ),
     Alert(
         name="CeleryTaskRetriesExhausted",
@@ -104,7 +103,6 @@ ALERTS: Final = (
         summary="Work in queue {{ $labels.queue }} is done late",
         description="One task in a hundred of queue {{ $labels.queue }} takes longer than {{ $value | humanizeDuration }} from being due to its outcome (threshold: $threshold).",
         shows="celery-tasks",
-        seeds=("002 HighSyncLatency",),
     ),
     Alert(
         name="AlertDeliverySlow",
@@ -121,7 +119,6 @@ ALERTS: Final = (
         summary="Alerts to subscribers are delivered late",
         description=f"{{{{ $value | humanizePercentage }}}} of the tasks in queue {{{{ $labels.queue }}}} took longer than {_SLOW_AFTER:g} seconds (threshold: $threshold).",
         shows="celery-tasks",
-        seeds=("004 Alert Delivery SLA Breach",),
     ),
     Alert(
         name="CeleryClockSkew",

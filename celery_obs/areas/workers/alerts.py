@@ -26,7 +26,6 @@ ALERTS: Final = (
         summary="No Celery worker is there",
         description="For $for no exporter has seen a living worker. Nothing is being worked on, and nothing else can tell.",
         shows="celery-tasks",
-        seeds=("001 APIUnavailable",),
     ),
     Alert(
         name="CeleryWorkerDown",
@@ -70,6 +69,5 @@ ALERTS: Final = (
         summary="Worker {{ $labels.worker }} has been busy with all it has",
         description="{{ $value | humanizePercentage }} of the pool of worker {{ $labels.worker }} has been in use for $for.",
         shows="celery-tasks",
-        seeds=("000 §9.2",),
     ),
 )

@@ -124,7 +124,6 @@ _TASKS = Row(
             unit="opm",
             stacked=True,
             colours=coloured(tasks.STATES),
-            source="001",
         ),
         Panel(
             kind="timeseries",
@@ -136,7 +135,6 @@ _TASKS = Row(
             unit="opm",
             stacked=True,
             links=(TO_TASKS,),
-            source="001",
         ),
         Panel(
             kind="timeseries",
@@ -146,7 +144,6 @@ _TASKS = Row(
             unit="opm",
             stacked=True,
             links=(TO_TASKS,),
-            source="001",
         ),
         Panel(
             kind="timeseries",
@@ -167,7 +164,6 @@ _TASKS = Row(
             ),
             unit="s",
             width=8,
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -177,7 +173,6 @@ _TASKS = Row(
             unit="s",
             width=8,
             links=(TO_TASKS,),
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -292,7 +287,6 @@ _WORKERS = Row(
             unit="bytes",
             stacked=True,
             width=8,
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -302,7 +296,6 @@ _WORKERS = Row(
             unit="short",
             stacked=True,
             width=8,
-            source="004",
         ),
         Panel(
             kind="bargauge",
@@ -331,5 +324,4 @@ WORKERS: Final = Dashboard(
     rows=(_SUMMARY, _TASKS, _WORKERS),
     variables=(JOB, Variable("task", "Task", tasks.FINISHED.name), Variable("queue", "Queue", tasks.FINISHED.name)),
     tags=("celery",),
-    source="001, 004",
 )

@@ -37,7 +37,6 @@ _SUMMARY = Row(
             unit="none",
             steps=(Step(None, "green"), Step(1, "red")),
             width=6,
-            source="004",
         ),
         Panel(
             kind="stat",
@@ -60,7 +59,6 @@ _SUMMARY = Row(
             width=12,
             height=8,
             links=(_TO_OBJECTIVE,),
-            source="000 §6, 001, 004",
         ),
         Panel(
             kind="table",
@@ -84,7 +82,6 @@ _SUMMARY = Row(
             width=WIDTH,
             height=10,
             links=(_TO_OBJECTIVE,),
-            source="000 §6, 001, 004",
         ),
     ),
 )
@@ -99,7 +96,6 @@ _BURN = Row(
             queries=(_errors("5m"), _errors("1h")),
             unit="percentunit",
             links=(_TO_OBJECTIVE,),
-            source="000 §6.2",
         ),
         Panel(
             kind="timeseries",
@@ -108,7 +104,6 @@ _BURN = Row(
             queries=(_errors("6h"), _errors("1d"), _errors("3d")),
             unit="percentunit",
             links=(_TO_OBJECTIVE,),
-            source="000 §6.2",
         ),
         Panel(
             kind="timeseries",
@@ -119,7 +114,6 @@ _BURN = Row(
                 Query(expr=_recorded("slo:period_burn_rate:ratio"), legend="{{slo}} over the period"),
             ),
             links=(_TO_OBJECTIVE,),
-            source="001, 004",
         ),
         Panel(
             kind="timeseries",
@@ -132,7 +126,6 @@ _BURN = Row(
             minimum=-1,
             maximum=1,
             links=(_TO_OBJECTIVE,),
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -156,6 +149,5 @@ SLO: Final = Dashboard(
     rows=(_SUMMARY, _BURN),
     variables=(Variable("slo", "Objective", "slo:objective:ratio"),),
     tags=("slo",),
-    source="000 §6, 001, 004",
     since="now-7d",
 )

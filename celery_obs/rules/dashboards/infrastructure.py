@@ -64,7 +64,6 @@ _MACHINES = Row(
             minimum=0,
             maximum=1,
             width=8,
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -80,7 +79,6 @@ _MACHINES = Row(
             minimum=0,
             maximum=1,
             width=8,
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -98,7 +96,6 @@ _MACHINES = Row(
             minimum=0,
             maximum=1,
             width=8,
-            source="001",
         ),
     ),
 )
@@ -113,7 +110,6 @@ _POOLS = Row(
             queries=(Query(expr=total(workers.RESIDENT_MEMORY, "worker"), legend="{{worker}}"),),
             unit="bytes",
             width=8,
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -121,7 +117,6 @@ _POOLS = Row(
             question="Which worker is busy?",
             queries=(Query(expr=per_second(workers.CPU_SECONDS, "worker"), legend="{{worker}}"),),
             width=8,
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -137,7 +132,6 @@ _POOLS = Row(
             decimals=0,
             stacked=True,
             width=8,
-            source="004",
         ),
     ),
 )
@@ -154,7 +148,6 @@ _REDIS = Row(
             unit="none",
             width=6,
             height=4,
-            source="004",
         ),
         Panel(
             kind="stat",
@@ -167,7 +160,6 @@ _REDIS = Row(
             steps=higher_is_worse(0.8, 0.95),
             width=6,
             height=4,
-            source="000 §9.2, 004",
         ),
         Panel(
             kind="stat",
@@ -179,7 +171,6 @@ _REDIS = Row(
             steps=(Step(None, "green"), Step(1, "red")),
             width=6,
             height=4,
-            source="004",
         ),
         Panel(
             kind="stat",
@@ -198,7 +189,6 @@ _REDIS = Row(
             steps=higher_is_better(0.5, 0.7),
             width=6,
             height=4,
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -206,7 +196,6 @@ _REDIS = Row(
             question="Does Redis grow?",
             queries=(Query(expr=highest(REDIS_MEMORY, "instance"), legend="{{instance}}"),),
             unit="bytes",
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -214,7 +203,6 @@ _REDIS = Row(
             question="Do connections leak?",
             queries=(Query(expr=highest(REDIS_CLIENTS, "instance"), legend="{{instance}}"),),
             unit="none",
-            source="004",
         ),
     ),
 )
@@ -232,7 +220,6 @@ _APPLICATION = Row(
             unit="reqps",
             stacked=True,
             width=8,
-            source="001, 004",
         ),
         Panel(
             kind="timeseries",
@@ -248,7 +235,6 @@ _APPLICATION = Row(
             unit="percentunit",
             maximum=1,
             width=8,
-            source="001, 004",
         ),
         Panel(
             kind="timeseries",
@@ -261,7 +247,6 @@ _APPLICATION = Row(
             ),
             unit="s",
             width=8,
-            source="001, 004",
         ),
         Panel(
             kind="stat",
@@ -271,7 +256,6 @@ _APPLICATION = Row(
             mappings=UP,
             unit="none",
             width=4,
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -288,7 +272,6 @@ _APPLICATION = Row(
             minimum=0,
             maximum=1,
             width=10,
-            source="001",
         ),
         Panel(
             kind="timeseries",
@@ -307,7 +290,6 @@ _APPLICATION = Row(
             unit="percentunit",
             minimum=0,
             width=10,
-            source="004",
         ),
     ),
 )
@@ -322,7 +304,6 @@ _SERVICES = Row(
             queries=(Query(expr=quantile(0.95, api_calls.LATENCY, "channel_type"), legend="{{channel_type}}", exemplars=True),),
             unit="s",
             links=(TO_PLATFORM,),
-            source="001, 004",
         ),
         Panel(
             kind="timeseries",
@@ -336,7 +317,6 @@ _SERVICES = Row(
             unit="percentunit",
             maximum=1,
             links=(TO_PLATFORM,),
-            source="002, 004",
         ),
     ),
 )
@@ -348,5 +328,4 @@ INFRASTRUCTURE: Final = Dashboard(
     rows=(_MACHINES, _POOLS, _REDIS, _APPLICATION, _SERVICES),
     variables=(JOB,),
     tags=("infrastructure",),
-    source="001, 004",
 )

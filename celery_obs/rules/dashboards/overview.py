@@ -42,7 +42,6 @@ _SUMMARY = Row(
             queries=(Query(expr=f"sum ({highest(connections.TOTAL, 'channel_type', status='active')})", legend="Active"),),
             width=4,
             height=4,
-            source="000 §3.1",
         ),
         Panel(
             kind="stat",
@@ -53,7 +52,6 @@ _SUMMARY = Row(
             steps=higher_is_better(0.9, 0.99),
             width=4,
             height=4,
-            source="000 §3.1",
         ),
         Panel(
             kind="stat",
@@ -64,7 +62,6 @@ _SUMMARY = Row(
             steps=higher_is_worse(5, 10),
             width=4,
             height=4,
-            source="000 §3.1",
         ),
         Panel(
             kind="stat",
@@ -80,7 +77,6 @@ _SUMMARY = Row(
             steps=(Step(None, "green"), Step(1, "red")),
             width=4,
             height=4,
-            source="000 §3.2",
         ),
         Panel(
             kind="stat",
@@ -96,7 +92,6 @@ _SUMMARY = Row(
             steps=(Step(None, "green"), Step(1, "red")),
             width=4,
             height=4,
-            source="000 §3.1",
         ),
         Panel(
             kind="stat",
@@ -121,7 +116,6 @@ _ACTIVITY = Row(
             queries=(Query(expr=per_minute(syncs.TOTAL, "channel_type"), legend="{{channel_type}}"),),
             unit="opm",
             links=(TO_PLATFORM,),
-            source="000 §3.1",
         ),
         Panel(
             kind="timeseries",
@@ -131,7 +125,6 @@ _ACTIVITY = Row(
             unit="opm",
             stacked=True,
             colours=coloured(syncs.STATUSES),
-            source="000 §3.1",
         ),
         Panel(
             kind="timeseries",
@@ -140,7 +133,6 @@ _ACTIVITY = Row(
             queries=(Query(expr=quantile(0.95, syncs.DURATION, "channel_type"), legend="{{channel_type}} p95", exemplars=True),),
             unit="s",
             links=(TO_PLATFORM,),
-            source="000 §3.2",
         ),
         Panel(
             kind="timeseries",
@@ -150,7 +142,6 @@ _ACTIVITY = Row(
             unit="opm",
             stacked=True,
             colours=coloured(syncs.RECORD_RESULTS),
-            source="000 §3.1",
         ),
         Panel(
             kind="timeseries",
@@ -160,7 +151,6 @@ _ACTIVITY = Row(
             unit="percentunit",
             maximum=1,
             links=(TO_PLATFORM,),
-            source="000 §4.1",
         ),
         Panel(
             kind="timeseries",
@@ -169,7 +159,6 @@ _ACTIVITY = Row(
             queries=(Query(expr=per_minute(api_calls.ERRORS, "channel_type", "error_type"), legend="{{channel_type}}: {{error_type}}"),),
             unit="opm",
             links=(TO_PLATFORM,),
-            source="002",
         ),
     ),
 )
@@ -214,9 +203,8 @@ _HEALTH = Row(
             sort_by="Errors in a row",
             width=WIDTH,
             links=(TO_PLATFORM,),
-            source="000 §3.1",
         ),
-        breaker_timeline(source="000 §3.1"),
+        breaker_timeline(),
     ),
 )
 
@@ -227,5 +215,4 @@ OVERVIEW: Final = Dashboard(
     rows=(_SUMMARY, _ACTIVITY, _HEALTH),
     variables=(JOB,),
     tags=("channel-manager", "pms"),
-    source="000 §3.1 and §3.2",
 )

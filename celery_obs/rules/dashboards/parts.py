@@ -115,7 +115,7 @@ def breaker_state(**where: Where) -> str:
     return f"{is_open} or {highest(circuit_breaker.STATE, 'channel_type', **where)}"
 
 
-def breaker_timeline(*, source: str, height: int = 7, **where: Where) -> Panel:
+def breaker_timeline(*, height: int = 7, **where: Where) -> Panel:
     """
     Show the breakers' states over time.
     """
@@ -129,5 +129,4 @@ def breaker_timeline(*, source: str, height: int = 7, **where: Where) -> Panel:
         width=WIDTH,
         height=height,
         links=(TO_PLATFORM,),
-        source=source,
     )

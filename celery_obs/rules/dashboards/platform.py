@@ -36,7 +36,6 @@ _CONNECTIONS = Row(
             minimum=0,
             colours=coloured(connections.STATUSES),
             width=6,
-            source="000 §3.3",
         ),
         Panel(
             kind="stat",
@@ -84,9 +83,8 @@ _CONNECTIONS = Row(
             ),
             sort_by="Errors in a row",
             width=12,
-            source="000 §3.3",
         ),
-        breaker_timeline(source="000 §3.1", height=4, channel_type=_HERE),
+        breaker_timeline(height=4, channel_type=_HERE),
     ),
 )
 
@@ -106,7 +104,6 @@ _SYNCS = Row(
             unit="opm",
             colours=coloured(syncs.STATUSES),
             stacked=True,
-            source="000 §3.3",
         ),
         Panel(
             kind="timeseries",
@@ -121,7 +118,6 @@ _SYNCS = Row(
             unit="percentunit",
             ascending=True,
             maximum=1,
-            source="000 §3.3",
         ),
         Panel(
             kind="timeseries",
@@ -132,7 +128,6 @@ _SYNCS = Row(
                 Query(expr=quantile(0.95, syncs.DURATION, "sync_type", channel_type=_HERE), legend="{{sync_type}} p95", exemplars=True),
             ),
             unit="s",
-            source="000 §3.3",
         ),
         Panel(
             kind="timeseries",
@@ -170,7 +165,6 @@ _CALLS = Row(
             queries=(Query(expr=per_minute(api_calls.ERRORS, "error_type", channel_type=_HERE), legend="{{error_type}}"),),
             unit="opm",
             stacked=True,
-            source="000 §3.3",
         ),
         Panel(
             kind="timeseries",
@@ -179,7 +173,6 @@ _CALLS = Row(
             queries=(Query(expr=per_second(api_calls.REQUESTS, "status_code", channel_type=_HERE), legend="{{status_code}}"),),
             unit="reqps",
             stacked=True,
-            source="002",
         ),
         Panel(
             kind="timeseries",
@@ -187,7 +180,6 @@ _CALLS = Row(
             question="Which endpoint is slow?",
             queries=(Query(expr=quantile(0.95, api_calls.LATENCY, "endpoint", channel_type=_HERE), legend="{{endpoint}}", exemplars=True),),
             unit="s",
-            source="004",
         ),
         Panel(
             kind="table",
@@ -219,7 +211,6 @@ _LIMITS = Row(
                 Query(expr=highest(rate_limiter.CURRENT, "connection_id", channel_type=_HERE), legend="{{connection_id}}"),
                 Query(expr=highest(rate_limiter.MAX, "channel_type", channel_type=_HERE), legend="Limit of {{channel_type}}"),
             ),
-            source="000 §3.3",
         ),
         Panel(
             kind="timeseries",
@@ -269,7 +260,6 @@ _TOKENS = Row(
             ),
             sort_by="Expires in",
             ascending=True,
-            source="000 §3.3",
         ),
         Panel(
             kind="timeseries",
@@ -354,5 +344,4 @@ PLATFORM: Final = Dashboard(
     rows=(_CONNECTIONS, _SYNCS, _CALLS, _LIMITS, _TOKENS, _WEBHOOKS),
     variables=(JOB, CHANNEL),
     tags=("channel-manager",),
-    source="000 §3.3",
 )

@@ -36,7 +36,6 @@ _SUMMARY = Row(
             steps=higher_is_better(0.9, 0.95),
             width=6,
             height=4,
-            source="004",
         ),
         Panel(
             kind="stat",
@@ -49,7 +48,6 @@ _SUMMARY = Row(
             steps=higher_is_better(0.99, 0.995),
             width=6,
             height=4,
-            source="004",
         ),
         Panel(
             kind="stat",
@@ -58,7 +56,6 @@ _SUMMARY = Row(
             queries=(Query(expr=increase(syncs.RECORDS, over="24h", result=any_of("created", "updated")), legend="Records"),),
             width=6,
             height=4,
-            source="003",
         ),
         Panel(
             kind="stat",
@@ -75,7 +72,6 @@ _SUMMARY = Row(
             steps=(Step(None, "green"), Step(1, "red")),
             width=6,
             height=4,
-            source="002",
         ),
     ),
 )
@@ -92,7 +88,6 @@ _DELIVERY = Row(
             ascending=True,
             maximum=1,
             links=(TO_TASKS,),
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -103,7 +98,6 @@ _DELIVERY = Row(
             ascending=True,
             maximum=1,
             links=(TO_TASKS,),
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -120,7 +114,6 @@ _DELIVERY = Row(
             stacked=True,
             width=WIDTH,
             height=6,
-            source="004",
         ),
     ),
 )
@@ -136,7 +129,6 @@ _CUSTOMERS = Row(
             unit="none",
             stacked=True,
             links=(TO_PLATFORM,),
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -145,7 +137,6 @@ _CUSTOMERS = Row(
             queries=(Query(expr=highest(connections.TOTAL, "channel_type", status="disconnected"), legend="{{channel_type}}"),),
             unit="none",
             links=(TO_PLATFORM,),
-            source="004",
         ),
         Panel(
             kind="bargauge",
@@ -156,7 +147,6 @@ _CUSTOMERS = Row(
             decimals=0,
             minimum=0,
             width=8,
-            source="002",
         ),
         Panel(
             kind="bargauge",
@@ -168,7 +158,6 @@ _CUSTOMERS = Row(
             minimum=0,
             width=8,
             links=(TO_PLATFORM,),
-            source="003",
         ),
         Panel(
             kind="bargauge",
@@ -179,7 +168,6 @@ _CUSTOMERS = Row(
             decimals=0,
             minimum=0,
             width=8,
-            source="001",
         ),
         Panel(
             kind="timeseries",
@@ -191,7 +179,6 @@ _CUSTOMERS = Row(
             width=WIDTH,
             height=6,
             links=(TO_PLATFORM,),
-            source="002",
         ),
     ),
 )
@@ -203,6 +190,5 @@ BUSINESS: Final = Dashboard(
     rows=(_SUMMARY, _DELIVERY, _CUSTOMERS),
     variables=(JOB, Variable("task", "Task", tasks.FINISHED.name)),
     tags=("business",),
-    source="002, 003, 004",
     since="now-24h",
 )

@@ -32,7 +32,6 @@ ALERTS: Final = (
         summary="Many calls to {{ $labels.channel_type }} fail",
         description="{{ $value | humanizePercentage }} of the calls to {{ $labels.channel_type }} failed in the last 5 minutes (threshold: $threshold).",
         shows="channel-manager-platform",
-        seeds=("003 HighErrorRate",),
     ),
     Alert(
         name="ChannelApiAuthErrors",
@@ -44,6 +43,5 @@ ALERTS: Final = (
         summary="{{ $labels.channel_type }} does not accept our keys",
         description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} were refused as unauthorised in the last 15 minutes (threshold: $threshold).',
         shows="channel-manager-platform",
-        seeds=("003 Auth failure rate",),
     ),
 )

@@ -29,7 +29,6 @@ ALERTS: Final = (
         summary="Circuit breaker OPEN for {{ $labels.channel_type }}",
         description="The breaker of {{ $labels.channel_type }} has not been closed for more than $for. No sync with it goes through.",
         shows="channel-manager-platform",
-        seeds=("000 §4.1", "002 ChannelSyncDegraded", "003 CircuitBreakerOpen"),
     ),
     Alert(
         name="AllChannelsSyncFailing",
@@ -39,7 +38,6 @@ ALERTS: Final = (
         summary="All channels are cut off",
         description="The breakers of all {{ $value }} channels have been open for $for. Look for the cause on our side.",
         shows="channel-manager-overview",
-        seeds=("002 AllChannelsSyncFailing",),
     ),
     Alert(
         name="ChannelSyncDegraded",
@@ -51,6 +49,5 @@ ALERTS: Final = (
         summary="{{ $labels.channel_type }} comes and goes",
         description="The breaker of {{ $labels.channel_type }} was not closed for {{ $value | humanizePercentage }} of the last 30 minutes (threshold: $threshold).",
         shows="channel-manager-platform",
-        seeds=("002 ChannelSyncDegraded",),
     ),
 )

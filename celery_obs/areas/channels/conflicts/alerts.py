@@ -26,7 +26,6 @@ ALERTS: Final = (
         summary="Double booking detected",
         description='{{ $value | printf "%.0f" }} double bookings with {{ $labels.channel_type }} were detected. Immediate action required.',
         shows="channel-manager-overview",
-        seeds=("002 DoubleBookingDetected",),
         keeps_firing="1h",
     ),
     Alert(
@@ -39,6 +38,5 @@ ALERTS: Final = (
         summary="Conflicts wait for a person",
         description="{{ $value }} conflicts of the kind {{ $labels.conflict_type }} wait for somebody's decision; there have been some for $for.",
         shows="channel-manager-overview",
-        seeds=("000 §2.8",),
     ),
 )

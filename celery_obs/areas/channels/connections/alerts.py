@@ -31,7 +31,6 @@ ALERTS: Final = (
         summary="Connection errors increasing for {{ $labels.connection_id }}",
         description="{{ $value }} syncs in a row of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} failed within the last hour (threshold: $threshold).",
         shows="channel-manager-connections",
-        seeds=("000 §4.2",),
     ),
     Alert(
         name="ChannelConnectionStale",
@@ -57,7 +56,6 @@ ALERTS: Final = (
         summary="New connection inactive for $threshold",
         description="Connection {{ $labels.connection_id }} of {{ $labels.channel_type }} was made {{ $value | humanizeDuration }} ago and has never been synchronised.",
         shows="channel-manager-connections",
-        seeds=("000 §4.3",),
     ),
     Alert(
         name="ChannelLeftPaused",
@@ -68,6 +66,5 @@ ALERTS: Final = (
         summary="{{ $labels.channel_type }} is still paused",
         description="Somebody paused {{ $labels.channel_type }} more than $for ago. Its syncs are held back until somebody resumes it.",
         shows="channel-manager-platform",
-        seeds=("000 §8.2",),
     ),
 )

@@ -100,7 +100,6 @@ _TOKENS = Row(
             ascending=True,
             width=WIDTH,
             links=(TO_PLATFORM,),
-            source="000 §3.3",
         ),
     ),
 )
@@ -163,7 +162,6 @@ _CONNECTIONS = Row(
             sort_by="Errors in a row",
             width=WIDTH,
             links=(TO_PLATFORM,),
-            source="000 §3.3",
         ),
     ),
 )
@@ -187,7 +185,6 @@ _DRIFT = Row(
             sort_by="Days of drift",
             width=8,
             links=(TO_PLATFORM,),
-            source="000 §4.3",
         ),
         Panel(
             kind="timeseries",
@@ -205,7 +202,6 @@ _DRIFT = Row(
             unit="percentunit",
             width=8,
             links=(TO_PLATFORM,),
-            source="000 §6.1",
         ),
         Panel(
             kind="timeseries",
@@ -217,7 +213,6 @@ _DRIFT = Row(
             ),
             unit="short",
             width=8,
-            source="001",
         ),
     ),
 )
@@ -229,6 +224,5 @@ CONNECTIONS: Final = Dashboard(
     rows=(_TOKENS, _CONNECTIONS, _DRIFT),
     variables=(JOB, Variable("channel_type", "Channel", connections.TOTAL.name)),
     tags=("channel-manager",),
-    source="000 §3.3",
     since="now-24h",
 )

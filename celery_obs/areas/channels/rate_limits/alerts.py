@@ -31,7 +31,6 @@ ALERTS: Final = (
         summary="Rate limit usage > $threshold for {{ $labels.channel_type }}",
         description="Connection {{ $labels.connection_id }} of {{ $labels.channel_type }} has used {{ $value | humanizePercentage }} of its rate limit for $for.",
         shows="channel-manager-platform",
-        seeds=("000 §4.2",),
     ),
     Alert(
         name="ChannelRateLimitHit",
@@ -43,6 +42,5 @@ ALERTS: Final = (
         summary="{{ $labels.channel_type }} tells us that we ask too often",
         description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} ran into its rate limit in the last hour (threshold: $threshold).',
         shows="channel-manager-platform",
-        seeds=("003 RateLimitApproaching",),
     ),
 )

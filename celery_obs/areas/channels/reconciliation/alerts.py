@@ -27,7 +27,6 @@ ALERTS: Final = (
         summary="Availability drift detected for {{ $labels.channel_type }}",
         description="{{ $value }} days of drift detected in the last reconciliation of connection {{ $labels.connection_id }} (threshold: $threshold).",
         shows="channel-manager-connections",
-        seeds=("000 §4.3",),
     ),
     Alert(
         name="ChannelReconciliationStale",

@@ -42,7 +42,6 @@ ALERTS: Final = (
         summary="High sync failure rate for {{ $labels.channel_type }}",
         description="Sync failure rate of {{ $labels.channel_type }} is {{ $value | humanizePercentage }} (threshold: $threshold).",
         shows="channel-manager-platform",
-        seeds=("000 §4.1",),
     ),
     Alert(
         name="ChannelSyncFailureRateElevated",
@@ -55,7 +54,6 @@ ALERTS: Final = (
         summary="Elevated sync failure rate for {{ $labels.channel_type }}",
         description="Sync failure rate of {{ $labels.channel_type }} is {{ $value | humanizePercentage }} over 30 minutes (threshold: $threshold).",
         shows="channel-manager-platform",
-        seeds=("001 HighErrorRate", "004 Channel Delivery Failures"),
     ),
     Alert(
         name="ChannelSyncLatencyHigh",
@@ -68,7 +66,6 @@ ALERTS: Final = (
         summary="Sync latency P95 > $threshold for {{ $labels.channel_type }}",
         description="One sync in twenty of {{ $labels.channel_type }} takes longer than {{ $value | humanizeDuration }} (threshold: $threshold).",
         shows="channel-manager-platform",
-        seeds=("000 §4.2", "001 SyncLatencyHigh", "003 SlowSyncOperations"),
     ),
     Alert(
         name="ChannelSyncStalled",

@@ -34,7 +34,6 @@ ALERTS: Final = (
         summary="A token of {{ $labels.channel_type }} has expired",
         description="The token of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} expired {{ $value | humanizeDuration }} ago and was not refreshed.",
         shows="channel-manager-connections",
-        seeds=("000 §6.1 Token Refresh",),
     ),
     Alert(
         name="ChannelTokenExpiringCritical",
@@ -52,7 +51,6 @@ ALERTS: Final = (
         summary="OAuth token of {{ $labels.channel_type }} expires, and is not refreshed",
         description="The token of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} expires in {{ $value | humanizeDuration }} and was not refreshed in time (threshold: $threshold).",
         shows="channel-manager-connections",
-        seeds=("000 §4.1",),
     ),
     Alert(
         name="ChannelTokenExpiringSoon",
@@ -64,7 +62,6 @@ ALERTS: Final = (
         summary="OAuth token of {{ $labels.channel_type }} expires in < $threshold",
         description="The token of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} expires in {{ $value | humanizeDuration }}.",
         shows="channel-manager-connections",
-        seeds=("000 §4.2",),
     ),
     Alert(
         name="ChannelTokenRefreshRefused",
@@ -90,6 +87,5 @@ ALERTS: Final = (
         summary="Most token refreshes of {{ $labels.channel_type }} fail",
         description="{{ $value | humanizePercentage }} of the token refreshes of {{ $labels.channel_type }} failed in the last hour (threshold: $threshold).",
         shows="channel-manager-connections",
-        seeds=("000 §7.3",),
     ),
 )

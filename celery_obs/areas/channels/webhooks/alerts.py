@@ -32,7 +32,6 @@ ALERTS: Final = (
         summary="Webhook processing errors for {{ $labels.channel_type }}",
         description="{{ $value | humanizePercentage }} of the webhooks of {{ $labels.channel_type }} failed in the last 5 minutes (threshold: $threshold).",
         shows="channel-manager-platform",
-        seeds=("000 §4.1",),
     ),
     Alert(
         name="ChannelWebhookBacklog",
@@ -66,6 +65,5 @@ ALERTS: Final = (
         summary="Webhooks of {{ $labels.channel_type }} take long",
         description="One webhook in twenty of {{ $labels.channel_type }} takes longer than {{ $value | humanizeDuration }} (threshold: $threshold).",
         shows="channel-manager-platform",
-        seeds=("000 §9.2",),
     ),
 )
