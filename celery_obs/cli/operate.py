@@ -68,7 +68,7 @@ def run(
     Do *action* to *channel*, with its line in the audit, and return what there is to tell.
 
     Raises:
-        ConfigurationError: for a channel that nobody knows.
+        ConfigurationError: for an unknown channel.
     """
     from celery_obs.areas.channels.operations import Order, perform  # noqa: PLC0415
     from celery_obs.areas.channels.reports import Reports  # noqa: PLC0415
@@ -78,7 +78,7 @@ def run(
     with connected(ctx, redis_url) as redis:
         if not new:
             _refuse_unknown(channel, Reports(redis).channels())
-        return perform(redis, action, channel, Order(actor or somebody(), reason, seconds))
+        return perform(redis, action, channel, Order(actor or current_user(), reason, seconds))
 
 
 @contextlib.contextmanager

@@ -132,7 +132,7 @@ def create_app(
 
         overview: Reads the cluster's state for the status page; None where there is none.
 
-        leader: Names the exporter that serves the cluster's state; empty for nobody known.
+        leader: Names the exporter that serves the cluster's state; empty where none is known.
 
         health: Tells how workers, queues, tasks and beat are; by default nothing is said of them.
 

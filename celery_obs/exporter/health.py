@@ -317,8 +317,8 @@ def _children_die(scene: _Scene) -> Iterator[Trouble]:
 def _without_consumers(scene: _Scene) -> Iterator[Trouble]:
     condition = conditions.QUEUE_WITHOUT_CONSUMERS
     for queue, depth in sorted(scene.depths.items()):
-        nobody = scene.consumers[queue] == 0 if queue in scene.consumers else scene.no_worker_is_up and scene.had_workers
-        if depth > condition.threshold and nobody:
+        unattended = scene.consumers[queue] == 0 if queue in scene.consumers else scene.no_worker_is_up and scene.had_workers
+        if depth > condition.threshold and unattended:
             yield Trouble(
                 condition,
                 {"queue": queue},

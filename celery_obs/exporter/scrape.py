@@ -77,7 +77,7 @@ class Gate(Protocol):
 
     def holder(self) -> str:
         """
-        Name the one for whom it is open; empty where nobody is known.  Never blocks.
+        Name the one for whom it is open; empty where none is known.  Never blocks.
         """
 
 
@@ -352,11 +352,11 @@ class Runner:
 
     def _without_shared(self, outcomes: Mapping[str, Outcome[Page]]) -> Mapping[str, Outcome[Page]]:
         """
-        Leave out what another one answers for; where nobody is known to, say that these collectors fail, and since when.
+        Leave out what another one answers for; where no exporter is known to, say that these collectors fail, and since when.
         """
         if self._gate is None or self._gate.holder():
             return {name: outcome for name, outcome in outcomes.items() if name not in self._shared}
-        silent = {name: replace(self._lanes[name].last(), ok=False, error="nobody holds the lease") for name in self._shared}
+        silent = {name: replace(self._lanes[name].last(), ok=False, error="no exporter holds the lease") for name in self._shared}
         return {**outcomes, **silent}
 
     def _page(self, name: str, outcome: Outcome[Page], now: float) -> Page:

@@ -207,7 +207,7 @@ def build_lease(options: Options, errors: InternalErrors) -> Lease | None:
         errors.count("lease")
         if said.is_news(type(error).__name__):
             log.warning(
-                "The lease in Redis cannot be had or kept, so nobody serves the cluster's state by it: %s",
+                "Cannot take or renew the lease in Redis, so no exporter serves the cluster's state: %s",
                 reason_of(error, options.state or ""),
             )
 
@@ -262,7 +262,7 @@ def build_checks(options: Options) -> tuple[Check, ...]:
 def _redis(place: str | Broker) -> Any:
     from celery_obs.state.connection import connect
 
-    # A Redis Cluster can hold the state, though it can be nobody's broker.
+    # A Redis Cluster can hold the state, though it can be no broker.
     if isinstance(place, str) and not is_redis(place) and not scheme_of(place).endswith("+cluster"):
         message = f"The Redis URL {mask_url(place)!r} does not lead to Redis. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
         raise ConfigurationError(message)

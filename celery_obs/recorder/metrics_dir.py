@@ -1,5 +1,5 @@
 """
-The metrics directory: where it is when nobody says, and how it is made.
+The metrics directory: where it is by default, and how it is made.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def default_metrics_dir(environ: Mapping[str, str]) -> Path:
 
 def _is_own(directory: str) -> bool:
     """
-    Tell whether a directory is this user's, and nobody else's to write to: after ``su`` or ``sudo -E`` the variable still names the one of before.
+    Tell whether a directory is this user's, and writable to no other: after ``su`` or ``sudo -E`` the variable still names the one of before.
     """
     try:
         found = os.stat(directory)  # noqa: PTH116 -- one look, for owner and mode.

@@ -3,7 +3,7 @@ One way to open a metrics directory and the files in it, for all who write or re
 
 What is opened is looked at through its descriptor, so that nothing can be put in its place between the look and the use:
 a link, a pipe, a device or a directory in the place of a file is refused, never followed and never waited for.
-A directory that is meant for one user alone has to be that user's, and nobody else's to write to.
+A directory that is meant for one user alone has to be that user's, and writable to no other.
 
 Loads little, for a probe starts anew every few seconds.
 """

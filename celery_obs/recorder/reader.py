@@ -1,7 +1,7 @@
 """
 The reader: one node's folder, read again at each scrape, at the cost of what changed.
 
-Files are read with ``pread``, not mapped, so that a file that somebody truncates cannot end the sidecar with SIGBUS.
+Files are read with ``pread``, not mapped, so that a file that is truncated meanwhile cannot end the sidecar with SIGBUS.
 All lanes of a process are added at once, as one big integer: lanes are never negative, and 64-bit sums do not spill into their neighbours
 as long as every lane is below 2**61, which is checked.
 """
@@ -379,7 +379,7 @@ class NodeReader:
 
     def _note(self, name: str, problem: str) -> None:
         """
-        Remember why a file is passed over, for whoever writes the log.
+        Remember why a file is passed over, for the log line.
         """
         if len(self.problems) < _MOST_PROBLEMS:
             path = str(self.folder / name)
@@ -393,7 +393,7 @@ class NodeReader:
 
     def _recent_exemplars(self) -> dict[int, Noted]:
         """
-        Forget exemplars whose traces nobody looks for any more, and those of a clock that was wrong, which would look newer than all that follow.
+        Forget exemplars that are too old to look up, and those of a clock that was wrong, which would look newer than all that follow.
         """
         if self._exemplars:
             now = self._clock()

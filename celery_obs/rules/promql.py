@@ -119,12 +119,12 @@ def within(metric: Metric, bound: float, window: str, **where: str | Match) -> s
     Write how many observations were at most *bound*, per second, over *window*.
 
     Raises:
-        ConfigurationError: if *bound* is no edge of a bucket, so that nobody knows.
+        ConfigurationError: if *bound* is no edge of a bucket.
     """
     _expect_histogram(metric)
     if bound not in metric.buckets:
         edges = ", ".join(f"{edge:g}" for edge in metric.buckets)
-        _refuse(metric, f"has no bucket that ends at {bound:g}, so nobody knows how many were within that. Its buckets end at {edges}.")
+        _refuse(metric, f"has no bucket that ends at {bound:g}, so how many were within that is unknown. Its buckets end at {edges}.")
     text = f"{bound:g}"
     # Prometheus 2 keeps what was exposed, 3 writes 10.0 for 10.
     edge = text if "." in text else rf"{text}(\.0)?"

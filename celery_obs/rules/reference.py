@@ -51,7 +51,7 @@ Each has a runbook, named like it, and links to it and to a dashboard; give your
 The threshold, the number of events that a ratio has to be of, the waiting time and the severity can be changed, and an alert switched off, with `celery-obs generate --alerts FILE`: see [load rules and alerts](../how-to/load-rules-and-alerts.md).
 An alert without a threshold tells that something is so.
 
-*critical* wakes somebody, *warning* waits for the morning, *info* is for those who look, and *none* is for machines.
+*critical* pages, *warning* waits for the morning, *info* is for those who look, and *none* is for machines.
 The rules add up over all exporters that one Prometheus scrapes: let each Prometheus, or each of its tenants, see one Celery application.
 """
 
@@ -65,7 +65,7 @@ _FOREIGN: Final = """
 ## Metrics of others
 
 Some alerts, objectives and dashboards read what the application or other exporters expose.
-They are silent where nobody does.
+They are silent where neither does.
 """
 
 _DASHBOARDS: Final = """\

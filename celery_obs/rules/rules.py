@@ -25,7 +25,7 @@ __all__ = ["SEVERITIES", "Alert", "Group", "Otherwise", "Record", "Severity", "r
 
 Severity: TypeAlias = Literal["critical", "warning", "info", "none"]
 """
-*critical* wakes somebody; *warning* waits for the morning; *info* is for those who look; *none* is for machines.
+*critical* pages; *warning* waits for the morning; *info* is for those who look; *none* is for machines.
 """
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "warning", "info", "none")
@@ -114,7 +114,7 @@ class Alert:
 
         least_events: How much has to have happened before a ratio means anything.
 
-        lasts: How long it has to be true before anybody hears of it.
+        lasts: How long it has to be true before it fires.
 
         by: The labels of its result, those that the texts may name.
 
@@ -213,7 +213,7 @@ class Alert:
 
     def said(self, text: str) -> str:
         """
-        Put the numbers into a text; where some labels have others, whoever shows the text chooses.
+        Put the numbers into a text; where some labels have others, the template chooses.
         """
         return _filled(text, self._spoken)
 
@@ -291,7 +291,7 @@ class Group:
 
     def __post_init__(self) -> None:
         """
-        Refuse what leaves gaps in the series, and alerts that nobody can tell apart.
+        Refuse what leaves gaps in the series, and alerts that cannot be told apart.
         """
         if self.interval not in {"15s", "30s", "1m", "2m"}:
             message = f"The group {self.name} is evaluated every {self.interval}. Expected 15s, 30s, 1m or 2m: Prometheus forgets what is older than 5m."

@@ -125,7 +125,7 @@ def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
         when="slo:period_error:ratio\nunless on (slo)\nslo:events:rate5m",
         lasts="15m",
         by=_BY,
-        summary="Nobody measures {{ $labels.slo }} any more",
+        summary="{{ $labels.slo }} is no longer measured",
         description="What {{ $labels.slo }} counts was there within its period, and for $for there has been no series of it. Its budget stands still, whatever happens.",
         shows="celery-obs-slo",
     )

@@ -69,7 +69,7 @@ class ErrorLog:
                 reason(error),
                 exc_info=trace,
             )
-        except Exception:  # noqa: BLE001, S110 -- the last line of defence: there is nobody left to tell.
+        except Exception:  # noqa: BLE001, S110 -- the last line of defence: there is nowhere left to report it.
             pass
 
 
@@ -106,7 +106,7 @@ class Hub:
 
     def wants(self, event_type: type) -> bool:
         """
-        Tell whether anybody would hear an event of *event_type*, so that it need not be made otherwise.
+        Tell whether an observer would hear an event of *event_type*, so that it need not be made otherwise.
         """
         return event_type in self._observers
 

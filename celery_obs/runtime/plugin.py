@@ -436,7 +436,7 @@ class Plugin:
 
     def route(self, name: str, args: Any, kwargs: Any, options: Any, task: Any) -> Any:
         """
-        Return where a message to one of our tasks goes; None for all others.  Whoever sends a message is active from then on.
+        Return where a message to one of our tasks goes; None for all others.  A process that sends a message is active from then on.
 
         Celery asks this before it sends, so that the first message of a process is seen through as all others are.
         """

@@ -341,7 +341,7 @@ _BY_VARIABLE = {setting.variable: setting for setting in SETTINGS}
 
 class _Found(NamedTuple):
     """
-    A value that somebody set, and where.
+    A value that was set, and where.
     """
 
     key: str

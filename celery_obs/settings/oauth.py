@@ -39,7 +39,7 @@ class OAuthClient:
 
         timeout: Seconds that one refresh may take.
 
-        lifetime: Seconds that a token is good for where the channel does not say; None where nobody knows.
+        lifetime: Seconds that a token is good for where the channel does not say; None where it is unknown.
 
         provider: What is special about the endpoint.
 

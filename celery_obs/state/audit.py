@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["Audit", "somebody"]
+__all__ = ["Audit", "current_user"]
 
 
 LONGEST: Final = 500
@@ -92,9 +92,9 @@ class Audit:
         return [{_text(name): _text(value) for name, value in fields.items()} for _, fields in entries]
 
 
-def somebody() -> str:
+def current_user() -> str:
     """
-    Name whoever runs this process, as ``user@host``.
+    Name the user who runs this process, as ``user@host``.
     """
     try:
         user = getpass.getuser()

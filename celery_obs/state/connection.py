@@ -31,7 +31,7 @@ __all__ = ["connect", "is_cluster", "is_redis", "node_of", "scheme_of", "shared_
 CONNECT_TIMEOUT: Final = 0.5
 READ_TIMEOUT: Final = 1.0
 """
-Seconds.  Whoever waits for Redis here is a scrape, a task or a web request.
+Seconds.  What waits for Redis here is a scrape, a task or a web request.
 """
 
 
@@ -318,7 +318,7 @@ class _LazyCluster:
     A client of a Redis Cluster that looks for the cluster when it is first used, and again until it finds it; redis-py's own does when it is made.
 
     Attributes:
-        connection_pool: None, for each node has its own; whoever asks for it does not connect.
+        connection_pool: None, for each node has its own; asking for it does not connect.
 
     Threads: safe.  Forks: safe, for a child makes its own.
     """

@@ -2,7 +2,7 @@
 Correlation: what a piece of work belongs to, from the web request that began it to the last task that came of it.
 
 An id is taken from the web request (``asgi-correlation-id``, ``django-guid``, what is bound to structlog's context as ``correlation_id``,
-or the request's own header where `celery_obs.django` is installed), travels in a header of each message, and is inherited by retries, children, chains, chords and errbacks.  Work that nobody asked for by a
+or the request's own header where `celery_obs.django` is installed), travels in a header of each message, and is inherited by retries, children, chains, chords and errbacks.  Work that was not requested by a
 request belongs to the task at the root of its tree.
 """
 
@@ -101,7 +101,7 @@ class CorrelationObserver:
         if opened is not None:
             try:
                 _current.reset(opened[1])
-            except ValueError:  # Somebody ran the task's end in another context, and this one has nothing of it.
+            except ValueError:  # The task's end ran in another context, and this one has nothing of it.
                 _current.set("")
 
     def publishing(self, event: PublishStarted) -> None:

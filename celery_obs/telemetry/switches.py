@@ -97,7 +97,7 @@ def switches(
     Args:
         settings: Those of the app.
 
-        environ: The environment of whoever asks; that of the worker should be the same.
+        environ: The environment of the caller; that of the worker should be the same.
 
         installed: Tells whether a module is there.
 
@@ -159,7 +159,7 @@ def _is_package(name: str) -> bool:
 def _broker_shown(app: Any) -> str:
     try:
         return of_app(app).shown
-    except Exception:  # noqa: BLE001 -- its words may quote a password; whoever connects says what is wrong.
+    except Exception:  # noqa: BLE001 -- its words may quote a password; what connects says what is wrong.
         return "cannot be told"
 
 
@@ -175,7 +175,7 @@ def is_installed(module: str) -> bool:
 
 def reaches(url: str) -> str:
     """
-    Return why nobody answers where *url* points to, or nothing; within three seconds.
+    Return why there is no answer where *url* points to, or nothing; within three seconds.
     """
     try:
         parts = urlsplit(url)

@@ -185,7 +185,7 @@ def test_a_malformed_web_configuration_ends_the_sidecar(stage: Stage, text: str,
 @pytest.fixture
 def taken() -> Iterator[int]:
     """
-    A port that somebody listens on.
+    A port that is in use.
     """
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
@@ -221,7 +221,7 @@ def test_a_sidecar_without_a_metrics_directory_serves_and_says_so(stage: Stage) 
 
 def test_a_broker_that_refuses_the_password_is_told_on_the_page(stage: Stage) -> None:
     """
-    A RabbitMQ that lets nobody in without the right password: the collector failed, everything else is served, and the log hides the password.
+    A RabbitMQ that refuses a wrong password: the collector failed, everything else is served, and the log hides the password.
     """
     with RabbitMQServer() as broker:
         page = stage.exporter(f"--broker-url=amqp://guest:wrong-secret@127.0.0.1:{broker.port}//", "--queues=work")
@@ -285,7 +285,7 @@ def test_headers_that_make_no_sense_are_counted_and_the_task_runs(stage: Stage) 
 
 def test_messages_that_celery_refuses_are_counted_as_rejected(stage: Stage) -> None:
     """
-    An ETA that is no time, a body that is none and a task that nobody knows end without an attempt; each is counted, and the worker goes on.
+    An ETA that is no time, a body that is none and an unregistered task end without an attempt; each is counted, and the worker goes on.
     """
     worker = stage.worker()
     page = stage.exporter()

@@ -1,5 +1,5 @@
 """
-The demo, as somebody runs it who wants to see what there is: every metric of the channel manager's document, its health check, and its procedures.
+The demo, as a new user runs it: every metric of channels, its health check, and its procedures.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def test_the_doctor_tells_what_the_worker_said(stage: Stage) -> None:
 
 def test_publishers_and_beat_announce_themselves(stage: Stage) -> None:
     """
-    Whoever records says who it is: beat with its logs, a publisher without any, each once for its node.
+    Each process that records says which it is: beat with its logs, a publisher without any, each once for its node.
     """
     stage.beat()
     publish = "import observed, time; observed.succeed.delay(); print('sent', flush=True); time.sleep(60)"

@@ -129,12 +129,12 @@ def test_what_was_never_seen_cannot_be_told(stage: Stage) -> None:
     stage.client.send_task("observed.succeed")
 
     code, told = ask(stage, page, "--json")
-    nobody = stage.run(
-        sys.executable, "-m", "celery_obs.cli", "health", f"--exporter-url=http://127.0.0.1:{free_port()}", name="nobody", **NO_REDIS
+    unserved = stage.run(
+        sys.executable, "-m", "celery_obs.cli", "health", f"--exporter-url=http://127.0.0.1:{free_port()}", name="unserved", **NO_REDIS
     )
 
     document = json.loads(told)
     assert (2, "unknown") == (code, document["status"])
     assert "no worker has written to this exporter's metrics directory" in document["checks"]["workers"]["text"]
-    assert 2 == nobody[0]
-    assert "Is it running, and is --exporter-url right?" in nobody[1]
+    assert 2 == unserved[0]
+    assert "Is it running, and is --exporter-url right?" in unserved[1]

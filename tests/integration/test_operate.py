@@ -124,7 +124,7 @@ def test_rate_limits_are_cleared(redis: Any, redis_server: RedisServer) -> None:
 
 def test_a_mistyped_channel_is_refused_with_the_right_one(redis: Any, redis_server: RedisServer) -> None:
     """
-    In an emergency nobody should pause a channel that is none; one that was never used has to be meant.
+    In an emergency no operator should pause a mistyped channel; one that was never used has to be confirmed.
     """
     refused = call(redis_server, "channel", "pause", "arbnb")
 
@@ -195,9 +195,9 @@ def test_what_cannot_be_told_is_no_health(redis: Any, redis_server: RedisServer)
     """
     Without syncs to look at, or without Redis, the exit code is 2.
     """
-    nobody = f"http://127.0.0.1:{free_port()}"
+    unserved = f"http://127.0.0.1:{free_port()}"
 
-    assert 2 == call(redis_server, "health", "--exporter-url", nobody).exit_code
+    assert 2 == call(redis_server, "health", "--exporter-url", unserved).exit_code
     assert 2 == call(redis_server, "health", "--exporter-url", "file:///etc/passwd").exit_code
     away = CliRunner().invoke(obs, ["health", "--redis-url", f"redis://:secret@127.0.0.1:{free_port()}/0"])
     assert (2, True, False) == (away.exit_code, "It cannot be told" in away.stdout, "secret" in away.output)

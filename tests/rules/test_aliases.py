@@ -314,7 +314,7 @@ def fleets(draw: st.DrawFn) -> dict[str, list[str]]:
 @settings(max_examples=4, deadline=None)
 def test_the_rate_of_an_alias_is_the_rate_of_what_it_stands_for(rules: Path, fleets: list[dict[str, list[str]]]) -> None:
     """
-    A recorded counter falls when, and only when, its exporter begins anew, so whoever takes its rate counts everything once.
+    A recorded counter falls when, and only when, its exporter begins anew, so its rate counts everything once.
     """
     ours = "sum(rate(celery_task_failures_total[10m]))"
     theirs = "sum(rate(celery_task_failed_total[10m]))"

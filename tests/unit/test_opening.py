@@ -196,7 +196,7 @@ def test_a_users_own_directory_is_looked_at_by_its_descriptor(
 )
 def test_an_error_is_said_with_its_path_and_a_remedy(tmp_path: Path, number: int, remedy: str) -> None:
     """
-    Whoever reads the line can mend it.
+    The line says how to mend it.
     """
     said = explain(OSError(number, os.strerror(number), str(tmp_path / "slot-0")), within=tmp_path)
 

@@ -64,7 +64,7 @@ def test_the_later_source_wins() -> None:
 
 def test_everything_has_a_default_but_the_directory_which_is_the_users_own(tmp_path: Path) -> None:
     """
-    Nobody has to configure anything.
+    Nothing has to be configured.
     """
     settings = load({}, {"TMPDIR": str(tmp_path)}, {})
 
@@ -232,7 +232,7 @@ def test_the_default_directory_prefers_the_users_runtime_directory(tmp_path: Pat
 
 def test_the_default_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     """
-    Nobody else can look into it, or put something there.
+    No other user can look into it, or put something there.
     """
     path = prepare_metrics_dir(default_metrics_dir({"TMPDIR": str(tmp_path)}))
 

@@ -23,7 +23,7 @@ __all__ = ["LONGEST_PAUSE", "OPERATIONS", "Operation", "Order", "perform"]
 
 LONGEST_PAUSE: Final = 366 * 86400.0
 """
-Seconds; whoever means longer means for ever.
+Seconds; for longer, leave the time out and end it by hand.
 """
 
 
@@ -36,7 +36,7 @@ class Order(NamedTuple):
 
         reason: In words.
 
-        seconds: For how long; None for until somebody ends it.
+        seconds: For how long; None until it is ended by hand.
     """
 
     actor: str

@@ -2,7 +2,7 @@
 What happens while Redis is away, or so slow that waiting for it would cost the tasks their time: no task waits for it again and again.
 
 Breakers and limits fail open: the call goes through, and is counted.  The first that finds out waits for a time-out, or until its budget is spent;
-after that, nobody in this process asks for a second or so.
+after that, this process does not ask for a second or so.
 
 In a Redis Cluster that holds for each node by itself: while one is away, the keys of the others are asked as ever.
 """

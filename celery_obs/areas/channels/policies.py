@@ -78,7 +78,7 @@ class BreakerPolicy:
 
         timeout: Seconds that it stays open before the first probe.
 
-        probe_timeout: Seconds after which a probe that nobody heard of again makes room for the next one.
+        probe_timeout: Seconds after which a probe without an outcome makes room for the next one.
 
         probes: Probes that may be under way at once.
 

@@ -1,7 +1,7 @@
 """
 The metrics observer of the sync engine: which numbers its events change.
 
-A `SyncLost` changes none: whoever finds a dead process's slot counts the run there, see `AttemptMeter`.
+A `SyncLost` changes none: the process that finds a dead one's slot counts the run there, see `AttemptMeter`.
 
 The state of the cluster (breakers, tokens, connections, drift, pauses, windows of rate limits) is not counted here: it lies in Redis.
 """

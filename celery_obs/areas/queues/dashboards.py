@@ -1,5 +1,5 @@
 """
-Queues: what waits, for how long, and does anybody listen?
+Queues: what waits, for how long, and is it consumed?
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ _WAITING = Row(
         Panel(
             kind="timeseries",
             title="Not acknowledged, and consumers",
-            question="How much did workers take without finishing, and does anybody listen?",
+            question="How much did workers take without finishing, and does the queue have consumers?",
             queries=(
                 Query(expr=highest(queues.UNACKED, "queue", queue=_QUEUE), legend="{{queue}} not acknowledged"),
                 Query(
@@ -168,7 +168,7 @@ _FLOW = Row(
 QUEUES: Final = Dashboard(
     uid="celery-queues",
     title="Celery Queues",
-    question="What waits, for how long, and does anybody listen?",
+    question="What waits, for how long, and is it consumed?",
     rows=(_SUMMARY, _WAITING, _FLOW),
     variables=(JOB, Variable("queue", "Queue", queues.DEPTH.name)),
     tags=("celery",),

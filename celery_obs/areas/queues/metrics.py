@@ -58,7 +58,7 @@ UNACKED = Metric(
 CONSUMERS = Metric(
     kind="gauge",
     name="celery_queue_consumers",
-    help="Does anybody listen? Consumers of the queue; absent where the broker cannot tell.",
+    help="How many consumers does the queue have? Absent where the broker cannot tell.",
     labels=("queue",),
 )
 OLDEST_MESSAGE_AGE = Metric(

@@ -48,7 +48,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Holders of the lease",
-            question="Does exactly one exporter serve the cluster's state? None: nobody shows breakers, tokens and queues.",
+            question="Does exactly one exporter serve the cluster's state? None: no exporter shows breakers, tokens and queues.",
             queries=(Query(expr=total(ourselves.LEADER, instance=_INSTANCE), legend="Leaders"),),
             unit="none",
             steps=(Step(None, "red"), Step(1, "green"), Step(2, "orange")),

@@ -44,7 +44,7 @@ ALERTS: Final = (
         threshold=amount(0),
         by=_BY,
         summary="Task {{ $labels.task }} gave up after its last retry",
-        description='{{ $value | printf "%.0f" }} tasks {{ $labels.task }} in queue {{ $labels.queue }} used up their retries in the last 15 minutes. Nobody will try them again.',
+        description='{{ $value | printf "%.0f" }} {{ $labels.task }} tasks in queue {{ $labels.queue }} exhausted their retries in the last 15 minutes. They will not be tried again.',
         shows="celery-tasks",
         keeps_firing="15m",
     ),

@@ -119,7 +119,7 @@ _TASKS = Row(
         Panel(
             kind="timeseries",
             title="Attempts per minute by outcome",
-            question="How does it end? Lost: the process died without anybody having asked for that.",
+            question="How does it end? Lost: the process died unexpectedly.",
             queries=(Query(expr=per_minute(tasks.FINISHED, "state", task=_TASK, queue=_QUEUE), legend="{{state}}"),),
             unit="opm",
             stacked=True,

@@ -228,7 +228,7 @@ def _refusal_for(error: BaseException | None, *, kind: type[Refusal]) -> Refusal
 
 def shows_token(method: str, path: str, authorization: str) -> bool:
     """
-    Tell whether a request is one for a deed that brings a token: then the deed asks for the token, and nobody else for a password.
+    Tell whether a request is one for a deed that brings a token: then the deed asks for the token, and no middleware for a password.
     """
     return method == "POST" and path.startswith(f"{PREFIX}/") and _bearer(authorization) is not None
 
@@ -325,7 +325,7 @@ def _json(content: object, status: int = 200, headers: Mapping[str, str] | None 
 
 def _whole(content: Any) -> Any:
     """
-    Replace what is no text to UTF-8: half characters, which somebody's JSON may hold.
+    Replace what is no text to UTF-8: half characters, which a client's JSON may hold.
     """
     if isinstance(content, str):
         return content if content.isascii() else content.encode("utf-8", "replace").decode()

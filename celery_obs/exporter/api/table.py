@@ -201,7 +201,7 @@ BODY: Final[Mapping[str, Schema]] = {
         "type": "number",
         "exclusiveMinimum": 0,
         "maximum": LONGEST_PAUSE,
-        "description": "For how long; until somebody ends it by default.",
+        "description": "For how long; by default until it is ended by hand.",
     },
 }
 """

@@ -381,7 +381,7 @@ def _response_error() -> type[Exception]:
 
 def _length(answer: object) -> int:
     if isinstance(answer, Exception):
-        if "WRONGTYPE" in str(answer):  # A key of somebody else's that is called as a queue: no queue of kombu's.
+        if "WRONGTYPE" in str(answer):  # A foreign key with a queue's name: no queue of kombu's.
             return 0
         raise answer
     return answer if isinstance(answer, int) else 0

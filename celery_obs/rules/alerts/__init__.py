@@ -1,5 +1,5 @@
 """
-The alerts: what somebody should hear of, one file an area, as in every room.
+The alerts, one file an area, as in every room.
 
 Severity says who hears of it and when; a ratio has a floor of traffic under it, lest one failure of two at night be "50 %".
 """

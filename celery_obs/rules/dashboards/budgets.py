@@ -92,7 +92,7 @@ _BURN = Row(
         Panel(
             kind="timeseries",
             title="Error ratio, short windows",
-            question="What goes wrong right now? These windows wake somebody.",
+            question="What goes wrong right now? These windows page.",
             queries=(_errors("5m"), _errors("1h")),
             unit="percentunit",
             links=(_TO_OBJECTIVE,),

@@ -68,7 +68,7 @@ _MACHINES = Row(
         Panel(
             kind="timeseries",
             title="Memory in use",
-            question="Is a machine about to kill processes? From 80 % on somebody should look.",
+            question="Is a machine about to kill processes? Look into it from 80 % on.",
             queries=(
                 Query(
                     expr=f"1 - {highest(NODE_MEMORY_AVAILABLE, 'instance')} / {highest(NODE_MEMORY_TOTAL, 'instance')}",
@@ -121,7 +121,7 @@ _POOLS = Row(
         Panel(
             kind="timeseries",
             title="Children that died in the last hour",
-            question="Do processes die that nobody ended?",
+            question="Do processes die unexpectedly?",
             queries=(
                 Query(
                     expr=increase(workers.PROCESS_RESTARTS, "worker", "reason", over="1h", reason=Match("!=", "recycled")),

@@ -125,7 +125,7 @@ class Panel:
     Attributes:
         title: What it shows.
 
-        question: What somebody asks who looks at it; the panel's description begins with it.
+        question: What its reader asks; the panel's description begins with it.
 
         decimals: How many; as many as Grafana finds right where None.
 

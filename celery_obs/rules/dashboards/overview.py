@@ -169,7 +169,7 @@ _HEALTH = Row(
         Panel(
             kind="table",
             title="Channel health",
-            question="Which channel needs somebody? Its breaker, its last success, its failures, its speed.",
+            question="Which channel needs attention? Its breaker, its last success, its failures, its speed.",
             keys=(("channel_type", "Channel"),),
             queries=(
                 Query(expr=breaker_state(), legend="Status", unit="none", mappings=BREAKER_STATES),

@@ -49,7 +49,7 @@ _CONNECTIONS = Row(
         Panel(
             kind="stat",
             title="Paused",
-            question="Did somebody stop this channel?",
+            question="Is this channel paused?",
             queries=(Query(expr=highest(connections.PAUSED, channel_type=_HERE), legend="Paused"),),
             mappings=NO,
             unit="none",
@@ -58,7 +58,7 @@ _CONNECTIONS = Row(
         Panel(
             kind="table",
             title="Connections",
-            question="Which account needs somebody? The most errors in a row are at the top.",
+            question="Which account needs attention? The most errors in a row are at the top.",
             keys=(("connection_id", "Connection"),),
             queries=(
                 Query(

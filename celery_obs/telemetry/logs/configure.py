@@ -78,7 +78,7 @@ class LogSetup:
         """
         from celery.signals import setup_logging  # noqa: PLC0415 -- the room knows no Celery but here.
 
-        # Weak, as others' are not: Celery skips its own set-up when anybody is connected, so nobody may be connected for nothing.
+        # Weak, as others' are not: Celery skips its own set-up when any receiver is connected, so none may be connected for nothing.
         setup_logging.connect(self.receive, weak=False, dispatch_uid="celery_obs.logs")
 
     def disconnect(self) -> None:
@@ -92,7 +92,7 @@ class LogSetup:
 
     def receive(self, loglevel: Any = None, logfile: Any = None, format: Any = None, colorize: Any = None, **_: object) -> None:  # noqa: A002 -- Celery's name.
         """
-        Set up logging, unless somebody else does.
+        Set up logging, unless the application does.
         """
         self._others = other_receivers(self.receive)
         root = logging.getLogger()
@@ -325,7 +325,7 @@ class _Handler(Handler):
                 self.prepare()
                 self.stream.write(line + self.terminator)
                 self.stream.flush()
-            except Exception:  # noqa: BLE001 -- as logging's own handlers: whoever logs must not fail for it.
+            except Exception:  # noqa: BLE001 -- as logging's own handlers: the code that logs must not fail for it.
                 self.handleError(logging.LogRecord(logger, 0, "", 0, "", None, None))
 
     def prepare(self) -> None:

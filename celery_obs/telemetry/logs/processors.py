@@ -93,7 +93,7 @@ class LogFilter(logging.Filter):
 
 def take_json(_: Any, __: str, event_dict: EventDict) -> EventDict:
     """
-    Take the facts out of a line that somebody's own renderer has already made JSON of.
+    Take the facts out of a line that a user's own renderer has already made JSON of.
     """
     text = event_dict["event"]
     if isinstance(text, str) and text[:2] == '{"' and text[-1:] == "}":

@@ -71,7 +71,7 @@ def plan(environ: Mapping[str, str]) -> Plan | None:
     elif not exporters and _first(environ, ENDPOINTS)[1]:
         exporters = ("otlp",)
     if not exporters:
-        # Somebody else's provider may be made later than now, in the processes of the pool.
+        # The application's own provider may be made later than now, in the processes of the pool.
         return None if _lacking(()) else Plan((), Batching(), ())
     lacking = _lacking(exporters)
     if lacking:

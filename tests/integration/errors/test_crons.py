@@ -1,5 +1,5 @@
 """
-Sentry's crons: what beat fires is begun, and ended by whoever ran it, or by who found it lost.
+Sentry's crons: what beat fires is begun, and ended by the process that ran it, or that found it lost.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ The reports that are expected from every pool, by task and by what went wrong.
 
 SILENT: Final = ("succeed", "fail_expectedly", "retry_once", "ignore", "reject")
 """
-Tasks of the observed app that end in a way that nobody needs to be told of.
+Tasks of the observed app that end in a way that needs no report.
 """
 
 DEADLY: Final[Mapping[str, Mapping[tuple[str, str], int]]] = {

@@ -162,7 +162,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     authority.issue("server")
     authority.issue("renewed", alternatives="DNS:renewed,IP:127.0.0.1")
     authority.issue("client", alternatives="DNS:prometheus")
-    authority.issue("stranger", alternatives="DNS:somebody")
+    authority.issue("stranger", alternatives="DNS:stranger")
     return made
 
 

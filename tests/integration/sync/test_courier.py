@@ -1,5 +1,5 @@
 """
-The courier: facts reach Redis without anybody waiting for it.
+The courier: facts reach Redis without a task that waits for it.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def findings(metrics_dir: Path, *, redis: str | None = None, broker: str | None 
 
 def closed_port() -> int:
     """
-    Return a port on which nobody listens.
+    Return a port on which no process listens.
     """
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

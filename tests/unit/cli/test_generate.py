@@ -162,7 +162,7 @@ GOOD = "slos:\n  - name: a\n    description: d\n    objective: 99\n    events: {
         (
             "--slo",
             GOOD.replace("channel_sync_total, bad: {status: failure}", "channel_sync_duration_seconds, below: 7"),
-            ", line 5: The metric channel_sync_duration_seconds has no bucket that ends at 7, so nobody knows how many were within that.",
+            ", line 5: The metric channel_sync_duration_seconds has no bucket that ends at 7, so how many were within that is unknown.",
         ),
         ("--slo", GOOD.replace("sync_total", "sink_total"), ", line 5: There is no metric 'channel_sink_total' in the catalogue."),
         ("--slo", GOOD + GOOD[6:], ", line 6: The name a is taken by the objective in line 2. Give another one."),
@@ -181,7 +181,7 @@ GOOD = "slos:\n  - name: a\n    description: d\n    objective: 99\n    events: {
 )
 def test_what_cannot_work_is_one_paragraph_with_the_line(tmp_path: Path, option: str, text: str, refusal: str) -> None:
     """
-    Whoever wrote it learns the file, the line, and what was expected; and nothing is replaced.
+    Its author learns the file, the line, and what was expected; and nothing is replaced.
     """
     (tmp_path / "mine.yml").write_text(text, encoding="utf-8")
 

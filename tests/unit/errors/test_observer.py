@@ -63,7 +63,7 @@ def sent(reporting: Reporting) -> list[Mapping[str, Any]]:
 
 def test_what_a_body_raised_is_reported_with_its_task(make: Make) -> None:
     """
-    The light mode reports what failed, as what nobody handled, under the task's name.
+    The light mode reports what failed, as unhandled, under the task's name.
     """
     reporting = make(sentry_mode="light")
 
@@ -143,7 +143,7 @@ def test_an_error_in_a_thread_of_a_task_names_the_task(make: Make) -> None:
 
 def test_nothing_of_an_attempt_stays_behind(make: Make) -> None:
     """
-    Pitfall 18: after an attempt, be it finished or interrupted, errors of the thread are nobody's, and its tags and breadcrumbs are gone.
+    Pitfall 18: after an attempt, be it finished or interrupted, errors of the thread belong to no task, and its tags and breadcrumbs are gone.
     """
     reporting = make(sentry_mode="light")
     for number, ending in enumerate((finished, AttemptInterrupted)):
@@ -182,7 +182,7 @@ def test_a_sync_tells_its_channel_to_what_fails_in_it(make: Make) -> None:
 @pytest.mark.parametrize("state", ["lost", "timeout", "terminated"])
 def test_a_lost_attempt_is_reported_unless_it_was_revoked(state: str, make: Make) -> None:
     """
-    Pitfall 6: somebody wanted a terminated task to be killed.
+    Pitfall 6: a terminated task was killed on purpose.
     """
     reporting = make(sentry_mode="light")
     sentry_sdk.add_breadcrumb(message="of the main process")

@@ -75,7 +75,7 @@ def test_a_missing_package_is_a_warning_where_only_the_environment_speaks(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
-    SENTRY_DSN may be there for somebody else.
+    SENTRY_DSN may be meant for another program.
     """
     monkeypatch.setitem(sys.modules, "sentry_sdk", None)
 

@@ -180,7 +180,7 @@ def test_an_announcement_survives_the_way_through_redis(announcement: QueueAnnou
 )
 def test_what_is_no_announcement_is_passed_over(written: str) -> None:
     """
-    Anybody can write to Redis.
+    Any client can write to Redis.
     """
     assert decode_queue(written) is None
 

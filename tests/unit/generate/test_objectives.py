@@ -151,11 +151,11 @@ def test_what_cannot_work_is_refused_with_its_line(tmp_path: Path, text: str, pr
 
 def test_a_threshold_between_two_buckets_is_refused(tmp_path: Path) -> None:
     """
-    Nobody knows how many syncs took less than 7 seconds.
+    It is unknown how many syncs took less than 7 seconds.
     """
     text = changed("channel_sync_total", "channel_sync_duration_seconds").replace("      all: {status: [success, failure]}\n", "")
 
-    with pytest.raises(ConfigurationError, match=r"line 6: .+ has no bucket that ends at 7, so nobody knows"):
+    with pytest.raises(ConfigurationError, match=r"line 6: .+ has no bucket that ends at 7, so how many were within that is unknown"):
         read(written(tmp_path, text.replace("good: {status: success}", "below: 7")))
 
 
@@ -249,7 +249,7 @@ def test_without_objectives_there_are_no_rules() -> None:
 
 def test_an_objective_has_all_its_alerts() -> None:
     """
-    One that wakes somebody, one that waits, and what there is to tell of the period.
+    One that pages, one that waits, and what there is to tell of the period.
     """
     names = [rule.name for group in groups(read()[:1]) for rule in group.rules if isinstance(rule, Alert)]
 

@@ -36,7 +36,7 @@ from tests.strategies import label_values
         (lambda: count_of(TOTAL, "5m"), "channel_sync_total is a counter, so it has no buckets"),
         (
             lambda: within(DURATION, 15, "5m"),
-            "has no bucket that ends at 15, so nobody knows how many were within that. Its buckets end at 0.1, 0.5, 1,",
+            "has no bucket that ends at 15, so how many were within that is unknown. Its buckets end at 0.1, 0.5, 1,",
         ),
         (lambda: increase(TOTAL, "five minutes"), "The window is 'five minutes'. Expected a duration such as 5m or 1h30m."),
     ],

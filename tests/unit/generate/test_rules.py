@@ -67,7 +67,7 @@ def test_an_alias_whose_name_is_none_is_refused() -> None:
 
 def test_an_alert_on_a_ratio_has_a_floor_of_traffic() -> None:
     """
-    One failure of two at night wakes nobody.
+    One failure of two at night does not page.
     """
     of_ratios = [
         each for each in EVERY_ALERT if "\n  or\n  0 * " in each.expr or "ratio_rate" in each.expr or "histogram_quantile" in each.expr

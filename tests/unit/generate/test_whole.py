@@ -65,7 +65,7 @@ def test_what_nobody_could_tell_apart_is_refused(groups: list[Group], problem: s
 
 def test_the_same_twice_is_refused_with_its_places() -> None:
     """
-    Whoever has to change one of them is led to both.
+    The message leads to both.
     """
     with pytest.raises(ConfigurationError, match=re.escape("Two alerts are called QueueLong: a.py, line 3; b.py, line 5. Prometheus")):
         refuse_the_same_twice([group("g", alert(), alert())], where=lambda name: ["a.py, line 3", "b.py, line 5"])
@@ -91,7 +91,7 @@ def test_every_alert_of_ours_has_its_runbook() -> None:
 
 def test_an_alert_without_a_runbook_is_refused(tmp_path: Path) -> None:
     """
-    Its link would lead nowhere, and nobody would find out before the night.
+    Its link would lead nowhere, and it would go unnoticed until the night.
     """
     problem = f"line {defined('Watchdog')[0].partition('line ')[2]}) has no runbook: {tmp_path / 'Watchdog.md'} is missing."
 

@@ -50,7 +50,7 @@ def record(logger: str, template: str, *arguments: Any, level: int = logging.INF
         ("celery.app.trace", trace.LOG_RETRY, f"Task shop.sell[{ID}] retry: ValueError('on purpose')"),
         ("celery.app.trace", trace.LOG_IGNORED, f"Task shop.sell[{ID}] raised unexpected"),
         ("celery.worker.strategy", trace.LOG_RECEIVED, f"Task shop.sell[{ID}] received"),
-        ("celery.app.trace", "%(name)s got %(args)s, somebody's own words", "shop.sell got ***, somebody's own words"),
+        ("celery.app.trace", "%(name)s got %(args)s, a user's own words", "shop.sell got ***, a user's own words"),
         ("celery.app.trace", "%(nothing)s", f"Task shop.sell[{ID}]"),
     ],
 )

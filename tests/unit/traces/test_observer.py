@@ -133,7 +133,7 @@ def test_an_expected_failure_and_a_retry_are_no_errors() -> None:
 @pytest.mark.parametrize("light", [True, False], ids=["our provider", "the user's provider"])
 def test_what_is_sampled_out_makes_no_span_and_tells_others(sampler: Any, carrier: dict[str, Any], light: bool) -> None:
     """
-    Nothing is recorded, and a message that the attempt sends says that nobody records it.
+    Nothing is recorded, and a message that the attempt sends says that it is not recorded.
     """
     traces, memory = observer(Memory(sampler=sampler, light=light))
     event, headers = started(), {"id": "id-2"}

@@ -1,5 +1,5 @@
 """
-The queue in front of the collector: what fits is sent, what does not is counted, and nobody waits for long.
+The queue in front of the collector: what fits is sent, what does not is counted, and no task waits for long.
 """
 
 from __future__ import annotations

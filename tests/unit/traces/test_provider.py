@@ -69,7 +69,7 @@ def test_a_provider_of_the_programs_own_is_used(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_provider_that_makes_nothing_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Whoever sets OpenTelemetry's own nothing wants nothing.
+    A user who sets OpenTelemetry's own nothing wants nothing.
     """
     monkeypatch.setattr(trace, "get_tracer_provider", trace.NoOpTracerProvider)
 
@@ -98,7 +98,7 @@ def test_an_exporter_that_cannot_be_made_is_told_and_left_out(caplog: pytest.Log
     """
     Wrong variables and unknown names cost the traces, not the program.
     """
-    monkeypatch.setenv("OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER", "nobody")
+    monkeypatch.setenv("OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER", "unknown")
 
     assert tracing(Plan(("otlp", "pigeon"), Batching(), ())).maker() is None
 
@@ -157,7 +157,7 @@ def test_celerys_test_worker_traces_as_well(worked: tuple[Celery, Collector]) ->
 
 def test_a_program_that_does_not_trace_loads_no_sdk(tmp_path: Path) -> None:
     """
-    Where OpenTelemetry is installed and nobody says where spans go, a process that sends tasks loads neither its SDK nor an exporter.
+    Where OpenTelemetry is installed and it is not said where spans go, a process that sends tasks loads neither its SDK nor an exporter.
     """
     program = (
         "import json, sys, celery, celery_obs\n"

@@ -92,7 +92,7 @@ def test_a_process_that_is_gone_is_told_of_at_the_second_look(lost: LostAttempts
 
 def test_what_celery_hears_and_keeps_to_itself_is_told_once(lost: LostAttempts, told: list[AttemptLost]) -> None:
     """
-    Pitfall 9: with reject_on_worker_lost the message is put back as soon as its process is gone, without a signal and before anybody looks.
+    Pitfall 9: with reject_on_worker_lost the message is put back as soon as its process is gone, without a signal and before we look.
     """
     request = Request(pid=17)
     lost.watch(request, queue="q")
@@ -123,7 +123,7 @@ def test_a_hard_limit_is_told_of_and_a_soft_one_is_not(
     lost: LostAttempts, told: list[AttemptLost], times_out: Callable[[Request, bool, float], None]
 ) -> None:
     """
-    Pitfall 5: a pool of greenlets tells nobody of a hard limit before Celery 5.7, and everybody tells of it after.
+    Pitfall 5: a pool of greenlets does not tell of a hard limit before Celery 5.7, and every pool tells of it after.
     """
     request = Request()
     lost.watch(request, queue="q")

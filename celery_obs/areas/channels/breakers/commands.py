@@ -52,7 +52,7 @@ def open_(ctx: click.Context, /, name: str, seconds: Any, **options: Any) -> Non
     Let no call to CHANNEL through.
     """
     run(ctx, "breaker.open", name, seconds=seconds, **options)
-    click.echo(f"The breaker of {name} is open {'until somebody closes it' if seconds is None else f'for {seconds:g} s'}.")
+    click.echo(f"The breaker of {name} is open {'until it is closed by hand' if seconds is None else f'for {seconds:g} s'}.")
 
 
 @breaker.command()

@@ -1,5 +1,5 @@
 """
-Alerts about conflicts: a room was sold twice, or somebody has to decide.
+Alerts about conflicts: a room was sold twice, or a person has to decide.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ALERTS: Final = (
         lasts="1d",
         by=("conflict_type",),
         summary="Conflicts wait for a person",
-        description="{{ $value }} conflicts of the kind {{ $labels.conflict_type }} wait for somebody's decision; there have been some for $for.",
+        description="{{ $value }} conflicts of type {{ $labels.conflict_type }} await a decision. Some have been waiting for $for.",
         shows="channel-manager-overview",
     ),
 )

@@ -64,7 +64,7 @@ ALERTS: Final = (
         lasts="4h",
         by=("channel_type",),
         summary="{{ $labels.channel_type }} is still paused",
-        description="Somebody paused {{ $labels.channel_type }} more than $for ago. Its syncs are held back until somebody resumes it.",
+        description="{{ $labels.channel_type }} has been paused for more than $for. Its syncs are held back until it is resumed.",
         shows="channel-manager-platform",
     ),
 )

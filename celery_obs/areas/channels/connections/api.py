@@ -122,7 +122,7 @@ def register_connection(
     Make a connection known, or say again what it is.  Costs one round trip to Redis; without Redis it is skipped, and counted.
 
     Args:
-        connection_id: Its name, anybody's text.
+        connection_id: Its name, any text.
 
         channel_type: The channel.
 

@@ -58,6 +58,6 @@ ERRORS = Metric(
 PAUSED = Metric(
     kind="gauge",
     name="channel_paused",
-    help="Did somebody stop this channel, and forget it? 1 while it is paused.",
+    help="Is this channel paused? 1 while it is.",
     labels=("channel_type",),
 )

@@ -31,7 +31,7 @@ def pause(ctx: click.Context, /, name: str, seconds: Any, **options: Any) -> Non
     Hold back all syncs of CHANNEL; they are delayed, not lost.
     """
     run(ctx, "channel.pause", name, seconds=seconds, **options)
-    until = "until somebody resumes it" if seconds is None else f"for {seconds:g} s"
+    until = "until it is resumed by hand" if seconds is None else f"for {seconds:g} s"
     click.echo(f"{name} is paused {until}.")
 
 

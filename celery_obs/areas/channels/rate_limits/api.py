@@ -64,7 +64,7 @@ def acquire(channel: str, connection_id: str = "", *, wait: float = 0.0, cost: i
 
         connection_id: Whose account, where each has its own limit.
 
-        wait: Seconds to stand in line at most; where it is clear that they will not do, nobody waits.
+        wait: Seconds to stand in line at most; a call that cannot get its turn in that time is refused at once.
 
         cost: Calls that this one counts as, where the channel counts some for several.
 
@@ -108,7 +108,7 @@ async def acquire_async(channel: str, connection_id: str = "", *, wait: float = 
 
 def check(channel: str, connection_id: str = "", *, cost: int = 1) -> float:
     """
-    Return the seconds until *channel* may be called, 0 where it may be now.  Nothing is taken: somebody else may be quicker.
+    Return the seconds until *channel* may be called, 0 where it may be now.  Nothing is taken: another caller may be quicker.
 
     Since 0.1.
     """
@@ -282,10 +282,10 @@ class _Limiter:
         """
         Take a call from every list, or from none.
 
-        In a Redis Cluster they lie on several nodes, so that it is one after the other: whoever is refused by the channel's gives its connection's call
+        In a Redis Cluster they lie on several nodes, so that it is one after the other: a call that is refused by the channel's gives its connection's call
         back.  In between, the connection has one call less than it may have, and never one more.
         """
-        assert self._limits is not None  # noqa: S101 -- whoever asks has seen to it.
+        assert self._limits is not None  # noqa: S101 -- the caller has checked it.
         if self._limits.takes_together:
             return self._limits.take_all(channel, asked, lists.every, cost=cost)
         taken: list[tuple[str, tuple[RateLimit, ...], Taken]] = []
@@ -447,5 +447,5 @@ def _refusal(channel: str, asked: _Asked, *, waited: float, wait: float) -> Limi
 def _garbage(channel: str) -> ValueError:
     return ValueError(
         f"What lay under the rate limit's key of {channel!r:.200} was no list of times, and has been deleted: counting starts anew. "
-        "Expected that nobody writes there."
+        "Do not write there."
     )

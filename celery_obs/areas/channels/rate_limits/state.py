@@ -539,7 +539,7 @@ def _policy(policies: Mapping[str, tuple[RateLimit, ...]], channel: str) -> tupl
     return policies.get(channel, policies.get(ANY_CHANNEL, ()))
 
 
-# --- what lies in Redis, which may be anybody's -----------------------------------------------------------------------------------
+# --- what lies in Redis, which any client may have written -----------------------------------------------------------------------------------
 
 
 def _member(channel: str, connection_id: str) -> str:
@@ -561,5 +561,5 @@ def _limits(written: Any) -> Iterator[RateLimit]:
             limit.applies(0.0)
             if limit.requests > 0 and 0 < limit.seconds < math.inf:
                 yield limit
-    except Exception:  # noqa: BLE001 -- what somebody typed may be wrong in any way, and is no limit then.
+    except Exception:  # noqa: BLE001 -- what was typed by hand may be wrong in any way, and is no limit then.
         return

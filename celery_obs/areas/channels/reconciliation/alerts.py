@@ -1,5 +1,5 @@
 """
-Alerts about reconciliation: calendars differ, or nobody compares them.
+Alerts about reconciliation: calendars differ, or are not compared.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ ALERTS: Final = (
         lasts="5m",
         by=_BY,
         summary="Nothing is synchronised with {{ $labels.channel_type }} any more",
-        description="No connection of {{ $labels.channel_type }} has had a successful sync for {{ $value | humanizeDuration }} (threshold: $threshold), though some are active and nobody paused it.",
+        description="No connection of {{ $labels.channel_type }} has had a successful sync for {{ $value | humanizeDuration }} (threshold: $threshold), though some are active and it is not paused.",
         shows="channel-manager-platform",
     ),
 )

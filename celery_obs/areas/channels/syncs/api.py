@@ -256,7 +256,7 @@ class Run:
         Make a label of what is no text: of ids that are numbers, of enums, of nothing.
         """
         text = ""
-        with contextlib.suppress(Exception):  # Anybody's __str__; it is counted below.
+        with contextlib.suppress(Exception):  # A user's __str__; it is counted below.
             text = str(getattr(value, "value", value)) if value is not None else ""
         if not text:
             self._complain()

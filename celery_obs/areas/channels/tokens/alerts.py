@@ -38,7 +38,7 @@ ALERTS: Final = (
     Alert(
         name="ChannelTokenExpiringCritical",
         severity="critical",
-        # One that is good for a month or longer ought to have been refreshed long before its last day, whether or not anybody tried.
+        # One that is good for a month or longer ought to have been refreshed long before its last day, whether or not a refresh was tried.
         when=(
             f"(\n  ({_LEFT} < $threshold and {_LIFE} >= {30 * DAY})\n  or\n"
             f"  ({_LEFT} < clamp_max(0.2 * {_LIFE}, $threshold) or ({_LEFT} < $threshold unless {_LIFE}))\n"

@@ -1,5 +1,5 @@
 """
-Tokens: kept encrypted, refreshed by one of many, and stored before anybody hears that it worked.
+Tokens: kept encrypted, refreshed by one of many, and stored before any caller gets them.
 
 ::
 
@@ -134,7 +134,7 @@ Seconds for which a token is new, or a third of its life where that is less: cal
 
 LEAD: Final = 15.0
 """
-Seconds after which somebody else takes over from a process that died in the middle.
+Seconds after which another process takes over from a process that died in the middle.
 """
 
 GATE: Final = 10.0
@@ -410,12 +410,12 @@ class Tokens:
 
             force: Ask the channel, however new the token is.
 
-            wait: Seconds to wait for somebody else who is at it.
+            wait: Seconds to wait for another process that is refreshing it.
 
         Raises:
             ChannelError: of one class or another, as the channel's answer was; see `errors`, `TokenRefusedError` and `ClientRefusedError`.
             UnknownConnectionError, NoTokenError, TokenUnreadableError: when there is nothing to refresh.
-            FlightTimeoutError: if somebody else was not done in time.
+            FlightTimeoutError: if another process was not done in time.
         """
         connection = self.connection(connection_id)
         attempt = _Attempt(self._engine, self, connection, force=force)
@@ -634,7 +634,7 @@ class _Attempt:
                 lambda exc: self._engine.hub.on_error(exc, component="sync.tokens"),
             )
             new = oauth.renew(client, held.token if client.has_refresh_tokens else None, about, now=self._engine.clock)
-            # Before anybody is told of the call, which may take a while: until it is stored, the token is nowhere.
+            # Before any observer is told of the call, which may take a while: until it is stored, the token is nowhere.
             kept = self._keep(new, held)
         unstored = self._parked(new, held, kept) if isinstance(kept, TokenNotStoredError) else None
         if self._interruption is not None:
@@ -745,7 +745,7 @@ class _Attempt:
         """
         try:
             return self._tokens.replace(self._connection.connection_id, new, held)
-        except Exception as exc:  # noqa: BLE001 -- anybody's store, and a soft time limit: the token comes first.
+        except Exception as exc:  # noqa: BLE001 -- a user's store, and a soft time limit: the token comes first.
             return type(exc).__name__
 
     def _parked(self, new: Token, held: Held, unstored: TokenNotStoredError) -> TokenNotStoredError:
@@ -869,7 +869,7 @@ def _is_newer(found: Token | None, held: Token, new: Token) -> bool:
 def _is_fresh(token: Token, now: float) -> bool:
     if token.issued_at is None or (token.expires_at is not None and token.expires_at <= now):
         return False
-    # Either way: the clock of whoever got it may be ahead of ours.
+    # Either way: the clock of the process that got it may be ahead of ours.
     return abs(now - token.issued_at) < min(FRESH, (token.lifetime or math.inf) / 3)
 
 

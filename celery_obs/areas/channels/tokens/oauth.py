@@ -80,7 +80,7 @@ Seconds; a token that is said to last longer is taken to last so long.
 
 class TokenRefusedError(AuthError):
     """
-    The channel takes the refresh token no more: somebody has to authorise again.
+    The channel no longer accepts the refresh token: the customer has to authorise again.
     """
 
 
@@ -203,7 +203,7 @@ def renew(client: OAuthClient, old: Token | None, about: Exchanged, *, now: Cloc
     sent_at = now()
     channel = about.connection.channel_type
     try:
-        # The answer is no variable here: what is raised below tells the locals of this frame to whoever shows them.
+        # The answer is no variable here: what is raised below tells the locals of this frame to any reporter of errors.
         new = _token(_Exchange(client, about).ask(old), old=old, client=client, now=sent_at)
     except BaseException as exc:  # noqa: BLE001 -- raised again below, without what it has seen.
         caught = exc

@@ -518,7 +518,7 @@ _LONGEST_SHOWN: Final = 80
 
 def shown(value: Any) -> str:
     """
-    Return somebody's text as it may stand in a message: short, and on one line.
+    Return a foreign text as it may stand in a message: short, and on one line.
     """
     told = repr(value[:_LONGEST_SHOWN] if isinstance(value, str) else value)
     return told if len(told) <= _LONGEST_SHOWN else f"{told[:_LONGEST_SHOWN]}…"

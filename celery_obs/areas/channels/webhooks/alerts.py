@@ -1,5 +1,5 @@
 """
-Alerts about webhooks: we fail at them, are slow, fall behind, or somebody forges them.
+Alerts about webhooks: they fail, are slow, pile up, or are forged.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ class Adapter:
                 schedule = maybe_schedule(told["schedule"], app=self._scheduler.app)
                 due = timestamp(self._clock(), schedule.remaining_estimate(last_run_at))
             return _Entry(str(told["name"]), bool(told.get("enabled", True)), due)
-        except Exception as exc:  # noqa: BLE001 -- anybody may write there, and an entry that RedBeat cannot read either hides no other.
+        except Exception as exc:  # noqa: BLE001 -- any client may write there, and an entry that RedBeat cannot read either hides no other.
             self._on_error(exc, component="beat.freshness")
             return _Entry(key, is_enabled=False, due=None)
 
