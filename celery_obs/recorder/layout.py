@@ -335,7 +335,7 @@ def feed_from(descriptor: int, layout: Layout, *, path: Path) -> None:
     while data := os.pread(descriptor, _PORTION, layout.consumed):
         layout.feed(data)
         if layout.bad_lines > _MOST_BAD:
-            message = f"{path} has more than {_MOST_BAD} lines that are none of a layout."
+            message = f"{path} has more than {_MOST_BAD} invalid lines."
             raise LayoutError(message)
 
 

@@ -338,8 +338,8 @@ def tell_cut_off(path: Path) -> None:
     Say that a slot file was mended.
     """
     logging.getLogger("celery_obs").error(
-        "celery_obs: the metric file %s was cut off by another program. What was counted there since the last scrape may be missing; counting goes on. "
-        "Find out what empties files in that directory, and leave it out there.",
+        "celery_obs: the metric file %s was truncated by another program. What was counted there since the last scrape may be missing; counting goes on. "
+        "Find out what truncates files in that directory, and exclude the directory from it.",
         path,
     )
 

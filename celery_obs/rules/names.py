@@ -75,7 +75,7 @@ def unknown(query: str, known: Known) -> Iterator[str]:
     """
     for name, labels in selected(query):
         if name not in known:
-            yield f"asks for {name}, which is no metric of the catalogue and not recorded.{did_you_mean(name, known)}"
+            yield f"asks for {name}, which is neither in the catalogue nor recorded.{did_you_mean(name, known)}"
             continue
         for label in labels:
             if label not in known[name]:

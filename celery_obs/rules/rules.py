@@ -150,7 +150,7 @@ class Alert:
         Refuse what would show up as an empty text at night.
         """
         if _NAME.fullmatch(self.name) is None:
-            self._refuse("has a name that is no word. Expected letters and digits, beginning with a capital.")
+            self._refuse("has an invalid name. Expected letters and digits, beginning with a capital.")
         if self.shows not in DASHBOARDS:
             self._refuse(f"shows the dashboard {self.shows!r}. Expected one of {', '.join(DASHBOARDS)}.")
         if self.severity not in SEVERITIES:
@@ -174,7 +174,7 @@ class Alert:
         for each in self.otherwise:
             for label in each.where:
                 if label not in self.by:
-                    self._refuse(f"is otherwise for a {label}, which its result does not have: {', '.join(self.by) or 'it has none'}.")
+                    self._refuse(f"has an override for a {label}, which its result does not have: {', '.join(self.by) or 'it has none'}.")
 
     def _refuse(self, problem: str) -> None:
         message = f"The alert {self.name} {problem}"

@@ -55,7 +55,7 @@ def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:
     if objectives:
         yield Group(
             name="celery_obs_slo_alerts",
-            comment="budgets that burn too fast, are used up, or are not measured.",
+            comment="budgets that burn too fast, are exhausted, or are not measured.",
             rules=tuple(_alerts(objectives)),
         )
 
@@ -106,7 +106,7 @@ def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
             each,
             "warning",
             "SLOErrorBudgetBurnSlow",
-            "{{ $value | humanizePercentage }} of the events of {{ $labels.slo }} have been bad for long. At this rate the budget will not last for its period.",
+            "{{ $value | humanizePercentage }} of the events of {{ $labels.slo }} have been bad for hours or days. At this rate the budget will not last for its period.",
         )
     yield Alert(
         name="SLOErrorBudgetExhausted",
@@ -114,7 +114,7 @@ def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
         when="slo:error_budget_remaining:ratio < 0",
         lasts="15m",
         by=_BY,
-        summary="The error budget of {{ $labels.slo }} is used up",
+        summary="The error budget of {{ $labels.slo }} is exhausted",
         description="{{ $value | humanizePercentage }} of the error budget of {{ $labels.slo }} is left.",
         shows="celery-obs-slo",
     )
@@ -126,7 +126,7 @@ def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
         lasts="15m",
         by=_BY,
         summary="{{ $labels.slo }} is no longer measured",
-        description="What {{ $labels.slo }} counts was there within its period, and for $for there has been no series of it. Its budget stands still, whatever happens.",
+        description="The metric that {{ $labels.slo }} counts had series within its period, and has had none for $for. Its error budget stays as it is, whatever happens.",
         shows="celery-obs-slo",
     )
 

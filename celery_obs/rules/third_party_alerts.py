@@ -1,5 +1,5 @@
 """
-Alerts about what stands beside us: the application's API, its database, cache and containers.
+Alerts about the surroundings: the application's API, its database, cache and containers.
 
 They read what the application or other exporters expose (celery_obs/rules/third_party), and are silent where nobody does.
 """
@@ -100,8 +100,8 @@ ALERTS: Final = (
         least_events=1000,
         lasts="15m",
         by=("instance",),
-        summary="Redis has little of what it is asked for",
-        description="Redis at {{ $labels.instance }} had {{ $value | humanizePercentage }} of the keys that were asked for (threshold: $threshold).",
+        summary="Redis cache hit ratio is low",
+        description="Redis at {{ $labels.instance }} answered {{ $value | humanizePercentage }} of lookups from its cache (threshold: $threshold).",
         shows="celery-obs-infrastructure",
     ),
     Alert(
@@ -111,7 +111,7 @@ ALERTS: Final = (
         threshold=part(0.8),
         lasts="10m",
         by=("instance",),
-        summary="Redis is nearly full",
+        summary="Redis is nearly out of memory",
         description="Redis at {{ $labels.instance }} uses {{ $value | humanizePercentage }} of its memory (threshold: $threshold).",
         shows="celery-obs-infrastructure",
     ),

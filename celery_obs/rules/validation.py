@@ -145,7 +145,7 @@ def refuse_missing_runbooks(names: Iterable[str], folder: Path) -> None:
         page = folder / f"{name}.md"
         if not page.is_file():
             places = f" ({'; '.join(found)})" if (found := defined(name)) else ""
-            message = f"The alert {name}{places} has no runbook: {page} is missing. Write one with the sections of the others, titled by what one sees."
+            message = f"The alert {name}{places} has no runbook: {page} is missing. Write one with the sections of the others, titled by what the operator sees."
             raise ConfigurationError(message)
 
 

@@ -63,7 +63,7 @@ class ErrorLog:
             trace = None if kind in self._quiet_until else without_secrets(error)
             self._quiet_until[kind] = now + self._pause
             logging.getLogger("celery_obs").error(
-                "celery_obs: %s failed and was kept from your program, which goes on; said once a minute. %s: %s",
+                "celery_obs: %s failed. Your program is not affected. Logged at most once a minute. %s: %s",
                 component,
                 type(error).__name__,
                 reason(error),

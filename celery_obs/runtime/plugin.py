@@ -316,7 +316,7 @@ class Plugin:
             settings = self._load(app)
             if self._cannot_share:
                 log.warning(
-                    "The broker cannot keep the cluster's state, so that cluster features are off: %s Set redis_url (CELERY_OBS_REDIS_URL) to have them.",
+                    "The broker cannot hold the cluster's state, so cluster features are off: %s Set redis_url (CELERY_OBS_REDIS_URL) to have them.",
                     self._cannot_share,
                 )
             entries.entries(settings)  # Refuses what the settings alone cannot know to be wrong.
@@ -504,8 +504,8 @@ class Plugin:
             return
         if not any(self._has_channels(app) for app in self.apps):
             logging.getLogger("celery_obs").info(
-                "celery_obs: a channel is used here for the first time. The tasks that look after channels are there once worker and beat start again; "
-                "set sync_engine = True to have them from the first start on."
+                "celery_obs: a channel is used here for the first time. Restart worker and beat to have the tasks that look after channels; "
+                "with sync_engine = True they are there from the first start on."
             )
 
     def _connect_metrics(self, settings: Settings) -> list[Observer]:

@@ -97,7 +97,8 @@ def test_a_wrong_argument_of_setup_ends_the_start(stage: Stage) -> None:
 
 @pytest.mark.parametrize("command", [pytest.param(WORKER, id="worker"), pytest.param(BEAT, id="beat")])
 @pytest.mark.parametrize(
-    ("where", "words"), [("a file", "is no directory"), ("below a file", "cannot be made by uid"), ("/proc/none", "cannot be made by uid")]
+    ("where", "words"),
+    [("a file", "is not a directory"), ("below a file", "cannot be made by uid"), ("/proc/none", "cannot be made by uid")],
 )
 def test_an_impossible_metrics_directory_ends_the_start(stage: Stage, command: tuple[str, ...], where: str, words: str) -> None:
     """
@@ -134,7 +135,7 @@ OPTIONS = [
     pytest.param(["--broker-url=localhost:6379"], ["no scheme", "redis://"], id="no scheme"),
     pytest.param(["--broker-url=amqp://rabbit.example.org//"], ["no credentials", "CELERY_OBS_BROKER_URL"], id="no credentials"),
     pytest.param(
-        ["--redis-url=amqp://:secret@localhost", "--broker-url=redis://localhost"], ["does not lead to Redis"], id="Redis that is none"
+        ["--redis-url=amqp://:secret@localhost", "--broker-url=redis://localhost"], ["is not a Redis URL"], id="Redis that is none"
     ),
     pytest.param(["--web.listen-address=localhost"], ["Expected host:port"], id="no port"),
     pytest.param(["--web.listen-address=127.0.0.1:99999"], ["Expected host:port"], id="port too high"),
@@ -198,7 +199,7 @@ def test_a_port_in_use_ends_the_sidecar(stage: Stage, taken: int) -> None:
     code, said = stage.run(*EXPORTER, f"--web.listen-address=127.0.0.1:{taken}", name="bad")
 
     assert 2 == code
-    assert f"Cannot listen on 127.0.0.1:{taken} (Address already in use). Another program listens there" in paragraph(said, "Error: ")
+    assert f"Cannot listen on 127.0.0.1:{taken} (Address already in use). Another program is listening there" in paragraph(said, "Error: ")
 
 
 def test_a_sidecar_without_a_metrics_directory_serves_and_says_so(stage: Stage) -> None:

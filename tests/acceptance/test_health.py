@@ -70,7 +70,7 @@ def test_no_worker_and_500_messages_are_no_health(stage: Stage, how: signal.Sign
     assert "CeleryWorkersAbsent" in alerts_in(document, "workers")
     assert ["CeleryQueueWithoutConsumers"] == alerts_in(document, "queues")
     assert 1 == code
-    assert "No worker is up, so nothing is being worked on. 500 messages wait." in told
+    assert "No worker is up, so no task is being run. 500 messages wait." in told
     assert "500 messages wait in queue work, and no worker consumes it." in told
     assert "The cluster is unhealthy." in told
     assert shown.index("No worker is up") < shown.index("/metrics")
@@ -116,7 +116,7 @@ def test_a_beat_that_is_gone_is_told_with_its_entries(stage: Stage) -> None:
 
     assert ("healthy", None) == (fine["status"], fine["error"])
     found = {trouble.condition.alert: trouble.text for trouble in report.troubles}
-    assert "Beat has stopped: it last went through its schedule 1 h" in found["CeleryBeatStopped"]
+    assert "Beat has stopped: it last ran its schedule 1 h" in found["CeleryBeatStopped"]
     assert "overdue" in found["CeleryBeatEntryOverdue"]
     assert "unhealthy" == report.status("beat")
 

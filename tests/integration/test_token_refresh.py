@@ -339,7 +339,7 @@ def test_a_client_that_is_wrong_is_no_reason_to_bother_the_customer(redis_server
     ("fault", "kind", "said", "error_type"),
     [
         pytest.param(Fault("outage"), errors.ApiError, r"failed \(503\)", "server_error", id="503"),
-        pytest.param(Fault("html"), errors.ApiError, "is no JSON object", "server_error", id="HTML"),
+        pytest.param(Fault("html"), errors.ApiError, "is not a JSON object", "server_error", id="HTML"),
         pytest.param(Fault("endless"), errors.ApiError, "more than 262144 bytes", "server_error", id="endless"),
         pytest.param(Fault("redirect"), errors.ApiError, r"redirects elsewhere \(307\)", "server_error", id="redirect loop"),
         pytest.param(Fault("drop"), errors.NetworkError, "cannot be reached", "network", id="dropped"),
@@ -412,9 +412,9 @@ class Said(NamedTuple):
 @pytest.mark.parametrize(
     ("answer", "kind", "said"),
     [
-        pytest.param(Said([]), errors.ApiError, "no JSON object", id="a list"),
-        pytest.param(Said(b"[" * 200_000), errors.ApiError, "no JSON object", id="a tower"),
-        pytest.param(Said(b"\xff\x00"), errors.ApiError, "no JSON object", id="bytes"),
+        pytest.param(Said([]), errors.ApiError, "not a JSON object", id="a list"),
+        pytest.param(Said(b"[" * 200_000), errors.ApiError, "not a JSON object", id="a tower"),
+        pytest.param(Said(b"\xff\x00"), errors.ApiError, "not a JSON object", id="bytes"),
         pytest.param(Said({}), errors.ApiError, "holds no token", id="nothing"),
         pytest.param(Said({"access_token": ""}), errors.ApiError, "holds no token", id="an empty token"),
         pytest.param(Said({"access_token": 5}), errors.ApiError, "holds no token", id="a number for a token"),

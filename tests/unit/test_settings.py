@@ -134,7 +134,7 @@ def test_whatever_is_configured_loads_or_is_refused_with_a_sentence(inner: dict[
         message = "The setting "
         assert settings == load({"celery_obs": inner}, environ, {})
 
-    assert message.startswith("The setting ")
+    assert message.startswith(("The setting ", "Unknown setting "))
 
 
 @given(st.sampled_from(SETTINGS), st.one_of(st.binary(), st.complex_numbers(), st.just(object())))
@@ -159,8 +159,7 @@ def test_an_unknown_key_is_refused_and_the_right_one_proposed() -> None:
     message = refusal({"celery_obs": {"metric_dir": "/run/obs"}})
 
     assert (
-        "The setting 'metric_dir' (celery_obs dict in Celery's configuration) is none that celery_obs knows; its value is '/run/obs'. "
-        "Did you mean metrics_dir?"
+        "Unknown setting 'metric_dir' (celery_obs dict in Celery's configuration); its value is '/run/obs'. Did you mean metrics_dir?"
     ) == message
 
 
@@ -290,7 +289,7 @@ def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None
     """
     (tmp_path / "obs").touch()
 
-    with pytest.raises(ConfigurationError, match=f"CELERY_OBS_METRICS_DIR is {tmp_path}/obs, which is no directory"):
+    with pytest.raises(ConfigurationError, match=f"CELERY_OBS_METRICS_DIR is {tmp_path}/obs, which is not a directory"):
         prepare_metrics_dir(tmp_path / "obs")
 
 

@@ -53,7 +53,7 @@ class Failure(NamedTuple):
     Attributes:
         error: The exception that told: the one that was asked about, or one that it wraps or was caused by.
 
-        kind: What kind of failure; None for one that is none of a channel's, such as a bug.
+        kind: What kind of failure; None for one that is not a failure of a channel, such as a bug.
 
         status: The HTTP status of the answer; None without one.
 
@@ -74,7 +74,7 @@ class Failure(NamedTuple):
 
 def classify(error: BaseException) -> ErrorType | None:
     """
-    Tell what kind of failure of a channel *error* is; None for one that is none, such as a bug.
+    Tell what kind of failure of a channel *error* is; None for another error, such as a bug.
 
     Asked are, in this order: what the rows say of its class, whatever carries a status code, what it wraps, and what it was raised from.
     Of a group of exceptions the kind counts with which trying again helps least.

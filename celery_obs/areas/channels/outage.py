@@ -58,7 +58,7 @@ class RedisSlowError(OSError):
 
 
 _AWAY: Final = RedisAwayError(
-    "Redis did not answer a moment ago, so it was not asked: the call went through without breaker and rate limit. Expected a Redis that answers."
+    "Redis did not answer a moment ago, so it was not asked: the call went through without circuit breaker and rate limit."
 )
 
 
@@ -184,6 +184,6 @@ class Outage:
 
 def _slow(took: float) -> RedisSlowError:
     return RedisSlowError(
-        f"Redis took {took:.2f} s to answer, so it is not asked for a moment: calls go through without breaker and rate limit meanwhile. "
+        f"Redis took {took:.2f} s to answer, so it is not asked for a moment: meanwhile calls go through without circuit breaker and rate limit. "
         f"Expected answers within {SLOW:g} s."
     )

@@ -51,8 +51,8 @@ ALERTS: Final = (
         threshold=seconds(QUEUE_MESSAGES_OLD.threshold),
         lasts=QUEUE_MESSAGES_OLD.lasts,
         by=("queue",),
-        summary="Messages grow old in queue {{ $labels.queue }}",
-        description="The oldest message of queue {{ $labels.queue }} has been due for {{ $value | humanizeDuration }} (threshold: $threshold).",
+        summary="Messages in queue {{ $labels.queue }} wait too long",
+        description="The oldest message of queue {{ $labels.queue }} has waited {{ $value | humanizeDuration }} since it was due (threshold: $threshold).",
         shows="celery-queues",
     ),
     Alert(
@@ -65,8 +65,8 @@ ALERTS: Final = (
         threshold=amount(QUEUE_NOT_CONSUMED.threshold),
         lasts=QUEUE_NOT_CONSUMED.lasts,
         by=("queue",),
-        summary="Workers have stopped to consume queue {{ $labels.queue }}",
-        description='{{ $value | printf "%.0f" }} messages wait in queue {{ $labels.queue }}, workers have room, and for 10 minutes none has begun a task of it.',
+        summary="Workers have stopped consuming queue {{ $labels.queue }}",
+        description='{{ $value | printf "%.0f" }} messages wait in queue {{ $labels.queue }}, workers have room, and none has started a task of it for 10 minutes.',
         shows="celery-queues",
     ),
     Alert(

@@ -84,7 +84,7 @@ def _cluster(read: Callable[[], Overview] | None, leader: str) -> str:
         overview = read()
     except Exception as error:
         log.debug("The status page has no state to show.", exc_info=without_secrets(error))
-        return f'<p class="bad">The state of the cluster cannot be read: {escape(type(error).__name__)}. Is Redis well?</p>'
+        return f'<p class="bad">The state of the cluster cannot be read: {escape(type(error).__name__)}. Is Redis running?</p>'
     who = f"Served to Prometheus by <code>{escape(leader)}</code>." if leader else "No exporter serves it to Prometheus at the moment."
     if not overview.channels:
         return ""  # Without channels there is nothing else to share.

@@ -141,7 +141,7 @@ _SYNCS = Row(
         Panel(
             kind="timeseries",
             title="Running and held back",
-            question="What runs right now, and what waits because the channel is paused, its rate limit used up or its breaker open?",
+            question="What runs right now, and what waits because the channel is paused, its rate limit exhausted or its breaker open?",
             queries=(
                 Query(expr=total(syncs.IN_PROGRESS, "sync_type", channel_type=_HERE), legend="{{sync_type}} running"),
                 Query(

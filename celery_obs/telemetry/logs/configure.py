@@ -41,7 +41,7 @@ _ADVICE: Final = (
 
 
 _TOO_QUIET: Final = (
-    "celery_obs: the log level is %s, so no line is written for tasks that succeed. "
+    "celery_obs: the log level is %s, so no line is written for successful tasks. "
     "Start the worker with -l INFO, or set log_levels to {'%s': 'INFO'} for these lines alone."
 )
 
@@ -304,7 +304,7 @@ def _harmless(record: logging.LogRecord, told: celery_records.Told) -> logging.L
 def _to_json(redactor: Redactor, _: Any, __: str, facts: Any) -> str:
     try:
         return to_json(facts)
-    except (ValueError, TypeError, RecursionError):  # What is no JSON in what a program has bound.
+    except (ValueError, TypeError, RecursionError):  # A program bound a value that JSON does not have.
         return to_json(redactor.value(facts))  # type: ignore[arg-type] # a dict of a dict.
 
 

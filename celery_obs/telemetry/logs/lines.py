@@ -70,7 +70,7 @@ def to_json(facts: Mapping[str, Any]) -> str:
     Return *facts* as one line of JSON.
 
     Raises:
-        ValueError, TypeError, RecursionError: if they hold what is no JSON.
+        ValueError, TypeError, RecursionError: if they hold a value that JSON does not have.
     """
     return encode(facts)
 

@@ -77,8 +77,8 @@ def plan(environ: Mapping[str, str]) -> Plan | None:
     if lacking:
         variable = "OTEL_TRACES_EXPORTER" if named else _first(environ, ENDPOINTS)[0]
         say(
-            f"{variable} asks for traces, and the package {lacking} is not installed, so there are none. "
-            "Expected the extra for tracing: pip install 'celery_obs[tracing]'."
+            f"{variable} asks for traces, and the package {lacking} is not installed, so none are made. "
+            "Install the extra for tracing: pip install 'celery_obs[tracing]'."
         )
         return None
     return Plan(exporters, _batching(environ), tuple(_advice(environ, exporters)))

@@ -443,7 +443,7 @@ def _is_usable(name: str) -> bool:
             importlib.import_module(module)
     except Exception as exc:  # noqa: BLE001 -- what it makes of the environment is its own; the program goes on without spans.
         say(
-            f"The OTLP exporter cannot be made, so there are no traces: {type(exc).__name__}: {reason(exc)}. Expected right OTEL_EXPORTER_OTLP_… variables."
+            f"The OTLP exporter cannot be made, so there are no traces: {type(exc).__name__}: {reason(exc)}. Check the OTEL_EXPORTER_OTLP_… variables."
         )
         return False
     return True

@@ -187,7 +187,7 @@ def test_the_watchdog_comes_again_and_again(alertmanager: AlertmanagerServer, re
     """
     The dead man's switch hears the alert that always fires, and no other receiver does.
     """
-    watchdog = {"labels": {"alertname": "Watchdog", "severity": "none"}, "annotations": {"summary": "The chain of alerts works"}}
+    watchdog = {"labels": {"alertname": "Watchdog", "severity": "none"}, "annotations": {"summary": "The alerting pipeline works"}}
     alertmanager.post("/api/v2/alerts", [watchdog])
     wait_until(lambda: receiver.on("/ping"), what="the dead man's switch")
 

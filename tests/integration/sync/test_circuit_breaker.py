@@ -233,7 +233,7 @@ def test_what_is_no_breaker_is_deleted_and_told_and_the_task_goes_on(stage: Stag
 
     assert permit.generation > 0
     assert ["circuit_breaker"] == [component for component, _ in stage.errors]
-    assert "was no breaker, and has been deleted" in str(stage.errors[0][1])
+    assert "Deleted a malformed circuit breaker of" in str(stage.errors[0][1])
     assert "closed" == registry.get_breaker("airbnb").state
 
 

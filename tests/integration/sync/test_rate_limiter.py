@@ -388,7 +388,7 @@ def test_a_refusal_stands_when_redis_goes_away_behind_it(
 @pytest.mark.parametrize("typed", ["text", "hash", "words", "zero", "future"])
 def test_what_somebody_typed_is_none_of_ours(stage: Stage, redis: Redis, typed: str) -> None:
     """
-    What is no list of times is deleted and told; a time that has not come counts as now.
+    Malformed data is deleted and told; a time that has not come counts as now.
     """
     key = keys.rate_limit("airbnb", "c-1")
     if typed == "text":

@@ -33,7 +33,7 @@ from celery_obs.telemetry.redaction import mask_url
         ("carrier-pigeon://h", "Known are"),
         ("redis://u:se/cret@h:port/0", "port is not a number"),
         ("redis://:secret@h:99999/0", "port is not a number"),
-        ("redis://:secret@h:6379/zero", "names a database that is no number"),
+        ("redis://:secret@h:6379/zero", "names a database that is not a number"),
         ("amqp://:secret@", "names no host"),
         ("amqp://rabbit.example.com//", "no credentials"),
         ("sentinel://:secret@h:26379", "master_name"),

@@ -20,7 +20,7 @@ from tests.unit.generate.shipped import EVERY_ALERT, RECORDS
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"name": "queue long"}, "The alert queue long has a name that is no word"),
+        ({"name": "queue long"}, "The alert queue long has an invalid name"),
         ({"shows": "nowhere"}, "The alert QueueLong shows the dashboard 'nowhere'. Expected one of channel-manager-overview"),
         ({"summary": "{{ $labels.provider }}"}, "The alert QueueLong names the label provider, which its result does not have: queue"),
     ],

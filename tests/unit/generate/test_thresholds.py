@@ -198,7 +198,7 @@ def queue_long(**changes: Any) -> Alert:
         ({"lasts": "a while"}, "The alert QueueLong fires after 'a while'. Expected a duration such as 5m."),
         (
             {"otherwise": (Otherwise({"task": ("t",)}, amount(1)),)},
-            "The alert QueueLong is otherwise for a task, which its result does not have: queue.",
+            "The alert QueueLong has an override for a task, which its result does not have: queue.",
         ),
     ],
 )

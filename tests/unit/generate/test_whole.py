@@ -130,7 +130,7 @@ def test_all_that_we_ship_asks_for_what_there_is() -> None:
     [
         (
             alert(when="celery_queue_dept > 1"),
-            "The alert QueueLong asks for celery_queue_dept, which is no metric of the catalogue and not recorded.",
+            "The alert QueueLong asks for celery_queue_dept, which is neither in the catalogue nor recorded.",
         ),
         (
             Record(name="a:b:rate5m", help="?", expr='celery_queue_depth{task="t"}'),
@@ -169,7 +169,9 @@ def test_a_runbook_that_asks_for_what_nobody_makes_is_refused_with_its_line(tmp_
     page = tmp_path / "QueueLong.md"
     page.write_text("# Long\n\n```sh\nno_query\n```\n\n```promql\ncelery_queue_depth\n\nmax(celery_queue_lenght)\n```\n", encoding="utf-8")
 
-    with pytest.raises(ConfigurationError, match=re.escape(f"{page}, line 10, asks for celery_queue_lenght, which is no metric")):
+    with pytest.raises(
+        ConfigurationError, match=re.escape(f"{page}, line 10, asks for celery_queue_lenght, which is neither in the catalogue")
+    ):
         refuse_unknown_names([], known_to((), ()), runbooks=tmp_path)
 
 

@@ -58,7 +58,7 @@ def test_a_file_that_was_cut_off_is_mended_before_it_is_touched(tmp_path: Path, 
     recorder.count(STARTED, PAIR, 2)
 
     assert (size, 43) == (path.stat().st_size, shown(collector))
-    assert 1 == caplog.text.count("was cut off by another program")
+    assert 1 == caplog.text.count("was truncated by another program")
     recorder.close()
 
 

@@ -1,5 +1,5 @@
 """
-Alerts about calls to channels: they fail, or are refused.
+Alerts about calls to channels: they fail, or their credentials are rejected.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ ALERTS: Final = (
         threshold=amount(5),
         lasts="5m",
         by=_BY,
-        summary="{{ $labels.channel_type }} does not accept our keys",
-        description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} were refused as unauthorised in the last 15 minutes (threshold: $threshold).',
+        summary="{{ $labels.channel_type }} rejects our credentials",
+        description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} were rejected as unauthorised in the last 15 minutes (threshold: $threshold).',
         shows="channel-manager-platform",
     ),
 )

@@ -1,5 +1,5 @@
 """
-Alerts about circuit breakers: a channel is cut off, all are, or one comes and goes.
+Alerts about circuit breakers: one is open, all are, or one flaps.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ALERTS: Final = (
         severity="critical",
         when=f"count({_STATE} > 0) == count({_STATE})\nand\ncount({_STATE}) > 1",
         lasts="5m",
-        summary="All channels are cut off",
+        summary="The circuit breakers of all channels are open",
         description="The breakers of all {{ $value }} channels have been open for $for. Look for the cause on our side.",
         shows="channel-manager-overview",
     ),
@@ -46,7 +46,7 @@ ALERTS: Final = (
         threshold=part(0.25),
         lasts="10m",
         by=("channel_type",),
-        summary="{{ $labels.channel_type }} comes and goes",
+        summary="The circuit breaker of {{ $labels.channel_type }} flaps",
         description="The breaker of {{ $labels.channel_type }} was not closed for {{ $value | humanizePercentage }} of the last 30 minutes (threshold: $threshold).",
         shows="channel-manager-platform",
     ),

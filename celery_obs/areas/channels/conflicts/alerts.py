@@ -35,7 +35,7 @@ ALERTS: Final = (
         threshold=amount(0),
         lasts="1d",
         by=("conflict_type",),
-        summary="Conflicts wait for a person",
+        summary="Conflicts await review",
         description="{{ $value }} conflicts of type {{ $labels.conflict_type }} await a decision. Some have been waiting for $for.",
         shows="channel-manager-overview",
     ),

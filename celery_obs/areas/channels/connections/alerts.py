@@ -1,5 +1,5 @@
 """
-Alerts about connections: one fails again and again, never began, stands still, or its channel was paused and forgotten.
+Alerts about connections: one keeps failing, was never synchronised, is stale, or its channel was left paused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ALERTS: Final = (
         threshold=seconds(DAY, below=7 * DAY),
         lasts="15m",
         by=_BY,
-        summary="Data of connection {{ $labels.connection_id }} is old",
+        summary="Data of connection {{ $labels.connection_id }} is stale",
         description="The last successful sync of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} was {{ $value | humanizeDuration }} ago (threshold: $threshold).",
         shows="channel-manager-connections",
     ),
@@ -54,7 +54,7 @@ ALERTS: Final = (
         lasts="15m",
         by=_BY,
         summary="New connection inactive for $threshold",
-        description="Connection {{ $labels.connection_id }} of {{ $labels.channel_type }} was made {{ $value | humanizeDuration }} ago and has never been synchronised.",
+        description="Connection {{ $labels.connection_id }} of {{ $labels.channel_type }} was created {{ $value | humanizeDuration }} ago and has never been synchronised.",
         shows="channel-manager-connections",
     ),
     Alert(

@@ -133,7 +133,7 @@ def register_connection(
         url_parameters: What is filled into the channel's token URL, such as ``{"shop": "acme"}``; None leaves what is known as it is.
 
     Raises:
-        ValueError, TypeError: if *status* is another word, the name is empty, *created_at* is no time, or *url_parameters* no dict of texts.
+        ValueError, TypeError: if *status* is another word, the name is empty, *created_at* is not a time, or *url_parameters* not a dict of texts.
 
     Since 0.1.
     """

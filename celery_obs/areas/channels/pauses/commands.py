@@ -17,7 +17,7 @@ __all__ = ["channel"]
 @click.group()
 def channel() -> None:
     """
-    Pause channels and let them go on.
+    Pause and resume channels.
     """
 
 
@@ -41,7 +41,7 @@ def pause(ctx: click.Context, /, name: str, seconds: Any, **options: Any) -> Non
 @click.pass_context
 def resume(ctx: click.Context, /, name: str, **options: Any) -> None:
     """
-    Let the syncs of CHANNEL go on.
+    Resume the syncs of CHANNEL.
     """
     told = run(ctx, "channel.resume", name, **options)
-    click.echo(f"{name} goes on." if told["was_paused"] else f"{name} was not paused.")
+    click.echo(f"{name} is resumed." if told["was_paused"] else f"{name} was not paused.")

@@ -436,7 +436,7 @@ def _is_time(value: float | None) -> TypeGuard[float]:
 
 
 def _refusal(channel: str, asked: _Asked, *, waited: float, wait: float) -> LimitReachedError:
-    stood = f" after {waited:.1f} s in line" if waited > _LEAST_PAUSE and wait > 0 else ""
+    stood = f" after a wait of {waited:.1f} s" if waited > _LEAST_PAUSE and wait > 0 else ""
     message = (
         f"The rate limit of {channel!r:.200} has no call left{stood}. "
         f"Expected one in {asked.retry_after:.2f} s; try again then, or wait longer."
@@ -445,7 +445,4 @@ def _refusal(channel: str, asked: _Asked, *, waited: float, wait: float) -> Limi
 
 
 def _garbage(channel: str) -> ValueError:
-    return ValueError(
-        f"What lay under the rate limit's key of {channel!r:.200} was no list of times, and has been deleted: counting starts anew. "
-        "Do not write there."
-    )
+    return ValueError(f"Deleted malformed rate-limit data for {channel!r:.200}: counting starts anew. Do not write to its keys in Redis.")

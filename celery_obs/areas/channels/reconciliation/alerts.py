@@ -35,7 +35,7 @@ ALERTS: Final = (
         threshold=seconds(2 * DAY),
         lasts="15m",
         by=("channel_type",),
-        summary="Calendars of {{ $labels.channel_type }} are not compared any more",
+        summary="Reconciliation of {{ $labels.channel_type }} is stale",
         description="The last reconciliation of {{ $labels.channel_type }} was {{ $value | humanizeDuration }} ago (threshold: $threshold).",
         shows="channel-manager-connections",
     ),

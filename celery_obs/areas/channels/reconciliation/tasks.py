@@ -259,12 +259,12 @@ def _checked(check: _Check) -> dict[str, Any]:
         return {"connection_id": check.connection_id, "skipped": "this message was done before"}
     deaths = check.begin()
     if deaths < 0:
-        return {"connection_id": check.connection_id, "skipped": "another message is at it"}
+        return {"connection_id": check.connection_id, "skipped": "another message is checking it"}
     if deaths > _DEATHS:
         check.end()
         message = (
-            f"The check of connection {check.connection_id[:200]!r} has cost {deaths} workers their life. Expected none. "
-            "It is not tried again today; see whether the reconciliation source streams its days, and how much memory a worker has."
+            f"The check of connection {check.connection_id[:200]!r} crashed its worker {deaths} times; giving up until tomorrow. "
+            "See whether the reconciliation source streams its days, and how much memory a worker has."
         )
         raise RuntimeError(message)
     try:

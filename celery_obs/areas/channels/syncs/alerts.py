@@ -77,7 +77,7 @@ ALERTS: Final = (
         threshold=seconds(7200),
         lasts="5m",
         by=_BY,
-        summary="Nothing is synchronised with {{ $labels.channel_type }} any more",
+        summary="Syncs with {{ $labels.channel_type }} have stalled",
         description="No connection of {{ $labels.channel_type }} has had a successful sync for {{ $value | humanizeDuration }} (threshold: $threshold), though some are active and it is not paused.",
         shows="channel-manager-platform",
     ),

@@ -134,7 +134,7 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
                 cls.__bases__ = (*cls.__bases__, base)
             except TypeError as exc:  # The classes contradict each other.
                 log.warning(
-                    "The sync task %s cannot build on the app's task class %s, and does without: %s", cls.name, added[-1].__qualname__, exc
+                    "The sync task %s cannot derive from the app's task class %s, and does not: %s", cls.name, added[-1].__qualname__, exc
                 )
         between = cls.__mro__[cls.__mro__.index(SyncTask) + 1 : cls.__mro__.index(Task)]
         cls._is_wrapped = any("__call__" in each.__dict__ for each in between)
@@ -336,7 +336,7 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
             raise
         channel, connection_id = of
         engine.current().hub.emit(SyncHeldBack(channel, self.sync_name, connection_id, delay, reason))
-        message = f"{channel}: {_WHY[reason]}; {self.name} comes again in {delay:.1f} s."
+        message = f"{channel}: {_WHY[reason]}; {self.name} is retried in {delay:.1f} s."
         raise HeldBack(message, refusal) from refusal
 
     def _argument(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -368,7 +368,7 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
 
 _WHY: Final[Mapping[HoldReason, str]] = {
     "paused": "the channel is paused",
-    "rate_limit": "its rate limit is used up",
+    "rate_limit": "its rate limit is exhausted",
     "circuit_breaker": "its circuit breaker is open",
 }
 
@@ -383,6 +383,6 @@ def _unfinished(name: str, result: Any) -> str:
     if inspect.iscoroutine(result):
         result.close()
     return (
-        f"The sync task {name} returned a {type(result).__name__} that nothing has run, so that nothing was done. "
+        f"The sync task {name} returned a {type(result).__name__} that was never run, so nothing was done. "
         "Expected a result: run it in the task, as return asyncio.run(...)."
     )

@@ -1,7 +1,7 @@
 """
-Alerts about tokens: they are about to expire and nothing helps, or have expired.
+Alerts about tokens: they are about to expire, have expired, or cannot be refreshed.
 
-A token of an hour is always "about to expire within a day", and is well as long as it is refreshed; so the time left is measured by the token's life.
+A token that lives an hour always expires within a day, and is fine as long as it is refreshed; so the time left is measured by the token's lifetime.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ALERTS: Final = (
         # Not longer: the last fifth of an hour's token is twelve minutes.
         lasts="5m",
         by=_BY,
-        summary="OAuth token of {{ $labels.channel_type }} expires, and is not refreshed",
+        summary="OAuth token of {{ $labels.channel_type }} is about to expire and was not refreshed",
         description="The token of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} expires in {{ $value | humanizeDuration }} and was not refreshed in time (threshold: $threshold).",
         shows="channel-manager-connections",
     ),
@@ -69,8 +69,8 @@ ALERTS: Final = (
         when=f"{happened(REFRESH_TOTAL, '1h', 'channel_type', status='refused')} > $threshold",
         threshold=amount(0),
         by=("channel_type",),
-        summary="{{ $labels.channel_type }} refuses to refresh a token",
-        description='{{ $value | printf "%.0f" }} refreshes were refused by {{ $labels.channel_type }} for good in the last hour. Their customers have to authorise again.',
+        summary="{{ $labels.channel_type }} rejects the refresh of a token",
+        description='{{ $labels.channel_type }} rejected {{ $value | printf "%.0f" }} token refreshes for good in the last hour. Their customers have to authorise again.',
         shows="channel-manager-connections",
         keeps_firing="1h",
     ),

@@ -387,7 +387,7 @@ class Tokens:
         """
         source = self.source
         if not isinstance(source, RedisTokens):
-            message = "The setting token_source keeps the tokens in a place of yours. Expected none: only tokens in Redis are encrypted with token_keys."
+            message = "rotate() works only with the built-in token store, and the setting token_source names another one. Rotate the tokens there."
             raise ConfigurationError(message)
         return source.rotate(self.facts.connections())
 
@@ -624,7 +624,7 @@ class _Attempt:
             self._tokens.facts.refresh_began(connection.connection_id, at=self._engine.clock())
             reached("intended")
             if not flight.is_ours:
-                message = "Another process has taken over the refresh, because this one did not show up for a while. Nothing to do: theirs counts."
+                message = "Another process has taken over the refresh, because this one did not respond for a while. Nothing to do: its result counts."
                 raise FlightTimeoutError(message)
             about = Exchanged(
                 connection,
@@ -721,7 +721,7 @@ class _Attempt:
             if time.monotonic() + pause > deadline:
                 message = (
                     f"The channel gave a new token for the connection {shown(self._connection.connection_id)}, and it could not be stored "
-                    f"within {_STORE_PATIENCE:g} s ({kept}). See what is wrong with the token source; then refresh again."
+                    f"within {_STORE_PATIENCE:g} s ({kept}). Find out what is wrong with the token source, then refresh again."
                 )
                 return TokenNotStoredError(message, channel=self._connection.channel_type)
             deadline = min(deadline, time.monotonic() + self._sleep(pause))

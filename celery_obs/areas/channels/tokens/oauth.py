@@ -422,7 +422,7 @@ class _Exchange:
         encoding, kind = response.headers.get("content-encoding", "identity"), response.headers.get("content-type", "")
         data = answer_of(self._unpacked(b"".join(self._chunks(response)), encoding), kind)
         if data is None and status < 400:  # noqa: PLR2004 -- where HTTP's errors begin.
-            self._refuse("answered with something that is no JSON object")
+            self._refuse("answered with something that is not a JSON object")
         answer = Answer(status, response.headers, data or {})
         reading = self._reading(answer)
         if reading.meaning == "token":
@@ -607,7 +607,7 @@ def _failure(answer: Answer, reading: Reading, channel: str) -> ChannelError:
     status, code = answer.status, reading.code
     if reading.meaning == "dead":
         message = (
-            f"The channel {channel!r:.100} does not take the connection's refresh token any more ({code}). "
+            f"The channel {channel!r:.100} no longer accepts the connection's refresh token ({code}). "
             "Trying again does not help: let the customer authorise again."
         )
         return TokenRefusedError(message, channel=channel, status_code=400)
@@ -619,7 +619,7 @@ def _failure(answer: Answer, reading: Reading, channel: str) -> ChannelError:
         return ApiError(message, channel=channel, retry_after=retry_after)
     if reading.meaning in {"ours", "unknown"}:
         told = code or "a code that OAuth2 does not have"
-        message = f"The token endpoint of {channel!r:.100} refuses our client ({told}). The tokens may be well: see client_id, client_secret and scope in oauth_clients."
+        message = f"The token endpoint of {channel!r:.100} refuses our client ({told}). The tokens may be fine: see client_id, client_secret and scope in oauth_clients."
         return ClientRefusedError(message, channel=channel, status_code=401)
     if status in {401, 403}:
         message = (

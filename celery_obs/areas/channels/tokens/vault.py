@@ -174,7 +174,7 @@ def _number_or_datetime(written: str, name: str, of: str) -> float | datetime:
         # Python 3.10 knows no Z.
         return datetime.fromisoformat(stripped[:-1] + "+00:00" if stripped[-1:] in {"Z", "z"} else stripped)
     except ValueError:
-        message = f"The {name} of a {of} is a text that is no time. Expected {_A_TIME}."
+        message = f"The {name} of a {of} is not a time. Expected {_A_TIME}."
         raise ValueError(message) from None
 
 
@@ -190,7 +190,7 @@ def _seconds_of(value: Any) -> float | None:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise _wrong_type(value, "lifetime", "a number of seconds, or a timedelta")
     if not 0 <= seconds < math.inf:
-        message = "The lifetime of a Token is no number of seconds. Expected 0 or more, or None where the channel does not say."
+        message = "The lifetime of a Token is not a number of seconds. Expected 0 or more, or None where the channel does not say."
         raise ValueError(message)
     return float(seconds)
 

@@ -41,7 +41,7 @@ ALERTS: Final = (
         lasts="10m",
         by=_BY,
         summary="Webhooks of {{ $labels.channel_type }} are received and not processed",
-        description='{{ $value | printf "%.0f" }} more webhooks of {{ $labels.channel_type }} came in than were dealt with in the last 30 minutes (threshold: $threshold).',
+        description='{{ $value | printf "%.0f" }} more webhooks of {{ $labels.channel_type }} were received than processed in the last 30 minutes (threshold: $threshold).',
         shows="channel-manager-platform",
     ),
     Alert(
@@ -62,7 +62,7 @@ ALERTS: Final = (
         least_events=20,
         lasts="10m",
         by=_BY,
-        summary="Webhooks of {{ $labels.channel_type }} take long",
+        summary="Webhooks of {{ $labels.channel_type }} are slow",
         description="One webhook in twenty of {{ $labels.channel_type }} takes longer than {{ $value | humanizeDuration }} (threshold: $threshold).",
         shows="channel-manager-platform",
     ),

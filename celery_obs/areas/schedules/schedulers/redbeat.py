@@ -97,7 +97,7 @@ class Adapter:
             self._is_away = False
         except Exception as exc:  # noqa: BLE001 -- what was known before is still told, and RedBeat asks the same Redis in a moment.
             if not self._is_away:
-                log.warning("celery_obs: cannot read RedBeat's entries; shown is what was known before. Reason: %s", reason(exc))
+                log.warning("celery_obs: cannot read RedBeat's entries; the last known ones are shown. Reason: %s", reason(exc))
             self._is_away = True
             if not self._entries:
                 return None
