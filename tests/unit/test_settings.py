@@ -400,7 +400,7 @@ def configured(namespace: str | None = None, **conf: Any) -> Celery:
 )
 def test_who_shows_the_configuration_shows_no_secret_of_ours(app: Callable[[], Celery]) -> None:
     """
-    Pitfall 23: ``celery report`` and ``inspect conf`` show that there is a DSN and a Redis; the settings still have them.
+    ``celery report`` and ``inspect conf`` show that there is a DSN and a Redis; the settings still have them.
     """
     shown = app()
 

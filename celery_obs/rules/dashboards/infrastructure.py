@@ -120,7 +120,7 @@ _POOLS = Row(
         ),
         Panel(
             kind="timeseries",
-            title="Children that died in the last hour",
+            title="Pool processes that died in the last hour",
             question="Do processes die unexpectedly?",
             queries=(
                 Query(
@@ -152,7 +152,7 @@ _REDIS = Row(
         Panel(
             kind="stat",
             title="Memory of its limit",
-            question="How full is Redis? From 80 % on it wants more. Redis without a limit is not shown.",
+            question="How full is Redis? From 80 % on, raise its limit. Redis without a limit is not shown.",
             queries=(
                 Query(expr=f"{highest(REDIS_MEMORY, 'instance')} / ({highest(REDIS_MEMORY_MAX, 'instance')} > 0)", legend="{{instance}}"),
             ),
@@ -164,7 +164,7 @@ _REDIS = Row(
         Panel(
             kind="stat",
             title="Evicted keys (range)",
-            question="Did Redis throw something away? A broker must never: set maxmemory-policy to noeviction.",
+            question="Did Redis evict keys? A broker must never: set maxmemory-policy to noeviction.",
             queries=(Query(expr=increase(REDIS_EVICTED, "instance"), legend="{{instance}}"),),
             unit="none",
             decimals=0,
@@ -175,7 +175,7 @@ _REDIS = Row(
         Panel(
             kind="stat",
             title="Hit ratio",
-            question="Does a cache on this Redis help? Of no meaning for a broker.",
+            question="Does the cache on this Redis help? Meaningless for a broker.",
             queries=(
                 Query(
                     expr=(
@@ -239,7 +239,7 @@ _APPLICATION = Row(
         Panel(
             kind="timeseries",
             title="Request latency",
-            question="Is the application's API quick?",
+            question="Is the application's API fast?",
             queries=(
                 Query(expr=quantile(0.5, HTTP_DURATION), legend="p50", absent_where=_undeclared(HTTP_DURATION)),
                 Query(expr=quantile(0.95, HTTP_DURATION), legend="p95", exemplars=True, absent_where=_undeclared(HTTP_DURATION)),
@@ -308,7 +308,7 @@ _SERVICES = Row(
         Panel(
             kind="timeseries",
             title="Share of server errors",
-            question="Which part of our calls ends with a 5xx, or with no answer at all?",
+            question="Which share of calls ends with a 5xx, or without an answer?",
             queries=(
                 Query(
                     expr=share(api_calls.REQUESTS, "channel_type", of={"status_code": Match("=~", "5..|none")}), legend="{{channel_type}}"
@@ -324,7 +324,7 @@ _SERVICES = Row(
 INFRASTRUCTURE: Final = Dashboard(
     uid="celery-obs-infrastructure",
     title="Infrastructure",
-    question="Is it us, or what we stand on?",
+    question="Is the problem in the workers, or in what they depend on?",
     rows=(_MACHINES, _POOLS, _REDIS, _APPLICATION, _SERVICES),
     variables=(JOB,),
     tags=("infrastructure",),

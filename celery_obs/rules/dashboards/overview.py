@@ -1,5 +1,5 @@
 """
-The channel manager at a glance: are the channels in sync, and which one is not?
+All channels at a glance: which are in sync, and which are not?
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Active connections",
-            question="How many accounts do we serve?",
+            question="How many connections are there?",
             queries=(Query(expr=f"sum ({highest(connections.TOTAL, 'channel_type', status='active')})", legend="Active"),),
             width=4,
             height=4,
@@ -46,7 +46,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Sync success rate (24 h)",
-            question="Of the runs that ended in the last day, how many were a success? Retries are not counted: they have not ended.",
+            question="Which share of the runs that ended in the last day succeeded? Runs to be retried are not counted: they have not ended.",
             queries=(Query(expr=share(syncs.TOTAL, of={"status": "success"}, over="24h", status=ENDED), legend="Success rate"),),
             unit="percentunit",
             steps=higher_is_better(0.9, 0.99),
@@ -56,7 +56,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Average sync latency",
-            question="How long does a run take now, on average?",
+            question="How long does a run take, on average?",
             queries=(Query(expr=mean(syncs.DURATION), legend="Average"),),
             unit="s",
             steps=higher_is_worse(5, 10),
@@ -66,7 +66,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Circuit breakers open",
-            question="How many channels are cut off now? 0 when none is, and counted by channel, however many exporters show it.",
+            question="How many channels have an open circuit breaker? Counted by channel, however many exporters show it.",
             queries=(
                 Query(
                     expr=f"sum (max by (channel_type) ({selector(circuit_breaker.STATE)} == bool {circuit_breaker.STATES.index('open')}))",
@@ -81,7 +81,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Open alerts",
-            question="How many alerts fire now? 0 also where Prometheus has no rules, so see to it that the Watchdog arrives.",
+            question="How many alerts fire now? 0 also where Prometheus has no rules, so make sure that the Watchdog arrives.",
             queries=(
                 Query(
                     expr=f"count ({selector(outside.ALERTS, alertstate='firing', severity=Match('=~', 'critical|warning'))}) or vector(0)",
@@ -96,7 +96,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Oldest message",
-            question="How long has the front of the slowest queue waited? 0 where all queues are empty.",
+            question="How old is the oldest message of all queues? 0 where all queues are empty.",
             queries=(Query(expr=oldest_message(), legend="Oldest"),),
             unit="s",
             steps=higher_is_worse(60, 600),
@@ -112,7 +112,7 @@ _ACTIVITY = Row(
         Panel(
             kind="timeseries",
             title="Syncs per minute by channel",
-            question="Which channel do we work for, and did one fall silent?",
+            question="How many syncs run for each channel, and did one stop?",
             queries=(Query(expr=per_minute(syncs.TOTAL, "channel_type"), legend="{{channel_type}}"),),
             unit="opm",
             links=(TO_PLATFORM,),
@@ -120,7 +120,7 @@ _ACTIVITY = Row(
         Panel(
             kind="timeseries",
             title="Syncs per minute by outcome",
-            question="Do the syncs work? Every run is counted once, under how it ended.",
+            question="Do syncs succeed? Every run is counted once, by its outcome.",
             queries=(Query(expr=per_minute(syncs.TOTAL, "status"), legend="{{status}}"),),
             unit="opm",
             stacked=True,
@@ -137,7 +137,7 @@ _ACTIVITY = Row(
         Panel(
             kind="timeseries",
             title="Records per minute",
-            question="Does anything move, and what becomes of it?",
+            question="How many records are processed, and with what result?",
             queries=(Query(expr=per_minute(syncs.RECORDS, "result"), legend="{{result}}"),),
             unit="opm",
             stacked=True,
@@ -211,7 +211,7 @@ _HEALTH = Row(
 OVERVIEW: Final = Dashboard(
     uid="channel-manager-overview",
     title="Channel Manager Overview",
-    question="Are the channels in sync, and which one is not?",
+    question="Which channels are in sync, and which are not?",
     rows=(_SUMMARY, _ACTIVITY, _HEALTH),
     variables=(JOB,),
     tags=("channel-manager", "pms"),

@@ -122,7 +122,7 @@ def breaker_timeline(*, height: int = 7, **where: Where) -> Panel:
     return Panel(
         kind="state-timeline",
         title="Circuit breakers",
-        question="Which channel is cut off, since when, and does its breaker flap? Open: no call goes through. Half-open: one at a time does.",
+        question="Which circuit breaker is open, since when, and does it flap? Open: no call goes through. Half-open: one at a time does.",
         queries=(Query(expr=breaker_state(**where), legend="{{channel_type}}"),),
         mappings=BREAKER_STATES,
         unit="none",

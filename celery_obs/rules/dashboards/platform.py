@@ -31,7 +31,7 @@ _CONNECTIONS = Row(
         Panel(
             kind="bargauge",
             title="Connections by status",
-            question="How many accounts do we serve here, and how many are broken?",
+            question="How many connections are there, and how many are broken?",
             queries=(Query(expr=highest(connections.TOTAL, "status", channel_type=_HERE), legend="{{status}}"),),
             minimum=0,
             colours=coloured(connections.STATUSES),
@@ -40,7 +40,7 @@ _CONNECTIONS = Row(
         Panel(
             kind="stat",
             title="Circuit breaker",
-            question="Is the channel asked at all?",
+            question="Is the channel called at all?",
             queries=(Query(expr=breaker_state(channel_type=_HERE), legend="{{channel_type}}"),),
             mappings=BREAKER_STATES,
             unit="none",
@@ -58,7 +58,7 @@ _CONNECTIONS = Row(
         Panel(
             kind="table",
             title="Connections",
-            question="Which account needs attention? The most errors in a row are at the top.",
+            question="Which connection needs attention? The most errors in a row are at the top.",
             keys=(("connection_id", "Connection"),),
             queries=(
                 Query(
@@ -132,7 +132,7 @@ _SYNCS = Row(
         Panel(
             kind="timeseries",
             title="Records per minute",
-            question="Does anything move, and what becomes of it?",
+            question="How many records are processed, and with what result?",
             queries=(Query(expr=per_minute(syncs.RECORDS, "result", channel_type=_HERE), legend="{{result}}"),),
             unit="opm",
             stacked=True,
@@ -141,7 +141,7 @@ _SYNCS = Row(
         Panel(
             kind="timeseries",
             title="Running and held back",
-            question="What runs right now, and what waits because the channel is paused, its rate limit exhausted or its breaker open?",
+            question="What is running, and what is held back because the channel is paused, its rate limit exhausted or its breaker open?",
             queries=(
                 Query(expr=total(syncs.IN_PROGRESS, "sync_type", channel_type=_HERE), legend="{{sync_type}} running"),
                 Query(
@@ -184,7 +184,7 @@ _CALLS = Row(
         Panel(
             kind="table",
             title="API calls by endpoint",
-            question="What do we ask the channel most, and how long does it take?",
+            question="Which endpoints are called most, and how long do they take?",
             keys=(("endpoint", "Endpoint"),),
             queries=(
                 Query(expr=increase(api_calls.REQUESTS, "endpoint", channel_type=_HERE), legend="Calls", unit="none", decimals=0),
@@ -206,7 +206,7 @@ _LIMITS = Row(
         Panel(
             kind="timeseries",
             title="Calls in the window, and the limit",
-            question="How close to the limit are we? The limit may change with the time of day.",
+            question="How close are calls to the rate limit? The limit may change with the time of day.",
             queries=(
                 Query(expr=highest(rate_limiter.CURRENT, "connection_id", channel_type=_HERE), legend="{{connection_id}}"),
                 Query(expr=highest(rate_limiter.MAX, "channel_type", channel_type=_HERE), legend="Limit of {{channel_type}}"),
@@ -214,8 +214,8 @@ _LIMITS = Row(
         ),
         Panel(
             kind="timeseries",
-            title="Denied by the limit",
-            question="Which part of our calls has to wait?",
+            title="Throttled by the limit",
+            question="Which share of calls is throttled?",
             queries=(
                 Query(
                     expr=share(rate_limiter.REQUESTS, "channel_type", of={"result": "denied"}, channel_type=_HERE),
@@ -229,7 +229,7 @@ _LIMITS = Row(
         Panel(
             kind="timeseries",
             title="Waiting for the limit (p95)",
-            question="How long do we stand in line?",
+            question="How long do calls wait for the rate limit?",
             queries=(
                 Query(
                     expr=quantile(0.95, rate_limiter.WAIT, "channel_type", channel_type=_HERE), legend="{{channel_type}}", exemplars=True
@@ -247,7 +247,7 @@ _TOKENS = Row(
         Panel(
             kind="table",
             title="Tokens by expiry",
-            question="Which account will be locked out, and when? Less than nothing: it is.",
+            question="Which token expires, and when? Negative: it has expired.",
             keys=(("connection_id", "Connection"),),
             queries=(
                 Query(
@@ -264,7 +264,7 @@ _TOKENS = Row(
         Panel(
             kind="timeseries",
             title="Token refreshes per minute by outcome",
-            question="Do we still get new tokens? Refused ones need the customer.",
+            question="Do token refreshes succeed? Refused: the customer has to authorise again.",
             queries=(Query(expr=per_minute(tokens.REFRESH_TOTAL, "status", channel_type=_HERE), legend="{{status}}"),),
             unit="opm",
             stacked=True,
@@ -279,7 +279,7 @@ _WEBHOOKS = Row(
         Panel(
             kind="timeseries",
             title="Webhooks per minute by event",
-            question="Does the channel still talk to us?",
+            question="Does the channel still send webhooks?",
             queries=(Query(expr=per_minute(webhooks.RECEIVED, "event_type", channel_type=_HERE), legend="{{event_type}}"),),
             unit="opm",
             width=8,
@@ -287,7 +287,7 @@ _WEBHOOKS = Row(
         Panel(
             kind="timeseries",
             title="Webhooks per minute by outcome",
-            question="Do we understand what it says?",
+            question="Are webhooks processed?",
             queries=(Query(expr=per_minute(webhooks.PROCESSED, "status", channel_type=_HERE), legend="{{status}}"),),
             unit="opm",
             stacked=True,
@@ -297,7 +297,7 @@ _WEBHOOKS = Row(
         Panel(
             kind="timeseries",
             title="Webhook processing time",
-            question="Do we keep the channel waiting?",
+            question="How long does it take to process a webhook?",
             queries=(
                 Query(
                     expr=quantile(0.95, webhooks.PROCESSING, "channel_type", channel_type=_HERE),
@@ -310,8 +310,8 @@ _WEBHOOKS = Row(
         ),
         Panel(
             kind="timeseries",
-            title="Calls the breaker held back",
-            question="What does the outage cost us?",
+            title="Calls that the breaker rejected",
+            question="How many calls does the circuit breaker reject?",
             queries=(
                 Query(expr=per_minute(circuit_breaker.REJECTIONS, "channel_type", channel_type=_HERE), legend="{{channel_type}}"),
                 Query(
@@ -324,7 +324,7 @@ _WEBHOOKS = Row(
         Panel(
             kind="timeseries",
             title="How long outages last (p95)",
-            question="How long does it take until the breaker is closed again?",
+            question="How long is the circuit breaker open?",
             queries=(
                 Query(
                     expr=quantile(0.95, circuit_breaker.OPEN_DURATION, "channel_type", over="$__range", channel_type=_HERE),
@@ -340,7 +340,7 @@ _WEBHOOKS = Row(
 PLATFORM: Final = Dashboard(
     uid="channel-manager-platform",
     title="Channel Manager: One Channel",
-    question="How is this channel, down to each of its connections?",
+    question="What is the state of this channel and its connections?",
     rows=(_CONNECTIONS, _SYNCS, _CALLS, _LIMITS, _TOKENS, _WEBHOOKS),
     variables=(JOB, CHANNEL),
     tags=("channel-manager",),

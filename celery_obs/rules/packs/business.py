@@ -30,7 +30,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Delivered within 30 s",
-            question="Which part of the chosen tasks was really done within 30 seconds of being due? 95 % is the target for alerts.",
+            question="Which share of the chosen tasks was done within 30 seconds of being due? 95 % is the target for alerts.",
             queries=(Query(expr=within(tasks.LATENCY, 30.0, over="$__range", task=_TASK), legend="Within 30 s"),),
             unit="percentunit",
             steps=higher_is_better(0.9, 0.95),
@@ -40,7 +40,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Delivered at all",
-            question="Which part of the chosen tasks ended with success? 99.5 % is the target for newsletters.",
+            question="Which share of the chosen tasks succeeded? 99.5 % is the target for newsletters.",
             queries=(
                 Query(expr=share(tasks.FINISHED, of={"state": "success"}, over="$__range", state=_ENDED, task=_TASK), legend="Success"),
             ),
@@ -60,7 +60,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Double bookings (24 h)",
-            question="Whom do we have to call? Rooms that were sold twice in the last 24 hours.",
+            question="How many double bookings were there? Rooms sold twice in the last 24 hours.",
             queries=(
                 Query(
                     expr=f"{increase(conflicts.DOUBLE_BOOKINGS, over='24h')} or 0 * {total(ourselves.BUILD_INFO)}",
@@ -92,7 +92,7 @@ _DELIVERY = Row(
         Panel(
             kind="timeseries",
             title="Delivered at all, by task",
-            question="Which task's work does not arrive?",
+            question="Which task does not succeed?",
             queries=(Query(expr=share(tasks.FINISHED, "task", of={"state": "success"}, state=_ENDED, task=_TASK), legend="{{task}}"),),
             unit="percentunit",
             ascending=True,
@@ -124,7 +124,7 @@ _CUSTOMERS = Row(
         Panel(
             kind="timeseries",
             title="Active connections by channel",
-            question="Do we grow, and where?",
+            question="How many connections are active on each channel?",
             queries=(Query(expr=highest(connections.TOTAL, "channel_type", status="active"), legend="{{channel_type}}"),),
             unit="none",
             stacked=True,
@@ -133,7 +133,7 @@ _CUSTOMERS = Row(
         Panel(
             kind="timeseries",
             title="Customers that left",
-            question="Who has left a channel?",
+            question="How many connections have left each channel?",
             queries=(Query(expr=highest(connections.TOTAL, "channel_type", status="disconnected"), legend="{{channel_type}}"),),
             unit="none",
             links=(TO_PLATFORM,),
@@ -141,7 +141,7 @@ _CUSTOMERS = Row(
         Panel(
             kind="bargauge",
             title="Events from channels (range)",
-            question="What do channels tell us: bookings, cancellations, changes?",
+            question="What do channels send: bookings, cancellations, changes?",
             queries=(Query(expr=increase(webhooks.RECEIVED, "event_type"), legend="{{event_type}}"),),
             unit="none",
             decimals=0,
@@ -151,7 +151,7 @@ _CUSTOMERS = Row(
         Panel(
             kind="bargauge",
             title="Records moved (range)",
-            question="What do we do for which channel?",
+            question="Which syncs run for which channel?",
             queries=(Query(expr=increase(syncs.RECORDS, "channel_type", result=any_of("created", "updated")), legend="{{channel_type}}"),),
             unit="none",
             decimals=0,

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 def test_every_entry_that_fires_comes_to_an_end(redis_server: RedisServer, tmp_path: Path) -> None:
     """
-    Pitfalls 14 and 36: for beat inside a worker, success, failure, success after a retry and a killed task end their check-ins, each once and as what they are.
+    For beat inside a worker, success, failure, success after a retry and a killed task end their check-ins, each once and as what they are.
     """
     expected = {
         "goes-well": ["in_progress", "ok"],

@@ -57,7 +57,7 @@ def test_without_one_a_provider_is_made_where_the_environment_says_where_to() ->
 
 def test_a_provider_of_the_programs_own_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Pitfall 31: also where an endpoint is set, it gets no exporter of ours.
+    Also where an endpoint is set, it gets no exporter of ours.
     """
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: TracerProvider(shutdown_on_exit=False))
 
@@ -79,7 +79,7 @@ def test_a_provider_that_makes_nothing_is_respected(monkeypatch: pytest.MonkeyPa
 @pytest.mark.usefixtures("_nobodys")
 def test_a_child_has_a_provider_of_its_own_and_nothing_of_its_parents() -> None:
     """
-    Pitfall 26: what the parent has gathered is the parent's to send.
+    What the parent has gathered is the parent's to send.
     """
     made = tracing()
     parents = made.maker()
@@ -129,7 +129,7 @@ def worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Ce
         app = Celery("proj", broker="memory://", backend="cache+memory://", set_as_current=False)
         app.conf.celery_obs = {"metrics_dir": str(tmp_path), "logs": False}
         celery_obs.setup(app)
-        celery_obs.setup(app)  # Pitfall 32: a second time changes nothing.
+        celery_obs.setup(app)  # A second time changes nothing.
         try:
             yield app, collector
         finally:
@@ -139,7 +139,7 @@ def worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Ce
 @pytest.mark.usefixtures("_nobodys")
 def test_celerys_test_worker_traces_as_well(worked: tuple[Celery, Collector]) -> None:
     """
-    Pitfall 33: it sends neither celeryd_init nor worker_ready, and is traced all the same; each span once, though the app was set up twice.
+    It sends neither celeryd_init nor worker_ready, and is traced all the same; each span once, though the app was set up twice.
     """
     app, collector = worked
 

@@ -62,7 +62,7 @@ def test_the_first_message_of_a_process_is_seen_through(app: Celery) -> None:
 
 def test_a_publish_that_fails_is_ended_as_well(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Pitfall 13: Celery sends no signal for it; the end names the headers that the beginning named, and what was raised.
+    Celery sends no signal for it; the end names the headers that the beginning named, and what was raised.
     """
     heard = heard_of(app)
 

@@ -1,5 +1,5 @@
 """
-``celery-obs breaker list|open|close|reset``: see the circuit breakers, and overrule them.
+``celery-obs breaker list|open|close|reset``: show the circuit breakers, and override them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-``celery-obs channel pause|resume``: hold back a channel's syncs, and let them go on.
+``celery-obs channel pause|resume``: hold back a channel's syncs, and resume them.
 """
 
 from __future__ import annotations

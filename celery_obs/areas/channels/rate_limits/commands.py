@@ -1,5 +1,5 @@
 """
-``celery-obs rate-limit clear``: forget the calls that a rate limit counts.
+``celery-obs rate-limit clear``: reset the counters of rate limits.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Taken(NamedTuple):
 
         at: When that was, by Redis' clock, in microseconds since the epoch.
 
-        garbage: Whether what lay in the key was no list of times and has been deleted.
+        garbage: Whether the key held malformed data, which has been deleted.
 
         refused_by: Place of what refused, among those that were asked.
     """
