@@ -49,9 +49,7 @@ _OPTIONS = (
         help="Broker to ask about queues; may be repeated.",
     ),
     click.option("--broker-url-file", type=_FILE, envvar="CELERY_OBS_BROKER_URL_FILE", help="File with the brokers' URLs, one per line."),
-    click.option(
-        "--broker-transport-option", "pairs", multiple=True, metavar="K=V", help="One of the broker_transport_options; may be repeated."
-    ),
+    click.option("--broker-transport-option", "pairs", multiple=True, metavar="K=V", help="One broker_transport_option; may be repeated."),
     click.option(
         "--broker-transport-options",
         "options_json",
@@ -59,7 +57,7 @@ _OPTIONS = (
         metavar="JSON",
         show_default=False,
         envvar="CELERY_OBS_BROKER_TRANSPORT_OPTIONS",
-        help="All broker_transport_options, or a list with those of each broker.",
+        help="All of them, or a list with one per broker.",
     ),
     click.option(
         "--broker-tls-ca-file", "ca_file", type=_FILE, envvar="CELERY_OBS_BROKER_TLS_CA_FILE", help="CA of the broker's certificate."
@@ -75,7 +73,7 @@ _OPTIONS = (
         envvar="CELERY_OBS_BROKER_TLS_VERIFY",
         metavar="LEVEL",
         show_default="required",
-        help="How to verify the broker's certificate: required, optional or none.",
+        help="Or optional, or none.",
     ),
     click.option(
         "--broker-sentinel-password-file",

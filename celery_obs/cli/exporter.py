@@ -34,7 +34,7 @@ __all__ = ["exporter"]
     "--metrics-dir",
     type=click.Path(path_type=Path),
     envvar="CELERY_OBS_METRICS_DIR",
-    help="Directory of the metric files. [default: the workers']",
+    help="Metrics directory.  [default: the workers']",
 )
 @click.option(
     "--redis-url", default="", envvar="CELERY_OBS_REDIS_URL", show_default="the broker's, if Redis", help="Redis of the cluster's state."
@@ -66,7 +66,7 @@ __all__ = ["exporter"]
     "--multiproc-dir",
     type=click.Path(path_type=Path),
     envvar=["CELERY_OBS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROC_DIR"],
-    help="Directory of prometheus_client files to serve as well.",
+    help="prometheus_client directory to serve as well.",
 )
 @click.option(
     "--forget-after",
@@ -88,7 +88,7 @@ __all__ = ["exporter"]
     "--enable-operations",
     is_flag=True,
     envvar="CELERY_OBS_ENABLE_OPERATIONS",
-    help="Allow operations such as pausing a channel; needs a token.",
+    help="Allow operations (pause, …); needs a token.",
 )
 @click.option(
     "--operations-token-file",
@@ -127,7 +127,7 @@ def exporter(
     """
     Serve /metrics beside a worker, until Ctrl-C or SIGTERM.
 
-    Every option can also be set as an environment variable: CELERY_OBS_ and its name.
+    Every option is also an environment variable: CELERY_OBS_ and its name.
     As "celery -A proj obs exporter" it reads what is not given from the app.
     """
     _log_to_stderr(log_level, log_format)

@@ -36,8 +36,8 @@ _METRICS: Final = """\
 Every metric, with the question that it answers.
 All names come from the catalogue in `celery_obs/areas`.
 
-- A label's values are limited; what is beyond the limit is folded into `_other`, and counted in `celery_obs_labels_folded_total`.
-- Ids are no labels, but for `connection_id` on what the cluster knows of a connection.
+- A label's values are limited; further ones are counted as `_other`, and in `celery_obs_labels_folded_total`.
+- Ids are not labels, except `connection_id` on the state of a connection.
 - What could not be read is absent, never 0.
 - Prometheus adds `job` and `instance`.
 """
@@ -48,8 +48,8 @@ _ALERTS: Final = """\
 Every alert, the rules of which are in `deploy/prometheus/rules`.
 Each has a runbook, named like it, and links to it and to a dashboard; give your own addresses with `celery-obs generate --runbooks-url … --grafana-url …`.
 
-The threshold, the number of events that a ratio has to be of, the waiting time and the severity can be changed, and an alert switched off, with `celery-obs generate --alerts FILE`: see [load rules and alerts](../how-to/load-rules-and-alerts.md).
-An alert without a threshold tells that something is so.
+The threshold, the minimum number of events of a ratio, the duration and the severity can be changed, and an alert switched off, with `celery-obs generate --alerts FILE`: see [load rules and alerts](../how-to/load-rules-and-alerts.md).
+An alert without a threshold fires when its condition is true.
 
 *critical* pages, *warning* waits for the morning, *info* is for those who look, and *none* is for machines.
 The rules add up over all exporters that one Prometheus scrapes: let each Prometheus, or each of its tenants, see one Celery application.
@@ -58,7 +58,7 @@ The rules add up over all exporters that one Prometheus scrapes: let each Promet
 _RECORDED: Final = """
 ## Recorded series
 
-What dashboards build on; none of these is exposed, Prometheus works them out.
+Dashboards build on these; none is exposed, Prometheus computes them.
 """
 
 _FOREIGN: Final = """
@@ -144,7 +144,7 @@ def _metric(metric: Metric) -> str:
     if metric.buckets:
         lines.append(f"- buckets up to: {', '.join(f'{edge:g}' for edge in metric.buckets)}")
     if metric.lint_exempt:
-        lines.append(f"- a linter does not like the name: {metric.lint_exempt}")
+        lines.append(f"- exempt from a linter's rule on names: {metric.lint_exempt}")
     return "\n".join(lines) + "\n"
 
 
@@ -158,7 +158,7 @@ def _records(objectives: tuple[Objective, ...]) -> Iterator[Record]:
 # -- alerts -------------------------------------------------------------------------------------------------------------
 
 
-_HEAD: Final = ("alert", "severity", "threshold", "of at least", "after", "what it tells")
+_HEAD: Final = ("alert", "severity", "threshold", "of at least", "after", "summary")
 
 
 def _alerts(objectives: tuple[Objective, ...], changes: Changes) -> Iterator[str]:
@@ -166,11 +166,11 @@ def _alerts(objectives: tuple[Objective, ...], changes: Changes) -> Iterator[str
     for area, alerts in ALERTS.items():
         yield f"\n## {area.replace('_', ' ').capitalize()}\n\n"
         yield _table(_HEAD, [_row(alert) for alert in changes.within(alerts)])
-    yield "\n## Objectives\n\nEach has the alerts below, told apart by the label `slo`.\n\n"
+    yield "\n## Objectives\n\nEach has the alerts below, with its name in the label `slo`.\n\n"
     rules = {rule.name: rule for group in slo.groups(objectives) for rule in group.rules if isinstance(rule, Alert)}
     yield _table(_HEAD, [_row(alert) for alert in changes.within(rules.values())])
     yield "\n"
-    yield _table(("objective", "promise", "period", "what is promised"), [_objective(each) for each in objectives])
+    yield _table(("objective", "target", "period", "what is promised"), [_objective(each) for each in objectives])
 
 
 def _row(alert: Alert) -> tuple[str, ...]:

@@ -72,13 +72,13 @@ def _recent(each: Objective) -> Iterator[Record]:
 def _period(each: Objective) -> Iterator[Record]:
     for window in _LONG:
         yield from _of_window(each, window)
-    yield _record(each, "slo:objective:ratio", "What is promised?", f"vector({_text(each.objective)})")
+    yield _record(each, "slo:objective:ratio", "What is the objective?", f"vector({_text(each.objective)})")
     yield _record(each, "slo:error_budget:ratio", "How much may go wrong?", f"vector({_text(each.budget)})")
     yield _record(each, "slo:time_period:days", "Over how many days?", f"vector({each.period_days})")
     bad, events = (f"sum_over_time({_series(each, name)}[{each.period_days}d])" for name in ("slo:bad_events:rate5m", "slo:events:rate5m"))
-    yield _record(each, "slo:period_error:ratio", "How much went wrong, by events?", f"{bad}\n/\n({events} > 0)")
+    yield _record(each, "slo:period_error:ratio", "Which share of events was bad?", f"{bad}\n/\n({events} > 0)")
     burnt = f"{_series(each, 'slo:period_error:ratio')} / {_text(each.budget)}"
-    yield _record(each, "slo:period_burn_rate:ratio", "How fast was the budget burnt? 1 is just as fast as it lasts.", burnt)
+    yield _record(each, "slo:period_burn_rate:ratio", "How fast was the budget burnt? At 1 it lasts exactly for the period.", burnt)
     yield _record(
         each, "slo:error_budget_remaining:ratio", "How much of the budget is left? Negative once it is overdrawn.", f"1 - {burnt}"
     )
@@ -91,7 +91,9 @@ def _of_window(each: Objective, window: str) -> Iterator[Record]:
     yield _record(each, events, f"How much happened within {window}? Events per second.", each.events.all_of(window))
     yield _record(each, bad, f"How much of it went wrong within {window}? Events per second.", each.events.bad_of(window))
     ratio = f"{_series(each, bad)}\n/\n({_series(each, events)} > 0)"
-    yield _record(each, f"slo:sli_error:ratio_rate{window}", f"Which part went wrong within {window}? Absent while nothing happens.", ratio)
+    yield _record(
+        each, f"slo:sli_error:ratio_rate{window}", f"Which share went wrong within {window}? Absent while nothing happens.", ratio
+    )
 
 
 def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:

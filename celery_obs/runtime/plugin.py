@@ -96,7 +96,7 @@ _hears_of_forks = False
 
 def setup(app: Any, **overrides: Any) -> None:
     """
-    Observe *app*: its workers, its beat and whatever publishes its tasks, in this process and those that it forks.
+    Observe *app*: its workers, beat and publishers, in this process and those that it forks.
 
     Call it once where the app is made.  A second call changes nothing; a second app joins the first.
 

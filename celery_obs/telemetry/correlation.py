@@ -28,7 +28,7 @@ _request: Final[contextvars.ContextVar[str]] = contextvars.ContextVar("celery_ob
 
 def correlation_id() -> str | None:
     """
-    Return what the work that is being done here belongs to: in a task, in a web request, or where `correlate` said so; else None.
+    Return the correlation id of the current task, web request or block of `correlate`; else None.
 
     Since 0.1.
     """
@@ -38,9 +38,9 @@ def correlation_id() -> str | None:
 @contextlib.contextmanager
 def correlate(correlation_id: str) -> Iterator[None]:
     """
-    Let what is published in this block belong to *correlation_id*; what is no short printable text is ignored.
+    Let what is published in this block belong to *correlation_id*; a value that is not a short printable text is ignored.
 
-    For programs without one of the middlewares that we know::
+    For programs without a supported middleware::
 
         with celery_obs.correlate(request.headers.get("X-Correlation-ID", "")):
             import_calendar.delay(7)

@@ -90,7 +90,7 @@ def test_a_channel_is_paused_and_resumed(redis: Any, redis_server: RedisServer) 
     assert 0 < redis.ttl(keys.paused("airbnb")) <= 1800
     assert ("channel.pause", "jo", "an outage") == tuple(Audit(redis).recent()[0][name] for name in ("action", "actor", "reason"))
 
-    assert "airbnb goes on.\n" == call(redis_server, "channel", "resume", "airbnb").stdout
+    assert "airbnb is resumed.\n" == call(redis_server, "channel", "resume", "airbnb").stdout
     assert "airbnb was not paused.\n" == call(redis_server, "channel", "resume", "airbnb").stdout
     assert "@" in Audit(redis).recent()[0]["actor"]
 

@@ -76,8 +76,8 @@ def classify(error: BaseException) -> ErrorType | None:
     """
     Tell what kind of failure of a channel *error* is; None for another error, such as a bug.
 
-    Asked are, in this order: what the rows say of its class, whatever carries a status code, what it wraps, and what it was raised from.
-    Of a group of exceptions the kind counts with which trying again helps least.
+    Consulted are, in this order: the row of its class, a status code that it carries, the exception that it wraps, and the one that it was raised from.
+    Of a group of exceptions, the kind for which a retry helps least counts.
     An answer that cannot be read, HTML in place of JSON for one, is the channel's failure: *server_error*.
     """
     kinds = {failure.kind for failure in failures_of(error)}
@@ -236,7 +236,7 @@ _ADDED: Final[dict[str, list[ClientError]]] = {}
 
 def register_client_error(of: type[BaseException] | str, told: str | Mapping[str, Any]) -> None:
     """
-    Say what the exceptions of a client mean that celery_obs does not know, for this process.
+    Say what the exceptions of a client unknown to celery_obs mean, for this process.
 
     ::
 

@@ -1,5 +1,5 @@
 """
-How a channel is to be treated: when its breaker opens, and how often it may be asked at which time of day.
+The policy of a channel: when its breaker opens, and how often it may be called at which time of day.
 """
 
 from __future__ import annotations

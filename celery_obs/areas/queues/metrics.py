@@ -1,5 +1,5 @@
 """
-Queues, as the broker tells of them.
+Queues, as the broker reports them.
 """
 
 from __future__ import annotations

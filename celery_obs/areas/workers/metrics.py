@@ -1,5 +1,5 @@
 """
-Workers: their pool, their children and the machine under them.
+Workers: their pools, pool processes and resources.
 """
 
 from __future__ import annotations

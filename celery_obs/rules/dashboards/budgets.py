@@ -108,7 +108,7 @@ _BURN = Row(
         Panel(
             kind="timeseries",
             title="Burn rate",
-            question="How fast is the budget burnt? 1 is just as fast as it lasts; 14.4 for an hour takes 2 % of a month's budget.",
+            question="How fast is the budget burnt? At 1 the budget lasts exactly for its period; 14.4 for an hour takes 2 % of a month's budget.",
             queries=(
                 Query(expr=_recorded("slo:current_burn_rate:ratio"), legend="{{slo}} now"),
                 Query(expr=_recorded("slo:period_burn_rate:ratio"), legend="{{slo}} over the period"),

@@ -49,7 +49,7 @@ class Permit(NamedTuple):
     The right to make one call.
 
     Attributes:
-        channel: Whom to call.
+        channel: The channel to call.
 
         generation: Of the breaker that gave it; 0 where none did, because the channel has none, or because Redis is away.
 
@@ -428,7 +428,7 @@ class Breakers:
         Nearly every time a plain read finds the breaker closed; a script decides about everything else.
 
         Args:
-            channel: Whom to call.
+            channel: The channel to call.
 
             policy: When its breaker opens and closes.
 

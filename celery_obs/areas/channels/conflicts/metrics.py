@@ -1,5 +1,5 @@
 """
-Conflicts: two sides that disagree, and rooms that were sold twice.
+Conflicts: where the two sides disagree, and double bookings.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ _LONGEST: Final = 200
 
 class ConnectionSource(Protocol):
     """
-    What knows all connections, for applications that have a table of them.
+    A source of all connections, for applications that keep a table of them.
 
     Since 0.1.
     """
@@ -119,7 +119,7 @@ def register_connection(
     url_parameters: Mapping[str, str] | None = None,
 ) -> None:
     """
-    Make a connection known, or say again what it is.  Costs one round trip to Redis; without Redis it is skipped, and counted.
+    Register a connection, or update it.  Costs one round trip to Redis; without Redis it is skipped, and counted.
 
     Args:
         connection_id: Its name, any text.
@@ -149,7 +149,7 @@ def register_connection(
 
 def set_connection_status(connection_id: str, status: ConnectionStatus) -> None:
     """
-    Say how a connection is.  Cost and errors as `register_connection`.
+    Set the status of a connection.  Cost and errors as `register_connection`.
 
     Since 0.1.
     """
@@ -159,7 +159,7 @@ def set_connection_status(connection_id: str, status: ConnectionStatus) -> None:
 
 def forget_connection(connection_id: str) -> None:
     """
-    Remove a connection and everything that is known of it, its token too.  Cost and errors as `register_connection`.
+    Remove a connection and all its data, its token included.  Cost and errors as `register_connection`.
 
     Since 0.1.
     """

@@ -6,9 +6,9 @@ The rate limiter as application code uses it: never more calls in any stretch of
     rate_limiter.acquire("airbnb", connection_id, wait=5.0)
     push_prices()
 
-What the channel itself says of its limits, in the headers of its answers, is told by `learn`, and heeded by the whole cluster.
+What the channel itself says of its limits, in the headers of its answers, is passed to `learn`, and respected by the whole cluster.
 
-Without Redis, or while it is away, every call goes through.  Nothing here raises but `LimitReachedError`, and `ValueError` for a cost that cannot be.
+Without Redis, or while it is away, every call goes through.  Nothing here raises but `LimitReachedError`, and `ValueError` for an impossible cost.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ def acquire(channel: str, connection_id: str = "", *, wait: float = 0.0, cost: i
     Take one of the calls that *channel* allows now.
 
     Args:
-        channel: Whom to call.
+        channel: The channel to call.
 
-        connection_id: Whose account, where each has its own limit.
+        connection_id: The connection, where each has its own limit.
 
-        wait: Seconds to stand in line at most; a call that cannot get its turn in that time is refused at once.
+        wait: Seconds to wait at most; a call that cannot get its turn in that time is refused at once.
 
         cost: Calls that this one counts as, where the channel counts some for several.
 
     Raises:
-        LimitReachedError: if there is none, which is a `RateLimitError`; *retry_after* says when there may be one.
+        LimitReachedError: if none is left, which is a `RateLimitError`; *retry_after* says when there may be one.
 
         ValueError: if *cost* is more than a limit ever allows at once.
 
@@ -125,20 +125,20 @@ def learn(
     retry_after: float | None = None,
 ) -> None:
     """
-    Take in what an answer of *channel* said of its limits, so that the whole cluster heeds it.
+    Take note of the limits in an answer of *channel*, so that the whole cluster respects them.
 
     Args:
-        channel: Who answered.
+        channel: The channel that answered.
 
-        connection_id: Whose account the call was about.
+        connection_id: The connection that the call was about.
 
-        remaining: Calls that it said are left.
+        remaining: Calls left, as it said.
 
         reset_after: Seconds until there are new ones; without it *remaining* says nothing.
 
-        retry_after: Seconds for which it wants no call at all.
+        retry_after: Seconds for which it wants no call.
 
-    What makes no sense, and what leaves more than a hundred calls, changes nothing.  Never raises.
+    Invalid values, and more than a hundred remaining calls, change nothing.  Never raises.
 
     Since 0.1.
     """

@@ -1,5 +1,5 @@
 """
-The rate limiter: how often we may ask a channel.
+The rate limiter: how often a channel may be called.
 """
 
 from __future__ import annotations

@@ -273,7 +273,7 @@ class RateLimits:
         Ask for one call: all of *limits* allow it, and it is counted, or it is not counted.
 
         Args:
-            channel: Whom to call.
+            channel: The channel to call.
 
             connection_id: Whose account; empty for the whole channel.
 

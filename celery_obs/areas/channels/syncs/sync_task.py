@@ -82,10 +82,10 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
     It builds on the app's own task class, ``app.Task``: Django's ``delay_on_commit`` is there, and so is the context that Flask's tasks run in.
 
     A `SyncResult` that it returns tells its records, and goes on as a dictionary, to the result backend and to the next task of a chain.
-    Where our own breaker or rate limit does not let it call its channel, the task comes again later, without having failed or spent a retry, for as
-    long as the setting ``held_back_max_age`` says.
+    When our own circuit breaker or rate limit rejects its call, the task is put back into its queue, without a failure or a spent retry, for as
+    long as the setting ``held_back_max_age`` allows.
 
-    Called directly or by ``apply()`` it is a function of its caller's: it is never held back.
+    Called directly or by ``apply()`` it runs in its caller, and is never held back.
 
     Since 0.1.
     """
@@ -244,7 +244,7 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
         """
         Retry as Celery does; when the caller does not say, after what the schedule and the channel's ``Retry-After`` say.
 
-        Where our own breaker or rate limit said no, it is no retry: the task is held back, and *countdown*, *eta* and *max_retries* do not matter.
+        Where our own breaker or rate limit rejected a call, it is not a retry: the task is held back, and *countdown*, *eta* and *max_retries* do not matter.
         """
         if args is None and kwargs is None:
             self._wait_for(held_back(exc if isinstance(exc, BaseException) else sys.exc_info()[1]), self.request)

@@ -86,7 +86,7 @@ __all__ = [
 
 class NoTokenError(CeleryObsError):
     """
-    The connection has no token, or none that can be refreshed.
+    The connection has no token that can be refreshed.
     """
 
 
@@ -101,7 +101,7 @@ class TokenNotStoredError(errors.ChannelError):
 
 class Refreshed(NamedTuple):
     """
-    How a refresh ended well.
+    The result of a successful refresh.
 
     Attributes:
         connection_id: Whose token it is.
@@ -177,13 +177,13 @@ class Tokens:
 
     def after_fork(self) -> None:
         """
-        Leave what could not be stored to the parent, which has the thread that tries.
+        Leave unstored tokens to the parent, which has the thread that retries.
         """
         self.unstored = _Unstored(self, self._engine)
 
     def flush(self, *, within: float) -> None:
         """
-        Try once more to store what could not be, because this process is about to end.
+        Try once more to store unstored tokens, because this process is about to end.
         """
         self.unstored.flush()
 
@@ -271,7 +271,7 @@ class Tokens:
 
     def meaning(self, channel: str, answer: Mapping[str, Any], *, status: int = 200) -> Meaning:
         """
-        Tell what an answer of the channel's token endpoint would mean, for one who tries out what a provider's pages say.
+        Tell what an answer of the channel's token endpoint would mean, to try out what a provider documents.
 
         Args:
             channel: Has a client in ``oauth_clients``; its hooks are left out.
@@ -315,7 +315,7 @@ class Tokens:
 
     def is_replicated(self, connection: Connection, token: Token, *, by: float) -> bool:
         """
-        Wait for the replicas that the settings want; False where what was stored is gone again, as after a failover, or Redis is away.
+        Wait for the replicas that the settings want; False where the token was lost, as after a failover, or Redis is away.
 
         Replicas that do not show up by *by* are told and not waited for any longer.
         """
@@ -336,7 +336,7 @@ class Tokens:
 
     def held(self, connection_id: str) -> Held:
         """
-        Return what is stored for a connection, and what tells it from what is stored later.
+        Return what is stored for a connection, with its version.
         """
         source: Any = self.source
         if not _compares(source):
@@ -393,22 +393,22 @@ class Tokens:
 
     def connection(self, connection_id: str) -> Connection:
         """
-        Return what is known of a connection.
+        Return a connection.
 
         Raises:
-            UnknownConnectionError: if that is nothing.
+            UnknownConnectionError: if it is not registered.
         """
         _ = self.redis  # Without it, that is what is wrong, and not the id.
         return find_connection(self._engine, _checked(connection_id))
 
     def refresh(self, connection_id: str, *, force: bool = False, wait: float = 30.0) -> Refreshed:
         """
-        Get a new token for a connection, and store it.  Of all that ask at a time one does it, and the others get its result or its error.
+        Get a new token for a connection, and store it.  Of all callers at a time one does it, and the others get its result or its error.
 
         Args:
             connection_id: Whose token.
 
-            force: Ask the channel, however new the token is.
+            force: Refresh even if the token is new.
 
             wait: Seconds to wait for another process that is refreshing it.
 
@@ -426,7 +426,7 @@ class Tokens:
 
     def note(self, connection: Connection, token: Token) -> None:
         """
-        Let the cluster know how long a stored token is good for.  What is stored counts; when this fails, the next scan mends it.
+        Let the cluster know how long a stored token is good for.  What is stored counts; when this fails, the next scan repairs it.
         """
         try:
             self._note(connection, token)
@@ -785,7 +785,7 @@ class _Attempt:
 
     def _clear(self) -> None:
         """
-        Note that nothing is open, and that the connection is well again.  The token is safe; what fails here, the next scan mends.
+        Note that nothing is open, and that the connection is well again.  The token is safe; what fails here, the next scan repairs.
         """
         facts, connection = self._tokens.facts, self._connection
         if connection.status == "error":

@@ -86,7 +86,7 @@ class TokenRefusedError(AuthError):
 
 class ClientRefusedError(AuthError):
     """
-    The channel does not accept how we ask: the client in the settings is wrong, not the token.
+    The channel rejects our client: the credentials in the settings are wrong, not the token.
     """
 
 
