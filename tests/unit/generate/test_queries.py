@@ -62,7 +62,7 @@ def test_an_alert_comes_with_the_labels_that_its_texts_name(alert: Alert) -> Non
 )
 def test_a_query_that_would_never_answer_is_found(query: str, problem: str) -> None:
     """
-    What the seeds' rules got wrong, the check finds.
+    The check finds the mistakes that rules often have.
     """
     assert any(problem in found for found in problems(query, KNOWN)), problems(query, KNOWN)
 

@@ -101,7 +101,7 @@ def find_connection(engine: engines.Engine, connection_id: str) -> Connection:
     if found is None:
         message = (
             f"There is no connection {connection_id[:_LONGEST]!r}. Expected the id of one that was registered, "
-            "or that the setting connection_source has told since the last census (celery call take_census)."
+            "or that the setting connection_source returned at the last census (celery call take_census)."
         )
         raise UnknownConnectionError(message)
     return found

@@ -74,7 +74,7 @@ class Pauses:
             ValueError: if *seconds* is not more than 0.
         """
         if seconds is not None and not 0 < seconds < float("inf"):
-            message = f"A pause of {seconds!r} seconds was asked for {channel!r}. Expected more than 0, or None for a pause that is ended by hand."
+            message = f"A pause of {seconds!r} seconds was requested for {channel!r}. Expected more than 0, or None for a pause that is ended by hand."
             raise ValueError(message)
         written = json.dumps({"actor": actor[:_LONGEST], "reason": reason[:_LONGEST], "since": self._clock()})
         self._redis.set(keys.paused(channel), written, px=None if seconds is None else max(1, round(seconds * 1000)))

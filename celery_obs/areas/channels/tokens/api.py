@@ -574,7 +574,7 @@ class _Attempt:
         """
         tokens, connection_id = self._tokens, self._connection.connection_id
         if tokens.unstored.has(connection_id):
-            message = f"The last new token of the connection {shown(connection_id)} is not stored yet. Nothing to do: this process goes on trying."
+            message = f"The last new token of the connection {shown(connection_id)} is not stored yet. Nothing to do: this process keeps trying."
             raise TokenNotStoredError(message, channel=self._connection.channel_type)
         held = tokens.held(connection_id)
         parked = None if tokens.park is None or held.token is None else tokens.park.parked(connection_id, instead_of=held.token)
@@ -759,7 +759,7 @@ class _Attempt:
                 park.park(self._connection.connection_id, new, instead_of=held.token)
                 return _kept_in_redis(unstored)
         self._tokens.unstored.keep(self._connection, new, held)
-        message = f"{unstored} Until then this process keeps the token, and goes on trying for {_UNSTORED_PATIENCE / 60:g} minutes."
+        message = f"{unstored} Until then this process keeps the token, and keeps trying for {_UNSTORED_PATIENCE / 60:g} minutes."
         return TokenNotStoredError(message, channel=self._connection.channel_type)
 
     def _risk(self, risk: Risk) -> None:
