@@ -30,19 +30,19 @@ class Target(NamedTuple):
 
 
 COMMANDS: dict[str, Target] = {
-    "breaker": Target("celery_obs.areas.channels.breakers.commands", "breaker", "See circuit breakers, and overrule them."),
-    "channel": Target("celery_obs.areas.channels.pauses.commands", "channel", "Pause channels and let them go on."),
-    "demo": Target("celery_obs.cli.demo", "demo", "Run everything on this machine for a look."),
-    "doctor": Target("celery_obs.cli.doctor", "doctor", "Check the surroundings; one line per check."),
+    "breaker": Target("celery_obs.areas.channels.breakers.commands", "breaker", "Show circuit breakers, and override them."),
+    "channel": Target("celery_obs.areas.channels.pauses.commands", "channel", "Pause and resume channels."),
+    "demo": Target("celery_obs.cli.demo", "demo", "Run everything on this machine, to try it out."),
+    "doctor": Target("celery_obs.cli.doctor", "doctor", "Check the environment; one line per check."),
     "exporter": Target("celery_obs.cli.exporter", "exporter", "Serve /metrics beside a worker."),
     "forget-node": Target("celery_obs.cli.forget_node", "forget_node", "Remove a node that is gone from the page."),
     "generate": Target("celery_obs.cli.generate", "generate", "Write rules, alerts, dashboards and their pages."),
     "health": Target("celery_obs.cli.health", "health", "Show cluster health; the daily check."),
     "probe": Target("celery_obs.cli.group", "probe", "Answer a container's liveness or readiness probe."),
-    "rate-limit": Target("celery_obs.areas.channels.rate_limits.commands", "rate_limit", "Forget what rate limits count."),
-    "reconciliation": Target("celery_obs.areas.channels.reconciliation.commands", "reconciliation", "See what reconciliation found."),
-    "uninstall": Target("celery_obs.cli.uninstall", "uninstall", "Remove what celery_obs left: entries, keys, files."),
-    "tokens": Target("celery_obs.areas.channels.tokens.commands", "tokens", "See how long tokens are good for."),
+    "rate-limit": Target("celery_obs.areas.channels.rate_limits.commands", "rate_limit", "Reset rate-limit counters."),
+    "reconciliation": Target("celery_obs.areas.channels.reconciliation.commands", "reconciliation", "Show what reconciliation found."),
+    "uninstall": Target("celery_obs.cli.uninstall", "uninstall", "Remove what celery_obs leaves behind: entries, keys, files."),
+    "tokens": Target("celery_obs.areas.channels.tokens.commands", "tokens", "Show how long tokens are valid."),
 }
 """
 The commands, by the word that people type.

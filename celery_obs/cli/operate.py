@@ -72,7 +72,7 @@ def run(
     """
     from celery_obs.areas.channels.operations import Order, perform  # noqa: PLC0415
     from celery_obs.areas.channels.reports import Reports  # noqa: PLC0415
-    from celery_obs.state.audit import somebody  # noqa: PLC0415 -- help is quick.
+    from celery_obs.state.audit import current_user  # noqa: PLC0415 -- help is quick.
 
     _say_audit()
     with connected(ctx, redis_url) as redis:

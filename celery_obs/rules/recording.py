@@ -236,12 +236,19 @@ def _channels() -> Iterator[Record]:
 
 _GENERAL: Final = (
     Group(name="celery_obs_recording_tasks", comment="tasks; metrics of celery_obs/areas/tasks.", rules=tuple(_tasks())),
-    Group(name="celery_obs_recording_workers", comment="workers and queues; metrics of celery_obs/areas/workers and queues.", rules=tuple(_workers())),
+    Group(
+        name="celery_obs_recording_workers",
+        comment="workers and queues; metrics of celery_obs/areas/workers and queues.",
+        rules=tuple(_workers()),
+    ),
 )
 
 _OF_CHANNELS: Final = (
     Group(
-        name="celery_obs_recording_syncs", comment="syncs; metrics of celery_obs/areas/channels/syncs.", rules=tuple(_syncs()), interval="1m"
+        name="celery_obs_recording_syncs",
+        comment="syncs; metrics of celery_obs/areas/channels/syncs.",
+        rules=tuple(_syncs()),
+        interval="1m",
     ),
     Group(
         name="celery_obs_recording_channels",

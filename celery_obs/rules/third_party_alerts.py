@@ -1,7 +1,7 @@
 """
 Alerts about the surroundings: the application's API, its database, cache and containers.
 
-They read what the application or other exporters expose (celery_obs/rules/third_party), and are silent where nobody does.
+They read what the application or other exporters expose (celery_obs/rules/third_party), and are silent where neither does.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ DEEDS: Final = (
 )
 
 BODY: Final[Mapping[str, Schema]] = {
-    "reason": {"type": "string", "maxLength": 500, "description": "Why, for the audit."},
+    "reason": {"type": "string", "maxLength": 500, "description": "Reason, for the audit log."},
     "actor": {"type": "string", "maxLength": 200, "description": "The user; the header X-Actor wins."},
     "seconds": {
         "type": "number",

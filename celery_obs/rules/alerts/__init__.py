@@ -33,8 +33,8 @@ def groups() -> Iterator[Group]:
     """
     Make one group of alerts an area.
     """
-    for area in AREAS:
-        yield Group(name=f"celery_obs_alerts_{area.__name__.rpartition('.')[2]}", comment=_sentence(area), rules=area.ALERTS)
+    for area, module in _MODULES.items():
+        yield Group(name=f"celery_obs_alerts_{area}", comment=_sentence(module), rules=module.ALERTS)
 
 
 def build(links: Links, changes: Changes = NOTHING) -> Iterator[Output]:
@@ -46,9 +46,9 @@ def build(links: Links, changes: Changes = NOTHING) -> Iterator[Output]:
         yield Output(f"deploy/prometheus/rules/alerts-{area.replace('_', '-')}.yml", text)
 
 
-def _sentence(area: ModuleType) -> str:
+def _sentence(module: ModuleType) -> str:
     """
-    Return the first sentence of the area's file, which says what its alerts are about.
+    Return the first sentence of the module, which says what its alerts are about.
     """
-    sentence = str(area.__doc__).strip().partition("\n")[0]
+    sentence = str(module.__doc__).strip().partition("\n")[0]
     return sentence[:1].lower() + sentence[1:]

@@ -122,7 +122,7 @@ _SYNCS = Row(
         Panel(
             kind="timeseries",
             title="Sync duration",
-            question="How long does a sync take, the failed ones too?",
+            question="How long does a sync take, failed ones included?",
             queries=(
                 Query(expr=quantile(0.5, syncs.DURATION, "sync_type", channel_type=_HERE), legend="{{sync_type}} p50"),
                 Query(expr=quantile(0.95, syncs.DURATION, "sync_type", channel_type=_HERE), legend="{{sync_type}} p95", exemplars=True),

@@ -574,7 +574,9 @@ class _Attempt:
         """
         tokens, connection_id = self._tokens, self._connection.connection_id
         if tokens.unstored.has(connection_id):
-            message = f"The last new token of the connection {shown(connection_id)} is not stored yet. Nothing to do: this process keeps trying."
+            message = (
+                f"The last new token of the connection {shown(connection_id)} is not stored yet. Nothing to do: this process keeps trying."
+            )
             raise TokenNotStoredError(message, channel=self._connection.channel_type)
         held = tokens.held(connection_id)
         parked = None if tokens.park is None or held.token is None else tokens.park.parked(connection_id, instead_of=held.token)
