@@ -264,7 +264,7 @@ def _redis(place: str | Broker) -> Any:
 
     # A Redis Cluster can hold the state, though it can be no broker.
     if isinstance(place, str) and not is_redis(place) and not scheme_of(place).endswith("+cluster"):
-        message = f"The Redis URL {mask_url(place)!r} is not a Redis URL. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
+        message = f"{mask_url(place)!r} is not a Redis URL. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
         raise ConfigurationError(message)
     return connect(place)
 

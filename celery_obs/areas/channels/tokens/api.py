@@ -336,7 +336,7 @@ class Tokens:
 
     def held(self, connection_id: str) -> Held:
         """
-        Return what is stored for a connection, with its version.
+        Return what is stored for a connection, with what tells it from a later one.
         """
         source: Any = self.source
         if not _compares(source):
