@@ -2,7 +2,7 @@
 What all benchmarks share: taking turns, summing up, saying on which machine, printing and writing the result.
 
 Machines are shared and clocks of cores change, so no number stands alone: variants run in turns, in both orders, many short times,
-and what counts is the median of the differences and ratios within a round.  The minimum says what it costs when nobody disturbs.
+and what counts is the median of the differences and ratios within a round.  The minimum says what it costs undisturbed.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def fast_folder() -> Iterator[Path]:
     """
     Lend a folder in memory, where the system has such a place.
     """
-    memory = Path("/dev/shm")  # noqa: S108 -- made with mkdtemp, so nobody else's.
+    memory = Path("/dev/shm")  # noqa: S108 -- made with mkdtemp, so it is this user's alone.
     with _folder(memory if os.access(memory, os.W_OK) else None) as folder:
         yield folder
 

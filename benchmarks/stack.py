@@ -116,7 +116,7 @@ class OurChild:
 
 def raise_error(error: Exception, *, component: str) -> None:
     """
-    A benchmark of failing receivers would measure nothing: let the error through to whoever runs it.
+    A benchmark of failing receivers would measure nothing: let the error through to the caller.
     """
     ErrorReporter()(error, component=component)
     raise SystemExit(1)

@@ -84,7 +84,7 @@ def _observed(sampler: Sampler) -> Callable[[], Any]:
 
 def _deaf() -> Callable[[], Any]:
     """
-    Return a context manager factory: our receivers and the events that traces need, which nobody makes anything of.
+    Return a context manager factory: our receivers and the events that traces need, without an observer that uses them.
     """
     return _receiving([(AttemptOpened, lambda _: None), (TaskFinished, lambda _: None)])
 

@@ -2,7 +2,7 @@
 A whole worker: processor time a task, over a Redis of its own.
 
 Each run starts a worker, lets it drain a first batch, then measures user and system time of all its processes while it drains the second one.
-The batches lie in Redis before, and are moved into the queue by one command, so nobody publishes while it is measured.
+The batches lie in Redis before, and are moved into the queue by one command, so no process publishes while it is measured.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Every exception that celery_obs raises, as one small tree.
     ├── MissingExtraError     a feature needs a package that is not installed
     └── LayoutError           a metric file is not what it should be
 
-They are raised at start-up only, to the person who can mend the cause.
+They are raised at start-up only, to the person who can fix the cause.
 At run time nothing of ours raises into the observed program.
 """
 

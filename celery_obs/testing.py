@@ -44,7 +44,7 @@ _PAUSE: Final = 0.02
 
 class FakeClock:
     """
-    A clock that stands until it is told to go on.
+    A clock that stands still until it is advanced.
 
     Args:
         now: Seconds since the epoch.
@@ -68,7 +68,7 @@ class FakeClock:
 
 class RaisingErrors:
     """
-    An ``on_error`` for a hub under test: what would be kept from a program in production is raised.
+    An ``on_error`` for a hub under test: errors that production would swallow are raised.
     """
 
     def __call__(self, error: Exception, *, component: str) -> None:
@@ -81,7 +81,7 @@ class RaisingErrors:
 @contextlib.contextmanager
 def capture_events(*types: type) -> Iterator[list[Any]]:
     """
-    Gather the events of *types* that happen in this process, in order.
+    Record the events of *types* that happen in this process, in order.
 
     Raises:
         CeleryObsError: if `celery_obs.setup` was not called.
@@ -197,7 +197,7 @@ def observed_events() -> Iterator[ObservedEvents]:
 
 class ObservedSamples:
     """
-    What an exporter would show, as it changed since this was made; `obs_samples` is this as a fixture.
+    The samples that an exporter would show, as they changed since this was made; `obs_samples` is this as a fixture.
 
     ::
 

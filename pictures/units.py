@@ -52,7 +52,7 @@ _COUNTS: Final = ("", "K", "M", "B", "T")
 
 def written(value: float, unit: str, decimals: int | None = None) -> str:
     """
-    Write *value* in *unit*, with as many *decimals* as Grafana finds right where nobody says how many.
+    Write *value* in *unit*, with as many *decimals* as Grafana finds right where it is not said how many.
 
     Raises:
         ValueError: for a unit that is not of `UNITS`.

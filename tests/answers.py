@@ -166,7 +166,7 @@ def of_runbooks() -> Iterator[Question]:
             yield Question(
                 where=f"{path.name}: query {number}",
                 expr=re.sub(r'="([A-Z]+)"', _filled, query),
-                absent_where="there is none of what it asks for, or nobody makes the metric",
+                absent_where="there is none of what it asks for, or the metric does not exist",
             )
 
 
@@ -250,7 +250,7 @@ class Survey:
             yield f"  REFUSED   {question.where}: {message}"
         for question, rows in self.rows.items():
             if not rows and question not in self.refused:
-                yield f"  NO ANSWER {question.where}: {question.absent_where or 'nobody knows why'}"
+                yield f"  NO ANSWER {question.where}: {question.absent_where or 'reason unknown'}"
         for question, rows in self.rows.items():
             if rows:
                 labels = ", ".join(f"{label}={value}" for label, value in sorted(rows[0].labels.items()) if label != "__name__")

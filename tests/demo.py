@@ -1,5 +1,5 @@
 """
-The demo as a process of a test, found by what it tells on its screen, as by whoever runs it.
+The demo as a process of a test, found by what it tells on its screen, as by its user.
 """
 
 from __future__ import annotations

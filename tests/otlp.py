@@ -204,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
         except OSError:
-            self.close_connection = True  # Whoever asked has gone.
+            self.close_connection = True  # The client has gone.
 
     def log_message(self, *_: Any) -> None:
         """

@@ -1,7 +1,7 @@
 """
 What is wrong with a query, as far as the catalogue can tell: PromQL's own parser takes it apart, and every metric and label in it has to exist.
 
-Prometheus answers a misspelt label with nothing, and nobody notices before the night on which an alert should have fired.
+Prometheus answers a misspelt label with nothing, and it goes unnoticed until the night on which an alert should have fired.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ __all__ = [
 
 def free_port() -> int:
     """
-    Ask the kernel for a TCP port on loopback that nobody uses.
+    Ask the kernel for a TCP port on loopback that is free.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -142,9 +142,9 @@ class _Process:
 
     def signal(self, number: int) -> None:
         """
-        Send a signal to the process and what it started; to nobody when they are gone.
+        Send a signal to the process and what it started; to none when they are gone.
         """
-        if self._gone:  # Its id may be somebody else's by now.
+        if self._gone:  # Its id may be another process's by now.
             return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._child.pid, number)
@@ -557,7 +557,7 @@ class RedisCluster:
 
     def _started(self, node: RedisServer) -> RedisServer:
         """
-        Start a node, or another one where somebody has taken one of its two ports since they were chosen.
+        Start a node, or another one where one of its two ports was taken since they were chosen.
         """
         try:
             node.start()

@@ -48,8 +48,8 @@ _OPTIONS = (
         show_default="the app's",
         help="Broker to ask about queues; may be repeated.",
     ),
-    click.option("--broker-url-file", type=_FILE, envvar="CELERY_OBS_BROKER_URL_FILE", help="File with the brokers' URLs, one a line."),
-    click.option("--broker-transport-option", "pairs", multiple=True, metavar="K=V", help="One of the broker_transport_options."),
+    click.option("--broker-url-file", type=_FILE, envvar="CELERY_OBS_BROKER_URL_FILE", help="File with the brokers' URLs, one per line."),
+    click.option("--broker-transport-option", "pairs", multiple=True, metavar="K=V", help="One broker_transport_option; may be repeated."),
     click.option(
         "--broker-transport-options",
         "options_json",
@@ -57,11 +57,15 @@ _OPTIONS = (
         metavar="JSON",
         show_default=False,
         envvar="CELERY_OBS_BROKER_TRANSPORT_OPTIONS",
-        help="All of them, or a list with those of each broker.",
+        help="All of them, or a list with one per broker.",
     ),
-    click.option("--broker-tls-ca-file", "ca_file", type=_FILE, envvar="CELERY_OBS_BROKER_TLS_CA_FILE", help="Who signed its certificate."),
-    click.option("--broker-tls-cert-file", "cert_file", type=_FILE, envvar="CELERY_OBS_BROKER_TLS_CERT_FILE", help="Our certificate."),
-    click.option("--broker-tls-key-file", "key_file", type=_FILE, envvar="CELERY_OBS_BROKER_TLS_KEY_FILE", help="Its key."),
+    click.option(
+        "--broker-tls-ca-file", "ca_file", type=_FILE, envvar="CELERY_OBS_BROKER_TLS_CA_FILE", help="CA of the broker's certificate."
+    ),
+    click.option("--broker-tls-cert-file", "cert_file", type=_FILE, envvar="CELERY_OBS_BROKER_TLS_CERT_FILE", help="Client certificate."),
+    click.option(
+        "--broker-tls-key-file", "key_file", type=_FILE, envvar="CELERY_OBS_BROKER_TLS_KEY_FILE", help="Key of the client certificate."
+    ),
     click.option(
         "--broker-tls-verify",
         "verify",
@@ -76,7 +80,7 @@ _OPTIONS = (
         "sentinel_file",
         type=_FILE,
         envvar="CELERY_OBS_BROKER_SENTINEL_PASSWORD_FILE",
-        help="With the sentinels' own password.",
+        help="File with the password of the sentinels.",
     ),
 )
 _NAMES = ("broker_urls", "broker_url_file", "pairs", "options_json", "ca_file", "cert_file", "key_file", "verify", "sentinel_file")
@@ -194,7 +198,7 @@ def _read(path: Path, option: str) -> str:
     try:
         return path.read_text()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         message = f"{option} {path} cannot be read: {reason}."
         raise ConfigurationError(message) from None
 

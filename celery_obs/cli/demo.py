@@ -39,7 +39,7 @@ __all__ = ["demo"]
     "with_providers",
     is_flag=True,
     envvar="CELERY_OBS_DEMO_PROVIDERS",
-    help="Play the token endpoints of twelve real providers, too, with the answers that they document.",
+    help="Also simulate the token endpoints of twelve real providers, with the answers that they document.",
 )
 @click.pass_context
 def demo(ctx: click.Context, duration: float | None, port: int | None, directory: Path | None, *, with_providers: bool) -> None:

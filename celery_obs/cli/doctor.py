@@ -76,7 +76,7 @@ def _metrics_dir(path: Path) -> Finding:
     except ConfigurationError as error:
         return Finding("FAIL", name, str(error))
     if not is_there:
-        advice = "A worker makes it when it starts; if one runs, it uses another one: compare CELERY_OBS_METRICS_DIR."
+        advice = "A worker makes it when it starts. If one is running, it uses another directory: compare CELERY_OBS_METRICS_DIR."
         return Finding("--", name, f"{path} does not exist. {advice}")
     return Finding("OK", name, f"{path}, owned by uid {path.stat().st_uid}, is writable by uid {os.geteuid()}.")
 
@@ -95,7 +95,7 @@ def _broker(broker: Broker | None, wrong: str) -> Finding:
 
 def _redis(redis: str | Broker | None, clock: Callable[[], float]) -> Iterator[Finding]:
     if not redis:
-        yield Finding("--", "redis", "none given, so cluster features are off. Give --redis-url to have them.")
+        yield Finding("--", "redis", "none given, so cluster features are off. To have them, give --redis-url.")
         return
     place = shown(redis)
     try:
@@ -111,7 +111,7 @@ def _redis(redis: str | Broker | None, clock: Callable[[], float]) -> Iterator[F
     skew = seconds + microseconds / 1e6 - (before + after) / 2
     if abs(skew) > _TOLERATED_SKEW:
         direction = "ahead of" if skew > 0 else "behind"
-        advice = "Waiting times will be wrong by that much; synchronise the clocks (chrony or systemd-timesyncd)."
+        advice = "Waiting times will be wrong by that much: synchronise the clocks (chrony or systemd-timesyncd)."
         yield Finding("FAIL", "clock", f"Redis is {abs(skew):.1f} s {direction} this machine. {advice}")
         return
     yield Finding("OK", "clock", f"differs from that of Redis by {abs(skew):.3f} s.")
@@ -136,7 +136,7 @@ def _nodes(metrics_dir: Path, clock: Callable[[], float]) -> Iterator[Finding]:
         facts = f"pid {beat.pid}{runs}, heartbeat {max(age, 0.0):.1f} s ago"
         name = f"{beat.role} {beat.node}"
         if age > _STALE:
-            advice = f"If it was taken away for good: celery-obs forget-node {beat.node}; otherwise look at its log."
+            advice = f"If it is gone for good: celery-obs forget-node {beat.node}; otherwise look at its log."
             yield Finding("FAIL", name, f"{facts}, which is too long. {advice}")
         elif not beat.ready:
             yield Finding("FAIL", name, f"{facts}, not ready. Can it reach its broker?")
@@ -181,7 +181,7 @@ def examine_numbers(metrics_dir: Path, *, clock: Callable[[], float] = time.time
             if trouble.condition.area == area:
                 yield Finding("FAIL", area, f"{trouble.text} {trouble.advice}")
         if area != "sidecar" and report.status(area) == "healthy":
-            yield Finding("OK", area, "all well, by the numbers of the alerts.")
+            yield Finding("OK", area, "all well, by the thresholds of the alerts.")
     samples = Samples([page])
     yield from _observing(samples)
     yield from _publishers(samples)
@@ -198,14 +198,14 @@ def _observing(samples: Any) -> Iterator[Finding]:
             "internal errors",
             INTERNAL_ERRORS,
             "none.",
-            "Your tasks are not affected. The log of the process has each (logger celery_obs); please report them.",
+            "Your tasks are not affected. They are in the log of the process (logger celery_obs); please report them.",
         ),
-        ("dropped", DROPPED, "nothing was dropped.", "The runbook of CeleryObsDropping tells what to do about each reason."),
+        ("dropped", DROPPED, "nothing was dropped.", "The runbook of CeleryObsDropping says what to do about each reason."),
         (
             "folded labels",
             LABELS_FOLDED,
             "none.",
-            "They have more label values than label_limit, and the rest is shown as _other: raise label_limit, or use fewer values.",
+            "They have more label values than label_limit, and the rest is counted as _other: raise label_limit, or use fewer values.",
         ),
     ):
         counts = {what: count for (what,), count in samples.of(metric).items() if count}
@@ -336,7 +336,7 @@ def examine_switches(
     """
     announced = [(node, each) for node in nodes if node.about is not None for each in _announced_switches(node.about)]
     if not announced:
-        view = "as this shell's environment says, for no running node has announced anything"
+        view = "by this shell's environment, because no running node has announced anything"
         for each in switches(settings, environ, installed=installed, unreachable=unreachable, others_logging=others_logging):
             yield each._replace(text=f"{each.text} ({view})")
         return
@@ -349,7 +349,7 @@ def examine_switches(
         problem = problems.get(each.where, "")
         text = f"{each.text} (as {who} announced)"
         if problem and each.verdict == "OK":
-            yield each._replace(verdict="FAIL", text=f"{text} From here it does not answer: {problem}. Is it running?", node=who)
+            yield each._replace(verdict="FAIL", text=f"{text} It does not answer from here: {problem}. Is it running?", node=who)
         else:
             yield each._replace(text=text, node=who)
 
@@ -381,7 +381,7 @@ def _broker_of(app: Any, url: str | None) -> tuple[Broker | None, str]:
 @click.pass_context
 def doctor(ctx: click.Context, metrics_dir: str | None, redis_url: str | None, broker_url: str | None, *, as_json: bool) -> None:
     """
-    Check the surroundings, and change nothing: one line per check, OK or what to do.
+    Check the environment, and change nothing: one line per check, OK or what to do.
 
     As "celery -A proj obs doctor" it takes the URLs from the app.
     Exit code 0 if nothing failed, else 1.

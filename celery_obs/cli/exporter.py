@@ -31,13 +31,16 @@ __all__ = ["exporter"]
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True})
 @click.option(
-    "--metrics-dir", type=click.Path(path_type=Path), envvar="CELERY_OBS_METRICS_DIR", help="Where the workers write. [default: as theirs]"
+    "--metrics-dir",
+    type=click.Path(path_type=Path),
+    envvar="CELERY_OBS_METRICS_DIR",
+    help="Metrics directory.  [default: the workers']",
 )
 @click.option(
     "--redis-url", default="", envvar="CELERY_OBS_REDIS_URL", show_default="the broker's, if Redis", help="Redis of the cluster's state."
 )
 @broker_options
-@click.option("--queues", default="", envvar="CELERY_OBS_QUEUES", show_default="announced ones", help="More queues, divided by commas.")
+@click.option("--queues", default="", envvar="CELERY_OBS_QUEUES", show_default="announced ones", help="More queues, separated by commas.")
 @click.option(
     "--web.listen-address",
     "addresses",
@@ -53,7 +56,7 @@ __all__ = ["exporter"]
     default="",
     envvar="CELERY_OBS_WEB_ALLOWED_HOSTS",
     show_default="localhost if only that listens, else any",
-    help="Names that requests may ask for, divided by commas.",
+    help="Host names that requests may use, separated by commas.",
 )
 @click.option(
     "--web.config.file", "web_config", type=click.Path(path_type=Path), envvar="CELERY_OBS_WEB_CONFIG_FILE", help="TLS, users, headers."
@@ -63,7 +66,7 @@ __all__ = ["exporter"]
     "--multiproc-dir",
     type=click.Path(path_type=Path),
     envvar=["CELERY_OBS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROC_DIR"],
-    help="prometheus_client files to serve, too.",
+    help="prometheus_client directory to serve as well.",
 )
 @click.option(
     "--forget-after",
@@ -79,17 +82,20 @@ __all__ = ["exporter"]
     default=10.0,
     metavar="SECONDS",
     envvar="CELERY_OBS_LEASE_PERIOD",
-    help="The same on all exporters of a Redis.",
+    help="Lease of the leader; the same on all exporters of a Redis.",
 )
 @click.option(
-    "--enable-operations", is_flag=True, envvar="CELERY_OBS_ENABLE_OPERATIONS", help="Let callers pause channels; asks for a token."
+    "--enable-operations",
+    is_flag=True,
+    envvar="CELERY_OBS_ENABLE_OPERATIONS",
+    help="Allow operations (pause, …); needs a token.",
 )
 @click.option(
     "--operations-token-file",
     type=click.Path(path_type=Path),
     envvar="CELERY_OBS_OPERATIONS_TOKEN_FILE",
     show_default="CELERY_OBS_OPERATIONS_TOKEN",
-    help="File with that token.",
+    help="File with the token for operations.",
 )
 @click.option(
     "--log-level",

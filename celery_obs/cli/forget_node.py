@@ -24,7 +24,7 @@ __all__ = ["forget_node"]
 @click.option(
     "--metrics-dir", envvar="CELERY_OBS_METRICS_DIR", help="Directory of the metric files.  [default: the app's, or your user's own]"
 )
-@click.option("--force", is_flag=True, help="Also a node that is alive: what it counts until its restart is lost.")
+@click.option("--force", is_flag=True, help="Forget a node that is alive, too: its counts until its restart are lost.")
 @click.pass_context
 def forget_node(ctx: click.Context, name: str, metrics_dir: str | None, force: bool) -> None:  # noqa: FBT001 -- click's.
     """
@@ -51,7 +51,7 @@ def forget_node(ctx: click.Context, name: str, metrics_dir: str | None, force: b
     if not folder.is_dir():
         raise ConfigurationError(_unknown(name, directory))
     if not force and is_alive(folder):
-        message = f"The node {name} is alive. Stop it first; it leaves the page by itself then. With --force, what it counts until its restart is lost."
+        message = f"The node {name} is alive. Stop it first; then it leaves the page by itself. With --force, its counts until its restart are lost."
         raise ConfigurationError(message)
     meter = AttemptMeter(Recorder(directory, identify=lambda: Identity(node=name, role="publisher")))
     try:
@@ -69,7 +69,9 @@ def _unknown(name: str, directory: Path) -> str:
     try:
         known = sorted(node for entry in directory.iterdir() if (node := node_name(entry.name)) is not None)
     except OSError as error:
-        return f"The metrics directory {directory} cannot be read: {error.strerror}. Give --metrics-dir, or run celery -A proj obs forget-node."
+        return (
+            f"Cannot read the metrics directory {directory}: {error.strerror}. Give --metrics-dir, or run celery -A proj obs forget-node."
+        )
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     shown = ", ".join(known[:20]) or "none"

@@ -39,7 +39,7 @@ __all__ = ["generate"]
     default=Path(),
     show_default="here",
     envvar="CELERY_OBS_OUT",
-    help="Directory under which deploy/ and docs/ are.",
+    help="Directory that holds deploy/ and docs/.",
 )
 @click.option(
     "--runbooks-url", default=Links().runbooks, show_default=True, envvar="CELERY_OBS_RUNBOOKS_URL", help="Where you serve docs/runbooks."
@@ -89,9 +89,9 @@ def generate(
         if stale:
             click.echo("Run celery-obs generate, and commit what it writes.", err=True)
             ctx.exit(1)
-        click.echo(f"{len(made)} files are as they would be generated.")
+        click.echo(f"All {len(made)} files are up to date.")
         return
     written = write(out, made)
     for path in written:
         click.echo(f"wrote {path}")
-    click.echo(f"{len(written)} of {len(made)} files written; the others are as they should be.")
+    click.echo(f"{len(written)} of {len(made)} files written; the others are up to date.")

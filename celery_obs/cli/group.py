@@ -33,14 +33,14 @@ class Target(NamedTuple):
 
 
 COMMANDS: dict[str, Target] = {
-    "demo": Target("celery_obs.cli.demo", "demo", "Run everything on this machine for a look."),
-    "doctor": Target("celery_obs.cli.doctor", "doctor", "Check the surroundings; one line per check."),
+    "demo": Target("celery_obs.cli.demo", "demo", "Run everything on this machine, to try it out."),
+    "doctor": Target("celery_obs.cli.doctor", "doctor", "Check the environment; one line per check."),
     "exporter": Target("celery_obs.cli.exporter", "exporter", "Serve /metrics beside a worker."),
-    "forget-node": Target("celery_obs.cli.forget_node", "forget_node", "Take a node that is gone off the page."),
+    "forget-node": Target("celery_obs.cli.forget_node", "forget_node", "Remove a node that is gone from the page."),
     "generate": Target("celery_obs.cli.generate", "generate", "Write rules, alerts, dashboards and their pages."),
-    "health": Target("celery_obs.cli.health", "health", "Tell how the cluster is; the daily check."),
+    "health": Target("celery_obs.cli.health", "health", "Show cluster health; the daily check."),
     "probe": Target("celery_obs.cli.group", "probe", "Answer a container's liveness or readiness probe."),
-    "uninstall": Target("celery_obs.cli.uninstall", "uninstall", "Remove what celery_obs left: entries, keys, files."),
+    "uninstall": Target("celery_obs.cli.uninstall", "uninstall", "Remove what celery_obs leaves behind: entries, keys, files."),
     **{
         word: Target(f"{area.package}.commands", word.replace("-", "_"), summary)
         for area in AREAS

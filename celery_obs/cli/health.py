@@ -69,14 +69,14 @@ def examine_exporter(ask: Callable[[], str]) -> Iterator[Finding]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         advice = "Is it running, and is --exporter-url right?"
         problem = f"{type(error).__name__}: {reason(error)[:200]}"
-        yield Finding("unknown", "exporter", f"cannot be asked how workers, queues and beat are ({problem}). {advice}")
+        yield Finding("unknown", "exporter", f"cannot be asked about workers, queues and beat ({problem}). {advice}")
         return
     yield from findings
     for name, problem in rest:
         yield Finding("degraded", f"exporter {name}", f"{problem[:300]}.")
     if not found:
         advice = "Ask the exporter beside a worker: --exporter-url"
-        yield Finding("unknown", "workers", f"this exporter looks at neither workers nor queues. {advice}")
+        yield Finding("unknown", "workers", f"this exporter watches neither workers nor queues. {advice}")
 
 
 def _sentences(check: Mapping[str, Any]) -> str:
@@ -191,7 +191,7 @@ def _get(url: str, query: Mapping[str, str] | None = None, *, refused_too: bool 
     help="Exporter to ask.",
 )
 @click.option(
-    "--min-success", type=click.FloatRange(0, 100), default=95.0, show_default=True, help="Percentage of syncs that have to succeed."
+    "--min-success", type=click.FloatRange(0, 100), default=95.0, show_default=True, help="Minimum percentage of successful syncs."
 )
 @json_option
 @click.pass_context
@@ -199,7 +199,7 @@ def health(
     ctx: click.Context, redis_url: str | None, prometheus_url: str | None, exporter_url: str, min_success: float, *, as_json: bool
 ) -> None:
     """
-    Tell how things are: workers, queues, hung tasks and beat, then channels.
+    Show the health of workers, queues, hung tasks and beat, then of channels.
 
     The exporter is asked about the former, Redis about the latter, if there are any.
     Exit code 0 healthy, 1 degraded or unhealthy, 2 cannot tell.
@@ -219,7 +219,7 @@ def health(
     else:
         for each in findings:
             click.echo(f"{each.verdict:<9} {each.name}: {each.text}")
-        click.echo(f"\nThe cluster is {status}." if status != "unknown" else "\nIt cannot be told how the cluster is.")
+        click.echo(f"\nThe cluster is {status}." if status != "unknown" else "\nThe health of the cluster is unknown.")
     ctx.exit(_EXIT[status])
 
 

@@ -46,9 +46,9 @@ def deed(command: Callable[..., None]) -> Callable[..., None]:
     """
     options = (
         redis_option,
-        click.option("--reason", default="", help="Why, for the audit."),
-        click.option("--actor", envvar="CELERY_OBS_ACTOR", help="Who, for the audit.  [default: you@this-host]"),
-        click.option("--new", is_flag=True, help="The channel need not be known yet."),
+        click.option("--reason", default="", help="Reason, for the audit log."),
+        click.option("--actor", envvar="CELERY_OBS_ACTOR", help="User, for the audit log.  [default: you@this-host]"),
+        click.option("--new", is_flag=True, help="Accept a channel that was never used."),
     )
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
@@ -68,17 +68,17 @@ def run(
     Do *action* to *channel*, with its line in the audit, and return what there is to tell.
 
     Raises:
-        ConfigurationError: for a channel that nobody knows.
+        ConfigurationError: for an unknown channel.
     """
     from celery_obs.areas.channels.operations import Order, perform  # noqa: PLC0415
     from celery_obs.areas.channels.reports import Reports  # noqa: PLC0415
-    from celery_obs.state.audit import somebody  # noqa: PLC0415 -- help is quick.
+    from celery_obs.state.audit import current_user  # noqa: PLC0415 -- help is quick.
 
     _say_audit()
     with connected(ctx, redis_url) as redis:
         if not new:
             _refuse_unknown(channel, Reports(redis).channels())
-        return perform(redis, action, channel, Order(actor or somebody(), reason, seconds))
+        return perform(redis, action, channel, Order(actor or current_user(), reason, seconds))
 
 
 @contextlib.contextmanager
@@ -110,7 +110,7 @@ def connected(ctx: click.Context, given: str | None) -> Iterator[Redis]:
         with contextlib.closing(connect(redis)) as client:
             yield client
     except (RedisError, OSError) as error:
-        message = f"Redis at {shown(redis)} does not do what it is asked: {reason_of(error, redis)}. Is it running, and are host, port and password right?"
+        message = f"Redis at {shown(redis)} failed: {reason_of(error, redis)}. Is it running, and are host, port and password right?"
         raise ConfigurationError(message) from None
 
 
@@ -150,7 +150,7 @@ def seconds_of(ctx: click.Context, param: click.Parameter, value: str | None) ->
         seconds = -1.0
     if 0 < seconds <= 366 * _UNITS["d"]:
         return seconds
-    message = f"{value!r} is no time. Expected something like 90, 30m, 12h or 7d, up to 366d."
+    message = f"invalid duration {value!r}. Expected something like 90, 30m, 12h or 7d, up to 366d."
     raise click.BadParameter(message)
 
 

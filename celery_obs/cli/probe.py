@@ -30,10 +30,10 @@ Usage: celery-obs probe liveness|readiness [OPTIONS]
   readiness: the same, and every node says that it is ready.
 
 Options:
-  --max-age SECONDS   How old a heartbeat may be.  [env: CELERY_OBS_PROBE_MAX_AGE; default: 30]
-  --metrics-dir DIR   Where the metric files are.  [env: CELERY_OBS_METRICS_DIR; default: your user's own]
+  --max-age SECONDS   Maximum age of a heartbeat.  [env: CELERY_OBS_PROBE_MAX_AGE; default: 30]
+  --metrics-dir DIR   Directory of the metric files.  [env: CELERY_OBS_METRICS_DIR; default: your user's own]
   --node NAME         Look at this node only.      [env: CELERY_OBS_PROBE_NODE; default: all of the directory]
-  -h, --help          Show this and leave.
+  -h, --help          Show this message and exit.
 """
 _DEFAULT_MAX_AGE = 30.0
 
@@ -75,7 +75,7 @@ def heartbeats(directory: str, node: str | None = None) -> list[Heartbeat]:
     Read the heartbeats below *directory*, of all nodes or of *node*.
 
     Raises:
-        Unreadable: where there is none, or one is no heartbeat.
+        Unreadable: where there is none, or one is malformed.
     """
     try:
         descriptor = open_metrics_dir(directory)
@@ -111,7 +111,7 @@ def _read(node: str, path: str) -> Heartbeat | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        message = f"{path} is no heartbeat that I can read ({type(error).__name__}: {str(error)[:200]})."
+        message = f"{path} is not a readable heartbeat ({type(error).__name__}: {str(error)[:200]})."
         raise Unreadable(message) from error
 
 
@@ -197,7 +197,7 @@ def _positive(text: str) -> float:
         seconds = 0.0
     if 0 < seconds < float("inf"):
         return seconds
-    message = f"the greatest age is {text!r}. Expected a number of seconds above 0."
+    message = f"the maximum age is {text!r}. Expected a number of seconds above 0."
     raise ValueError(message)
 
 

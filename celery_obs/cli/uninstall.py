@@ -83,7 +83,7 @@ class _Part:
 @click.option("--metrics-dir", envvar="CELERY_OBS_METRICS_DIR", help="Directory of the metric files.  [default: the app's, or yours]")
 @click.option("--schedule", type=click.Path(path_type=Path), help="Beat's schedule file.  [default: the app's]")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option("--force", is_flag=True, help="Even while workers, beats or exporters run.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; needs --yes or --dry-run.")
 @click.pass_context
@@ -99,13 +99,13 @@ def uninstall(
     as_json: bool,
 ) -> None:
     """
-    Remove what celery_obs left: schedule entries, messages, keys, files.
+    Remove what celery_obs leaves behind: schedule entries, messages, keys, files.
 
     As "celery -A proj obs uninstall" it also finds what only the app knows: entries in django-celery-beat and RedBeat, waiting messages.
     Exit code 0 if nothing is left, else 1.
     """
     if as_json and not (yes or dry_run):
-        message = "--json does not ask. Expected --yes or --dry-run beside it."
+        message = "--json does not ask for confirmation. Give --yes or --dry-run, too."
         raise click.UsageError(message)
     app = getattr(ctx.obj, "app", None)
     settings = _settings(app, redis_url, metrics_dir)
@@ -237,7 +237,7 @@ def _files(metrics_dir: Path) -> _Part:
     def look() -> tuple[int, list[str]]:
         remains = look_for_files(metrics_dir)
         if remains.problem:
-            message = f"left alone, for it {remains.problem}. Give --metrics-dir, or remove it by hand."
+            message = f"left alone, because it {remains.problem}. Give --metrics-dir, or remove it by hand."
             raise ConfigurationError(message)
         return remains.files, list(remains.folders)
 

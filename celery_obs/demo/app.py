@@ -103,7 +103,7 @@ def rejecting() -> None:
     """
     Refuse the message.
     """
-    message = "Nobody can work on this."
+    message = "No connection can do this work."
     raise Reject(message, requeue=False)
 
 

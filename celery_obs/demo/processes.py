@@ -62,7 +62,7 @@ class Household:
 
         grace: Seconds between SIGTERM and SIGKILL.
 
-        temporary: Directories that the watchdog removes as well; whoever made them removes them where all goes well.
+        temporary: Directories that the watchdog removes as well; their maker removes them where all goes well.
     """
 
     def __init__(self, directory: Path, environ: Mapping[str, str], *, grace: float = 8.0, temporary: Sequence[Path] = ()) -> None:

@@ -306,7 +306,7 @@ def _watch(url: str, household: Household, *, deadline: float | None, stop: thre
         if not seen and time.monotonic() > give_up:
             message = f"No task and sync metrics appeared at {url}/metrics within {_PATIENCE:.0f} s."
             raise ChildFailedError(message)
-        # The first table is worth having soon; after that a line every few seconds is enough where nobody looks.
+        # The first table is worth having soon; after that a line every few seconds is enough where there is no terminal.
         pause = screen.refresh if seen else _REFRESH_ON_TTY
         if deadline is not None:
             pause = min(pause, deadline - time.monotonic())
@@ -363,7 +363,7 @@ def _scrape(url: str) -> list[Sample]:
 
 def answers(port: int) -> bool:
     """
-    Tell whether somebody listens on *port* of loopback.
+    Tell whether a process listens on *port* of loopback.
     """
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0):

@@ -36,7 +36,7 @@ _LOW_PRIORITY: Final = 6
 _SOON: Final = 3
 _LATER: Final = 20
 """
-Days ahead: the exports write the next week again and again, and what lies beyond drifts until somebody reconciles it.
+Days ahead: the exports write the next week again and again, and what lies beyond drifts until it is reconciled.
 """
 
 

@@ -70,7 +70,7 @@ def _is_there(group: int) -> bool:
 
 def main() -> None:
     """
-    Watch whoever is at the other end of standard input.
+    Watch the process at the other end of standard input.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     watch(os.dup(sys.stdin.fileno()))

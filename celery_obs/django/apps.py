@@ -51,7 +51,7 @@ class CeleryObsConfig(AppConfig):  # type: ignore[misc]  # Django has no types.
         Observe the project's Celery app.
 
         Raises:
-            ImproperlyConfigured: for a setting that is unknown or has a value of the wrong type, and for a ``CELERY_OBS_APP`` that is none.
+            ImproperlyConfigured: for a setting that is unknown or has a value of the wrong type, and for a ``CELERY_OBS_APP`` that is not an app.
         """
         configured = _settings()
         _check(configured)

@@ -98,7 +98,7 @@ def directory_check(path: Path) -> Check:
 
     def run() -> None:
         if not path.is_dir():
-            message = f"{path} is no directory; does a worker run, and does it use the same metrics_dir?"
+            message = f"{path} is not a directory. Does a worker run, and does it use the same metrics_dir?"
             raise NotADirectoryError(message)
         if not os.access(path, os.R_OK | os.X_OK):
             message = f"{path} cannot be read by uid {os.geteuid()}"
@@ -134,7 +134,7 @@ def create_app(
 
         overview: Reads the cluster's state for the status page; None where there is none.
 
-        leader: Names the exporter that serves the cluster's state; empty for nobody known.
+        leader: Names the exporter that serves the cluster's state; empty where none is known.
 
         health: Tells how workers, queues, tasks and beat are; by default nothing is said of them.
 
@@ -373,7 +373,7 @@ class _Headers:
 
 class _HostCheck:
     """
-    Refuses requests for a host that is none of ours.
+    Refuses requests for a host that is not allowed.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: AllowedHosts) -> None:

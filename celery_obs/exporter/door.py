@@ -272,7 +272,7 @@ class Door:
     def _tell_shortage(self, error: OSError) -> None:
         if self._throttle.allows("shortage"):
             log.error(
-                "A connection cannot be accepted: %s. Idle connections are closed. Raise the limit of open files (ulimit -n, LimitNOFILE) if it lasts.",
+                "Cannot accept a connection: %s. Idle connections are closed. Raise the limit of open files (ulimit -n, LimitNOFILE) if it lasts.",
                 error.strerror,
             )
 

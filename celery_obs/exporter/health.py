@@ -266,7 +266,7 @@ def _no_worker(scene: _Scene) -> Iterator[Trouble]:
         conditions.WORKERS_ABSENT,
         {},
         1.0,
-        f"No worker is up, so nothing is being worked on.{also}{seen}",
+        f"No worker is up, so no task is being run.{also}{seen}",
         "Start a worker; if one should be running, its log says why it ended.",
     )
 
@@ -279,7 +279,7 @@ def _workers_down(scene: _Scene) -> Iterator[Trouble]:
                 {"worker": worker},
                 0.0,
                 f"Worker {worker} is down without having been stopped; its last sign of life was {scene.ago(worker)}.",
-                f"Find out in its log, or the kernel's, what ended it, and start it again; gone for good: celery-obs forget-node {worker}.",
+                f"Look in its log, or the kernel's, for what ended it, and start it again. If it is gone for good: celery-obs forget-node {worker}.",
             )
 
 
@@ -292,8 +292,8 @@ def _workers_hang(scene: _Scene) -> Iterator[Trouble]:
                 condition,
                 {"worker": worker},
                 silent,
-                f"Worker {worker} is there and does not respond: its event loop last turned {duration(silent)} ago.",
-                "See what it hangs in (py-spy dump), then restart it.",
+                f"Worker {worker} is up and does not respond: its event loop last ran {duration(silent)} ago.",
+                "See where it hangs (py-spy dump), then restart it.",
             )
 
 
@@ -317,14 +317,14 @@ def _children_die(scene: _Scene) -> Iterator[Trouble]:
 def _without_consumers(scene: _Scene) -> Iterator[Trouble]:
     condition = conditions.QUEUE_WITHOUT_CONSUMERS
     for queue, depth in sorted(scene.depths.items()):
-        nobody = scene.consumers[queue] == 0 if queue in scene.consumers else scene.no_worker_is_up and scene.had_workers
-        if depth > condition.threshold and nobody:
+        unattended = scene.consumers[queue] == 0 if queue in scene.consumers else scene.no_worker_is_up and scene.had_workers
+        if depth > condition.threshold and unattended:
             yield Trouble(
                 condition,
                 {"queue": queue},
                 depth,
                 f"{_messages(depth)} in queue {queue}, and no worker consumes it.",
-                f"Start a worker with -Q {queue}, or mend the route that leads there.",
+                f"Start a worker with -Q {queue}, or fix the route that leads there.",
             )
 
 
@@ -343,7 +343,7 @@ def _not_consumed(scene: _Scene) -> Iterator[Trouble]:
                 condition,
                 {"queue": queue},
                 depth,
-                f"{_messages(depth)} in queue {queue}, workers have room, and none has begun a task of it for {condition.window}.",
+                f"{_messages(depth)} in queue {queue}, workers have room, and none has started a task of it for {condition.window}.",
                 f"See whether a worker consumes {queue} (-Q), and whether it still has its connection to the broker.",
             )
 
@@ -380,7 +380,7 @@ def _hung_tasks(scene: _Scene) -> Iterator[Trouble]:
         conditions.TASK_HUNG,
         tasks.LONGEST_RUNNING,
         "An attempt of {name} has been running for {value}.",
-        "See what it waits for (py-spy dump of its pool process); give it a time limit.",
+        "See where it hangs (py-spy dump of its pool process), and give it a time limit.",
     )
 
 
@@ -396,7 +396,7 @@ def _beat(scene: _Scene) -> Iterator[Trouble]:
             condition,
             {},
             silent,
-            f"Beat has stopped: it last went through its schedule {duration(silent)} ago. Nothing periodic is started.",
+            f"Beat has stopped: it last ran its schedule {duration(silent)} ago. No periodic task is started.",
             "Start beat again; its log says why it ended or what it waits for.",
         )
 

@@ -32,7 +32,7 @@ class AllowedHosts:
         listening: The hosts that are listened on; empty for all interfaces.
 
     Raises:
-        ConfigurationError: for what is no host.
+        ConfigurationError: for an invalid host.
     """
 
     def __init__(self, given: Iterable[str], *, listening: Iterable[str]) -> None:
@@ -43,7 +43,7 @@ class AllowedHosts:
         for number, name in enumerate(names, 1):
             if not _PATTERN.fullmatch(name):
                 message = (
-                    f"Number {number} of --web.allowed-hosts is no host. "
+                    f"Number {number} of --web.allowed-hosts is not a host. "
                     "Expected names or addresses without a port, such as metrics.example.com, *.example.com or 192.0.2.7, or * for any."
                 )
                 raise ConfigurationError(message)

@@ -148,7 +148,7 @@ class StockCollector:
     def _report(self, name: str, problem: str) -> None:
         self._errors.count(_COMPONENT)
         if self._throttle.allows(problem):
-            log.warning("The metric file %s %s; what it had counted is kept.", self._directory / name, problem)
+            log.warning("The metric file %s %s; its counts so far are kept.", self._directory / name, problem)
 
     def _families(self) -> Iterator[Family]:
         # The same metric of two kinds of file would be an error of the user's; the first kind is shown.
@@ -166,8 +166,8 @@ class StockCollector:
         for metric, merge in merges.items():
             try:
                 yield merge.family(metric, self._keys.help_of(metric))
-            except (ValueError, TypeError):  # A name or a bucket that is none; its neighbours are good.
-                self._report(metric, "has a name or a bucket that is none")
+            except (ValueError, TypeError):  # An invalid name or bucket; its neighbours are good.
+                self._report(metric, "has an invalid name or bucket")
 
     def _summed(self) -> Mapping[tuple[str, int], list[float]]:
         """
@@ -283,7 +283,7 @@ class _File:
         except OSError as error:
             return f"cannot be read ({error.strerror})"
         except MemoryError:
-            return "has more in it than there is memory"
+            return "does not fit into memory"
 
     def _read(self, descriptor: int, status: os.stat_result) -> str:
         if status.st_size < _HEADER:
@@ -296,10 +296,10 @@ class _File:
             return ""  # Its process is about to write the header.
         if used < self._used:
             self.was_replaced = bool(self.numbers)
-            return "" if self.was_replaced else "has a header that is none"
+            return "" if self.was_replaced else "has an invalid header"
         if min(used, status.st_size) > _LARGEST:
             return f"is larger than {_LARGEST >> 20} MiB"
-        problem = "" if used <= status.st_size else "is shorter than it says"
+        problem = "" if used <= status.st_size else "is shorter than its header says"
         content = _read_all(descriptor, min(used, status.st_size))
         if self._first_key and not content.startswith(self._first_key, _HEADER):
             self.was_replaced = True
@@ -326,11 +326,11 @@ class _File:
             key_at = self._used + 4
             value_at = key_at + length + 8 - (length + 4) % 8
             if length <= 0 or value_at + 16 > end:
-                return "has an entry that is none"
+                return "has an invalid entry"
             try:
                 number = self._keys.number(content[key_at : key_at + length].rstrip(b" "))
             except ValueError:
-                return "has a key that is none"
+                return "has an invalid key"
             if not self.numbers:
                 self._first_key = content[self._used : value_at]
             self.numbers.append(number)

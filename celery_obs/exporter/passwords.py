@@ -63,7 +63,7 @@ class Passwords:
 
     def check(self, user: str, password: bytes, users: Mapping[str, bytes]) -> bool:
         """
-        Find out; takes as long as the dearest hash of *users* takes, whoever asks.
+        Find out; takes as long as the dearest hash of *users* takes, whichever name is given.
         """
         hashed = users.get(user)
         most = max(map(_cost, users.values()))
@@ -111,7 +111,7 @@ class PasswordQueue:
     """
     Has passwords checked one at a time, so that strangers cost one processor at most.
 
-    What is remembered is answered at once.  Of those that wait, local ones come first, then the newest: whoever asked long ago has given up.
+    What is remembered is answered at once.  Of those that wait, local ones come first, then the newest: a client that asked long ago has given up.
     When too many wait, the oldest is refused.  The same credentials, asked about by many, are checked once.
 
     Threads: used by the event loop only.

@@ -78,7 +78,7 @@ class LeaderGate(Protocol):
 
     def holder(self) -> str:
         """
-        Name the one for whom it is open; empty where nobody is known.  Never blocks.
+        Name the one for whom it is open; empty where none is known.  Never blocks.
         """
 
 
@@ -323,11 +323,11 @@ class Runner:
 
     def _without_shared(self, states: Mapping[str, JobState[Page]]) -> Mapping[str, JobState[Page]]:
         """
-        Leave out what another one answers for; where nobody is known to, say that these collectors fail, and since when.
+        Leave out what another one answers for; where no exporter is known to, say that these collectors fail, and since when.
         """
         if self._gate is None or self._gate.holder():
             return {name: state for name, state in states.items() if name not in self._shared}
-        silent = {name: replace(self._jobs[name].last(), ok=False, error="nobody holds the lease") for name in self._shared}
+        silent = {name: replace(self._jobs[name].last(), ok=False, error="no exporter holds the lease") for name in self._shared}
         return {**states, **silent}
 
     def _page(self, name: str, state: JobState[Page], now: float) -> Page:

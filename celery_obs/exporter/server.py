@@ -208,7 +208,7 @@ def build_lease(options: Options, errors: InternalErrors) -> Lease | None:
         errors.count("lease")
         if throttle.allows(type(error).__name__):
             log.warning(
-                "The lease in Redis cannot be had or kept, so nobody serves the cluster's state by it: %s",
+                "Cannot take or renew the lease in Redis, so no exporter serves the cluster's state: %s",
                 reason_of(error, options.state or ""),
             )
 
@@ -233,9 +233,9 @@ def operations_token(options: Options) -> str:
             token = options.operations_token_file.read_text().strip()
         except (OSError, ValueError) as error:
             # Of a text that cannot be decoded, no byte.
-            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             message = (
-                f"--operations-token-file {options.operations_token_file} cannot be read: {reason}. Expected a file with the token in it."
+                f"--operations-token-file {options.operations_token_file} cannot be read: {reason}. Expected a file that holds the token."
             )
             raise ConfigurationError(message) from None
     if len(token) < SHORTEST_TOKEN or not (token.isascii() and token.isprintable()):
@@ -263,9 +263,11 @@ def build_checks(options: Options) -> tuple[Check, ...]:
 def _redis(place: str | Broker) -> Any:
     from celery_obs.state.connection import connect
 
-    # A Redis Cluster can hold the state, though it can be nobody's broker.
+    # A Redis Cluster can hold the state, though it can be no broker.
     if isinstance(place, str) and not is_redis(place) and not scheme_of(place).endswith("+cluster"):
-        message = f"The Redis URL {redact_url(place)!r} does not lead to Redis. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
+        message = (
+            f"{redact_url(place)!r} is not a Redis URL. Expected redis://user:password@host:6379/0, rediss://… or redis+socket:///path."
+        )
         raise ConfigurationError(message)
     return connect(place)
 
@@ -305,7 +307,7 @@ def listen(address: str) -> socket.socket:
         raise ConfigurationError(message) from error
     except OSError as error:
         advice = {
-            "EADDRINUSE": "Another program listens there, perhaps another exporter. Stop it, or choose another port.",
+            "EADDRINUSE": "Another program is listening there, perhaps another exporter. Stop it, or choose another port.",
             "EACCES": "Ports below 1024 are for root. Choose another port.",
             "EADDRNOTAVAIL": "This machine has no such address. Choose one that it has.",
         }

@@ -117,7 +117,7 @@ def load(path: Path) -> WebConfig:
     top = reader.mapping("", _parse(path), ("tls_server_config", "http_server_config", "basic_auth_users"))
     http = reader.mapping("http_server_config", top.get("http_server_config"), ("http2", "headers"))
     if reader.boolean("http_server_config.http2", http.get("http2", False)):
-        reader.refuse("http_server_config.http2", http["http2"], "false, because this exporter speaks HTTP/1.1 only", shown="true")
+        reader.refuse("http_server_config.http2", http["http2"], "false, because this exporter supports HTTP/1.1 only", shown="true")
     tls = reader.mapping("tls_server_config", top.get("tls_server_config"), _TLS_KEYS)
     return WebConfig(
         tls=_tls(reader, tls) if tls else None,
@@ -193,7 +193,7 @@ class WebConfigFile:
     def _take(self, fresh: WebConfig | str) -> None:
         if isinstance(fresh, str):
             self._errors.count("web_config")
-            log.error("The changed web configuration is not used, the one before stays in force. %s", fresh)
+            log.error("The changed web configuration is invalid, so the previous one stays in force. %s", fresh)
         else:
             self._config = fresh
             log.info("The web configuration %s was read again.", self._path)
@@ -239,7 +239,7 @@ def _less_demanded(before: WebConfig, after: WebConfig) -> str:
         return "has no users (basic_auth_users) any more"
     if before.tls is not None and after.tls is not None:
         if after.tls.context.verify_mode < before.tls.context.verify_mode:
-            return "demands less of clients' certificates (client_auth_type) than before"
+            return "requires less of clients' certificates (client_auth_type) than before"
         if before.tls.allowed_names and not after.tls.allowed_names:
             return "allows clients of any name (client_allowed_sans)"
     return ""
@@ -324,7 +324,7 @@ def _kind(value: object) -> str:
 
 
 def _shown_name(name: str, *, of: str = "") -> str:
-    shown = name if _NAME.fullmatch(name) else "a key that looks like no name"
+    shown = name if _NAME.fullmatch(name) else "a key that does not look like a name"
     return f"{of}.{shown}" if of else shown
 
 
@@ -342,7 +342,7 @@ def _parse(path: Path) -> object:
         raise ConfigurationError(message) from None
     except (ValueError, TypeError, ArithmeticError, AttributeError):
         # The 31st of February, a number of a million digits: what looks like a value of YAML and is none.
-        message = f"The web configuration {path} cannot be read: it has a date or a number that is none. Put texts into quotes."
+        message = f"The web configuration {path} cannot be read: it has an invalid date or number. Put texts into quotes."
         raise ConfigurationError(message) from None
     if found is None:
         message = f"The web configuration {path} is empty. Expected tls_server_config, http_server_config or basic_auth_users; {{}} asks for nothing."
@@ -358,7 +358,7 @@ def _text_of(path: Path) -> str:
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
             if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-                reason = "it is no regular file"
+                reason = "it is not a regular file"
             written = b"" if reason else opened.read(_LONGEST_FILE + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -369,7 +369,7 @@ def _text_of(path: Path) -> str:
             try:
                 return written.decode("utf-8")
             except UnicodeDecodeError:
-                reason = "it is no UTF-8 text"
+                reason = "it is not UTF-8 text"
     message = f"The web configuration {path} cannot be read: {reason}. Expected a YAML file; check --web.config.file."
     raise ConfigurationError(message)
 
@@ -389,7 +389,7 @@ def _strict_loader() -> type[Any]:
 
     class Loader(yaml.SafeLoader):
         """
-        Refuses a key that is there twice, of which YAML would silently take the later, one that is no text, and what is nested without end.
+        Refuses a key that is there twice, of which YAML would silently take the later, one that is not text, and what is nested too deep.
         """
 
         depth = 0

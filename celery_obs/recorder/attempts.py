@@ -2,7 +2,7 @@
 Attempts: counting every start and every outcome once, through any death.
 
 Each process keeps, in the table of its slot, what it is doing.  Counting goes through four phases, and before a lane is counted up,
-the record says which lane and what it held.  So whoever finds a dead process's record can finish the counting, and can do so again after dying itself:
+the record says which lane and what it held.  So any process that finds a dead one's record can finish the counting, and can do so again after dying itself:
 ``lane = max(lane, before + 1)`` counts once however often it is done.  Only the histograms of the one attempt in hand may lack an observation.
 
 A pool child runs one attempt at a time and has one record.  Pools of threads and greenlets share a process and have a record for each.
@@ -366,7 +366,7 @@ class AttemptMeter:
 
     def interrupted(self, event: AttemptInterrupted) -> None:
         """
-        Mark an attempt whose end the main process, or whoever follows in this slot, has to tell; settle it if the verdict is there already.
+        Mark an attempt whose end the main process, or the next owner of this slot, has to tell; settle it if the verdict is there already.
         """
         opened, pair_words, at = self._current if self._is_single else self._running.get(id(event.started), _NOTHING)
         if pair_words is not None and opened is event.started:
@@ -422,7 +422,7 @@ class AttemptMeter:
 
     def settle_interrupted(self, *, older_than: float) -> None:
         """
-        Count as lost what was interrupted in this living process and of which nobody said why.
+        Count as lost what was interrupted in this living process for no known reason.
 
         Args:
             older_than: Seconds that an attempt has to have run, so that a verdict under way is waited for.

@@ -95,7 +95,7 @@ def _drop(recorder: Recorder) -> None:
 
 class Counter(_Declared):
     """
-    Something that only grows.
+    A number that only grows.
     """
 
     def inc(self, amount: float = 1, **labels: object) -> None:
@@ -107,7 +107,7 @@ class Counter(_Declared):
 
 class Gauge(_Declared):
     """
-    Something that goes up and down.
+    A number that goes up and down.
     """
 
     def set(self, value: float, **labels: object) -> None:
@@ -131,12 +131,12 @@ class Gauge(_Declared):
 
 class Histogram(_Declared):
     """
-    How a measured value is distributed.
+    The distribution of a measured value.
     """
 
     def observe(self, value: float, **labels: object) -> None:
         """
-        Take in one measured value, at least 0.
+        Count one measured value, at least 0.
         """
         self._record(labels, lambda family, values: family.observe(values, value))
 
@@ -153,7 +153,7 @@ def counter(name: str, help: str, *, labels: Sequence[str] = (), resolution: flo
 
         help: The question that it answers.
 
-        labels: Names of its labels; each may have 200 values (setting *label_limit*), what is beyond goes to ``_other``.
+        labels: Names of its labels; each may have 200 values (setting *label_limit*), further ones are counted as ``_other``.
 
         resolution: The smallest step that is kept: totals are whole numbers of it, up to 2**63.
 

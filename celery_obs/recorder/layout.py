@@ -2,7 +2,7 @@
 The layout: which series a node has, and where the numbers of each lie; as lines of a file that only grows.
 
 Lines are appended without a lock: one ``write`` to a file opened with ``O_APPEND`` is not torn by another, every process reads the lines in the one order
-of the file, and of two equal lines all take the first.  So all agree on every lane, and a process that is stopped can hold up nobody.
+of the file, and of two equal lines all take the first.  So all agree on every lane, and a process that is stopped can hold up no other.
 
 A counter is one lane.  A histogram is one lane a bucket (not cumulative, ``+Inf`` last), then one for its sum in steps of the resolution.
 A gauge has a place of its own, in the region of gauges.
@@ -335,7 +335,7 @@ def feed_from(descriptor: int, layout: Layout, *, path: Path) -> None:
     while data := os.pread(descriptor, _PORTION, layout.consumed):
         layout.feed(data)
         if layout.bad_lines > _MOST_BAD:
-            message = f"{path} has more than {_MOST_BAD} lines that are none of a layout."
+            message = f"{path} has more than {_MOST_BAD} invalid lines."
             raise LayoutError(message)
 
 

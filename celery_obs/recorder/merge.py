@@ -231,7 +231,7 @@ def _choose(nodes: Sequence[NodeNumbers], *, shown: Mapping[str, Metric]) -> tup
     """
     Choose one definition a name: the last of the first node that has it.
 
-    Of definitions that cannot be merged, ours before what was *shown* so far, and that before any other: one odd layout takes nobody else's place.
+    Of definitions that cannot be merged, ours before what was *shown* so far, and that before any other: one odd layout takes no other definition's place.
     """
     chosen: dict[str, Metric] = {}
     conflicts: set[str] = set()

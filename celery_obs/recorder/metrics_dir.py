@@ -1,5 +1,5 @@
 """
-The metrics directory: where it is when nobody says, and how it is made.
+The metrics directory: where it is by default, and how it is made.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def default_metrics_dir(environ: Mapping[str, str]) -> Path:
 
 def _is_own(directory: str) -> bool:
     """
-    Tell whether a directory is this user's, and nobody else's to write to: after ``su`` or ``sudo -E`` the variable still names the one of before.
+    Tell whether a directory is this user's, and writable to no other: after ``su`` or ``sudo -E`` the variable still names the one of before.
     """
     try:
         found = os.stat(directory)  # noqa: PTH116 -- one look, for owner and mode.
@@ -115,7 +115,7 @@ def look_at_metrics_dir(path: Path) -> bool:
         os.close(open_metrics_dir(path))
     except FileNotFoundError:
         if path.is_symlink():
-            raise _unusable(path, "is a symbolic link that leads nowhere", "Remove it, or name another place.") from None
+            raise _unusable(path, "is a dangling symbolic link", "Remove it, or name another place.") from None
         parent = next((each for each in path.absolute().parents if os.path.lexists(each)), Path("/"))
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise _unusable(path, f"cannot be made by uid {os.geteuid()}", "Create it before the worker starts.") from None
@@ -146,7 +146,7 @@ def _refusal(path: Path, error: OSError) -> ConfigurationError:
     if isinstance(error, RefusedError):
         return _unusable(path, error.problem, error.advice)
     if error.errno in {errno.EEXIST, errno.ENOTDIR} and os.path.lexists(path):
-        return _unusable(path, "is no directory", "Remove it, or name another place.")
+        return _unusable(path, "is not a directory", "Remove it, or name another place.")
     return _unusable(path, f"cannot be made by uid {os.geteuid()} ({error.strerror})", "Create it before the worker starts.")
 
 

@@ -3,7 +3,7 @@ One way to open a metrics directory and the files in it, for all who write or re
 
 What is opened is looked at through its descriptor, so that nothing can be put in its place between the look and the use:
 a link, a pipe, a device or a directory in the place of a file is refused, never followed and never waited for.
-A directory that is meant for one user alone has to be that user's, and nobody else's to write to.
+A directory that is meant for one user alone has to be that user's, and writable to no other.
 
 Loads little, for a probe starts anew every few seconds.
 """
@@ -99,7 +99,7 @@ def open_metrics_dir(path: str | os.PathLike[str]) -> int:
     Raises:
         RefusedError: if it is for one user alone, and planted by another, or another can write to it.
 
-        OSError: if it is not there, is no directory, or cannot be read.
+        OSError: if it is missing, is not a directory, or cannot be read.
     """
     if not is_for_one_user(path):
         return os.open(path, _FOLDER)
@@ -137,7 +137,7 @@ def open_folder(path: str | os.PathLike[str], *, writes: bool = False) -> int:
         descriptor = os.open(path, _FOLDER | os.O_NOFOLLOW)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENOTDIR}:
-            raise RefusedError(path, "is no directory, or a link to one", "Remove it.") from None
+            raise RefusedError(path, "is not a directory, or is a link to one", "Remove it.") from None
         raise
     with _closed_on_error(descriptor):
         owner = os.fstat(descriptor).st_uid
@@ -196,7 +196,7 @@ def new_file(path: str | os.PathLike[str], *, mode: int = 0o644) -> int:
             _remove(path)
         with contextlib.suppress(FileExistsError):  # Put there at this very moment.
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFE, mode)
-    raise RefusedError(path, "is made by another process again and again", "Find out which one, and stop it.")
+    raise RefusedError(path, "is created again and again by another process", "Find out which one, and stop it.")
 
 
 def read_file(path: str | os.PathLike[str], *, most: int = _SMALL, dir_fd: int | None = None) -> bytes:
@@ -204,7 +204,7 @@ def read_file(path: str | os.PathLike[str], *, most: int = _SMALL, dir_fd: int |
     Return what a file holds.
 
     Raises:
-        RefusedError: if it is no file, or larger than *most* bytes.
+        RefusedError: if it is not a file, or is larger than *most* bytes.
 
         OSError: if it cannot be read.
     """
@@ -212,7 +212,7 @@ def read_file(path: str | os.PathLike[str], *, most: int = _SMALL, dir_fd: int |
     try:
         size = os.fstat(descriptor).st_size
         if size > most:
-            raise RefusedError(path, f"has {size} bytes, and {most} at most were expected", "Remove it.")
+            raise RefusedError(path, f"has {size} bytes; expected at most {most}", "Remove it.")
         parts = []
         while size > 0 and (part := os.read(descriptor, size)):
             parts.append(part)
@@ -295,7 +295,7 @@ _REMEDIES: Final = {
     errno.EDQUOT: "Raise the quota, or free disk space there.",
     errno.EROFS: "Set metrics_dir to a file system that can be written.",
     errno.EISDIR: "Remove it.",
-    errno.ENOTDIR: "Remove what is no directory on that path.",
+    errno.ENOTDIR: "Remove what is not a directory on that path.",
     errno.EEXIST: "Remove it.",
     errno.ENXIO: "Remove it.",
     errno.ELOOP: "Remove it.",

@@ -1,7 +1,7 @@
 """
 The reader: one node's folder, read again at each scrape, at the cost of what changed.
 
-Files are read with ``pread``, not mapped, so that a file that somebody truncates cannot end the sidecar with SIGBUS.
+Files are read with ``pread``, not mapped, so that a file that is truncated meanwhile cannot end the sidecar with SIGBUS.
 All lanes of a process are added at once, as one big integer: lanes are never negative, and 64-bit sums do not spill into their neighbours
 as long as every lane is below 2**61, which is checked.
 """
@@ -363,7 +363,10 @@ class NodeReader:
                 view = self._reopened(view)  # noqa: PLW2901 -- the same slot, looked at anew.
             if not view.is_good:
                 corrupt += 1
-                self._note(f"slot-{number}", view.problem or "is damaged, or shorter than it says. Its next process makes a new one")
+                self._note(
+                    f"slot-{number}",
+                    view.problem or "is damaged, or shorter than its header says. The next process in its place makes a new one",
+                )
                 continue
             is_live = self._lives(number)
             live, dead = live + is_live, dead + (not is_live)
@@ -379,7 +382,7 @@ class NodeReader:
 
     def _note(self, name: str, problem: str) -> None:
         """
-        Remember why a file is passed over, for whoever writes the log.
+        Remember why a file is passed over, for the log line.
         """
         if len(self.problems) < _MOST_PROBLEMS:
             path = str(self.folder / name)
@@ -393,7 +396,7 @@ class NodeReader:
 
     def _recent_exemplars(self) -> dict[int, Noted]:
         """
-        Forget exemplars whose traces nobody looks for any more, and those of a clock that was wrong, which would look newer than all that follow.
+        Forget exemplars that are too old to look up, and those of a clock that was wrong, which would look newer than all that follow.
         """
         if self._exemplars:
             now = self._clock()
@@ -410,14 +413,14 @@ class NodeReader:
         with contextlib.suppress(FileNotFoundError), os.scandir(self._folder_file) as entries:
             for seen, entry in enumerate(entries):
                 if seen >= _MOST_NAMES:
-                    message = f"{self.folder} has more than {_MOST_NAMES} files. Remove those that are none of ours."
+                    message = f"{self.folder} has more than {_MOST_NAMES} files. Remove those that celery_obs did not make."
                     raise LayoutError(message)
                 number = slot_number(entry.name)
                 if number is not None:
                     there[number] = entry.inode()
                 elif entry.name.endswith(".bad") or (entry.name.startswith("slot-") and not entry.name.endswith(".new")):
                     self._set_aside += 1
-                    self._note(entry.name, "is no file that we read. Look at it, and remove it")
+                    self._note(entry.name, "is not a file of celery_obs. Look at it, and remove it")
         for gone in self._slots.keys() - there.keys():
             view = self._slots.pop(gone)
             self._keep(view)

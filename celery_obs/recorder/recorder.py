@@ -254,7 +254,7 @@ class Recorder:
             self.is_off = True
             self.epoch = object()
             logging.getLogger("celery_obs").error(
-                "celery_obs: metrics are off in process %d: %s (metrics_dir is %s). Your tasks are not affected. Restart the process when that is mended.",
+                "celery_obs: metrics are off in process %d: %s (metrics_dir is %s). Your tasks are not affected. Restart the process when this is fixed.",
                 os.getpid(),
                 explain(error, within=self.metrics_dir),
                 self.metrics_dir,

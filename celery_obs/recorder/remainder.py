@@ -120,7 +120,7 @@ class Remainder:
             elif len(numbers) == width(metric) and all(isinstance(each, int) and 0 <= each < _HIGHEST for each in numbers):
                 self.lanes[key] = numbers
             else:
-                message = f"the numbers of {metric.name} are none"
+                message = f"the numbers of {metric.name} are invalid"
                 raise ValueError(message)
 
     def add(self, layout: Layout, lanes: Sequence[int], gauges: Iterable[tuple[int, Lasting]], *, folder: str, now: float) -> None:

@@ -72,7 +72,11 @@ def look_for_files(path: Path) -> Remains:
         return Remains(problem=error.problem)
     except OSError as error:
         problem = (
-            "is a symbolic link" if path.is_symlink() else "is no directory" if not path.is_dir() else f"cannot be read ({error.strerror})"
+            "is a symbolic link"
+            if path.is_symlink()
+            else "is not a directory"
+            if not path.is_dir()
+            else f"cannot be read ({error.strerror})"
         )
         return Remains(problem=problem)
     try:
@@ -82,7 +86,7 @@ def look_for_files(path: Path) -> Remains:
     finally:
         os.close(descriptor)
     if found.foreign and not found.files and not found.of_all:
-        return Remains(foreign=tuple(found.foreign), problem="is no metrics directory: it has no node's folder, and other things")
+        return Remains(foreign=tuple(found.foreign), problem="is not a metrics directory: it has other entries, and no folder of a node")
     return Remains(sum(map(len, found.files.values())) + len(found.of_all), tuple(found.files), tuple(found.foreign))
 
 

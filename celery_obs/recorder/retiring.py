@@ -143,7 +143,7 @@ class Retiring:
 
     def _is_quiet(self, folder: Path, after: float) -> bool:
         """
-        Tell whether nothing in *folder* was touched for *after* seconds, and no beat died there that nobody followed.
+        Tell whether nothing in *folder* was touched for *after* seconds, and no beat died there without a successor.
         """
         try:
             with os.scandir(folder) as entries:
@@ -206,7 +206,7 @@ class Retiring:
 
     def _is_quiet_now(self, folder: Path, after: float) -> bool:
         """
-        Tell whether nobody came and went since that was asked first; the lock may be new, made by who asks.
+        Tell whether no process came and went since that was asked first; the lock may be new, made by who asks.
         """
         now = self._clock()
         return after <= 0 or all(now - path.lstat().st_mtime >= after for path in folder.iterdir() if path.name != "lock")

@@ -73,7 +73,7 @@ def holder_lives(lock: int, number: int) -> bool:
 
         number: The slot.
 
-    Asking takes no lock, so it disturbs nobody (fcntl(2), F_GETLK).
+    Asking takes no lock, so it disturbs no process (fcntl(2), F_GETLK).
     """
     kind, length = _holder(lock, number, 1)
     return kind != fcntl.F_UNLCK and length == 1  # All slots at once are held by a process that retires the node.
@@ -237,7 +237,7 @@ class Slot:
         """
         Make sure that the file is as long as it is mapped; return whether another program had cut it off.
 
-        Whoever touches a page that is gone dies by SIGBUS.  So the file gets its length again, as a new slot, in which nothing is counted yet:
+        A process that touches a page that is gone dies by SIGBUS.  So the file gets its length again, as a new slot, in which nothing is counted yet:
         readers keep what they saw of the old one.  Call it from time to time, and before a look at what was not touched for long.
 
         Raises:
@@ -338,8 +338,8 @@ def tell_cut_off(path: Path) -> None:
     Say that a slot file was mended.
     """
     logging.getLogger("celery_obs").error(
-        "celery_obs: the metric file %s was cut off by another program. What was counted there since the last scrape may be missing; counting goes on. "
-        "Find out what empties files in that directory, and leave it out there.",
+        "celery_obs: the metric file %s was truncated by another program. What was counted there since the last scrape may be missing; counting goes on. "
+        "Find out what truncates files in that directory, and exclude the directory from it.",
         path,
     )
 
@@ -606,7 +606,7 @@ class Node:
 
             exemplars: How many exemplars it may want to keep.
 
-        A slot that somebody holds is waited for a tenth of a second, for the sweep of the main process holds one for microseconds;
+        A slot that a process holds is waited for a tenth of a second, for the sweep of the main process holds one for microseconds;
         then a spare one is taken, the lowest that is free, so that the number of files stays bounded.
         """
         deadline = time.monotonic() + _RETIRING_PATIENCE
@@ -714,7 +714,7 @@ class Node:
         Drop all locks and close the files.
 
         A layout that was opened before the fork is left alone: beat inside a worker closes every descriptor that it inherits,
-        so that the number may be nobody's by now, or somebody else's.
+        so that the number may be free by now, or another process's.
         """
         if not self._is_inherited:
             self.file.close()

@@ -129,13 +129,13 @@ def _change(reader: Reader, alert: Alert, fields: Mapping[str, Any]) -> Mapping[
 
 def _override(reader: Reader, alert: Alert, node: Any) -> Override:
     if not alert.by:
-        reader.refuse(node, f"The alert {alert.name} is one for all: its result has no label by which there could be an exception.")
+        reader.refuse(node, f"The alert {alert.name} cannot have overrides: its result has no labels.")
     fields = reader.mapping(node, (*alert.by, *_NUMBERS), renamed=_RENAMED)
     where = {label: _values(reader, fields[label]) for label in alert.by if label in fields}
     numbers = [key for key in _NUMBERS if key in fields]
     if not where or not numbers:
         lacks, ways = (("for whom", alert.by), ("what is different", _NUMBERS))[bool(where)]
-        reader.refuse(node, f"An exception of {alert.name} does not say {lacks}. Expected one or more of {', '.join(ways)}.")
+        reader.refuse(node, f"An override of {alert.name} does not say {lacks}. Expected one or more of {', '.join(ways)}.")
     return Override(
         where=where,
         threshold=_threshold(reader, alert, fields["threshold"]) if "threshold" in fields else None,
@@ -154,9 +154,7 @@ def _values(reader: Reader, node: Any) -> tuple[str, ...]:
 def _threshold(reader: Reader, alert: Alert, node: Any) -> Threshold:
     default = alert.threshold
     if default is None:
-        reader.refuse(
-            node, f"The alert {alert.name} has no threshold that could be another: it is so or not. Its waiting time can be, with for."
-        )
+        reader.refuse(node, f"The alert {alert.name} has no threshold to change. Its duration can be changed, with for.")
     text = reader.text(node)
     try:
         return default.parsed(text)
@@ -166,7 +164,7 @@ def _threshold(reader: Reader, alert: Alert, node: Any) -> Threshold:
 
 def _min_events(reader: Reader, alert: Alert, node: Any) -> int:
     if alert.min_events is None:
-        reader.refuse(node, f"The alert {alert.name} has no min_events: it is no ratio that needs a number of events to mean anything.")
+        reader.refuse(node, f"The alert {alert.name} has no min_events: it is not a ratio of events.")
     return reader.whole_number(node)
 
 

@@ -1,7 +1,7 @@
 """
 The series and labels that a piece of PromQL asks for: as much of its grammar as it takes to find them, without a parser.
 
-Prometheus answers a misspelt name with nothing, and nobody notices before the night on which an alert should have fired.
+Prometheus answers a misspelt name with nothing, and it goes unnoticed until the night on which an alert should have fired.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ def known_series(metrics: Iterable[Metric], records: Iterable[RecordingRule]) ->
 
 def unknown(query: str, known: Known) -> Iterator[str]:
     """
-    Tell what *query* asks for and nobody makes.
+    Tell which metrics and labels *query* asks for that do not exist.
     """
     for name, labels in selected(query):
         if name not in known:
-            yield f"asks for {name}, which is no metric of the catalogue and not recorded.{did_you_mean(name, known)}"
+            yield f"asks for {name}, which is neither in the catalogue nor recorded.{did_you_mean(name, known)}"
             continue
         for label in labels:
             if label not in known[name]:

@@ -5,6 +5,7 @@ Service level objectives, read from a file and checked: whatever cannot work is 
 from __future__ import annotations
 
 import re
+import warnings
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -149,7 +150,7 @@ class Objective:
 
         min_events: So many in its long window before an alert may fire.
 
-        seed: Where it was asked for.
+        origin: Where the promise comes from, such as a contract; empty where nothing is said.
     """
 
     name: str
@@ -158,7 +159,7 @@ class Objective:
     period_days: int
     events: Events
     min_events: int
-    seed: str
+    origin: str = ""
 
     @property
     def budget(self) -> Decimal:
@@ -197,7 +198,7 @@ def read(path: Path = DEFAULT) -> tuple[Objective, ...]:
     return tuple(objectives)
 
 
-_SLO_KEYS: Final = ("name", "description", "objective", "period", "events", "min_events", "seed")
+_SLO_KEYS: Final = ("name", "description", "objective", "period", "events", "min_events", "origin", "seed")
 _RENAMED: Final = {"least_events": "min_events"}
 _EVENT_KEYS: Final = ("metric", "all", "good", "bad", "bad_metric", "below")
 _METRIC_KEYS: Final = ("name", "kind", "labels", "buckets")
@@ -229,7 +230,7 @@ def _objective(reader: Reader, fields: Mapping[str, Any], known: Mapping[str, Me
         period_days=days,
         events=_events(reader, fields["events"], known),
         min_events=reader.whole_number(fields["min_events"]) if "min_events" in fields else 20,
-        seed=reader.text(fields["seed"]) if "seed" in fields else "none",
+        origin=_origin(reader, fields),
     )
     for window in WINDOWS:
         burns = window.factor(days) * objective.budget
@@ -242,6 +243,14 @@ def _objective(reader: Reader, fields: Mapping[str, Any], known: Mapping[str, Me
                 f"The objective of {name} is {promised} percent over {days} days, and {reason}. Promise more, or over fewer days.",
             )
     return objective
+
+
+def _origin(reader: Reader, fields: Mapping[str, Any]) -> str:
+    if "seed" in fields:
+        line = fields["seed"].start_mark.line + 1
+        warnings.warn(f"Line {line} of the objectives: the key seed is now called origin. Rename it.", FutureWarning, stacklevel=2)
+    node = fields.get("origin", fields.get("seed"))
+    return "" if node is None else reader.text(node)
 
 
 def _events(reader: Reader, node: Any, known: Mapping[str, Metric]) -> Events:

@@ -129,7 +129,7 @@ def within(metric: Metric, bound: float, window: str, **where: Where) -> str:
     Write how many observations were at most *bound*, per second, over *window*.
 
     Raises:
-        ConfigurationError: if *bound* is no edge of a bucket, so that nobody knows.
+        ConfigurationError: if *bound* is no edge of a bucket.
     """
     selector = _selector(metric, f"{metric.name}_bucket", where, extra=matcher("le", edge(metric, bound)))
     return f"rate({selector}[{_window(window)}])"

@@ -46,25 +46,25 @@ def _tasks() -> Iterator[RecordingRule]:
     ended = none_of("retry", "ignored")
     yield RecordingRule(
         name="task_queue:celery_task_published:rate5m",
-        help="How much work is sent? Messages per second.",
+        help="How many tasks are published? Messages per second.",
         expr=sum_by(rate(tasks.PUBLISHED, "5m"), *by),
         by=by,
     )
     yield RecordingRule(
         name="task_queue:celery_task_started:rate5m",
-        help="How much work is begun? Attempts per second.",
+        help="How many attempts are started? Attempts per second.",
         expr=sum_by(rate(tasks.STARTED, "5m"), *by),
         by=by,
     )
     yield RecordingRule(
         name="task_queue_state:celery_task_finished:rate5m",
-        help="How does it end? Attempts per second by outcome.",
+        help="How do attempts end? Attempts per second by outcome.",
         expr=sum_by(rate(tasks.FINISHED, "5m"), *by, "state"),
         by=(*by, "state"),
     )
     yield RecordingRule(
         name="task_queue:celery_task_failure:ratio_rate5m",
-        help="How much of it goes wrong? Part of the attempts that came to an end as failure, timeout or lost.",
+        help="How many attempts fail? Share of the finished attempts that ended as failure, timeout or lost.",
         expr=ratio(
             sum_by(rate(tasks.FINISHED, "5m", state=one_of("failure", "timeout", "lost")), *by),
             sum_by(rate(tasks.FINISHED, "5m", state=ended), *by),
@@ -73,7 +73,7 @@ def _tasks() -> Iterator[RecordingRule]:
     )
     yield RecordingRule(
         name="task_queue:celery_task_retry:ratio_rate5m",
-        help="How much is done more than once? Part of the attempts that asked for another one.",
+        help="How many attempts are retried? Share of the attempts that asked for a retry.",
         expr=ratio(sum_by(rate(tasks.FINISHED, "5m", state="retry"), *by), sum_by(rate(tasks.FINISHED, "5m"), *by)),
         by=by,
     )
@@ -87,7 +87,7 @@ def _tasks() -> Iterator[RecordingRule]:
             )
     yield RecordingRule(
         name="task:celery_task_in_progress:sum",
-        help="How much is being worked on right now, everywhere?",
+        help="How many attempts are running, on all workers?",
         expr=sum_by(gauge(tasks.IN_PROGRESS), "task"),
         by=("task",),
     )
@@ -96,24 +96,24 @@ def _tasks() -> Iterator[RecordingRule]:
 def _workers() -> Iterator[RecordingRule]:
     yield RecordingRule(
         name="celery_worker_pool_busy:ratio",
-        help="How much of what the workers can do is in use?",
+        help="How much of the workers' pools is in use?",
         expr=divided(sum_by(gauge(workers.POOL_BUSY)), f"({sum_by(gauge(workers.POOL_SIZE))} > 0)"),
     )
     yield RecordingRule(
         name="worker_reason:celery_worker_process_restarts:increase1h",
-        help="Which workers lose children, and why? Replaced pool processes in the last hour.",
+        help="Which workers replace pool processes, and why? Replaced ones in the last hour.",
         expr=sum_by(increase(workers.PROCESS_RESTARTS, "1h"), "worker", "reason"),
         by=("worker", "reason"),
     )
     yield RecordingRule(
         name="queue:celery_queue_depth:max",
-        help="How much work waits? The queue once, however many exporters look at it.",
+        help="How long is the queue? Counted once, however many exporters look at it.",
         expr=max_by(gauge(queues.DEPTH), "queue"),
         by=("queue",),
     )
     yield RecordingRule(
         name="queue:celery_queue_oldest_message_age_seconds:max",
-        help="How long has the front of the queue waited?",
+        help="How old is the oldest message of the queue?",
         expr=max_by(gauge(queues.OLDEST_MESSAGE_AGE), "queue"),
         by=("queue",),
     )
@@ -130,7 +130,7 @@ def _syncs() -> Iterator[RecordingRule]:
     for window in ("5m", "1h", "1d"):
         yield RecordingRule(
             name=f"channel_type:channel_sync_success:ratio_rate{window}",
-            help=f"Do the syncs work? Part of the runs that were over within {window} and succeeded.",
+            help=f"Do syncs succeed? Share of the runs that ended within {window} and succeeded.",
             expr=ratio(
                 sum_by(rate(syncs.TOTAL, window, status="success"), *by),
                 sum_by(rate(syncs.TOTAL, window, status=_SETTLED), *by),
@@ -139,7 +139,7 @@ def _syncs() -> Iterator[RecordingRule]:
         )
     yield RecordingRule(
         name="channel_sync_success:ratio_rate1d",
-        help="Do the syncs work, all together? Part of the runs of a day that succeeded.",
+        help="Do syncs succeed, all together? Share of the runs of a day that succeeded.",
         expr=ratio(sum_by(rate(syncs.TOTAL, "1d", status="success")), sum_by(rate(syncs.TOTAL, "1d", status=_SETTLED))),
     )
     for part, name in _QUANTILES:
@@ -151,7 +151,7 @@ def _syncs() -> Iterator[RecordingRule]:
         )
     yield RecordingRule(
         name="channel_type_result:channel_sync_records:rate5m",
-        help="Does anything move? Records per second, by what became of them.",
+        help="How many records are processed? Records per second, by what became of them.",
         expr=sum_by(rate(syncs.RECORDS, "5m"), *by, "result"),
         by=(*by, "result"),
     )
@@ -161,13 +161,13 @@ def _channels() -> Iterator[RecordingRule]:
     by = ("channel_type",)
     yield RecordingRule(
         name="channel_type:channel_api_requests:rate5m",
-        help="How much do we ask the channel? Calls per second.",
+        help="How often is the channel called? Calls per second.",
         expr=sum_by(rate(api_calls.REQUESTS, "5m"), *by),
         by=by,
     )
     yield RecordingRule(
         name="channel_type:channel_api_error:ratio_rate5m",
-        help="How many calls fail? Part of those that were made.",
+        help="How many calls fail? Share of the calls made.",
         expr=ratio(
             sum_by(rate(api_calls.ERRORS, "5m", error_type=none_of("circuit_breaker")), *by),
             sum_by(rate(api_calls.REQUESTS, "5m"), *by),
@@ -183,13 +183,13 @@ def _channels() -> Iterator[RecordingRule]:
         )
     yield RecordingRule(
         name="channel_type:channel_circuit_breaker_closed:bool",
-        help="Which channel is asked at all? 1 where the breaker is closed, 0 where it is open or half-open.",
+        help="Which circuit breaker is closed? 1 where it is, 0 where it is open or half-open.",
         expr=f"{max_by(gauge(circuit_breaker.STATE), *by)} == bool 0",
         by=by,
     )
     yield RecordingRule(
         name="channel_type_connection_id:channel_rate_limit_used:ratio",
-        help="How close to the limit are we? Calls in the window, by what it may hold.",
+        help="How close are calls to the rate limit? Calls in the window, divided by the limit.",
         expr=(
             f"{max_by(gauge(rate_limiter.CURRENT), *by, 'connection_id')}\n"
             f"/ on (channel_type) group_left ()\n({max_by(gauge(rate_limiter.MAX), *by)} > 0)"
@@ -198,7 +198,7 @@ def _channels() -> Iterator[RecordingRule]:
     )
     yield RecordingRule(
         name="channel_type:channel_webhook_error:ratio_rate5m",
-        help="How many webhooks do we fail at? Part of those that came from the channel: forged ones do not count.",
+        help="How many webhooks fail? Share of the genuine ones: forged ones do not count.",
         expr=ratio(
             sum_by(rate(webhooks.PROCESSED, "5m", status="error"), *by),
             sum_by(rate(webhooks.PROCESSED, "5m", status=none_of("invalid_signature")), *by),
@@ -207,25 +207,25 @@ def _channels() -> Iterator[RecordingRule]:
     )
     yield RecordingRule(
         name="channel_type:channel_webhook_processing_seconds:p95_5m",
-        help="Do we keep the channel waiting? p95 of the last five minutes.",
+        help="How long does it take to process a webhook? p95 of the last five minutes.",
         expr=quantile(0.95, webhooks.PROCESSING, "5m", *by),
         by=by,
     )
     yield RecordingRule(
         name="channel_type:channel_webhook_processing:rate5m",
-        help="How many webhooks do we work on? Per second.",
+        help="How many webhooks are processed? Per second.",
         expr=sum_by(count_of(webhooks.PROCESSING, "5m"), *by),
         by=by,
     )
     yield RecordingRule(
         name="channel_type_connection_id:channel_token_remaining:seconds",
-        help="How long is each token good for? Negative once it has expired.",
+        help="How long is each token still valid? Negative once it has expired.",
         expr=f"{max_by(gauge(tokens.EXPIRES_AT), *by, 'connection_id')} - time()",
         by=(*by, "connection_id"),
     )
     yield RecordingRule(
         name="channel_type:channel_reconciliation_drift:ratio_increase1d",
-        help="How much of the calendar is wrong? Part of the days compared in the last day that differed.",
+        help="How much of the calendar has drifted? Share of the days compared in the last day that differed.",
         expr=ratio(
             sum_by(increase(reconciliation.DAYS_DRIFTED, "1d"), *by),
             sum_by(increase(reconciliation.DAYS_CHECKED, "1d"), *by),
@@ -236,13 +236,25 @@ def _channels() -> Iterator[RecordingRule]:
 
 _GENERAL: Final = (
     Group(name="celery_obs_recording_tasks", comment="tasks; metrics of celery_obs/areas/tasks.", rules=tuple(_tasks())),
-    Group(name="celery_obs_recording_workers", comment="workers and queues; seed 000 section 9.2, 002.", rules=tuple(_workers())),
+    Group(
+        name="celery_obs_recording_workers",
+        comment="workers and queues; metrics of celery_obs/areas/workers and queues.",
+        rules=tuple(_workers()),
+    ),
 )
 
 _OF_CHANNELS: Final = (
-    Group(name="celery_obs_recording_syncs", comment="syncs; seed 000 sections 3.1, 3.2 and 6.2.", rules=tuple(_syncs()), interval="1m"),
     Group(
-        name="celery_obs_recording_channels", comment="channels; seed 000 sections 3.1 and 3.3.", rules=tuple(_channels()), interval="1m"
+        name="celery_obs_recording_syncs",
+        comment="syncs; metrics of celery_obs/areas/channels/syncs.",
+        rules=tuple(_syncs()),
+        interval="1m",
+    ),
+    Group(
+        name="celery_obs_recording_channels",
+        comment="channels; metrics of the other areas in celery_obs/areas/channels.",
+        rules=tuple(_channels()),
+        interval="1m",
     ),
 )
 

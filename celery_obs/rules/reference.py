@@ -1,6 +1,5 @@
 """
-Reference pages: every metric, every alert, what became of the alerts that the seeds asked for, every panel of every dashboard,
-and what the exceptions of clients mean.
+Reference pages: every metric, every alert, every panel of every dashboard, and what the exceptions of clients mean.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ _METRICS: Final = """\
 Every metric, with the question that it answers.
 All names come from the catalogue in `celery_obs/areas`.
 
-- A label's values are limited; what is beyond the limit is folded into `_other`, and counted in `celery_obs_labels_folded_total`.
-- Ids are no labels, but for `connection_id` on what the cluster knows of a connection.
+- A label's values are limited; further ones are counted as `_other`, and in `celery_obs_labels_folded_total`.
+- Ids are not labels, except `connection_id` on the state of a connection.
 - What could not be read is absent, never 0.
 - Prometheus adds `job` and `instance`.
 """
@@ -49,28 +48,24 @@ _ALERTS: Final = """\
 Every alert, the rules of which are in `deploy/prometheus/rules`.
 Each has a runbook, named like it, and links to it and to a dashboard; give your own addresses with `celery-obs generate --runbooks-url … --grafana-url …`.
 
-The threshold, the number of events that a ratio has to be of, the waiting time and the severity can be changed, and an alert switched off, with `celery-obs generate --alerts FILE`: see [load rules and alerts](../how-to/load-rules-and-alerts.md).
-An alert without a threshold tells that something is so.
+The threshold, the minimum number of events of a ratio, the duration and the severity can be changed, and an alert switched off, with `celery-obs generate --alerts FILE`: see [load rules and alerts](../how-to/load-rules-and-alerts.md).
+An alert without a threshold fires when its condition is true.
 
-*critical* wakes somebody, *warning* waits for the morning, *info* is for those who look, and *none* is for machines.
+*critical* pages, *warning* waits for the morning, *info* is for those who look, and *none* is for machines.
 The rules add up over all exporters that one Prometheus scrapes: let each Prometheus, or each of its tenants, see one Celery application.
 """
-
-_SEEDS: Final = """\
-What the monitoring plans of five systems asked for, the seeds of this project, and the alert that does it.
-They are the channel manager (000), the business hub (001), property management (002), the health exchange (003) and publishing (004)."""
 
 _RECORDED: Final = """
 ## Recorded series
 
-What dashboards build on; none of these is exposed, Prometheus works them out.
+Dashboards build on these; none is exposed, Prometheus computes them.
 """
 
 _FOREIGN: Final = """
 ## Metrics of others
 
 Some alerts, objectives and dashboards read what the application or other exporters expose.
-They are silent where nobody does.
+They are silent where neither does.
 """
 
 _DASHBOARDS: Final = """\
@@ -149,7 +144,7 @@ def _metric(metric: Metric) -> str:
     if metric.buckets:
         lines.append(f"- buckets up to: {', '.join(f'{edge:g}' for edge in metric.buckets)}")
     if metric.lint_exempt:
-        lines.append(f"- a linter does not like the name: {metric.lint_exempt}")
+        lines.append(f"- exempt from a linter's rule on names: {metric.lint_exempt}")
     return "\n".join(lines) + "\n"
 
 
@@ -163,7 +158,7 @@ def _records(objectives: tuple[Objective, ...]) -> Iterator[RecordingRule]:
 # -- alerts -------------------------------------------------------------------------------------------------------------
 
 
-_HEAD: Final = ("alert", "severity", "threshold", "of at least", "after", "what it tells")
+_HEAD: Final = ("alert", "severity", "threshold", "of at least", "after", "summary")
 
 
 def _alerts(objectives: tuple[Objective, ...], changes: Changes) -> Iterator[str]:
@@ -171,13 +166,11 @@ def _alerts(objectives: tuple[Objective, ...], changes: Changes) -> Iterator[str
     for area, alerts in ALERTS.items():
         yield f"\n## {area.replace('_', ' ').capitalize()}\n\n"
         yield _table(_HEAD, [_row(alert) for alert in changes.within(alerts)])
-    yield "\n## Objectives\n\nEach has the alerts below, told apart by the label `slo`.\n\n"
+    yield "\n## Objectives\n\nEach has the alerts below, with its name in the label `slo`.\n\n"
     rules = {rule.name: rule for group in slo.groups(objectives) for rule in group.rules if isinstance(rule, Alert)}
     yield _table(_HEAD, [_row(alert) for alert in changes.within(rules.values())])
     yield "\n"
-    yield _table(("objective", "promise", "period", "what is promised"), [_objective(each) for each in objectives])
-    yield f"\n## Where the alerts come from\n\n{_SEEDS}\n\n"
-    yield _table(("asked for in", "alert"), sorted(_origins()))
+    yield _table(("objective", "target", "period", "what is promised"), [_objective(each) for each in objectives])
 
 
 def _row(alert: Alert) -> tuple[str, ...]:
@@ -201,12 +194,6 @@ def _objective(each: Objective) -> tuple[str, ...]:
     return (f"`{each.name}`", f"{(each.objective * 100).normalize():f} %", f"{each.period_days} days", each.description)
 
 
-def _origins() -> Iterator[tuple[str, str]]:
-    for alerts in ALERTS.values():
-        for alert in alerts:
-            yield from ((seed, f"`{alert.name}`") for seed in alert.seeds)
-
-
 # -- dashboards ---------------------------------------------------------------------------------------------------------
 
 
@@ -225,8 +212,6 @@ def _facts(page: Dashboard) -> Iterator[str]:
     yield f"- address: `/d/{page.uid}`\n"
     yield f"- to choose: {', '.join(variable.title for variable in page.variables)}\n"
     yield f"- looks back: {page.since.removeprefix('now-')}\n"
-    if page.source:
-        yield f"- asked for in: {page.source}\n"
 
 
 def _panel(panel: Panel) -> tuple[str, ...]:

@@ -144,7 +144,7 @@ def write(root: Path, made: Iterable[Output]) -> tuple[str, ...]:
     """
     Write what is missing or different under *root*, and return the paths of what was written.
 
-    A file is replaced as a whole, so that whoever reads it meanwhile sees the old one or the new one.
+    A file is replaced as a whole, so that a reader sees the old one or the new one.
 
     Raises:
         ConfigurationError: if something cannot be written.

@@ -25,7 +25,7 @@ __all__ = ["SEVERITIES", "Alert", "Group", "Override", "RecordingRule", "Severit
 
 Severity: TypeAlias = Literal["critical", "warning", "info", "none"]
 """
-*critical* wakes somebody; *warning* waits for the morning; *info* is for those who look; *none* is for machines.
+*critical* pages; *warning* waits for the morning; *info* is for those who look; *none* is for machines.
 """
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "warning", "info", "none")
@@ -114,7 +114,7 @@ class Alert:
 
         min_events: How much has to have happened before a ratio means anything.
 
-        for_: How long it has to be true before anybody hears of it.
+        for_: How long it has to be true before it fires.
 
         by: The labels of its result, those that the texts may name.
 
@@ -123,8 +123,6 @@ class Alert:
         description: What is known, with the value.
 
         dashboard: The dashboard on which one sees it.
-
-        seeds: Where it was asked for: the section of a seed and, where it has another name there, that.
 
         keep_firing_for: How long it goes on after the expression ceased to be true.
 
@@ -143,7 +141,6 @@ class Alert:
     summary: str
     description: str
     dashboard: Dashboard
-    seeds: tuple[str, ...] = ()
     keep_firing_for: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     overrides: tuple[Override, ...] = ()
@@ -153,7 +150,7 @@ class Alert:
         Refuse what would show up as an empty text at night.
         """
         if _NAME.fullmatch(self.name) is None:
-            self._refuse("has a name that is no word. Expected letters and digits, beginning with a capital.")
+            self._refuse("has an invalid name. Expected letters and digits, beginning with a capital.")
         if self.severity not in SEVERITIES:
             self._refuse(f"has the severity {self.severity!r}. Expected one of {', '.join(SEVERITIES)}.")
         if not is_duration(self.for_):
@@ -214,7 +211,7 @@ class Alert:
 
     def filled_in(self, text: str) -> str:
         """
-        Put the numbers into a text; where some labels have others, whoever shows the text chooses.
+        Put the numbers into a text; where some labels have others, the template chooses.
         """
         return _filled(text, self._spoken)
 
@@ -292,7 +289,7 @@ class Group:
 
     def __post_init__(self) -> None:
         """
-        Refuse what leaves gaps in the series, and alerts that nobody can tell apart.
+        Refuse what leaves gaps in the series, and alerts that cannot be told apart.
         """
         if self.interval not in {"15s", "30s", "1m", "2m"}:
             message = f"The group {self.name} is evaluated every {self.interval}. Expected 15s, 30s, 1m or 2m: Prometheus forgets what is older than 5m."

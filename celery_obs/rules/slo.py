@@ -45,7 +45,7 @@ def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:
     """
     for each in objectives:
         word = each.name.replace("-", "_")
-        yield Group(name=f"celery_obs_slo_{word}", comment=f"{each.description} Seed: {each.seed}.", rules=tuple(_recent(each)))
+        yield Group(name=f"celery_obs_slo_{word}", comment=_comment(each), rules=tuple(_recent(each)))
         yield Group(
             name=f"celery_obs_slo_{word}_period",
             comment=f"the same over {each.period_days} days.",
@@ -55,9 +55,13 @@ def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:
     if objectives:
         yield Group(
             name="celery_obs_slo_alerts",
-            comment="budgets that burn too fast, are used up, or are not measured.",
+            comment="budgets that burn too fast, are exhausted, or are not measured.",
             rules=tuple(_alerts(objectives)),
         )
+
+
+def _comment(each: Objective) -> str:
+    return f"{each.description} Origin: {each.origin}." if each.origin else each.description
 
 
 def _recent(each: Objective) -> Iterator[RecordingRule]:
@@ -68,13 +72,13 @@ def _recent(each: Objective) -> Iterator[RecordingRule]:
 def _period(each: Objective) -> Iterator[RecordingRule]:
     for window in _LONG:
         yield from _of_window(each, window)
-    yield _record(each, "slo:objective:ratio", "What is promised?", f"vector({_text(each.objective)})")
+    yield _record(each, "slo:objective:ratio", "What is the objective?", f"vector({_text(each.objective)})")
     yield _record(each, "slo:error_budget:ratio", "How much may go wrong?", f"vector({_text(each.budget)})")
     yield _record(each, "slo:time_period:days", "Over how many days?", f"vector({each.period_days})")
     bad, events = (f"sum_over_time({_series(each, name)}[{each.period_days}d])" for name in ("slo:bad_events:rate5m", "slo:events:rate5m"))
-    yield _record(each, "slo:period_error:ratio", "How much went wrong, by events?", f"{bad}\n/\n({events} > 0)")
+    yield _record(each, "slo:period_error:ratio", "Which share of events was bad?", f"{bad}\n/\n({events} > 0)")
     burnt = f"{_series(each, 'slo:period_error:ratio')} / {_text(each.budget)}"
-    yield _record(each, "slo:period_burn_rate:ratio", "How fast was the budget burnt? 1 is just as fast as it lasts.", burnt)
+    yield _record(each, "slo:period_burn_rate:ratio", "How fast was the budget burnt? At 1 it lasts exactly for the period.", burnt)
     yield _record(
         each, "slo:error_budget_remaining:ratio", "How much of the budget is left? Negative once it is overdrawn.", f"1 - {burnt}"
     )
@@ -87,7 +91,9 @@ def _of_window(each: Objective, window: str) -> Iterator[RecordingRule]:
     yield _record(each, events, f"How much happened within {window}? Events per second.", each.events.all_of(window))
     yield _record(each, bad, f"How much of it went wrong within {window}? Events per second.", each.events.bad_of(window))
     ratio = f"{_series(each, bad)}\n/\n({_series(each, events)} > 0)"
-    yield _record(each, f"slo:sli_error:ratio_rate{window}", f"Which part went wrong within {window}? Absent while nothing happens.", ratio)
+    yield _record(
+        each, f"slo:sli_error:ratio_rate{window}", f"Which share went wrong within {window}? Absent while nothing happens.", ratio
+    )
 
 
 def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
@@ -102,7 +108,7 @@ def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
             each,
             "warning",
             "SLOErrorBudgetBurnSlow",
-            "{{ $value | humanizePercentage }} of the events of {{ $labels.slo }} have been bad for long. At this rate the budget will not last for its period.",
+            "{{ $value | humanizePercentage }} of the events of {{ $labels.slo }} have been bad for hours or days. At this rate the budget will not last for its period.",
         )
     yield Alert(
         name="SLOErrorBudgetExhausted",
@@ -110,10 +116,9 @@ def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
         expr="slo:error_budget_remaining:ratio < 0",
         for_="15m",
         by=_BY,
-        summary="The error budget of {{ $labels.slo }} is used up",
+        summary="The error budget of {{ $labels.slo }} is exhausted",
         description="{{ $value | humanizePercentage }} of the error budget of {{ $labels.slo }} is left.",
         dashboard="celery-obs-slo",
-        seeds=("004 Alerting when error budget depleted",),
     )
     yield Alert(
         name="SLOEventsAbsent",
@@ -122,8 +127,8 @@ def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
         expr="slo:period_error:ratio\nunless on (slo)\nslo:events:rate5m",
         for_="15m",
         by=_BY,
-        summary="Nobody measures {{ $labels.slo }} any more",
-        description="What {{ $labels.slo }} counts was there within its period, and for $for there has been no series of it. Its budget stands still, whatever happens.",
+        summary="{{ $labels.slo }} is no longer measured",
+        description="The metric that {{ $labels.slo }} counts had series within its period, and has had none for $for. Its error budget stays as it is, whatever happens.",
         dashboard="celery-obs-slo",
     )
 
@@ -139,7 +144,6 @@ def _burning(each: Objective, severity: Severity, name: str, description: str) -
         summary="The error budget of {{ $labels.slo }} burns too fast",
         description=description,
         dashboard="celery-obs-slo",
-        seeds=(each.seed,),
     )
 
 

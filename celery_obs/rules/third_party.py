@@ -44,7 +44,7 @@ HTTP_REQUESTS = Metric(
 HTTP_DURATION = Metric(
     kind="histogram",
     name="http_request_duration_seconds",
-    help="Is the application's API quick? Declared by the application, with these buckets, or its objectives cannot be measured.",
+    help="Is the application's API fast? Declared by the application, with these buckets, or its objectives cannot be measured.",
     labels=("method", "endpoint"),
     buckets=(0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5),
 )
@@ -65,14 +65,14 @@ NEWSLETTERS = Metric(
     labels=("status",),
 )
 PG_UP = Metric(kind="gauge", name="pg_up", help="Does the database answer? Of postgres_exporter.")
-REDIS_HITS = Metric(kind="counter", name="redis_keyspace_hits_total", help="Is the cache any good? Of redis_exporter.")
-REDIS_MISSES = Metric(kind="counter", name="redis_keyspace_misses_total", help="What does the cache not have? Of redis_exporter.")
+REDIS_HITS = Metric(kind="counter", name="redis_keyspace_hits_total", help="How many lookups hit the cache? Of redis_exporter.")
+REDIS_MISSES = Metric(kind="counter", name="redis_keyspace_misses_total", help="How many lookups miss the cache? Of redis_exporter.")
 REDIS_MEMORY = Metric(kind="gauge", name="redis_memory_used_bytes", help="How full is Redis? Of redis_exporter.")
 REDIS_MEMORY_MAX = Metric(kind="gauge", name="redis_memory_max_bytes", help="How much may Redis use? 0 without a limit; of redis_exporter.")
 CONTAINER_MEMORY = Metric(
     kind="gauge",
     name="container_memory_working_set_bytes",
-    help="Which container eats the memory? Of cAdvisor.",
+    help="Which container uses the memory? Of cAdvisor.",
     labels=_CONTAINER,
 )
 CONTAINER_LIMIT = Metric(

@@ -1,7 +1,7 @@
 """
-Alerts about what stands beside us: the application's API, its database, cache and containers.
+Alerts about the surroundings: the application's API, its database, cache and containers.
 
-They read what the application or other exporters expose (celery_obs/rules/third_party), and are silent where nobody does.
+They read what the application or other exporters expose (celery_obs/rules/third_party), and are silent where neither does.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ ALERTS: Final = (
         summary="API error rate above $threshold",
         description="{{ $value | humanizePercentage }} of the requests to {{ $labels.job }} were answered with 5xx in the last 5 minutes.",
         dashboard="celery-obs-infrastructure",
-        seeds=("002 HighApiErrorRate", "004 API Availability"),
     ),
     Alert(
         name="APIUnavailable",
@@ -59,7 +58,6 @@ ALERTS: Final = (
         summary="API service is down",
         description="No target of {{ $labels.job }} has answered Prometheus for $for.",
         dashboard="celery-obs-infrastructure",
-        seeds=("001 APIUnavailable",),
     ),
     Alert(
         name="ApiLatencyHigh",
@@ -72,7 +70,6 @@ ALERTS: Final = (
         summary="The API is slow",
         description="One request in twenty to {{ $labels.job }} takes longer than {{ $value | humanizeDuration }} (threshold: $threshold).",
         dashboard="celery-obs-infrastructure",
-        seeds=("004 High Latency",),
     ),
     Alert(
         name="DatabaseConnectionPoolExhausted",
@@ -84,7 +81,6 @@ ALERTS: Final = (
         summary="Database connection pool nearly exhausted",
         description="{{ $labels.instance }} uses {{ $value | humanizePercentage }} of its database connections (threshold: $threshold).",
         dashboard="celery-obs-infrastructure",
-        seeds=("001 DatabaseConnectionPoolExhausted",),
     ),
     Alert(
         name="DatabaseDown",
@@ -95,7 +91,6 @@ ALERTS: Final = (
         summary="The database does not answer",
         description="The database behind {{ $labels.instance }} has not answered for $for.",
         dashboard="celery-obs-infrastructure",
-        seeds=("004 Database Down",),
     ),
     Alert(
         name="CacheHitRatioLow",
@@ -105,10 +100,9 @@ ALERTS: Final = (
         min_events=1000,
         for_="15m",
         by=("instance",),
-        summary="Redis has little of what it is asked for",
-        description="Redis at {{ $labels.instance }} had {{ $value | humanizePercentage }} of the keys that were asked for (threshold: $threshold).",
+        summary="Redis cache hit ratio is low",
+        description="Redis at {{ $labels.instance }} answered {{ $value | humanizePercentage }} of lookups from its cache (threshold: $threshold).",
         dashboard="celery-obs-infrastructure",
-        seeds=("004 Cache Hit Ratio Low",),
     ),
     Alert(
         name="RedisMemoryHigh",
@@ -117,10 +111,9 @@ ALERTS: Final = (
         threshold=part(0.8),
         for_="10m",
         by=("instance",),
-        summary="Redis is nearly full",
+        summary="Redis is nearly out of memory",
         description="Redis at {{ $labels.instance }} uses {{ $value | humanizePercentage }} of its memory (threshold: $threshold).",
         dashboard="celery-obs-infrastructure",
-        seeds=("000 §9.2",),
     ),
     Alert(
         name="HighMemoryUsage",
@@ -132,6 +125,5 @@ ALERTS: Final = (
         summary="Container {{ $labels.container }} is nearly out of memory",
         description="{{ $labels.container }} in {{ $labels.pod }} uses {{ $value | humanizePercentage }} of its memory (threshold: $threshold).",
         dashboard="celery-obs-infrastructure",
-        seeds=("004 High Memory Usage",),
     ),
 )

@@ -36,7 +36,7 @@ class Threshold:
     What a value is held against.
 
     Attributes:
-        value: Exactly, as somebody wrote it.
+        value: Exactly as it was written.
 
         unit: What it is of.
 
@@ -77,7 +77,7 @@ class Threshold:
 
     def parsed(self, text: str) -> Threshold:
         """
-        Return the threshold of the same kind that somebody wrote: ``10%`` or ``0.1``, ``2h`` or ``7200``, ``1000``.
+        Return the threshold of the same kind that a person wrote: ``10%`` or ``0.1``, ``2h`` or ``7200``, ``1000``.
 
         Raises:
             ConfigurationError: saying what is expected.

@@ -56,7 +56,7 @@ def everything(objectives: Path = DEFAULT) -> tuple[Group, ...]:
 
 def refuse_the_same_twice(groups: Iterable[Group], where: Callable[[str], list[str]] | None = None) -> None:
     """
-    Refuse two groups, two alerts or two recorded series that nobody could tell apart.
+    Refuse two groups, two alerts or two recorded series that could not be told apart.
 
     Args:
         where: Says where a name is defined; in this package, if nothing else is said.
@@ -80,7 +80,7 @@ def known_to(groups: Iterable[Group], objectives: Iterable[Objective]) -> Known:
     """
     Return all that a query may ask for: the catalogue, metrics of others, those of the objectives, and what *groups* record.
 
-    What aliases record is not among it: they are off until somebody loads them.  What our own objectives record is, for the page about
+    What aliases record is not among it: they are off until they are loaded.  What our own objectives record is, for the page about
     objectives and the runbooks ask for it whichever a team has.
     """
     off = {group.name for group in aliases.groups()}
@@ -109,7 +109,7 @@ def refuse_missing_dashboards(groups: Iterable[Group], pages: Iterable[Dashboard
 
 def refuse_unknown_names(groups: Iterable[Group], known: Known, *, pages: Iterable[Dashboard] = (), runbooks: Path | None = None) -> None:
     """
-    Refuse whatever asks for a metric or a label that nobody makes.
+    Refuse whatever asks for a metric or a label that does not exist.
 
     Args:
         known: What may be asked for.
@@ -160,7 +160,7 @@ def refuse_missing_runbooks(names: Iterable[str], folder: Path) -> None:
     Refuse alerts that lead to no page.
 
     Args:
-        folder: Where the runbooks are; where it is not there, somebody keeps them elsewhere.
+        folder: Where the runbooks are; where it is not there, they are kept elsewhere.
 
     Raises:
         ConfigurationError: naming the alert, its place and the file that is missing.
@@ -172,7 +172,7 @@ def refuse_missing_runbooks(names: Iterable[str], folder: Path) -> None:
         page = folder / f"{name}.md"
         if not page.is_file() and name not in others:
             places = f" ({'; '.join(found)})" if (found := defined(name)) else ""
-            message = f"The alert {name}{places} has no runbook: {page} is missing. Write one with the sections of the others, titled by what one sees."
+            message = f"The alert {name}{places} has no runbook: {page} is missing. Write one with the sections of the others, titled by what the operator sees."
             raise ConfigurationError(message)
 
 

@@ -173,7 +173,7 @@ def compose(path: Path, *, what: str, option: str, expected: str) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         message = f"The {what} {path} cannot be read: {reason}. Expected a YAML file; check {option}."
         raise ConfigurationError(message) from error
     try:

@@ -211,7 +211,9 @@ class BeatHeart:
         try:
             threading.Thread(target=self._run, name="celery_obs.heartbeat", daemon=True).start()
         except RuntimeError:  # The process can have no more threads, which is no reason to keep beat from its work.
-            logging.getLogger("celery_obs").exception("celery_obs: beat's heartbeat stays as it is, for there is no thread for it.")
+            logging.getLogger("celery_obs").exception(
+                "celery_obs: beat's heartbeat is not updated, because its thread could not be started."
+            )
 
     def _stop(self) -> None:
         self._end.set()
@@ -287,7 +289,7 @@ class BeatHeart:
         if not self._is_hung:
             self._is_hung = True
             logging.getLogger("celery_obs").error(
-                "celery_obs: beat has not gone on for %.0f s, in the middle of its schedule. Its heartbeat stops, so that liveness probes fail. "
-                "A pass that may take longer: setting beat_hung_after.",
+                "celery_obs: beat has been stuck in one pass through its schedule for %.0f s. Its heartbeat stops, so that liveness probes fail. "
+                "If a pass may take longer, raise the setting beat_hung_after.",
                 self._hung_after,
             )

@@ -75,13 +75,13 @@ class ErrorReporter:
             # A server that is away for an hour is one traceback, and a line a minute.
             trace = None if is_known else without_secrets(error)
             logging.getLogger("celery_obs").error(
-                "celery_obs: %s failed and was kept from your program, which goes on; said once a minute. %s: %s",
+                "celery_obs: %s failed. Your program is not affected. Logged at most once a minute. %s: %s",
                 component,
                 type(error).__name__,
                 reason(error),
                 exc_info=trace,
             )
-        except Exception:  # noqa: BLE001, S110 -- the last line of defence: there is nobody left to tell.
+        except Exception:  # noqa: BLE001, S110 -- the last line of defence: there is nowhere left to report it.
             pass
 
 
@@ -118,7 +118,7 @@ class Hub:
 
     def wants(self, event_type: type) -> bool:
         """
-        Tell whether anybody would hear an event of *event_type*, so that it need not be made otherwise.
+        Tell whether an observer would hear an event of *event_type*, so that it need not be made otherwise.
         """
         return event_type in self._observers
 

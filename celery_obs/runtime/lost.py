@@ -144,7 +144,7 @@ class LostAttempts:
             if pid is None or pid in pids:
                 continue
             if request.__dict__.get(_GONE) == pid:
-                self._tell(request, "lost", "WorkerLostError", f"Its process {pid} is gone.")
+                self._tell(request, "lost", "WorkerLostError", f"Its process {pid} died.")
             request.__dict__[_GONE] = pid
 
     def _tell(self, request: Any, state: Literal["timeout", "terminated", "lost"], exception: str, message: str) -> None:

@@ -96,7 +96,7 @@ _hears_of_forks = False
 
 def setup(app: Any, **overrides: Any) -> None:
     """
-    Observe *app*: its workers, its beat and whatever publishes its tasks, in this process and those that it forks.
+    Observe *app*: its workers, beat and publishers, in this process and those that it forks.
 
     Call it once where the app is made.  A second call changes nothing; a second app joins the first.
 
@@ -318,7 +318,7 @@ class Plugin:
             settings = self._load(app)
             if self._cannot_share:
                 log.warning(
-                    "The broker cannot keep the cluster's state, so that cluster features are off: %s Set redis_url (CELERY_OBS_REDIS_URL) to have them.",
+                    "The broker cannot hold the cluster's state, so cluster features are off: %s Set redis_url (CELERY_OBS_REDIS_URL) to have them.",
                     self._cannot_share,
                 )
             entries.entries(settings)  # Refuses what the settings alone cannot know to be wrong.
@@ -438,7 +438,7 @@ class Plugin:
 
     def route(self, name: str, args: Any, kwargs: Any, options: Any, task: Any) -> Any:
         """
-        Return where a message to one of our tasks goes; None for all others.  Whoever sends a message is active from then on.
+        Return where a message to one of our tasks goes; None for all others.  A process that sends a message is active from then on.
 
         Celery asks this before it sends, so that the first message of a process is seen through as all others are.
         """
@@ -512,8 +512,8 @@ class Plugin:
             return
         if not any(self._has_channels(app) for app in self.apps):
             logging.getLogger("celery_obs").info(
-                "celery_obs: a channel is used here for the first time. The tasks that look after channels are there once worker and beat start again; "
-                "set sync_engine = True to have them from the first start on."
+                "celery_obs: a channel is used here for the first time. Restart worker and beat to have the tasks that look after channels; "
+                "with sync_engine = True they are there from the first start on."
             )
 
     def _connect_metrics(self, settings: Settings) -> list[Observer]:

@@ -1,7 +1,7 @@
 """
 From what Celery hands to a signal to what happened: pure functions, the one place that knows Celery's irregular shapes.
 
-What comes in a message may come from anybody, so every value is checked; one that makes no sense is treated as absent and named in a `Complaint`.
+What comes in a message may come from any client, so every value is checked; one that makes no sense is treated as absent and named in a `Complaint`.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def started(facts: Mapping[str, Any], task: str, task_id: str, queue: str, now: 
 
         complain: Hears of values that make no sense.
     """
-    try:  # First for the message that we stamped and nobody changed: one in a hundred is another.
+    try:  # First for the message that we stamped and that was not changed: one in a hundred is another.
         published, due, retries = facts[_PUBLISHED], facts[_DUE], facts["retries"]
         if (
             facts["eta"] is None
@@ -275,7 +275,7 @@ def gave_up(error: BaseException | None, facts: Mapping[str, Any]) -> bool:
     Tell whether *error* comes of Celery refusing another retry to the attempt whose request has the attributes *facts*.
 
     Which maximum counts is settled when the task asks: that of the task, of ``retry_kwargs``, of ``self.retry(max_retries=…)`` or of an earlier call of it.
-    Celery tells nobody what it decided by, but it lies in the frame of ``Task.retry`` that raised, until Celery clears the frames after ``task_failure``.
+    Celery does not pass on what it decided by, but it lies in the frame of ``Task.retry`` that raised, until Celery clears the frames after ``task_failure``.
     """
     for _ in range(_LONGEST_CHAIN):
         if error is None:

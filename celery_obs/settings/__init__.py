@@ -104,25 +104,25 @@ class Settings:
 
     metrics_dir: Path = _setting(
         DIRECTORY,
-        "Where worker, beat and sidecar meet: the directory of the metric files. "
-        "By default one of your user's own, under XDG_RUNTIME_DIR or the temporary directory.",
+        "Directory of the metric files, which worker, beat and sidecar share. "
+        "By default a directory of your user, under XDG_RUNTIME_DIR or the temporary directory.",
     )
     redis_url: str | None = _setting(
         REDIS_URL,
-        "Redis that the cluster shares its state in. By default the broker's, when that is Redis; without any, only cluster features are off.",
+        "Redis in which the cluster shares its state. By default the broker, if that is Redis; without Redis only cluster features are off.",
         default=None,
         secret=True,
     )
     sync_engine: bool | None = _setting(
         OPTIONAL_SWITCH,
-        "Whether the app has channels: tasks and schedule entries of ours that look after tokens, connections, breakers and drift. "
-        "By default it has as soon as one of the settings about channels is set, a task is a SyncTask, or Redis knows a channel that was used.",
+        "Whether the app syncs with channels. If so, tasks and schedule entries of ours look after tokens, connections, circuit breakers and drift. "
+        "By default it does as soon as a setting about channels is set, a task is a SyncTask, or Redis knows a channel that was used.",
         default=None,
     )
-    task_namespace: str = _setting(TEXT, "What the names of our own tasks begin with.", default="channel_manager", channels=True)
+    task_namespace: str = _setting(TEXT, "Prefix of the names of our own tasks.", default="channel_manager", channels=True)
     task_queue: str | None = _setting(
         OPTIONAL_TEXT,
-        "Queue that our own tasks go to, whatever the app's routes say; a worker has to consume it. "
+        "Queue of our own tasks, regardless of the app's routes; a worker has to consume it. "
         "By default they go where the app's routes send channel_manager.*, else to the app's default queue.",
         default=None,
         channels=True,
@@ -130,84 +130,84 @@ class Settings:
     metrics: bool = _setting(SWITCH, "Record metrics.", default=True)
     logs: bool = _setting(SWITCH, "Write JSON logs with task context.", default=True)
     log_format: str = _setting(
-        LOG_FORMAT, "How log lines look: json, console (for people), or auto: console on a terminal, else json.", default="auto"
+        LOG_FORMAT, "Format of log lines: json, console (for people), or auto: console on a terminal, else json.", default="auto"
     )
     log_levels: Mapping[str, str] = _setting(
-        LOG_LEVELS, "Least level of the lines of single loggers, by their names. All others follow the worker's -l.", default={}
+        LOG_LEVELS, "Minimum level of single loggers, by name. All others follow the worker's -l.", default={}
     )
     log_sampling: Mapping[str, float] = _setting(
         LOG_SAMPLING,
-        "Which part of the lines about successful tasks is written, by patterns of task names; the first that matches counts. "
+        "Sampling rate (0 to 1) for success log lines, by patterns of task names; the first that matches counts. "
         "Other outcomes are always written.",
         default={},
     )
-    redact_keys: tuple[str, ...] = _setting(
-        NAMES, "Names under which there are secrets, besides those that we know: card_pin, passport.", default=()
-    )
-    traces: bool = _setting(SWITCH, "Make spans, where the extra for tracing is installed.", default=True)
-    errors: bool = _setting(SWITCH, "Report errors to Sentry, where its extra is installed and a DSN is set.", default=True)
-    beat_schedule: bool = _setting(SWITCH, "Merge our periodic tasks into beat's schedule.", default=True)
+    redact_keys: tuple[str, ...] = _setting(NAMES, "Additional key names to redact, such as card_pin and passport.", default=())
+    traces: bool = _setting(SWITCH, "Make spans, if the extra for tracing is installed.", default=True)
+    errors: bool = _setting(SWITCH, "Report errors to Sentry, if its extra is installed and a DSN is set.", default=True)
+    beat_schedule: bool = _setting(SWITCH, "Add our periodic tasks to beat's schedule.", default=True)
     beat_periods: Mapping[str, float] | None = _setting(
         PERIODS,
-        "Seconds between two runs of periodic tasks of ours, instead of their own; 0 takes one off the schedule.",
+        "Seconds between two runs of our periodic tasks, instead of the defaults; 0 removes one from the schedule.",
         default=None,
         channels=True,
     )
     label_limit: int = _setting(
         POSITIVE,
-        "Distinct values that a label of one metric may have, besides those that the app declares; what comes after them is counted as _other. "
+        "Distinct values that a label of one metric may have, in addition to those that the app declares; further values are counted as _other. "
         "Registered tasks, declared queues, schedule entries and pool processes are never folded.",
         default=200,
     )
     lane_limit: int | None = _setting(
         OPTIONAL_COUNT,
-        "Numbers that a node's metric files may have room for in all, 8 bytes each in every process that uses them. "
-        "By default as many as the registered tasks on their queues take, and 262144 for all else.",
+        "Maximum number of values in a node's metric files, 8 bytes each in every process that uses them. "
+        "By default as many as the registered tasks on their queues take, and 262144 for everything else.",
         default=None,
     )
-    gauge_limit: int = _setting(POSITIVE, "Series of gauges that a node has room for, 65535 at most.", default=65535)
-    heartbeat_interval: float = _setting(SECONDS, "Seconds between two touches of the heartbeat file that probes look at.", default=5.0)
+    gauge_limit: int = _setting(POSITIVE, "Maximum number of gauge series of a node, at most 65535.", default=65535)
+    heartbeat_interval: float = _setting(SECONDS, "Seconds between two updates of the heartbeat file that probes read.", default=5.0)
     forget_after: float = _setting(
         SECONDS,
         "Seconds without a sign of life after which a node is forgotten: its gauges leave the page, celery_worker_up too, "
-        "and its folder is merged into the remainder of the metrics directory. What it counted stays. Give the exporter the same.",
+        "and its folder is merged into the remainder of the metrics directory. What it counted stays. Give the exporter the same value.",
         default=3600.0,
     )
     beat_hung_after: float = _setting(
         SECONDS,
-        "Seconds that one pass of beat through its schedule may take before it counts as hung, and its heartbeat stops.",
+        "Seconds that one pass of beat through its schedule may take. After that beat counts as hung, and its heartbeat stops.",
         default=300.0,
     )
-    ignore_tasks: tuple[str, ...] = _setting(PATTERNS, "Tasks to leave alone, as shell patterns of their names: reports.*", default=())
+    ignore_tasks: tuple[str, ...] = _setting(
+        PATTERNS, "Tasks not to observe, as shell patterns of their names, such as reports.*.", default=()
+    )
     runtime_buckets: tuple[float, ...] | None = _setting(
-        BUCKETS, "Bucket edges of the runtime of tasks, in seconds, instead of ours.", default=None
+        BUCKETS, "Histogram buckets of the runtime of tasks, in seconds, instead of the defaults.", default=None
     )
     wait_buckets: tuple[float, ...] | None = _setting(
-        BUCKETS, "Bucket edges of the wait of tasks in their queue, in seconds, instead of ours.", default=None
+        BUCKETS, "Histogram buckets of the time from publish (or ETA) to start, in seconds, instead of the defaults.", default=None
     )
     latency_buckets: tuple[float, ...] | None = _setting(
-        BUCKETS, "Bucket edges of the time from being due to being done, in seconds, instead of ours.", default=None
+        BUCKETS, "Histogram buckets of the time from due to done, in seconds, instead of the defaults.", default=None
     )
     node_name: str | None = _setting(OPTIONAL_TEXT, "Name of this node in metrics and file names, instead of Celery's.", default=None)
     pause_retry_delay: float = _setting(
-        SECONDS, "Seconds after which a task of a paused channel comes again, give or take a fifth.", default=30.0, channels=True
+        SECONDS, "Seconds after which a task of a paused channel is retried, plus or minus a fifth.", default=30.0, channels=True
     )
     held_back_max_age: float = _setting(
         SECONDS,
-        "Seconds for which a sync task may be held back by rate limits and circuit breakers, before it fails. Pauses do not count.",
+        "Seconds for which rate limits and circuit breakers may hold a sync task back before it fails. Pauses do not count.",
         default=86400.0,
         channels=True,
     )
-    announce_queues: bool = _setting(SWITCH, "Tell sidecars through Redis which queues this worker consumes.", default=True)
+    announce_queues: bool = _setting(SWITCH, "Announce in Redis which queues this worker consumes, for the exporters.", default=True)
     token_source: Any = _setting(
         TOKEN_SOURCE,
-        "Where the tokens of connections are kept. By default in Redis, encrypted with token_keys.",
+        "Store of the connections' tokens. By default Redis, encrypted with token_keys.",
         default=None,
         channels=True,
     )
     token_keys: tuple[str, ...] = _setting(
         TOKEN_KEYS,
-        "Keys that the tokens in Redis are encrypted with. The first encrypts, all decrypt, so that keys can be changed.",
+        "Keys that encrypt the tokens in Redis. The first encrypts, all decrypt, so that keys can be rotated.",
         default=(),
         secret=True,
         channels=True,
@@ -217,32 +217,32 @@ class Settings:
     )
     token_refresh_ahead: float = _setting(
         SECONDS,
-        "Seconds before its expiry at which a token is refreshed; for a token that is good for less than three times that, a third of its life.",
+        "Seconds before its expiry at which a token is refreshed. For a token with a lifetime below three times that, it is a third of the lifetime.",
         default=900.0,
         channels=True,
     )
     token_refresh_on_get: float | None = _setting(
         OPTIONAL_SECONDS,
-        "Seconds before its expiry from which on celery_obs.tokens.get() refreshes a token before it returns it. By default it never does.",
+        "Seconds before its expiry from which on celery_obs.tokens.get() refreshes a token before returning it. By default it never does.",
         default=None,
         channels=True,
     )
     token_replicas: int = _setting(
         REPLICAS,
-        "Replicas of Redis that have to have a refreshed token before the refresh counts as done, against a failover that would lose it. "
+        "Redis replicas that must have a refreshed token before the refresh counts as done, so that a failover does not lose it. "
         "0 waits for none.",
         default=0,
         channels=True,
     )
     token_replicas_timeout: float = _setting(
         SECONDS,
-        "Seconds that a refresh waits for token_replicas; after that it is done all the same, and channel_token_at_risk_total counts it.",
+        "Seconds that a refresh waits for token_replicas. After that it succeeds all the same, and channel_token_at_risk_total counts it.",
         default=5.0,
         channels=True,
     )
     channels: Mapping[str, ChannelPolicy] = _setting(
         POLICIES,
-        "How each channel is treated, by its name, or * for all others: circuit_breaker is a preset (default, fhir, fitbit, withings), "
+        "Policy of each channel, by its name, or * for all others: circuit_breaker is a preset (default, fhir, fitbit, withings), "
         "off, or a dict of thresholds, rates and timeouts; rate_limits is '100/60s', or a list with the hours and the algorithm of each; "
         "told_limits is auto, connection, channel or off.",
         default={},
@@ -250,49 +250,49 @@ class Settings:
     )
     client_errors: tuple[ClientError, ...] = _setting(
         CLIENT_ERRORS,
-        "What the exceptions of client libraries mean that celery_obs does not know: their classes, each with a kind, "
+        "What exceptions of client libraries unknown to celery_obs mean: their classes, each with a kind, "
         "or with where to find status, headers and code.",
         default=(),
         channels=True,
     )
     connection_source: Any = _setting(
         CONNECTION_SOURCE,
-        "What knows all connections. By default those count that celery_obs.register_connection() was told.",
+        "Source of all connections. By default those registered with celery_obs.register_connection().",
         default=None,
         channels=True,
     )
     connection_grace: float = _setting(
-        SECONDS, "Seconds for which we remember what is known of a connection that is gone.", default=7 * 86400.0, channels=True
+        SECONDS, "Seconds for which the data of a removed connection is kept.", default=7 * 86400.0, channels=True
     )
     reconciliation_source: Any = _setting(
         RECONCILIATION_SOURCE,
-        "What knows both sides of a connection's calendar. Without it no drift is looked for.",
+        "Source of both sides of a connection's calendar. Without it drift is not checked.",
         default=None,
         channels=True,
     )
-    reconciliation_days: int = _setting(POSITIVE, "Days from today on that reconciliation compares.", default=365, channels=True)
+    reconciliation_days: int = _setting(POSITIVE, "Days that reconciliation compares, from today on.", default=365, channels=True)
     reconciliation_timezone: str = _setting(
         TIMEZONE,
-        "Time zone in which reconciliation's today is, for connections of which the source tells none.",
+        "Time zone of reconciliation's today, for connections for which the source gives none.",
         default="UTC",
         channels=True,
     )
     sentry_dsn: str | None = _setting(
         SENTRY_DSN,
-        "Where worker and beat report errors to. By default what SENTRY_DSN says; without any, only what the program itself gave to sentry_sdk.init.",
+        "DSN to which worker and beat report errors. By default SENTRY_DSN; without either, only the one that the program itself gave to sentry_sdk.init.",
         default=None,
         secret=True,
     )
     sentry_mode: str = _setting(
         SENTRY_MODE,
-        "full has sentry-sdk observe every task; light only reports what fails, and costs a task that does not a tenth of that.",
+        "full lets sentry-sdk observe every task; light only reports failures, at a tenth of the cost for a task that succeeds.",
         default="full",
     )
-    sentry_crons: bool = _setting(SWITCH, "Have Sentry watch beat's schedule: a monitor and check-ins for each entry.", default=False)
-    sentry_sample_rate: float = _setting(SHARE, "Share of the errors that is reported.", default=1.0)
+    sentry_crons: bool = _setting(SWITCH, "Let Sentry monitor beat's schedule: a monitor and check-ins for each entry.", default=False)
+    sentry_sample_rate: float = _setting(SHARE, "Sampling rate (0 to 1) for error reports.", default=1.0)
     sentry_ignore: tuple[str, ...] = _setting(
         NAMES,
-        "Exceptions that are not reported, nor what derives from them: the name of the class, or its dotted path.",
+        "Exceptions not to report, with their subclasses: the name of the class, or its dotted path.",
         default=(),
     )
 
@@ -341,7 +341,7 @@ _BY_VARIABLE = {setting.variable: setting for setting in SETTINGS}
 
 class _Found(NamedTuple):
     """
-    A value that somebody set, and where.
+    A value that was set, and where.
     """
 
     key: str
@@ -448,7 +448,7 @@ def _from_environ(environ: Mapping[str, str]) -> Iterator[_Found]:
 def _known(key: Any, value: Any, source: str) -> Setting:
     setting = _BY_NAME.get(key) if isinstance(key, str) else None
     if setting is None:
-        subject = f"The setting {key!r} ({source})"
+        subject = f"Unknown setting {key!r} ({source})"
         raise _unknown(subject, key, value, _BY_NAME)
     return setting
 
@@ -456,7 +456,7 @@ def _known(key: Any, value: Any, source: str) -> Setting:
 def _unknown(what: str, key: Any, value: Any, candidates: Mapping[str, Setting]) -> ConfigurationError:
     close = difflib.get_close_matches(str(key), candidates, n=1, cutoff=0.7)
     shown = "***" if close and candidates[close[0]].secret else safe(str(key), value)
-    message = f"{what} is none that celery_obs knows; its value is {shown}."
+    message = f"{what}; its value is {shown}."
     advice = f" Did you mean {close[0]}?" if close else f" Expected one of: {', '.join(candidates)}."
     return ConfigurationError(message + advice)
 
@@ -478,7 +478,7 @@ def _parsed(setting: Setting, text: str, source: str) -> Any:
 def _wrong(setting: Setting, value: Any, source: str, error: Exception) -> ConfigurationError:
     default = "" if setting.default is None else f" The default is {setting.default!r}."
     shown = "***" if setting.secret and setting.kind is not REDIS_URL else _shown_url(value) if setting.kind is REDIS_URL else short(value)
-    detail = f" Wrong is this: {redact(str(error))}." if isinstance(error, PolicyError) else ""
+    detail = f" Reason: {redact(str(error))}." if isinstance(error, PolicyError) else ""
     message = f"The setting {setting.name} is {shown} ({source}). Expected {setting.kind.expected}.{detail}{default}"
     return ConfigurationError(message)
 

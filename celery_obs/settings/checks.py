@@ -1,5 +1,5 @@
 """
-Checks: from what somebody set to what a setting holds, ValueError where it cannot be; and from a text of the environment to something to check.
+Checks: from the value that a user set to what a setting holds, ValueError where it cannot be; and from a text of the environment to something to check.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def place(*methods: str) -> Callable[[Any], Any]:
 
 _LEAST_PERIOD = 5.0
 """
-Seconds.  What beat does more often than that is hardly what somebody wanted.
+Seconds.  What beat does more often than that is hardly intended.
 """
 
 

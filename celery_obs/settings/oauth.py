@@ -39,7 +39,7 @@ class OAuthClient:
 
         timeout: Seconds that one refresh may take.
 
-        lifetime: Seconds that a token is good for where the channel does not say; None where nobody knows.
+        lifetime: Seconds that a token is good for where the channel does not say; None where it is unknown.
 
         provider: What is special about the endpoint.
 
@@ -186,7 +186,7 @@ def _hook(channel: str, name: str, value: Any) -> Any:
         return place("__call__")(value)
     except ValueError:
         expected = "a place such as 'proj.hooks:sign', something to call, or None"
-        raise _wrong_client(channel, f"has a {name} of type {type(value).__name__} that is none", expected) from None
+        raise _wrong_client(channel, f"has an invalid {name} of type {type(value).__name__}", expected) from None
 
 
 def _client_seconds(channel: str, name: str, value: Any, *, most: float) -> float:
@@ -196,9 +196,7 @@ def _client_seconds(channel: str, name: str, value: Any, *, most: float) -> floa
         found = math.inf
     if found > most or not math.isfinite(found):
         limit = f", at most {most:g}" if math.isfinite(most) else ""
-        raise _wrong_client(
-            channel, f"has a {name} that is no such number, but of type {type(value).__name__}", f"a number of seconds above 0{limit}"
-        )
+        raise _wrong_client(channel, f"has an invalid {name} of type {type(value).__name__}", f"a number of seconds above 0{limit}")
     return found
 
 
@@ -241,7 +239,7 @@ def filled(channel: str, url: str, values: Mapping[str, str]) -> str:
     Fill a token URL.  Values are of letters, digits, ``-`` and single dots between them, so that none leads to another host or path than was meant.
 
     Raises:
-        ConfigurationError: for a value that is not there, or is none of that; it is not shown, for a customer may have typed it.
+        ConfigurationError: for a missing or invalid value; it is not shown, for a customer may have typed it.
     """
     for name in placeholders(url):
         value: object = values.get(name)

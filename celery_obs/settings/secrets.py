@@ -14,7 +14,7 @@ __all__ = ["Hidden", "Secret", "safe", "short"]
 
 class Secret(str):
     """
-    A text that shows only when somebody prints it on purpose: never in a ``repr``, and so in no traceback with its locals.
+    A text that shows only when it is printed on purpose: never in a ``repr``, and so in no traceback with its locals.
     """
 
     __slots__ = ()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["Audit", "somebody"]
+__all__ = ["Audit", "current_user"]
 
 
 LONGEST: Final = 500
@@ -82,9 +82,9 @@ class Audit:
             log.warning("The audit entry above is in this log only; the stream in Redis cannot be written: %s", type(error).__name__)
 
 
-def somebody() -> str:
+def current_user() -> str:
     """
-    Name whoever runs this process, as ``user@host``.
+    Name the user who runs this process, as ``user@host``.
     """
     try:
         user = getpass.getuser()

@@ -31,7 +31,7 @@ __all__ = ["connect", "is_cluster", "is_redis", "node_of", "scheme_of", "shared_
 CONNECT_TIMEOUT: Final = 0.5
 READ_TIMEOUT: Final = 1.0
 """
-Seconds.  Whoever waits for Redis here is a scrape, a task or a web request.
+Seconds.  What waits for Redis here is a scrape, a task or a web request.
 """
 
 
@@ -219,7 +219,7 @@ def _number_of(virtual_host: Any) -> int:
     text = str(virtual_host if virtual_host is not None else "").removeprefix("/")
     if text and not text.isdecimal():
         # Not shown: with a / in a password that is not escaped, it is a part of that.
-        message = "The app's broker names a database that is no number. Expected one at the end, such as redis://host:6379/0."
+        message = "The app's broker names a database that is not a number. Expected one at the end, such as redis://host:6379/0."
         raise ConfigurationError(message)
     return int(text or 0)
 
@@ -318,7 +318,7 @@ class _LazyCluster:
     A client of a Redis Cluster that looks for the cluster when it is first used, and again until it finds it; redis-py's own does when it is made.
 
     Attributes:
-        connection_pool: None, for each node has its own; whoever asks for it does not connect.
+        connection_pool: None, for each node has its own; asking for it does not connect.
 
     Threads: safe.  Forks: safe, for a child makes its own.
     """
@@ -434,7 +434,7 @@ def _database(text: str, url: str) -> int:
         return 0
     if not text.isdecimal():
         message = (
-            f"The Redis URL {redact_url(url)!r} names a database that is no number. Expected one, such as 0; "
+            f"The Redis URL {redact_url(url)!r} names a database that is not a number. Expected one, such as 0; "
             "write / @ : ; ? # % and spaces in a password as %2F %40 %3A %3B %3F %23 %25 %20."
         )
         raise ConfigurationError(message)

@@ -1,5 +1,5 @@
 """
-Hashes of many thousand fields, read whole and quickly; what lies in them may be anybody's.
+Hashes of many thousand fields, read whole and quickly; what lies in them may be written by any client.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ def breaker(channel: str, scope: str = "") -> str:
 
 def paused(channel: str) -> str:
     """
-    Return the key whose existence pauses a channel, whatever it holds.  It has the TTL that whoever paused it gave.
+    Return the key whose existence pauses a channel, whatever it holds.  It has the TTL that was given with the pause.
     """
     return f"channel_manager:{part(channel)}:paused"
 
@@ -265,7 +265,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_.@+-]{1,128}")
 
 def part(name: str) -> str:
     """
-    Return *name* as it stands in a key: as it is where it is plain and short, else its hash, so that nobody's text shapes our keys.
+    Return *name* as it stands in a key: as it is where it is plain and short, else its hash, so that no user's text shapes our keys.
     """
     return name if _PLAIN.fullmatch(name) else _hashed(name)
 

@@ -1,9 +1,9 @@
 """
 Who of several exporters serves what the cluster shares: at every moment at most one, the holder of a lease in Redis.
 
-The holder counts its time from before it asked, and stops a little before Redis lets go, so it needs nobody to tell it that it is over:
+The holder counts its time from before it asked, and stops a little before Redis lets go, so it need not be told that it is over:
 neither a Redis that hangs, nor a process that was stopped for a while, nor a slow network makes two of them.
-Where the key is gone and nobody saw it run out, Redis may have lost it under a holder who does not know yet; then the next one waits for as long
+Where the key is gone and no exporter saw it run out, Redis may have lost it under a holder who does not know yet; then the next one waits for as long
 as that one may believe.
 """
 
@@ -55,7 +55,7 @@ end
 return {'theirs', left, held}
 """
 """
-Take the lease or renew it, or say whose it is and for how many milliseconds; one that never ends was typed by somebody, and is made to end.
+Take the lease or renew it, or say whose it is and for how many milliseconds; one that never ends was typed by hand, and is made to end.
 """
 
 _LEAVE: Final = """
@@ -66,7 +66,7 @@ end
 return 0
 """
 """
-Leave the lease vacant: nobody's, and known to be so.
+Leave the lease vacant: held by none, and known to be so.
 """
 
 log = logging.getLogger("celery_obs.exporter")
@@ -74,7 +74,7 @@ log = logging.getLogger("celery_obs.exporter")
 
 def steady() -> float:
     """
-    Return seconds that go on while the machine sleeps, where the system can tell, and that nobody can set.
+    Return seconds that go on while the machine sleeps, where the system can tell, and that cannot be set.
     """
     return time.clock_gettime(_CLOCK)
 
@@ -143,7 +143,7 @@ class Lease:
 
     def holder(self) -> str:
         """
-        Return who held the lease when we last looked; empty where nobody is known.
+        Return who held the lease when we last looked; empty where no holder is known.
         """
         return self.name if self.holds() else self._holder
 
@@ -208,7 +208,7 @@ class Lease:
 
     def stop(self) -> None:
         """
-        Hold it no longer, and tell Redis so, if it listens; whoever asks next has it.
+        Hold it no longer, and tell Redis so, if it listens; the next to ask has it.
         """
         self._stopped.set()
         if self._thread is not None:
@@ -232,4 +232,4 @@ class Lease:
         if held:
             log.info("This exporter serves the cluster's state from now on.")
         else:
-            log.info("Another exporter serves the cluster's state: %s.", self._holder or "nobody known")
+            log.info("Another exporter serves the cluster's state: %s.", self._holder or "unknown")

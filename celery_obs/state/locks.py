@@ -3,10 +3,10 @@ Single flight: of all callers in the cluster that want the same thing done, one 
 
 Everything about one flight lives under one key, so that each step is one command and Redis Cluster works::
 
-    flying:<who>            somebody does it; the TTL is renewed for as long as it lives
+    flying:<who>            who does it; the TTL is renewed for as long as it lives
     landed:<who>:<result>   it is done; stays for a moment, for those who waited
 
-A leader that dies is replaced when its TTL has passed.  Only the leader changes its flight: whoever was replaced can no longer.
+A leader that dies is replaced when its TTL has passed.  Only the leader changes its flight: one that was replaced no longer can.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ Seconds between two looks of those who wait; they begin quick and become patient
 
 class FlightTimeoutError(CeleryObsError):
     """
-    Somebody else does it, and was not done in time; whether it will be is open.
+    Another process does it, and was not done in time; it may still finish.
     """
 
 
@@ -102,13 +102,13 @@ class Flight:
     @property
     def is_ours(self) -> bool:
         """
-        Whether, as far as we know, nobody took over.
+        Whether, as far as we know, no other process took over.
         """
         return not self._gone.is_set()
 
     def lose(self) -> None:
         """
-        Note that somebody else may lead by now.
+        Note that another process may lead by now.
         """
         self._gone.set()
 
@@ -134,20 +134,20 @@ class Flights:
 
     def fly(self, name: str, work: Callable[[Flight], str], *, wait: float) -> Landing:
         """
-        Return the result of *work*, done by the caller or by whoever was at it already.
+        Return the result of *work*, done by the caller or by the process that was at it already.
 
         Work that began before this call is good enough; work that ended before is not.
         When *work* raises, that is the caller's to handle, and one of those who wait tries next.
 
         Args:
-            name: What is done; anybody's text.
+            name: What is done; unchecked text.
 
             work: Does it.  Its result is short, holds no secret, and is what all get.
 
-            wait: Seconds to wait for somebody else.
+            wait: Seconds to wait for another process.
 
         Raises:
-            FlightTimeoutError: if somebody else was not done in time.
+            FlightTimeoutError: if another process was not done in time.
         """
         key = keys.lock(name)
         me = f"flying:{uuid.uuid4().hex}"
@@ -180,7 +180,7 @@ class Flights:
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
-                message = "Somebody else is at it and was not done in time. Look again later; if that happens always, see what hangs there."
+                message = "Another process is doing this and did not finish in time. Try again later; if it keeps happening, find out where that process hangs."
                 raise FlightTimeoutError(message)
             time.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311 -- spreads those who wait, no secret.
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -189,7 +189,7 @@ class Flights:
                 return None
             state, _, rest = found.partition(":")
             if state == "landed":
-                # Whoever it was: it began after the leader that we found, or is that leader.
+                # Whichever process it was, it began after the leader that we found, or is that leader.
                 return rest.partition(":")[2]
 
     def _lead(self, key: str, me: str, work: Callable[[Flight], str]) -> str:

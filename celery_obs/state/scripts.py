@@ -153,7 +153,7 @@ class Scripts:
         except self._refusal:
             raise
         except BaseException:
-            # The answer may still be on its way, to whoever has this connection next.
+            # The answer may still be on its way, to the next user of this connection.
             connection.disconnect()
             raise
         finally:

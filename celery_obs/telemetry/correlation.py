@@ -2,7 +2,7 @@
 Correlation: what a piece of work belongs to, from the web request that began it to the last task that came of it.
 
 An id is taken from the web request (``asgi-correlation-id``, ``django-guid``, what is bound to structlog's context as ``correlation_id``,
-or the request's own header where `celery_obs.django` is installed), travels in a header of each message, and is inherited by retries, children, chains, chords and errbacks.  Work that nobody asked for by a
+or the request's own header where `celery_obs.django` is installed), travels in a header of each message, and is inherited by retries, children, chains, chords and errbacks.  Work that was not requested by a
 request belongs to the task at the root of its tree.
 """
 
@@ -28,7 +28,7 @@ _request: Final[contextvars.ContextVar[str]] = contextvars.ContextVar("celery_ob
 
 def correlation_id() -> str | None:
     """
-    Return what the work that is being done here belongs to: in a task, in a web request, or where `correlate` said so; else None.
+    Return the correlation id of the current task, web request or block of `correlate`; else None.
 
     Since 0.1.
     """
@@ -38,9 +38,9 @@ def correlation_id() -> str | None:
 @contextlib.contextmanager
 def correlate(correlation_id: str) -> Iterator[None]:
     """
-    Let what is published in this block belong to *correlation_id*; what is no short printable text is ignored.
+    Let what is published in this block belong to *correlation_id*; a value that is not a short printable text is ignored.
 
-    For programs without one of the middlewares that we know::
+    For programs without a supported middleware::
 
         with celery_obs.correlate(request.headers.get("X-Correlation-ID", "")):
             import_calendar.delay(7)
@@ -101,7 +101,7 @@ class CorrelationObserver:
         if opened is not None:
             try:
                 _current.reset(opened[1])
-            except ValueError:  # Somebody ran the task's end in another context, and this one has nothing of it.
+            except ValueError:  # The task's end ran in another context, and this one has nothing of it.
                 _current.set("")
 
     def publishing(self, event: PublishStarted) -> None:

@@ -263,7 +263,7 @@ class Redactor:
         if isinstance(value, float):
             return value if math.isfinite(value) else str(value)
         if isinstance(value, str):
-            # Not the methods of whoever made a kind of text of their own.
+            # Not the methods of a user's own subclass of str.
             return self.text(value if type(value) is str else str.__str__(value))
         try:
             if isinstance(value, Mapping):
@@ -569,7 +569,7 @@ def reason(error: BaseException, *urls: str, secrets: Iterable[str] = ()) -> str
     """
     try:
         text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 -- anybody's __str__.
+    except Exception:  # noqa: BLE001 -- a user's __str__.
         text = ""
     return redact(text, [*secrets, *(secret for url in urls for secret in secrets_in(url))]) or type(error).__name__
 
@@ -588,7 +588,7 @@ def without_secrets(error: BaseException) -> BaseException:
         other: BaseException = kind(reason(error)).with_traceback(error.__traceback__)
         other.__cause__, other.__context__ = safe
         other.__suppress_context__ = error.__suppress_context__
-    except Exception:  # noqa: BLE001 -- anybody's __str__, or a chain without end.
+    except Exception:  # noqa: BLE001 -- a user's __str__, or a chain without end.
         return Exception(type(error).__name__).with_traceback(error.__traceback__)
     return other
 

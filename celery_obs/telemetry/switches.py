@@ -97,7 +97,7 @@ def switches(
     Args:
         settings: Those of the app.
 
-        environ: The environment of whoever asks; that of the worker should be the same.
+        environ: The environment of the caller; that of the worker should be the same.
 
         installed: Tells whether a module is there.
 
@@ -159,7 +159,7 @@ def _is_package(name: str) -> bool:
 def _broker_shown(app: Any) -> str:
     try:
         return of_app(app).shown
-    except Exception:  # noqa: BLE001 -- its words may quote a password; whoever connects says what is wrong.
+    except Exception:  # noqa: BLE001 -- its words may quote a password; what connects says what is wrong.
         return "cannot be told"
 
 
@@ -175,7 +175,7 @@ def is_installed(module: str) -> bool:
 
 def reaches(url: str) -> str:
     """
-    Return why nobody answers where *url* points to, or nothing; within three seconds.
+    Return why there is no answer where *url* points to, or nothing; within three seconds.
     """
     try:
         parts = urlsplit(url)
@@ -196,7 +196,7 @@ def _logs(settings: Settings, others: str) -> Finding:
         return Finding(
             "--",
             "logs",
-            f"left to {others}, which sets up logging. celery_obs.logs has processors to add; see the page on reading the logs.",
+            f"left to {others}, which sets up logging. To add our context there, see docs/how-to/read-the-logs.md.",
         )
     return Finding("OK", "logs", f"on, as {settings.log_format}.")
 
@@ -209,15 +209,15 @@ def _traces(settings: Settings, environ: Mapping[str, str], installed: Callable[
         return Finding("--", name, "off, by OTEL_SDK_DISABLED.")
     variable = next((each for each in ("OTEL_TRACES_EXPORTER", *ENDPOINTS) if environ.get(each, "").strip()), "")
     if not variable:
-        return Finding("--", name, f"off. To have them, say where spans go: OTEL_EXPORTER_OTLP_ENDPOINT={_USUAL_ENDPOINT}")
+        return Finding("--", name, f"off. To have them, set the endpoint of your collector: OTEL_EXPORTER_OTLP_ENDPOINT={_USUAL_ENDPOINT}")
     missing = [module for module in NEEDED if not installed(module)]
     if missing:
         return Finding(
-            "FAIL", name, f"off, for {variable} is set and {', '.join(missing)} not installed: pip install 'celery_obs[tracing]'"
+            "FAIL", name, f"off: {variable} is set, and {', '.join(missing)} is not installed. Install: pip install 'celery_obs[tracing]'"
         )
     found = plan(environ)
     if found is None or not found.exporters:
-        return Finding("--", name, f"off, by {variable}, but for a provider that your program makes.")
+        return Finding("--", name, f"off, by {variable}, unless your program sets a tracer provider.")
     if found.advice:
         return Finding("FAIL", name, f"on, but {' '.join(found.advice)}")
     if "otlp" not in found.exporters:
@@ -232,17 +232,17 @@ def _errors(settings: Settings, environ: Mapping[str, str], installed: Callable[
         return _off(name)
     given = settings.sentry_dsn or environ.get("SENTRY_DSN", "").strip()
     if not given:
-        return Finding(
-            "--", name, "off, but for a client that your program makes. To have them, set SENTRY_DSN, or the setting sentry_dsn."
-        )
+        return Finding("--", name, "off, unless your program initialises Sentry. To have them, set SENTRY_DSN, or the setting sentry_dsn.")
     if not installed("sentry_sdk"):
-        return Finding("FAIL", name, "off, for there is a DSN, and sentry_sdk is not installed: pip install 'celery_obs[sentry]'")
+        return Finding("FAIL", name, "off: a DSN is set, and sentry_sdk is not installed. Install: pip install 'celery_obs[sentry]'")
     try:
         sentry_dsn(given)
     except ValueError:
-        return Finding("FAIL", name, "off, for SENTRY_DSN is none. Expected what Sentry shows as the project's DSN: https://key@host/42")
+        return Finding("FAIL", name, "off: SENTRY_DSN is not a DSN. Expected the project's DSN as Sentry shows it: https://key@host/42")
     url = str.__str__(given)
-    return _reached(name, url, f"{redact_url(url)}, {settings.sentry_mode}", unreachable, "What is not reported is lost, and counted.")
+    return _reached(
+        name, url, f"{redact_url(url)}, {settings.sentry_mode}", unreachable, "Errors that cannot be reported are lost, and counted."
+    )
 
 
 def _reached(name: str, url: str, shown: str, unreachable: Callable[[str], str], advice: str) -> Finding:

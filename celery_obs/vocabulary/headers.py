@@ -1,7 +1,7 @@
 """
 The message headers that we add: how one process tells another what only it can know.
 
-All are top-level headers of a protocol 2 message, JSON-safe, and may come from anybody: read them as one reads a stranger's letter.
+All are top-level headers of a protocol 2 message, JSON-safe, and may come from any client: check each before use.
 """
 
 from __future__ import annotations

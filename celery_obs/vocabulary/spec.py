@@ -22,7 +22,7 @@ Aggregate = Literal["sum", "min", "max", "mostrecent"]
 """
 How the gauges of several processes become one series.
 
-*sum*, *min* and *max* look at living processes only.  *mostrecent* keeps the value that was set last, whoever set it.
+*sum*, *min* and *max* look at living processes only.  *mostrecent* keeps the value that was set last, whichever process set it.
 """
 
 OTHER = "_other"

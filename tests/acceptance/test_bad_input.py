@@ -97,7 +97,8 @@ def test_a_wrong_argument_of_setup_ends_the_start(stage: Stage) -> None:
 
 @pytest.mark.parametrize("command", [pytest.param(WORKER, id="worker"), pytest.param(BEAT, id="beat")])
 @pytest.mark.parametrize(
-    ("where", "words"), [("a file", "is no directory"), ("below a file", "cannot be made by uid"), ("/proc/none", "cannot be made by uid")]
+    ("where", "words"),
+    [("a file", "is not a directory"), ("below a file", "cannot be made by uid"), ("/proc/none", "cannot be made by uid")],
 )
 def test_an_impossible_metrics_directory_ends_the_start(stage: Stage, command: tuple[str, ...], where: str, words: str) -> None:
     """
@@ -134,7 +135,7 @@ OPTIONS = [
     pytest.param(["--broker-url=localhost:6379"], ["no scheme", "redis://"], id="no scheme"),
     pytest.param(["--broker-url=amqp://rabbit.example.org//"], ["no credentials", "CELERY_OBS_BROKER_URL"], id="no credentials"),
     pytest.param(
-        ["--redis-url=amqp://:secret@localhost", "--broker-url=redis://localhost"], ["does not lead to Redis"], id="Redis that is none"
+        ["--redis-url=amqp://:secret@localhost", "--broker-url=redis://localhost"], ["is not a Redis URL"], id="Redis that is none"
     ),
     pytest.param(["--web.listen-address=localhost"], ["Expected host:port"], id="no port"),
     pytest.param(["--web.listen-address=127.0.0.1:99999"], ["Expected host:port"], id="port too high"),
@@ -185,7 +186,7 @@ def test_a_malformed_web_configuration_ends_the_sidecar(stage: Stage, text: str,
 @pytest.fixture
 def taken() -> Iterator[int]:
     """
-    A port that somebody listens on.
+    A port that is in use.
     """
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
@@ -198,7 +199,7 @@ def test_a_port_in_use_ends_the_sidecar(stage: Stage, taken: int) -> None:
     code, said = stage.run(*EXPORTER, f"--web.listen-address=127.0.0.1:{taken}", name="bad")
 
     assert 2 == code
-    assert f"Cannot listen on 127.0.0.1:{taken} (Address already in use). Another program listens there" in paragraph(said, "Error: ")
+    assert f"Cannot listen on 127.0.0.1:{taken} (Address already in use). Another program is listening there" in paragraph(said, "Error: ")
 
 
 def test_a_sidecar_without_a_metrics_directory_serves_and_says_so(stage: Stage) -> None:
@@ -221,7 +222,7 @@ def test_a_sidecar_without_a_metrics_directory_serves_and_says_so(stage: Stage) 
 
 def test_a_broker_that_refuses_the_password_is_told_on_the_page(stage: Stage) -> None:
     """
-    A RabbitMQ that lets nobody in without the right password: the collector failed, everything else is served, and the log hides the password.
+    A RabbitMQ that refuses a wrong password: the collector failed, everything else is served, and the log hides the password.
     """
     with RabbitMQServer() as broker:
         page = stage.exporter(f"--broker-url=amqp://guest:wrong-secret@127.0.0.1:{broker.port}//", "--queues=work")
@@ -285,7 +286,7 @@ def test_headers_that_make_no_sense_are_counted_and_the_task_runs(stage: Stage) 
 
 def test_messages_that_celery_refuses_are_counted_as_rejected(stage: Stage) -> None:
     """
-    An ETA that is no time, a body that is none and a task that nobody knows end without an attempt; each is counted, and the worker goes on.
+    An ETA that is no time, a body that is none and an unregistered task end without an attempt; each is counted, and the worker goes on.
     """
     worker = stage.worker()
     page = stage.exporter()

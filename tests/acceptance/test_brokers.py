@@ -45,7 +45,7 @@ Scrapes while the broker is away that say how long a page takes.
 
 class Load(threading.Thread):
     """
-    Somebody who sends tasks all the time, and tries again when the broker is away.
+    A publisher that sends tasks all the time, and tries again when the broker is away.
     """
 
     def __init__(self, broker: str) -> None:
@@ -247,7 +247,7 @@ def check_ledger(page: Page, worker: Worker) -> None:
 @pytest.fixture
 def ledger() -> Iterator[RedisServer]:
     """
-    A second Redis that nobody breaks, for the ledger.
+    A second Redis that stays up, for the ledger.
     """
     with RedisServer() as server:
         yield server

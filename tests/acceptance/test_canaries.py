@@ -1,7 +1,7 @@
 """
 No secret gets out: secrets are planted wherever people have them, and every byte that leaves the processes is looked through.
 
-Where a task's data has to be by its nature (its message at the broker, its result in the backend) nobody looks.
+Where a task's data has to be by its nature (its message at the broker, its result in the backend) the test does not look.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def plant(stage: Stage) -> None:
     send("die", canary("argument of what dies"), kwargs={"password": canary("keyword of what dies")})
     send("succeed", canary("argument of what expired"), expires=-10)
     send("succeed", argsrepr=repr([canary("argsrepr")]), kwargsrepr=repr({"note": canary("kwargsrepr")}))
-    send("nobody", canary("argument of an unknown task"), kwargs={"password": canary("keyword of an unknown task")})
+    send("unregistered", canary("argument of an unknown task"), kwargs={"password": canary("keyword of an unknown task")})
     with kombu_connection(stage.redis.url) as connection:
         producer = Producer(connection)
         publish = {"routing_key": "work", "exchange": ""}
@@ -252,7 +252,7 @@ def test_more_than_forty_canaries_are_planted() -> None:
 @pytest.mark.parametrize("way", ["logs", "spans", "envelopes", "pages", "terminal"])
 def test_what_was_said_aloud_is_found(harvest: Mapping[str, bytes], way: str) -> None:
     """
-    Whoever looks through what left the processes finds what is there, whichever way it took.
+    A search through what left the processes finds what is there, whichever way it took.
     """
     assert any(form in harvest[way] for form in forms(WORD))
 

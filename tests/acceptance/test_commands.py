@@ -68,7 +68,7 @@ def test_probes_tell_a_live_worker_from_a_dead_one(stage: Stage, way: tuple[str,
 
 def test_probes_say_no_after_an_orderly_end(stage: Stage) -> None:
     """
-    A worker that went in order leaves no heartbeat, its own or that of the beat inside it, so that nobody waits for either.
+    A worker that went in order leaves no heartbeat, its own or that of the beat inside it, so that neither is waited for.
     """
     worker = stage.worker("-B", f"--schedule={stage.folder}/schedule", app="census")
     wait_until(lambda: len(list(stage.metrics_dir.glob("*/heartbeat"))) == 2, what="both heartbeats")

@@ -98,7 +98,7 @@ def _run(stage: Stage, environ: Mapping[str, str], sentry: SentryServer) -> Mapp
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_task_sees_its_own_context_only(told: Mapping[str, Contexts], pool: str) -> None:
     """
-    Pitfall 18: prefork, threads and solo keep their context from one task to the next; what the one before left is not there.
+    Prefork, threads and solo keep their context from one task to the next; what the one before left is not there.
     """
     own = [
         {

@@ -1,5 +1,5 @@
 """
-The demo, as somebody runs it who wants to see what there is: every metric of the channel manager's document, its health check, and its procedures.
+The demo, as a new user runs it: every metric of channels, its health check, and its procedures.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ CONTRACT: Mapping[str, Wanted] = {
     "channel_token_lifetime_seconds": wanted("channel_type", "connection_id", channel_type=ALL),
 }
 """
-Every metric of the document, with its labels, and what has to be above zero at some moment.
+Every metric of channels, with its labels, and what has to be above zero at some moment.
 """
 
 
@@ -381,7 +381,7 @@ def by_command(demo: Demo) -> Hands:
 
 def by_redis_cli(demo: Demo) -> Hands:
     """
-    Operate with the lines of the document, mended: a pause that ends, and rate limits that are found.
+    Operate by the documented commands: a pause that ends, and rate limits that are found.
     """
     find_server("redis-cli")
     port = demo.redis_url().rpartition(":")[2].partition("/")[0]

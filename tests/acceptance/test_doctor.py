@@ -124,13 +124,13 @@ def test_the_doctor_tells_what_the_worker_said(stage: Stage) -> None:
     for text in (told, about.read_text()):
         assert "pa55word" not in text
         assert "s3cr3tkey" not in text
-    assert "off. To have them, say where spans go" in after
-    assert "as this shell's environment says, for no running node has announced anything" in after
+    assert "off. To have them, set the endpoint of your collector" in after
+    assert "by this shell's environment, because no running node has announced anything" in after
 
 
 def test_publishers_and_beat_announce_themselves(stage: Stage) -> None:
     """
-    Whoever records says who it is: beat with its logs, a publisher without any, each once for its node.
+    Each process that records says which it is: beat with its logs, a publisher without any, each once for its node.
     """
     stage.beat()
     publish = "import observed, time; observed.succeed.delay(); print('sent', flush=True); time.sleep(60)"

@@ -70,7 +70,7 @@ def test_no_worker_and_500_messages_are_no_health(stage: Stage, how: signal.Sign
     assert "CeleryWorkersAbsent" in alerts_in(document, "workers")
     assert ["CeleryQueueWithoutConsumers"] == alerts_in(document, "queues")
     assert 1 == code
-    assert "No worker is up, so nothing is being worked on. 500 messages wait." in told
+    assert "No worker is up, so no task is being run. 500 messages wait." in told
     assert "500 messages wait in queue work, and no worker consumes it." in told
     assert "The cluster is unhealthy." in told
     assert shown.index("No worker is up") < shown.index("/metrics")
@@ -116,7 +116,7 @@ def test_a_beat_that_is_gone_is_told_with_its_entries(stage: Stage) -> None:
 
     assert ("healthy", None) == (fine["status"], fine["error"])
     found = {trouble.condition.alert: trouble.text for trouble in report.troubles}
-    assert "Beat has stopped: it last went through its schedule 1 h" in found["CeleryBeatStopped"]
+    assert "Beat has stopped: it last ran its schedule 1 h" in found["CeleryBeatStopped"]
     assert "overdue" in found["CeleryBeatEntryOverdue"]
     assert "unhealthy" == report.status("beat")
 
@@ -129,12 +129,12 @@ def test_what_was_never_seen_cannot_be_told(stage: Stage) -> None:
     stage.client.send_task("observed.succeed")
 
     code, told = ask(stage, page, "--json")
-    nobody = stage.run(
-        sys.executable, "-m", "celery_obs.cli", "health", f"--exporter-url=http://127.0.0.1:{free_port()}", name="nobody", **NO_REDIS
+    unserved = stage.run(
+        sys.executable, "-m", "celery_obs.cli", "health", f"--exporter-url=http://127.0.0.1:{free_port()}", name="unserved", **NO_REDIS
     )
 
     document = json.loads(told)
     assert (2, "unknown") == (code, document["status"])
     assert "no worker has written to this exporter's metrics directory" in document["checks"]["workers"]["text"]
-    assert 2 == nobody[0]
-    assert "Is it running, and is --exporter-url right?" in nobody[1]
+    assert 2 == unserved[0]
+    assert "Is it running, and is --exporter-url right?" in unserved[1]

@@ -88,7 +88,7 @@ def test_an_id_may_be_any_text(stage: Stage) -> None:
     seen = meet(stage, "ids")
     page = stage.exporter(f"--redis-url={stage.redis.url}", "--scope=all")
 
-    # One is empty, and one is no text that anybody could write.
+    # One is empty, and one is no text at all.
     assert {"refused": 2, "synced": 7} == seen
     metrics = Metrics(stage.metrics_dir)
     assert 14 == metrics.find("channel_sync_records_total", result="created")

@@ -1,5 +1,5 @@
 """
-All that we ship, at work on one machine: the demo is observed, a channel breaks, somebody is told, and every panel, rule and runbook has an answer.
+All that we ship, at work on one machine: the demo is observed, a channel breaks, the engineer on call is told, and every panel, rule and runbook has an answer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
         yield made
 
 
-# --- from a broken channel to somebody's telephone --------------------------------------------------------------------------------
+# --- from a broken channel to the engineer's telephone --------------------------------------------------------------------------------
 
 
 class Incident(NamedTuple):
@@ -80,7 +80,7 @@ class Outage(NamedTuple):
     A channel's outage, from its begin to its end.
 
     Attributes:
-        panel: What the dashboard showed of the breaker when somebody had been told.
+        panel: What the dashboard showed of the breaker when the alert had been delivered.
 
         incident: Who was told what.
     """
@@ -92,7 +92,7 @@ class Outage(NamedTuple):
 @pytest.fixture(scope="module")
 def outage(stack: LiveStack) -> Outage:
     """
-    Let a channel fail until somebody is told, and mend it until they are told of that.
+    Let a channel fail until an alert is delivered, and mend it until its end is.
     """
     stack.break_channel(BROKEN)
     wait_until(lambda: incident(stack.receiver, BROKEN).is_open(), within=90, what="the alert")

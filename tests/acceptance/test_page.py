@@ -45,10 +45,10 @@ def full_page(stage: Stage) -> Page:
     """
     The page of an installation in which every collector has something to show.
     """
-    stage.client.send_task("observed.never_due", queue="nobody", headers={"celery_obs_published": 1.7e9})
+    stage.client.send_task("observed.never_due", queue="unconsumed", headers={"celery_obs_published": 1.7e9})
     stage.worker()
     stage.beat()
-    page = stage.exporter(f"--broker-url={stage.redis.url}", "--queues=nobody,work")
+    page = stage.exporter(f"--broker-url={stage.redis.url}", "--queues=unconsumed,work")
     for task in ("succeed", "fail", "retry_once", "ignore", "reject"):
         stage.client.send_task(f"observed.{task}")
     stage.client.send_task("observed.succeed", headers={"celery_obs_published": "soon"})
@@ -59,7 +59,7 @@ def full_page(stage: Stage) -> Page:
     assert 0 == code, said
     wait_until(lambda: page.find("celery_beat_entry_last_success_timestamp_seconds"), what="a success of beat's")
     wait_until(lambda: page.find("celery_task_longest_running_seconds", task="observed.wait_for_ever"), what="the long task")
-    wait_until(lambda: page.find("celery_queue_oldest_message_age_seconds", queue="nobody"), what="an old message")
+    wait_until(lambda: page.find("celery_queue_oldest_message_age_seconds", queue="unconsumed"), what="an old message")
     return page
 
 

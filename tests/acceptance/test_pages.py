@@ -63,7 +63,7 @@ def another(reader: Reader, page: Path, here: dict[str, str]) -> Reader:
 
 def test_the_readmes_commands_work(shop: Reader) -> None:
     """
-    A worker and a sidecar that serves its tasks; two variables more, and the doctor says where traces and errors go, or that nobody is there.
+    A worker and a sidecar that serves its tasks; two variables more, and the doctor says where traces and errors go, or that nothing answers there.
     """
     worker = serve(shop)
     code, said = shop.type("celery -A shop call shop.order --args='[7]'")

@@ -1,5 +1,5 @@
 """
-Things that go away and come back: the sidecar, workers, whole nodes.  Totals go on, and nobody looks alive who is not.
+Things that go away and come back: the sidecar, workers, whole nodes.  Totals go on, and no process looks alive that is not.
 """
 
 from __future__ import annotations

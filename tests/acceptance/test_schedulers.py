@@ -1,5 +1,5 @@
 """
-Schedules, whatever the scheduler: Celery's own, django-celery-beat's, RedBeat's, and one that nobody knows.
+Schedules, whatever the scheduler: Celery's own, django-celery-beat's, RedBeat's, and an unknown one.
 """
 
 from __future__ import annotations

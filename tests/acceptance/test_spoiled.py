@@ -137,7 +137,7 @@ def test_files_that_are_emptied_under_a_worker_end_no_process(stage: Stage) -> N
     check_tasks_go_on(stage, worker)
     settle_at({"success": 2 * TIMES}, lambda: page.states("succeed"))
     assert worker.is_alive()
-    assert 3 == sum("was cut off by another program" in line for line in lines_of_ours(worker)), lines_of_ours(worker)
+    assert 3 == sum("was truncated by another program" in line for line in lines_of_ours(worker)), lines_of_ours(worker)
     assert page.find("celery_obs_metric_files", state="corrupt") == 0
     assert "Traceback" not in worker.log.read_text()
 

@@ -179,7 +179,7 @@ def test_what_runs_is_not_taken_away_under_its_feet(stage: Stage) -> None:
     wait_until(
         lambda: "w1@test" not in stage.run(*base, "--dry-run", name="stopped")[1].partition("Still running")[2], what="it to be gone"
     )
-    declined = stage.run(*base, "--force", name="declined")  # Nobody answers.
+    declined = stage.run(*base, "--force", name="declined")  # Without an answer.
     kept = list(stage.metrics_dir.rglob("slot-0"))
     forced = stage.run(*base, "--force", "--yes", name="forced")
 

@@ -163,7 +163,7 @@ def test_facts_of_nobody_are_not_shown(redis: Redis) -> None:
 
 def test_an_unknown_status_counts_as_active(redis: Redis) -> None:
     """
-    A word of a later version, or of somebody's hand, hides no connection.
+    A word of a later version, or one written by hand, hides no connection.
     """
     facts = Facts(redis)
     facts.register([Connection("one", "airbnb", "paused")])
@@ -182,7 +182,7 @@ def test_an_unknown_status_counts_as_active(redis: Redis) -> None:
 )
 def test_what_is_none_of_ours_is_no_fact(redis: Redis, written: dict[str, dict[bytes, bytes]]) -> None:
     """
-    Whatever somebody wrote there, everything that makes sense is read.
+    Whatever was written there, everything that makes sense is read.
     """
     redis.flushall()
     facts = Facts(redis)
@@ -258,7 +258,7 @@ def test_the_list_stays_small_however_much_drifts() -> None:
 
 def test_a_list_is_put_replaced_and_removed(redis: Redis) -> None:
     """
-    A connection has one entry; others are left alone, and so is what somebody else wrote.
+    A connection has one entry; others are left alone, and so is what another program wrote.
     """
     pending = Pending(redis)
     redis.hset(keys.PENDING, "stranger", "none of ours")
@@ -270,6 +270,6 @@ def test_a_list_is_put_replaced_and_removed(redis: Redis) -> None:
 
     assert {"one": new, "two": other} == pending.all()
 
-    pending.remove("one", "nobody")
+    pending.remove("one", "unknown")
 
     assert {"two": other} == pending.all()

@@ -120,7 +120,7 @@ def test_work_that_raises_is_its_callers_and_the_next_one_tries(redis: Redis) ->
 
 def test_nobody_waits_for_longer_than_it_said(redis: Redis) -> None:
     """
-    The wait for somebody else is bounded.
+    The wait for another process is bounded.
     """
     flights, work = Flights(redis), Work()
 
@@ -193,7 +193,7 @@ def test_a_leader_that_was_replaced_learns_it_and_changes_nothing(redis: Redis) 
 
 def test_an_answer_that_got_lost_leaves_no_lead_behind(redis: Redis) -> None:
     """
-    When Redis took the lead down and its answer did not arrive, nobody has to wait for the TTL.
+    When Redis took the lead down and its answer did not arrive, no caller has to wait for the TTL.
     """
 
     class Lossy:

@@ -81,7 +81,7 @@ class Process:
             except (CircuitOpenError, RateLimitError):
                 refusals += 1
             else:
-                assert self._errors[threading.get_ident()] > before, "A call went through, and nobody was told."
+                assert self._errors[threading.get_ident()] > before, "A call went through, and no event told of it."
         return refusals == 2
 
 

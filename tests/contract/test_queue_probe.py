@@ -130,7 +130,7 @@ def test_a_queue_that_was_never_declared_is_absent(broker: Broker, name: str) ->
 
 def test_an_empty_queue_has_depth_zero(broker: Broker, arguments: dict[str, str], name: str) -> None:
     """
-    A queue that a worker declared and that nobody has written to is there, and empty.
+    A queue that a worker declared and that no publisher has written to is there, and empty.
     """
     broker.declare(name, **arguments)
 

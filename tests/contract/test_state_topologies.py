@@ -159,7 +159,7 @@ def test_a_rate_limit_is_kept_shown_and_cleared(redis: Any) -> None:
 
 def test_a_call_is_looked_for_and_given_back(redis: Any) -> None:
     """
-    To look takes nothing, and what is given back is somebody else's.
+    To look takes nothing, and what is given back is another caller's.
     """
     limits = RateLimits(redis)
     taken = [limits.take("airbnb", "", TWO_AN_HOUR) for _ in range(2)]
@@ -168,7 +168,7 @@ def test_a_call_is_looked_for_and_given_back(redis: Any) -> None:
     limits.give_back("airbnb", "", taken[0])
 
     assert [0, 0] == [limits.peek("airbnb", "", TWO_AN_HOUR).retry_after for _ in range(2)]
-    assert limits.count("airbnb").used == 0, "Nobody said how it is limited."
+    assert limits.count("airbnb").used == 0, "Its limits are not configured."
     assert redis.llen(keys.rate_limit("airbnb")) == 1
 
 
@@ -242,7 +242,7 @@ def test_the_library_limits_counts_on_it(redis: Any) -> None:
 
 def test_channels_are_remembered_until_unused(redis: Any) -> None:
     """
-    The sweep forgets those that nobody used since.
+    The sweep forgets those that were not used since.
     """
     clock = FakeClock(1000.0)
     channels = Channels(redis, clock=clock)
@@ -422,7 +422,7 @@ def test_a_breaker_opens_shows_and_closes(redis: Any) -> None:
 
 def test_it_works_again_by_itself_after_redis_broke(topology: Topology, redis: Any, tmp_path: Path) -> None:
     """
-    A server dies while everybody calls: nobody hears of it, the calls go through, and the limit is kept again when Redis is back.
+    A server dies while everybody calls: no caller hears of it, the calls go through, and the limit is kept again when Redis is back.
     """
     told: list[str] = []
     settings: Settings = load(
@@ -474,7 +474,7 @@ def test_deliveries_are_remembered_and_objects_keep_their_order(redis: Any) -> N
     What was done is done, what failed is new, and an event that was overtaken is stale; what is none of ours stands in no way.
     """
     known = Deliveries(redis)
-    redis.set(keys.newest("webhook.airbnb", "b-7"), "somebody's")
+    redis.set(keys.newest("webhook.airbnb", "b-7"), "another's")
 
     assert ["new", "held"] == [known.claim("webhook.airbnb", "evt-1", hold=60)[0] for _ in range(2)]
     known.finish("webhook.airbnb", "evt-1", ttl=60)

@@ -1,5 +1,5 @@
 """
-A metrics directory in which anything may lie: whoever reads or writes there goes on, and what was not touched is counted exactly.
+A metrics directory in which anything may lie: readers and writers go on, and what was not touched is counted exactly.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def open_zoo() -> Iterator[Zoo]:
 @pytest.fixture
 def zoo(open_zoo: Zoo) -> Zoo:
     """
-    Token endpoints that nobody has asked yet.
+    Token endpoints that have not been asked yet.
     """
     open_zoo.ledger.clear()
     return open_zoo

@@ -176,7 +176,7 @@ def test_tls_with_client_certificates(tmp_path: Path, scheme: str) -> None:
 
 def test_tls_that_is_not_verified_works_as_the_apps_does(tmp_path: Path) -> None:
     """
-    A server whose certificate nobody signed is used where the app says ssl_cert_reqs none, and refused by a sidecar that was not told so.
+    A server whose certificate is self-signed is used where the app says ssl_cert_reqs none, and refused by a sidecar that was not told so.
     """
     authority, port = Authority(tmp_path), free_port()
     with RedisServer(options=tls_options(authority, port=port, clients=False)):

@@ -242,7 +242,7 @@ def test_what_a_service_waits_for_is_there(service: dict[str, Any]) -> None:
     """
     for name, how in service.get("depends_on", {}).items():
         assert "service_healthy" != how["condition"] or not SERVICES[name]["healthcheck"].get("disable")
-        # Who is not always there may not be needed by somebody who is.
+        # Who is not always there may not be needed by a service that is.
         assert set(SERVICES[name].get("profiles", ())) <= set(service.get("profiles", ())) or how["required"] is False
 
 
@@ -268,18 +268,18 @@ def test_all_that_is_mounted_is_there(service: dict[str, Any], prepared: Path) -
 
 def test_nothing_is_declared_in_vain() -> None:
     """
-    Each volume, network and secret is somebody's.
+    Each volume, network and secret is used.
     """
     used = json.dumps(list(SERVICES.values()))
 
     for kind in ("volumes", "networks", "secrets", "configs"):
         for name in COMPOSE[kind]:
-            assert re.search(rf'"{re.escape(name)}[":]', used), f"Nobody uses {name} of {kind}."
+            assert re.search(rf'"{re.escape(name)}[":]', used), f"No service uses {name} of {kind}."
 
 
 class Call(NamedTuple):
     """
-    Somebody's wish to reach somebody.
+    One service's wish to reach another.
     """
 
     caller: str
@@ -402,7 +402,7 @@ def test_those_who_share_folders_share_a_user() -> None:
 @pytest.mark.parametrize(("name", "node"), [("worker", "celery@worker"), ("beat", "beat@beat")])
 def test_a_node_keeps_its_name(name: str, node: str) -> None:
     """
-    A container that is replaced is the node that it was, so that nobody misses the one before, and it is asked for its own health.
+    A container that is replaced is the node that it was, so that the one before is not missed, and it is asked for its own health.
     """
     service = SERVICES[name]
     host = service["hostname"]
@@ -580,7 +580,7 @@ def test_an_empty_secret_is_refused(tmp_path: Path) -> None:
 
 def test_log_files_do_not_grow_for_ever(tmp_path: Path) -> None:
     """
-    What is too large is put aside, in the place of the one before; what nobody writes to any more goes; the rest stays.
+    What is too large is put aside, in the place of the one before; what is no longer written to goes; the rest stays.
     """
     now = {"worker-a.log": "x" * 200, "worker-a.log.1": "old", "worker-b.log": "short", "worker-gone.log": "y", "other.txt": "mine"}
     for name, text in now.items():

@@ -100,7 +100,7 @@ def test_grafana_finds_a_trace_in_a_line_of_ours() -> None:
 
 def test_dashboards_come_from_files_and_stay_as_they_are() -> None:
     """
-    Grafana reads the dashboards from a folder, and nobody changes them in the browser, where the change would be lost.
+    Grafana reads the dashboards from a folder, and they are not changed in the browser, where the change would be lost.
     """
     [provider] = _provisioned("dashboards")["providers"]
 

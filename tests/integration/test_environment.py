@@ -1,5 +1,5 @@
 """
-One environment for worker, beat, exporter and commands: what is an option of one, or nobody's, stops none of them.
+One environment for worker, beat, exporter and commands: what is an option of one, or of none, stops none of them.
 """
 
 from __future__ import annotations

@@ -80,15 +80,17 @@ def test_a_worker_that_starts_without_a_broker_lives_and_is_not_ready(tmp_path: 
     A start-up probe that asks for life does not restart it until the broker is there.
     """
     broker = RedisServer()
-    nobody = Worker(redis=broker.url, folder=tmp_path, CELERY_OBS_HEARTBEAT_INTERVAL=str(EVERY))
-    super(Worker, nobody).start()
+    brokerless = Worker(redis=broker.url, folder=tmp_path, CELERY_OBS_HEARTBEAT_INTERVAL=str(EVERY))
+    super(Worker, brokerless).start()
     try:
-        wait_until(lambda: list(nobody.metrics_dir.glob("*/heartbeat")), what="a heartbeat")
+        wait_until(lambda: list(brokerless.metrics_dir.glob("*/heartbeat")), what="a heartbeat")
         begun = time.time()
-        wait_until(lambda: heartbeats(str(nobody.metrics_dir))[0].touched_at > begun + 4 * EVERY, within=20, what="beats without a broker")
-        assert not says("readiness", nobody.metrics_dir)
+        wait_until(
+            lambda: heartbeats(str(brokerless.metrics_dir))[0].touched_at > begun + 4 * EVERY, within=20, what="beats without a broker"
+        )
+        assert not says("readiness", brokerless.metrics_dir)
     finally:
-        nobody.kill()
+        brokerless.kill()
 
 
 def test_beat_that_starts_without_a_broker_lives_and_is_not_ready(tmp_path: Path) -> None:

@@ -285,7 +285,7 @@ def test_every_rule_and_dashboard_gets_there(composed: Composed) -> None:
 
 def test_the_overlay_of_the_documentation_works(tmp_path: Path) -> None:
     """
-    Whoever copies it gets all that it speaks of, in one namespace and with the label by which the operator chooses.
+    A copy of it has all that it speaks of, in one namespace and with the label by which the operator chooses.
     """
     [text] = re.findall(
         r"^```yaml\n# deploy/kubernetes/shop/kustomization.yaml\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE
@@ -403,7 +403,7 @@ def commands_of(deployment: Mapping[str, Any]) -> Iterator[list[str]]:
 @pytest.mark.parametrize("name", sorted(DEPLOYMENTS))
 def test_a_worker_has_time_to_come_and_to_go(name: str) -> None:
     """
-    Imports have minutes, a broker that is away restarts nobody, and a heartbeat may be missed several times.
+    Imports have minutes, a broker that is away restarts no pod, and a heartbeat may be missed several times.
     """
     [_, container] = containers_of(DEPLOYMENTS[name])
     start, live = container["startupProbe"], container["livenessProbe"]
@@ -484,7 +484,7 @@ def test_keda_asks_for_what_there_is_and_takes_no_data_for_no_answer() -> None:
 
 def test_every_autoscaler_has_the_same_scale() -> None:
     """
-    Whoever takes another one gets as many workers as before.
+    Another one gives as many workers as before.
     """
     depth, age, busy = (metric["external"]["target"] for metric in AUTOSCALER["spec"]["metrics"])
 

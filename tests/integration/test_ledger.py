@@ -2,7 +2,7 @@
 The long run: thousands of mixed tasks, children recycled after a few tasks and killed at random, and every number as the tasks' own ledger has it.
 
 The killer knows what it kills: it stops a child, looks into the ledger whether that child is inside a task's body, and kills it only then.
-So which attempts were lost is known from outside, and no kill falls between the end of a body and our counting, where nobody could say what is right.
+So which attempts were lost is known from outside, and no kill falls between the end of a body and our counting, where it would be open what is right.
 (What happens there is shown store by store in tests/unit/metrics/test_attempts.py.)
 """
 
@@ -167,7 +167,7 @@ def test_counts_agree_with_the_ledger_through_recycling_and_kills(redis_server: 
 
 def _wait_until_done(worker: Worker, killer: Killer) -> None:
     """
-    Wait until the queue is empty and nobody is inside a task any more.
+    Wait until the queue is empty and no worker is inside a task any more.
     """
     quiet = 0
     deadline = time.monotonic() + 560

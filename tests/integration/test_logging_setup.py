@@ -50,7 +50,7 @@ def run(
 
 def test_a_programs_own_receiver_is_in_charge_and_told(redis_server: RedisServer, tmp_path: Path) -> None:
     """
-    Pitfall 21: where the program sets up logging itself, its lines stay its own, and it is told once what it can add.
+    Where the program sets up logging itself, its lines stay its own, and it is told once what it can add.
     """
     text = run(redis_server, tmp_path, *SOLO, "-l", "INFO", environ={"TEST_RECEIVER": "1"})
 
@@ -64,7 +64,7 @@ def test_a_programs_own_receiver_is_in_charge_and_told(redis_server: RedisServer
 
 def test_a_root_logger_that_is_not_to_be_hijacked_is_not(redis_server: RedisServer, tmp_path: Path) -> None:
     """
-    Pitfall 21: worker_hijack_root_logger=False with handlers of one's own counts as being in charge.
+    worker_hijack_root_logger=False with handlers of one's own counts as being in charge.
     """
     (tmp_path / "sitecustomize.py").write_text("import logging; logging.basicConfig(level='INFO', format='MINE %(name)s %(message)s')\n")
     environ = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parent / "apps"), os.environ.get("PYTHONPATH", "")])}
@@ -113,7 +113,7 @@ def test_level_file_processes_and_receivers_count_as_before(redis_server: RedisS
 @pytest.mark.skipif(celery_version() < (5, 7), reason="worker_pool_start_method came with Celery 5.7.")
 def test_one_line_of_configuration_is_enough_also_where_processes_are_spawned(redis_server: RedisServer, tmp_path: Path) -> None:
     """
-    Pitfall 28: with imports alone, main process and spawned children write the same lines.
+    With imports alone, main process and spawned children write the same lines.
     """
     environ = {"TEST_SETUP": "imports", "TEST_START_METHOD": "spawn"}
 

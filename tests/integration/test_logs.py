@@ -151,7 +151,7 @@ def test_every_line_says_when_how_loud_and_what(log: Log) -> None:
 
 def test_what_a_request_began_belongs_to_it(log: Log) -> None:
     """
-    Pitfalls 14 and 15: one id from the web request over task, retry, chain, chord and errback, in a header that Celery leaves alone.
+    One id from the web request over task, retry, chain, chord and errback, in a header that Celery leaves alone.
     """
     tasks = ("say", "retry_once", "gather", "fail", "fail_expectedly", "hide", "run_another_eagerly")
     lines = [line for task in tasks for line in log.ended(task)]
@@ -165,7 +165,7 @@ def test_what_a_request_began_belongs_to_it(log: Log) -> None:
 
 def test_what_nobody_requested_belongs_to_its_root(log: Log) -> None:
     """
-    Pitfall 16: an errback that the main process publishes for a killed task has no context, and belongs to the root of its tree.
+    An errback that the main process publishes for a killed task has no context, and belongs to the root of its tree.
     """
     if log.pool != "prefork":
         pytest.skip("Only there is the main process another one, and publishes for it.")
@@ -196,7 +196,7 @@ def test_an_attempt_has_one_line(log: Log) -> None:
 
 def test_a_failure_tells_why(log: Log) -> None:
     """
-    Pitfall 35: a failure is an error with its traceback, formatted while it was there; one that the task says may happen is not.
+    A failure is an error with its traceback, formatted while it was there; one that the task says may happen is not.
     """
     (failure,) = log.ended("fail")
     (expected,) = log.ended("fail_expectedly")
@@ -211,7 +211,7 @@ def test_a_failure_tells_why(log: Log) -> None:
 
 def test_a_killed_attempt_has_its_line_from_the_main_process(log: Log) -> None:
     """
-    Pitfalls 4 and 6: what the process of a killed attempt cannot tell, the main process does, once.
+    What the process of a killed attempt cannot tell, the main process does, once.
     """
     if not _has_hard_limit(log.pool):
         pytest.skip("No hard limit there, or none that Celery tells of.")
@@ -224,7 +224,7 @@ def test_a_killed_attempt_has_its_line_from_the_main_process(log: Log) -> None:
 
 def test_no_attempt_sees_what_another_bound(log: Log) -> None:
     """
-    Pitfall 18: processes and threads keep their context from one task to the next; what a task binds is gone with it.
+    Processes and threads keep their context from one task to the next; what a task binds is gone with it.
     """
     for line in log.lines:
         own = {name for name in line if name.startswith("only_")}
@@ -237,7 +237,7 @@ def test_no_attempt_sees_what_another_bound(log: Log) -> None:
 
 def test_a_task_that_runs_another_keeps_its_context(log: Log) -> None:
     """
-    Pitfall 17: an eager run is the caller's own work; the context around it is restored, not cleared.
+    An eager run is the caller's own work; the context around it is restored, not cleared.
     """
     (after,) = log.about("after_eager")
     (outer,) = log.ended("run_another_eagerly")
@@ -256,7 +256,7 @@ def test_what_a_task_bound_is_in_its_canonical_line(log: Log) -> None:
 
 def test_no_secret_is_in_any_line(log: Log) -> None:
     """
-    Pitfall 22: arguments, results, bodies, headers, URLs, extras and errors of tasks, of strangers and of Celery: none of their secrets come out.
+    Arguments, results, bodies, headers, URLs, extras and errors of tasks, of strangers and of Celery: none of their secrets come out.
     """
     (hid,) = log.about("hid")
     errors = [line["event"] for line in log.lines if line["logger"] == "celery.worker.consumer.consumer"]

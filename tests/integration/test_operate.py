@@ -90,7 +90,7 @@ def test_a_channel_is_paused_and_resumed(redis: Any, redis_server: RedisServer) 
     assert 0 < redis.ttl(keys.paused("airbnb")) <= 1800
     assert ("channel.pause", "jo", "an outage") == tuple(audited(redis)[0][name] for name in ("action", "actor", "reason"))
 
-    assert "airbnb goes on.\n" == call(redis_server, "channel", "resume", "airbnb").stdout
+    assert "airbnb is resumed.\n" == call(redis_server, "channel", "resume", "airbnb").stdout
     assert "airbnb was not paused.\n" == call(redis_server, "channel", "resume", "airbnb").stdout
     assert "@" in audited(redis)[0]["actor"]
 
@@ -118,13 +118,13 @@ def test_rate_limits_are_cleared(redis: Any, redis_server: RedisServer) -> None:
     redis.set(keys.rate_limit("airbnb", "c1"), 1)
     redis.set(keys.rate_limit("vrbo"), 1)
 
-    assert "1 counts of airbnb are cleared.\n" == call(redis_server, "rate-limit", "clear", "airbnb").stdout
+    assert "Rate-limit counters of airbnb reset: 1.\n" == call(redis_server, "rate-limit", "clear", "airbnb").stdout
     assert redis.exists(keys.rate_limit("vrbo"))
 
 
 def test_a_mistyped_channel_is_refused_with_the_right_one(redis: Any, redis_server: RedisServer) -> None:
     """
-    In an emergency nobody should pause a channel that is none; one that was never used has to be meant.
+    In an emergency no operator should pause a mistyped channel; one that was never used has to be confirmed.
     """
     refused = call(redis_server, "channel", "pause", "arbnb")
 
@@ -195,12 +195,12 @@ def test_what_cannot_be_told_is_no_health(redis: Any, redis_server: RedisServer)
     """
     Without syncs to look at, or without Redis, the exit code is 2.
     """
-    nobody = f"http://127.0.0.1:{free_port()}"
+    unserved = f"http://127.0.0.1:{free_port()}"
 
-    assert 2 == call(redis_server, "health", "--exporter-url", nobody).exit_code
+    assert 2 == call(redis_server, "health", "--exporter-url", unserved).exit_code
     assert 2 == call(redis_server, "health", "--exporter-url", "file:///etc/passwd").exit_code
     away = CliRunner().invoke(obs, ["health", "--redis-url", f"redis://:secret@127.0.0.1:{free_port()}/0"])
-    assert (2, True, False) == (away.exit_code, "It cannot be told" in away.stdout, "secret" in away.output)
+    assert (2, True, False) == (away.exit_code, "The health of the cluster is unknown" in away.stdout, "secret" in away.output)
 
 
 def test_a_page_without_syncs_has_no_rate() -> None:
@@ -232,7 +232,7 @@ def test_a_time_that_is_none_is_refused(redis_server: RedisServer, time_: str) -
     """
     refused = call(redis_server, "channel", "pause", "airbnb", "--for", time_)
 
-    assert (2, True) == (refused.exit_code, "is no time. Expected something like 90, 30m" in refused.stderr)
+    assert (2, True) == (refused.exit_code, f"invalid duration {time_!r}. Expected something like 90, 30m" in refused.stderr)
 
 
 def test_the_app_tells_where_its_redis_is(redis: Any, redis_server: RedisServer) -> None:

@@ -166,7 +166,7 @@ def test_a_terminated_task_is_counted_as_terminated(prefork: Rig) -> None:
 
 def test_an_unknown_task_is_counted_as_rejected(prefork: Rig) -> None:
     """
-    A message for a task that is not registered is counted, and its name, which is anybody's text, is no label.
+    A message for a task that is not registered is counted, and its name, which is unchecked text, is no label.
     """
     prefork.client.send_task("observed.does_not_exist")
 

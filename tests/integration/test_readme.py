@@ -69,7 +69,7 @@ def lines_of(process: Process) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-dashboard.md"])
 def test_the_printed_command_writes_a_line_for_each_attempt(page: str, redis_server: RedisServer, tmp_path: Path) -> None:
     """
-    Whoever follows the page sees what it promises: one JSON line for the task that was sent, and no advice that there would be none.
+    A reader who follows the page sees what it promises: one JSON line for the task that was sent, and no advice that there would be none.
     """
     with started(ROOT / page, tmp_path, redis_server.url) as worker:
         with Celery("shop", broker=redis_server.url, set_as_current=False) as client:

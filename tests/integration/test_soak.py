@@ -170,7 +170,7 @@ def test_no_token_and_no_sync_is_lost_through_outages_failovers_kills_and_consen
             assert provider.accounts.accepts(kept.refresh_token or ""), connection_id
         assert {"active"} == {connection.status for connection in rig.facts.snapshot().connections.values()}
         assert [] == channel.unexplained()
-        # Shown again is only what a killed process or a lost master kept nobody from knowing.
+        # Shown again is only what a killed process or a lost master did not make unknown.
         assert channel.reused() <= sum(shot.values()) + chaos.done["failover"] + chaos.done["restart"]
         print(  # noqa: T201 -- for the one who runs it.
             f"\n{sent} syncs, {dict(redis.hgetall('left'))}, {sum(shot.values())} kills, {dict(chaos.done)}, {sum(channel.taken.values())} refreshes, "

@@ -206,7 +206,7 @@ def test_a_span_of_a_worker_comes_through_the_collector(redis_server: RedisServe
 @pytest.mark.parametrize("name", ["loki", "tempo"])
 def test_what_is_kept_lies_on_a_volume_and_not_for_ever(name: str) -> None:
     """
-    Every path of its data is below the volume, it has an end, and nobody is told that we use it.
+    Every path of its data is below the volume, it has an end, and it sends no usage reports.
     """
     text = (DEPLOY / name / f"{name}.yml").read_text()
     [volume] = [mount.split(":")[1] for mount in SERVICES[name]["volumes"] if mount.startswith(f"{name}:")]

@@ -1,5 +1,5 @@
 """
-A process that refreshes is killed, with a signal that nobody can catch, at each of ten points: no token is lost where the channel allows that.
+A process that refreshes is killed, with a signal that cannot be caught, at each of ten points: no token is lost where the channel allows that.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def test_the_next_run_recovers(lenient: Died, point: str) -> None:
 @pytest.mark.parametrize("point", POINTS)
 def test_a_refresh_that_died_is_noted_for_the_next_scan(lenient: Died, point: str) -> None:
     """
-    From before the request until nothing is open any more, whoever scans sees that somebody died.
+    From before the request until nothing is open any more, a scan sees that a process died.
     """
     noted = ("intended", "asking", *NOWHERE, "stored", "noted")
 

@@ -220,7 +220,7 @@ Handling = Any
 @contextlib.contextmanager
 def serving(see: Any, *, context: ssl.SSLContext | None = None, answer: Any = None) -> Iterator[str]:
     """
-    Serve a token to whoever asks; *see* looks at each request's handler, whose ``sent`` is the body.
+    Serve a token to every caller; *see* looks at each request's handler, whose ``sent`` is the body.
     """
 
     class Handler(BaseHTTPRequestHandler):

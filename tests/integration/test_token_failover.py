@@ -97,7 +97,7 @@ def test_a_token_that_a_failover_would_lose_is_stored_again(
         assert bool(replicas) == zoo.accepts("fitbit", found.refresh_token)
         print(f"replicas={replicas}: refreshed in {took:.1f} s, at risk: {[risk.risk for risk in risks]}")  # noqa: T201 -- for who runs it.
         if replicas:
-            # The other server is dead, so that there is nobody to wait for.
+            # The other server is dead, so that there is nothing to wait for.
             assert {"not_replicated"} == {risk.risk for risk in risks}
             assert "refreshed" == tokens.refresh(ONE, force=True).status
             assert [] == [entry for entry in zoo.ledger if entry.reused]

@@ -186,7 +186,7 @@ def test_all_that_wait_get_the_error_of_the_one_that_asks(rig: Rig, provider: Pr
 
 def test_who_comes_right_after_is_told_that_the_token_is_fresh(rig: Rig, provider: Provider) -> None:
     """
-    A second message about one expiry costs no second refresh, unless somebody insists.
+    A second message about one expiry costs no second refresh, unless the caller insists.
     """
     first = tokens.refresh(ONE)
     second = tokens.refresh(ONE)
@@ -342,7 +342,7 @@ def test_a_client_that_is_wrong_is_no_reason_to_bother_the_customer(redis_server
     ("fault", "kind", "said", "error_type"),
     [
         pytest.param(Fault("outage"), errors.ApiError, r"failed \(503\)", "server_error", id="503"),
-        pytest.param(Fault("html"), errors.ApiError, "is no JSON object", "server_error", id="HTML"),
+        pytest.param(Fault("html"), errors.ApiError, "is not a JSON object", "server_error", id="HTML"),
         pytest.param(Fault("endless"), errors.ApiError, "more than 262144 bytes", "server_error", id="endless"),
         pytest.param(Fault("redirect"), errors.ApiError, r"redirects elsewhere \(307\)", "server_error", id="redirect loop"),
         pytest.param(Fault("drop"), errors.NetworkError, "cannot be reached", "network", id="dropped"),
@@ -384,7 +384,7 @@ def test_what_may_pass_is_retryable_and_told_without_the_answer(
 
 def test_a_redirect_to_another_host_takes_no_secret_there(redis_server: RedisServer) -> None:
     """
-    Nobody follows it.
+    It is not followed.
     """
     with (
         answering({"access_token": "at-theirs"}) as (elsewhere, asked),
@@ -415,9 +415,9 @@ class Response(NamedTuple):
 @pytest.mark.parametrize(
     ("answer", "kind", "said"),
     [
-        pytest.param(Response([]), errors.ApiError, "no JSON object", id="a list"),
-        pytest.param(Response(b"[" * 200_000), errors.ApiError, "no JSON object", id="a tower"),
-        pytest.param(Response(b"\xff\x00"), errors.ApiError, "no JSON object", id="bytes"),
+        pytest.param(Response([]), errors.ApiError, "not a JSON object", id="a list"),
+        pytest.param(Response(b"[" * 200_000), errors.ApiError, "not a JSON object", id="a tower"),
+        pytest.param(Response(b"\xff\x00"), errors.ApiError, "not a JSON object", id="bytes"),
         pytest.param(Response({}), errors.ApiError, "holds no token", id="nothing"),
         pytest.param(Response({"access_token": ""}), errors.ApiError, "holds no token", id="an empty token"),
         pytest.param(Response({"access_token": 5}), errors.ApiError, "holds no token", id="a number for a token"),
@@ -459,7 +459,7 @@ def test_an_answer_that_makes_no_sense_is_told_without_it(redis_server: RedisSer
 
 def test_a_channel_that_is_not_there_is_a_network_error(redis_server: RedisServer) -> None:
     """
-    Nobody listens: that may pass.
+    No server listens: that may pass.
     """
     with rig_of(redis_server.url, token_url=f"http://127.0.0.1:{free_port()}/oauth/token") as rig:
         rig.facts.register([Connection(ONE, CHANNEL)])
@@ -496,7 +496,7 @@ def test_over_tls_the_channel_has_to_prove_itself_and_to_be_in_time(
     redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    A certificate that nobody vouches for is no channel; one that is vouched for has as long as any other.
+    A certificate that no authority vouches for is no channel; one that is vouched for has as long as any other.
     """
     authority = Authority(tmp_path)
     for vouched, kind in ((False, errors.NetworkError), (True, errors.ApiTimeoutError)):
@@ -527,7 +527,7 @@ def test_a_packed_answer_is_read(redis_server: RedisServer) -> None:
         assert "rt-2" == stored().refresh_token
 
 
-@pytest.mark.parametrize("connection_id", ["nobody", 'it\'s "quoted"\nand broken', "x" * 10_240, "", None, 7, ["conn-1"]])
+@pytest.mark.parametrize("connection_id", ["unknown", 'it\'s "quoted"\nand broken', "x" * 10_240, "", None, 7, ["conn-1"]])
 def test_a_connection_that_nobody_knows_is_told_in_a_sentence(rig: Rig, provider: Provider, connection_id: Any) -> None:
     """
     Whatever stands for an id, the message is short, on one line, and says what is expected.

@@ -307,7 +307,7 @@ def test_what_could_not_be_stored_is_kept_for_the_next_refresh(
     redis_server: RedisServer, zoo: Zoo, monkeypatch: pytest.MonkeyPatch, store: Callable[[], Any]
 ) -> None:
     """
-    The application's database is away for long: the rotated token lies encrypted in Redis, and nobody asks the channel with the old one.
+    The application's database is away for long: the rotated token lies encrypted in Redis, and the channel is not asked with the old one.
     """
     monkeypatch.setattr(tokens, "_STORE_PATIENCE", 0.1)
     source = store()
@@ -540,7 +540,7 @@ def short_lived(zoo: Zoo, left: float, rig: Rig) -> Token:
 
 def test_who_gets_a_token_that_is_about_to_run_out_gets_a_new_one(redis_server: RedisServer, zoo: Zoo) -> None:
     """
-    Of twenty that ask at a time one refreshes; with time enough left nobody does.
+    Of twenty that ask at a time one refreshes; with time enough left none does.
     """
     with rigged(redis_server, zoo, token_refresh_on_get=60) as rig:
         old = short_lived(zoo, 30, rig)

@@ -132,7 +132,7 @@ def test_two_hundred_messages_for_one_connection_reach_the_channel_once(stage: S
 
 
 @pytest.mark.parametrize(
-    "connection_id", ["nobody", "a\"b'c\nd", "x" * 10_240, 5, None], ids=["unknown", "quotes", "10 kB", "number", "none"]
+    "connection_id", ["unknown", "a\"b'c\nd", "x" * 10_240, 5, None], ids=["unknown", "quotes", "10 kB", "number", "none"]
 )
 def test_an_id_that_is_none_is_an_error_in_a_sentence(stage: Stage, connection_id: object) -> None:
     """
@@ -153,9 +153,9 @@ def test_the_log_of_a_wrong_id_is_a_sentence(stage: Stage) -> None:
     """
     before = len(stage.worker.log.read_text())
 
-    stage.send("nobody at all").get(timeout=20, propagate=False)
+    stage.send("unknown to all").get(timeout=20, propagate=False)
 
-    wait_until(lambda: "There is no connection 'nobody at all'" in stage.worker.log.read_text()[before:], what="the line")
+    wait_until(lambda: "There is no connection 'unknown to all'" in stage.worker.log.read_text()[before:], what="the line")
     assert "Traceback" not in stage.worker.log.read_text()[before:]
 
 
@@ -208,7 +208,7 @@ def test_two_scans_at_once_refresh_each_token_once(stage: Stage) -> None:
     for name, left in (("soon-1", 60), ("soon-2", 400), ("later", 3000)):
         stage.connect(name)
         stage.rig.facts.token_stored(name, TokenExpiry(now + left, 3600))
-    stage.rig.facts.token_stored("nobody", TokenExpiry(now + 5, 3600))
+    stage.rig.facts.token_stored("unregistered", TokenExpiry(now + 5, 3600))
 
     scans = [stage.client.send_task("refresh_expiring_tokens") for _ in range(2)]
     sent = sum(scan.get(timeout=20)["sent"] for scan in scans)
@@ -310,7 +310,7 @@ def scan(redis_server: RedisServer) -> Iterator[Scan]:
 
 def test_who_waits_for_a_person_or_has_left_is_not_refreshed(scan: Scan) -> None:
     """
-    A paused connection keeps its token; one in error, one that is disconnected and one that nobody registered are left alone.
+    A paused connection keeps its token; one in error, one that is disconnected and one that is not registered are left alone.
     """
     for status in ("active", "paused", "error", "disconnected"):
         scan.add(status, left=10, status=status)

@@ -129,7 +129,7 @@ def test_the_next_refresh_uses_what_the_last_one_brought(rig: Rig, zoo: Zoo, pro
 @pytest.mark.parametrize("provider", WITH_GRANTS)
 def test_a_grant_that_is_over_puts_the_connection_into_error(rig: Rig, zoo: Zoo, provider: str) -> None:
     """
-    In whatever words: the customer has to authorise again, and nobody asks again before that.
+    In whatever words: the customer has to authorise again, and the channel is not asked again before that.
     """
     consent(rig, zoo, provider)
     zoo.revoke(provider, ONE)
@@ -199,7 +199,7 @@ def test_a_wrong_client_ends_no_grant(redis_server: RedisServer, zoo: Zoo, provi
 @pytest.mark.parametrize("provider", ["airbnb", "github"])
 def test_a_token_that_comes_as_a_form_is_read(rig: Rig, zoo: Zoo, provider: str) -> None:
     """
-    As some send it when nobody asks for JSON, or all the same.
+    As some send it without a request for JSON, or all the same.
     """
     consent(rig, zoo, provider)
     zoo.answer_next(provider, "form")

@@ -106,7 +106,7 @@ def other_redis() -> Iterator[RedisServer]:
 
 def test_an_attempt_is_in_the_trace_of_its_message(prefork: Rig) -> None:
     """
-    Pitfall 28: nothing has to be done in the pool's processes for that; the span names the broker, the queue and the task.
+    Nothing has to be done in the pool's processes for that; the span names the broker, the queue and the task.
     """
     made = prefork.send("traced.add", 1, 2)
 
@@ -144,7 +144,7 @@ def test_a_chain_and_a_chord_are_one_trace(prefork: Rig) -> None:
 
 def test_retries_are_one_trace_and_linked(prefork: Rig) -> None:
     """
-    Pitfall 14: each attempt is below the message that it came by, and links to the attempt that asked for it.
+    Each attempt is below the message that it came by, and links to the attempt that asked for it.
     """
     made = prefork.send("traced.come_again", 2)
 
@@ -171,7 +171,7 @@ def test_what_happens_inside_lies_below(prefork: Rig) -> None:
 
 def test_an_eager_run_leaves_the_attempts_context_alone(prefork: Rig) -> None:
     """
-    Pitfall 17: what a task runs inside itself has no span of its own, and what it sends afterwards is still its child.
+    What a task runs inside itself has no span of its own, and what it sends afterwards is still its child.
     """
     spans = prefork.trace(prefork.send("traced.send_more"), 3)
 
@@ -227,14 +227,14 @@ def lose(rig: Rig, task: str, number: int) -> None:
 @pytest.mark.parametrize("task", LOST)
 def test_a_lost_attempt_has_a_span_with_an_error(prefork: Rig, task: str) -> None:
     """
-    Pitfalls 4 and 9: killed by its hard limit or by SIGKILL, redelivered or not, or gone with sys.exit: the main process makes its span, once.
+    Killed by its hard limit or by SIGKILL, redelivered or not, or gone with sys.exit: the main process makes its span, once.
     """
     lose(prefork, task, 2)
 
 
 def test_the_errback_of_a_lost_attempt_is_in_its_trace(prefork: Rig) -> None:
     """
-    Pitfall 16: the main process sends it, in no context at all; it belongs to the message of the attempt.
+    The main process sends it, in no context at all; it belongs to the message of the attempt.
     """
     spans = prefork.trace(prefork.send("observed.kill_own_process", link_error=prefork.client.signature("traced.look_after")), 3)
 
@@ -253,7 +253,7 @@ def test_fifty_lost_attempts_have_fifty_spans(prefork: Rig, task: str) -> None:
 
 def test_a_terminated_attempt_has_a_span_with_an_error(prefork: Rig) -> None:
     """
-    Pitfall 6: what ``revoke(terminate=True)`` killed did not end well, though Celery's signal names no state.
+    What ``revoke(terminate=True)`` killed did not end well, though Celery's signal names no state.
     """
     made = prefork.send("observed.wait_for_ever", task_id="terminated-1")
     wait_until(lambda: prefork.worker.ran("wait_for_ever"), what="the task to run")
@@ -325,7 +325,7 @@ def other_pool(request: pytest.FixtureRequest, collector: Collector, tmp_path_fa
 
 def test_pools_in_one_process_trace_as_well(other_pool: Rig) -> None:
     """
-    Pitfall 1: threads and greenlets send no signal of a process that starts, and need none.
+    Threads and greenlets send no signal of a process that starts, and need none.
     """
     spans = other_pool.trace(other_pool.send("traced.synchronise"), 4)
     failed = other_pool.trace(other_pool.send("traced.raise_secretly"), 1)["process traced.raise_secretly"]
@@ -336,7 +336,7 @@ def test_pools_in_one_process_trace_as_well(other_pool: Rig) -> None:
 
 def test_overlapping_attempts_of_one_id_are_not_crossed(other_pool: Rig) -> None:
     """
-    Pitfall 12: four attempts of one task id at the same time have four spans, and each saw its own.
+    Four attempts of one task id at the same time have four spans, and each saw its own.
     """
     traces = [other_pool.send("traced.overlap", 4, task_id=f"same-{other_pool.pool}") for _ in range(4)]
 
@@ -376,7 +376,7 @@ def recycle(redis: RedisServer, collector: Collector, folder: Path, number: int)
 
 def test_processes_that_are_recycled_leave_no_span_behind(other_redis: RedisServer, collector: Collector, tmp_path: Path) -> None:
     """
-    Pitfall 3: with one task per process each sends its span before it goes, however long a batch would wait.
+    With one task per process each sends its span before it goes, however long a batch would wait.
     """
     recycle(other_redis, collector, tmp_path, 20)
 
@@ -409,7 +409,7 @@ def test_a_worker_that_ends_sends_what_it_has(
     how: list[str], number: signal.Signals, other_redis: RedisServer, collector: Collector, tmp_path: Path
 ) -> None:
     """
-    Pitfall 11: warm, cold or soft, what was gathered and not yet sent is sent before the process goes.
+    Warm, cold or soft, what was gathered and not yet sent is sent before the process goes.
     """
     pool = how[0].removeprefix("--pool=")
     soft = "2" if "soft" in how else "0"
@@ -455,7 +455,7 @@ def test_a_program_that_only_sends_traces_from_its_first_message(prefork: Rig) -
 
 def test_a_provider_of_the_programs_own_is_used(other_redis: RedisServer, collector: Collector, tmp_path: Path) -> None:
     """
-    Pitfall 31: one that is made as OpenTelemetry's documentation says gets our spans, once, and gets no exporter of ours; it is flushed with the process.
+    One that is made as OpenTelemetry's documentation says gets our spans, once, and gets no exporter of ours; it is flushed with the process.
     """
     rig = start(
         "prefork",
@@ -480,7 +480,7 @@ def test_a_provider_of_the_programs_own_is_used(other_redis: RedisServer, collec
 
 def test_opentelemetrys_own_instrumentation_gets_no_second_span(other_redis: RedisServer, collector: Collector, tmp_path: Path) -> None:
     """
-    Pitfall 31: where it is at work its spans are the only ones of tasks and messages, and carry what we know besides.
+    Where it is at work its spans are the only ones of tasks and messages, and carry what we know besides.
     """
     rig = start("prefork", other_redis, collector, tmp_path, TEST_INSTRUMENTED="1")
     try:
@@ -500,7 +500,7 @@ def test_opentelemetrys_own_instrumentation_gets_no_second_span(other_redis: Red
 @pytest.mark.skipif(celery_version() < (5, 7), reason="Pools that spawn came with Celery 5.7.")
 def test_processes_that_are_spawned_trace_as_well(other_redis: RedisServer, collector: Collector, tmp_path: Path) -> None:
     """
-    Pitfall 28: they see nothing of the main process but the configuration and the environment, which is enough.
+    They see nothing of the main process but the configuration and the environment, which is enough.
     """
     rig = start("prefork", other_redis, collector, tmp_path, TEST_START_METHOD="spawn")
     try:
@@ -512,7 +512,7 @@ def test_processes_that_are_spawned_trace_as_well(other_redis: RedisServer, coll
 
 def test_beat_inside_a_worker_begins_traces(other_redis: RedisServer, collector: Collector, tmp_path: Path) -> None:
     """
-    Pitfall 36: what the schedule sends is the root of a trace that names its entry, and the task is in it.
+    What the schedule sends is the root of a trace that names its entry, and the task is in it.
     """
     rig = start("prefork", other_redis, collector, tmp_path, "-B", "-s", str(tmp_path / "schedule"))
     try:

@@ -538,7 +538,7 @@ CASES: dict[str, tuple[Case, ...]] = {
             labels=C1,
             value="5m 0s",
         ),
-        # Of a month and more, which nobody has tried to refresh; one of a day that is well has as little left.
+        # Of a month and more, which has not been refreshed; one of a day that is well has as little left.
         Case(
             alert="ChannelTokenExpiringCritical",
             series={
@@ -768,7 +768,7 @@ CASES: dict[str, tuple[Case, ...]] = {
             recovers=40,
             labels={"job": "my-api"},
         ),
-        # Gone from service discovery, which nobody can see as "0".
+        # Gone from service discovery, which does not show as "0".
         Case(
             alert="APIUnavailable",
             series={'up{job="my-api", instance="a"}': "1x10 stale _x20 1x20", 'up{job="other", instance="a"}': "1x10 stale"},

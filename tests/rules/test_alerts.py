@@ -56,7 +56,7 @@ def test_an_alert_fires_waits_and_recovers(story: str, tmp_path: Path) -> None:
 
 def test_every_alert_has_a_case() -> None:
     """
-    An alert that nobody has seen firing is none.
+    An alert that has never been seen firing is none.
     """
     assert {area: [alert.name for alert in alerts] for area, alerts in ALERTS.items()} == {
         area: list(dict.fromkeys(case.alert for case in cases)) for area, cases in CASES.items()

@@ -108,7 +108,7 @@ ASKED: dict[str, dict[str, tuple[str, float]]] = {
         "sum by (source, target) (rate(sync_operations_total[5m]))": ('{source="airbnb", target="calendar"}', 160 / 60),
         "histogram_quantile(0.95, sum by (le) (rate(sync_duration_seconds_bucket[5m])))": ("{}", 0.95),
         "sum by (source) (active_syncs)": ('{source="airbnb"}', 2),
-        # 001, Alerting Rules and sample dashboard; a ratio where the plan has a rate, and with its buckets.
+        # Their alerts and sample dashboard; a ratio where theirs has a rate, and with their buckets.
         'sum by (source, target) (rate(sync_operations_total{status="error"}[5m])) / sum by (source, target) (rate(sync_operations_total[5m]))': (
             '{source="airbnb", target="calendar"}',
             0.25,
@@ -203,7 +203,7 @@ ASKED: dict[str, dict[str, tuple[str, float]]] = {
 }
 
 
-# The channel manager's plan has our names: §3.2, panel by panel, then §6.2.  Ratios and quantiles have their labels, a status that has
+# Dashboards that have our names: their panels, one by one, then their objectives.  Ratios and quantiles have their labels, a status that has
 # not occurred counts as 0, and a channel is counted once, however many exporters show it.
 ASKED_BY_THE_PLAN: dict[str, tuple[str, float]] = {
     "sum(channel_connections_total{status='active'})": ("{}", 7),
@@ -227,7 +227,7 @@ ASKED_BY_THE_PLAN: dict[str, tuple[str, float]] = {
 
 def test_the_panels_of_the_plan_are_answered_without_aliases(tmp_path: Path) -> None:
     """
-    What the channel manager's dashboard asks for is there under its own names.
+    What such a dashboard asks for is there under its own names.
     """
     given = {name: values for name, values in GIVEN.items() if name.startswith("channel_") and 'instance="gone"' not in name} | {
         'channel_connections_total{channel_type="airbnb", status="active"}': "7x60",
@@ -314,7 +314,7 @@ def fleets(draw: st.DrawFn) -> dict[str, list[str]]:
 @settings(max_examples=4, deadline=None)
 def test_the_rate_of_an_alias_is_the_rate_of_what_it_stands_for(rules: Path, fleets: list[dict[str, list[str]]]) -> None:
     """
-    A recorded counter falls when, and only when, its exporter begins anew, so whoever takes its rate counts everything once.
+    A recorded counter falls when, and only when, its exporter begins anew, so its rate counts everything once.
     """
     ours = "sum(rate(celery_task_failures_total[10m]))"
     theirs = "sum(rate(celery_task_failed_total[10m]))"

@@ -101,7 +101,7 @@ def told(objective: Objective, expr: str, value: float, *, at: int) -> Mapping[s
 
 def test_every_objective_has_a_story() -> None:
     """
-    A promise whose alerts nobody has seen firing is none.
+    A promise whose alerts have never been seen firing is none.
     """
     assert OBJECTIVES.keys() == STORIES.keys()
 
@@ -109,7 +109,7 @@ def test_every_objective_has_a_story() -> None:
 @pytest.mark.parametrize("name", STORIES)
 def test_the_alerts_of_an_objective_fire_and_recover(name: str, tmp_path: Path) -> None:
     """
-    Nine events of ten are bad for a while: somebody is woken, and both alerts end once their short windows are clean.
+    Nine events of ten are bad for a while: a page is sent, and both alerts end once their short windows are clean.
     """
     shipped = rules_of(OBJECTIVES[name], tmp_path)
     labels = {"slo": name}
@@ -220,7 +220,7 @@ def test_what_was_promised_and_how_it_stands_is_recorded(tmp_path: Path) -> None
 
 def test_the_budget_is_told_when_it_is_used_up(tmp_path: Path) -> None:
     """
-    Whoever plans risky changes learns that there is nothing left, until the period has forgotten it.
+    A team that plans risky changes learns that there is nothing left, until the period has forgotten it.
     """
     text = DEFAULT.read_text("utf-8").partition("slos:")[2].partition("\n\n")[0].replace("objective:", "period: 1d\n    objective:")
     (tmp_path / "slo.yml").write_text(f"slos:{text}", encoding="utf-8")
@@ -240,7 +240,7 @@ def test_the_budget_is_told_when_it_is_used_up(tmp_path: Path) -> None:
 
 def test_an_objective_that_nobody_measures_any_more_is_told(tmp_path: Path) -> None:
     """
-    Idleness is not absence; a series that went is, until it comes back; and what was never there is nobody's loss.
+    Idleness is not absence; a series that went is, until it comes back; and what was never there is not missed.
     """
     objective = OBJECTIVES["sync-availability"]
     shipped = rules_of(objective, tmp_path, only=("rate5m", "period_error:ratio"))

@@ -48,7 +48,7 @@ def test_other_servers_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_a_folder_of_servers_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """
-    Else the machine's own would be tested, and nobody would know.
+    Else the machine's own would be tested, unnoticed.
     """
     monkeypatch.setenv("CELERY_OBS_TESTS_SERVERS", str(tmp_path / "none"))
 
@@ -58,7 +58,7 @@ def test_a_folder_of_servers_that_is_none_is_refused(monkeypatch: pytest.MonkeyP
 
 def test_what_tox_runs_is_there() -> None:
     """
-    Every file and folder of tests that the task runner names exists, in the environments that nobody runs every day, too.
+    Every file and folder of tests that the task runner names exists, in the environments that are seldom run, too.
     """
     root = Path(__file__).parents[2]
     named = set(re.findall(r"tests/[\w/-]+(?:\.py)?", (root / "tox.ini").read_text()))

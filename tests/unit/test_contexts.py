@@ -207,7 +207,7 @@ steps = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(ACTIONS), st.sampl
 @settings(max_examples=40, deadline=None)
 def test_no_attempt_sees_what_is_anothers(traces: TraceObserver, lane: Callable[[], Lane], plan: list[tuple[int, str, str]]) -> None:
     """
-    Pitfalls 12, 18 and 19: attempts that overlap, some of one task id, some that leave things behind, each see their own context, and the next none.
+    Attempts that overlap, some of one task id, some that leave things behind, each see their own context, and the next none.
     """
     hub = Hub(on_error=RaisingErrors())
     Observers(hub).connect([], [CorrelationObserver(), traces, TaskLogObserver(Redactor(), {})])

@@ -39,7 +39,7 @@ def alone(run: Any) -> Any:
 
 def test_a_running_attempt_passes_on_what_it_belongs_to() -> None:
     """
-    Pitfall 14: what a task publishes belongs to the same request, whatever a copied header says.
+    What a task publishes belongs to the same request, whatever a copied header says.
     """
 
     def run() -> tuple[Any, ...]:
@@ -54,7 +54,7 @@ def test_a_running_attempt_passes_on_what_it_belongs_to() -> None:
 
 def test_an_interrupted_attempt_leaves_nothing() -> None:
     """
-    Pitfall 18: a thread that goes on to another task takes nothing along.
+    A thread that goes on to another task takes nothing along.
     """
 
     def run() -> str | None:
@@ -68,7 +68,7 @@ def test_an_interrupted_attempt_leaves_nothing() -> None:
 
 def test_a_message_of_the_main_process_belongs_to_its_root() -> None:
     """
-    Pitfall 16: without any context, a copied header says it, else the root of the tree.
+    Without any context, a copied header says it, else the root of the tree.
     """
     observer = CorrelationObserver()
 

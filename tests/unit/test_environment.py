@@ -99,7 +99,7 @@ def test_every_variable_that_the_source_names_is_known() -> None:
 
 def test_every_variable_that_we_ship_is_known() -> None:
     """
-    Units, manifests and scripts share one environment among worker, beat, exporter and commands, and nobody of them complains.
+    Units, manifests and scripts share one environment among worker, beat, exporter and commands, and none of them complains.
     """
     shipped = [path for path in (REPOSITORY / "deploy").rglob("*") if path.is_file()]
     named = {name for path in shipped for name in re.findall(r"(?<!_)CELERY_OBS_[A-Z_]*[A-Z]\b", path.read_text(errors="replace"))}

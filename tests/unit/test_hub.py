@@ -1,5 +1,5 @@
 """
-The hub: everybody hears, and nobody suffers from another.
+The hub: every observer hears, and none suffers from another.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-Passwords are kept out of what people read, whatever they are made of and whoever quotes them.
+Passwords are kept out of what people read, whatever they are made of and whatever quotes them.
 """
 
 from __future__ import annotations

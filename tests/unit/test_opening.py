@@ -138,7 +138,7 @@ def test_a_file_larger_than_expected_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "about").open("wb") as file:
         file.truncate(1 << 40)
 
-    with pytest.raises(RefusedError, match="1099511627776 bytes, and 65536 at most"):
+    with pytest.raises(RefusedError, match="1099511627776 bytes; expected at most 65536"):
         read_file(tmp_path / "about")
 
 
@@ -149,7 +149,7 @@ def test_a_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "w@host.v1").symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(RefusedError, match="is no directory, or a link to one"):
+    with pytest.raises(RefusedError, match="is not a directory, or is a link to one"):
         open_folder(tmp_path / "w@host.v1")
 
 
@@ -196,7 +196,7 @@ def test_a_users_own_directory_is_looked_at_by_its_descriptor(
 )
 def test_an_error_is_said_with_its_path_and_a_remedy(tmp_path: Path, number: int, remedy: str) -> None:
     """
-    Whoever reads the line can mend it.
+    The line says how to mend it.
     """
     said = explain(OSError(number, os.strerror(number), str(tmp_path / "slot-0")), within=tmp_path)
 

@@ -59,7 +59,7 @@ def test_the_presets_are_those_of_the_health_exchange(name: str, failures: int, 
 
 def test_a_channel_has_its_own_policy_or_that_of_all_others_or_the_preset_of_its_name() -> None:
     """
-    The nearest that somebody wrote wins.
+    The nearest that is set wins.
     """
     own, others = ChannelPolicy(breaker=None), ChannelPolicy(breaker=PRESETS["fhir"])
 

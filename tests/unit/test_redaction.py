@@ -23,7 +23,7 @@ REDACTOR = Redactor(["pin", "tax number"])
 
 SECRETS = st.text("abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789", min_size=12, max_size=40).map(lambda text: f"Zq{text}7")
 """
-What nobody writes by chance.
+What is not written by chance.
 """
 
 CARRIERS: list[Callable[[str], str]] = [
@@ -89,7 +89,7 @@ def test_hiding_twice_changes_nothing(secret: str) -> None:
 @given(st.text(), st.integers(0, 3))
 def test_any_text_can_be_redacted(text: str, times: int) -> None:
     """
-    Nothing that somebody writes makes it raise.
+    No text makes it raise.
     """
     assert isinstance(REDACTOR.text(text * 10**times), str)
 
@@ -114,7 +114,7 @@ def test_any_text_can_be_redacted(text: str, times: int) -> None:
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     """
-    A log that hides everything helps nobody.
+    A log that hides everything is no help.
     """
     assert text == REDACTOR.text(text)
 
@@ -268,7 +268,7 @@ def test_a_secret_at_the_cut_is_hidden() -> None:
 )
 def test_no_text_makes_it_slow(piece: str) -> None:
     """
-    The work grows no faster than the text, whoever wrote it: the worst of the longest takes a fraction of a second.
+    The work grows no faster than the text, whatever it holds: the worst of the longest takes a fraction of a second.
     """
     text = (piece * LONGEST)[:LONGEST]
 

@@ -48,7 +48,7 @@ def test_without_an_endpoint_and_a_dsn_the_line_says_what_to_set() -> None:
 @pytest.mark.parametrize("name", ["metrics", "logs", "traces", "errors"])
 def test_what_a_setting_switched_off_says_so(name: str) -> None:
     """
-    An observer that somebody switched off names the setting that did it.
+    An observer that is switched off names the setting that did it.
     """
     assert Finding("--", name, f"off, by the setting {name}.") == found({**HERE, "SENTRY_DSN": DSN}, settings={name: False})[name]
 
@@ -72,7 +72,7 @@ def test_a_dsn_of_the_settings_counts() -> None:
 
 def test_an_extra_that_is_asked_for_and_missing_is_a_failure() -> None:
     """
-    Somebody wanted traces and errors and gets none: the line names the command that helps.
+    Traces and errors are asked for and not made: the line names the command that helps.
     """
     seen = found({**HERE, "SENTRY_DSN": DSN}, installed=False)
 
@@ -82,7 +82,7 @@ def test_an_extra_that_is_asked_for_and_missing_is_a_failure() -> None:
 
 def test_an_endpoint_that_does_not_answer_is_a_failure() -> None:
     """
-    A collector and a Sentry that nobody is at are told with the reason.
+    A collector and a Sentry that do not answer are told with the reason.
     """
     seen = found({**HERE, "SENTRY_DSN": DSN}, problem="Connection refused")
 
@@ -119,7 +119,7 @@ def test_a_dsn_that_is_none_is_a_failure() -> None:
 
 def test_reaching_says_why_not() -> None:
     """
-    A port that nobody listens on, and a URL that is none, are answers, not errors.
+    A port that no process listens on, and a URL that is none, are answers, not errors.
     """
     assert "refused" in reaches(f"http://127.0.0.1:{free_port()}")
     assert reaches("http://127.0.0.1:nonsense")

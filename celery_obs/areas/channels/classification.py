@@ -54,7 +54,7 @@ class Failure(NamedTuple):
     Attributes:
         error: The exception that told: the one that was asked about, or one that it wraps or was caused by.
 
-        kind: What kind of failure; None for one that is none of a channel's, such as a bug.
+        kind: What kind of failure; None for one that is not a failure of a channel, such as a bug.
 
         status: The HTTP status of the answer; None without one.
 
@@ -75,10 +75,10 @@ class Failure(NamedTuple):
 
 def classify(error: BaseException) -> ErrorType | None:
     """
-    Tell what kind of failure of a channel *error* is; None for one that is none, such as a bug.
+    Tell what kind of failure of a channel *error* is; None for another error, such as a bug.
 
-    Asked are, in this order: what the rows say of its class, whatever carries a status code, what it wraps, and what it was raised from.
-    Of a group of exceptions the kind counts with which trying again helps least.
+    Consulted are, in this order: the row of its class, a status code that it carries, the exception that it wraps, and the one that it was raised from.
+    Of a group of exceptions, the kind for which a retry helps least counts.
     An answer that cannot be read, HTML in place of JSON for one, is the channel's failure: *server_error*.
     """
     kinds = {failure.kind for failure in failures_of(error)}
@@ -239,7 +239,7 @@ def register_client_error(
     of: type[BaseException] | str, meaning: str | Mapping[str, Any] | None = None, *, told: str | Mapping[str, Any] | None = None
 ) -> None:
     """
-    Say what the exceptions of a client mean that celery_obs does not know, for this process.
+    Say what the exceptions of a client unknown to celery_obs mean, for this process.
 
     ::
 

@@ -126,7 +126,7 @@ class ClusterCollector:
 
     def _of_rate_limits(self, overview: Overview) -> tuple[Metric, list[str]]:
         """
-        Write how much of each limit is used, also for connections that nobody registered.
+        Write how much of each limit is used, also for connections that are not registered.
         """
         metric, texts = CURRENT, self._texts
         lines: list[str] = []

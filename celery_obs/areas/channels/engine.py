@@ -1,7 +1,7 @@
 """
 What every part of the sync engine needs: where to say what happens, the settings, and the way to Redis.
 
-One a process.  Without `celery_obs.setup` there is a silent one: nobody hears, nothing is shared, and every call goes through.
+One a process.  Without `celery_obs.setup` there is a silent one: no observer hears, nothing is shared, and every call goes through.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ What can go wrong with a channel, as one small tree; each class knows whether tr
         └── LimitReachedError   our own rate limit is used up; a RateLimitError as well
     HeldBackTooLongError        a task was held back for longer than it may be              not retryable
 
-    UnknownConnectionError  nobody registered a connection of that name; no channel's fault
+    UnknownConnectionError  no connection of that name is registered; no channel's fault
 
 What other exceptions are is told by `classify`, see `celery_obs.areas.channels.classification`.
 """
@@ -82,7 +82,7 @@ class ChannelError(CeleryObsError):
 
         status_code: Of the answer; None without one.
 
-        retry_after: Seconds until trying again may help; None where nobody said.
+        retry_after: Seconds until trying again may help; None where that is unknown.
     """
 
     error_type: ClassVar[ErrorType] = "server_error"
@@ -192,7 +192,7 @@ class LimitReachedError(HeldBackError, RateLimitError):
 
 class UnknownConnectionError(CeleryObsError):
     """
-    Nobody registered a connection of that name.
+    No connection of that name is registered.
     """
 
 
@@ -263,7 +263,7 @@ def describe(error: object) -> tuple[str, str]:
     name = type(error).__name__ if isinstance(error, BaseException) else "SyncFailed"
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 -- anybody's __str__.
+    except Exception:  # noqa: BLE001 -- a user's __str__.
         return name, ""
     text = " ".join(text[:_LONGEST_READ].split())
     text = redact(text)

@@ -23,7 +23,7 @@ __all__ = ["LONGEST_PAUSE", "OPERATIONS", "Operation", "Order", "perform"]
 
 LONGEST_PAUSE: Final = 366 * 86400.0
 """
-Seconds; whoever means longer means for ever.
+Seconds; for longer, leave the time out and end it by hand.
 """
 
 
@@ -36,7 +36,7 @@ class Order(NamedTuple):
 
         reason: In words.
 
-        seconds: For how long; None for until somebody ends it.
+        seconds: For how long; None until it is ended by hand.
     """
 
     actor: str
@@ -106,11 +106,11 @@ def _clear(redis: Redis, channel: str, order: Order) -> Mapping[str, object]:
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "channel.pause": Operation("Hold back all syncs of a channel.", _pause, takes_seconds=True),
-    "channel.resume": Operation("Let the syncs of a paused channel go on.", _resume),
-    "breaker.open": Operation("Let no call to a channel through.", _open, takes_seconds=True),
-    "breaker.close": Operation("Let all calls to a channel through again.", _close),
-    "breaker.reset": Operation("Forget what a channel's breaker knows; it is closed then.", _reset),
-    "rate_limit.clear": Operation("Forget the calls that a channel's rate limits count.", _clear),
+    "channel.resume": Operation("Resume the syncs of a paused channel.", _resume),
+    "breaker.open": Operation("Open a channel's circuit breaker: no call goes through.", _open, takes_seconds=True),
+    "breaker.close": Operation("Close a channel's circuit breaker: all calls go through again.", _close),
+    "breaker.reset": Operation("Reset a channel's circuit breaker: its counts are cleared, and it is closed.", _reset),
+    "rate_limit.clear": Operation("Reset a channel's rate-limit counters.", _clear),
 }
 """
 The operations by the word that the audit has for them.

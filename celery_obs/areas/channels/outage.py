@@ -2,7 +2,7 @@
 What happens while Redis is away, or so slow that waiting for it would cost the tasks their time: no task waits for it again and again.
 
 Breakers and limits fail open: the call goes through, and is counted.  The first that finds out waits for a time-out, or until its budget is spent;
-after that, nobody in this process asks for a second or so.
+after that, this process does not ask for a second or so.
 
 In a Redis Cluster that holds for each node by itself: while one is away, the keys of the others are asked as ever.
 """
@@ -58,7 +58,7 @@ class RedisSlowError(OSError):
 
 
 _AWAY: Final = RedisAwayError(
-    "Redis did not answer a moment ago, so it was not asked: the call went through without breaker and rate limit. Expected a Redis that answers."
+    "Redis did not answer a moment ago, so it was not asked: the call went through without circuit breaker and rate limit."
 )
 
 
@@ -184,6 +184,6 @@ class Outage:
 
 def _slow(took: float) -> RedisSlowError:
     return RedisSlowError(
-        f"Redis took {took:.2f} s to answer, so it is not asked for a moment: calls go through without breaker and rate limit meanwhile. "
+        f"Redis took {took:.2f} s to answer, so it is not asked for a moment: meanwhile calls go through without circuit breaker and rate limit. "
         f"Expected answers within {SLOW:g} s."
     )

@@ -1,5 +1,5 @@
 """
-How a channel is to be treated: when its breaker opens, and how often it may be asked at which time of day.
+The policy of a channel: when its breaker opens, and how often it may be called at which time of day.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class BreakerPolicy:
 
         timeout: Seconds that it stays open before the first probe.
 
-        probe_timeout: Seconds after which a probe that nobody heard of again makes room for the next one.
+        probe_timeout: Seconds after which a probe without an outcome makes room for the next one.
 
         probes: Probes that may be under way at once.
 

@@ -70,7 +70,7 @@ def are_known(settings: Settings) -> bool:
     """
     if settings.redis is None:
         return False
-    with contextlib.suppress(Exception):  # Inferred, so it stops nobody: what is wrong with Redis is told where Redis is needed.
+    with contextlib.suppress(Exception):  # Inferred, so it stops no process: what is wrong with Redis is told where Redis is needed.
         client = connect_redis(settings.redis)
         with contextlib.closing(client):
             return Channels(client).has_any()

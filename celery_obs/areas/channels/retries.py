@@ -27,7 +27,7 @@ __all__ = ["PRESETS", "Preset", "RetrySchedule", "retry_policy"]
 
 Preset: TypeAlias = Literal["critical", "quick"]
 """
-*critical*: what must get through.  *quick*: what somebody waits for.
+*critical*: what must get through.  *quick*: what a user waits for.
 """
 
 _LONGEST: Final = 3600.0
@@ -70,7 +70,7 @@ class RetrySchedule(NamedTuple):
         except OverflowError:
             delay = self.max_delay
         if self.jitter:
-            delay *= random.uniform(0.5, 1.0)  # noqa: S311 -- nobody has to guess it.
+            delay *= random.uniform(0.5, 1.0)  # noqa: S311 -- it need not be unguessable.
         return delay if after is None else min(max(delay, after), _LONGEST)
 
 

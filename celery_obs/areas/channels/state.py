@@ -1,5 +1,5 @@
 """
-Which channels there are: those that somebody used, so that nobody has to list them.
+Which channels there are: those that were used, so that they need not be listed by hand.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Channels:
 
     def touch(self, names: Iterable[str]) -> None:
         """
-        Say that channels are used now.  A name of more than 512 characters is none that anybody could read, and is left out.
+        Say that channels are used now.  A name of more than 512 characters is not readable, and is left out.
         """
         now = self._clock()
         used = {name.encode("utf-8", "replace"): now for name in names if len(name) <= _LONGEST}
@@ -70,6 +70,6 @@ class Channels:
 
     def forget_unused(self, before: float) -> int:
         """
-        Forget channels that nobody used since *before*, in seconds since the epoch; return how many.
+        Forget channels that were not used since *before*, in seconds since the epoch; return how many.
         """
         return int(self._redis.zremrangebyscore(keys.CHANNELS, "-inf", f"({before!r}"))

@@ -32,7 +32,6 @@ ALERTS: Final = (
         summary="Queue {{ $labels.queue }} has a backlog",
         description='{{ $value | printf "%.0f" }} messages have been waiting in queue {{ $labels.queue }} (threshold: $threshold for $for).',
         dashboard="celery-queues",
-        seeds=("000 §9.2", "002 QueueBacklog", "003 QueueBacklog"),
     ),
     Alert(
         name="CeleryQueueBackedUp",
@@ -44,7 +43,6 @@ ALERTS: Final = (
         summary="Queue {{ $labels.queue }} is backed up",
         description='{{ $value | printf "%.0f" }} messages have been waiting in queue {{ $labels.queue }} (threshold: $threshold for $for).',
         dashboard="celery-queues",
-        seeds=("004 Worker Queue Backed Up",),
     ),
     Alert(
         name="CeleryQueueMessagesOld",
@@ -53,8 +51,8 @@ ALERTS: Final = (
         threshold=seconds(QUEUE_MESSAGES_OLD.threshold),
         for_=QUEUE_MESSAGES_OLD.for_,
         by=("queue",),
-        summary="Messages grow old in queue {{ $labels.queue }}",
-        description="The oldest message of queue {{ $labels.queue }} has been due for {{ $value | humanizeDuration }} (threshold: $threshold).",
+        summary="Messages in queue {{ $labels.queue }} wait too long",
+        description="The oldest message of queue {{ $labels.queue }} has waited {{ $value | humanizeDuration }} since it was due (threshold: $threshold).",
         dashboard="celery-queues",
     ),
     Alert(
@@ -67,8 +65,8 @@ ALERTS: Final = (
         threshold=amount(QUEUE_NOT_CONSUMED.threshold),
         for_=QUEUE_NOT_CONSUMED.for_,
         by=("queue",),
-        summary="Workers have stopped to consume queue {{ $labels.queue }}",
-        description='{{ $value | printf "%.0f" }} messages wait in queue {{ $labels.queue }}, workers have room, and for 10 minutes none has begun a task of it.',
+        summary="Workers have stopped consuming queue {{ $labels.queue }}",
+        description='{{ $value | printf "%.0f" }} messages wait in queue {{ $labels.queue }}, workers have room, and none has started a task of it for 10 minutes.',
         dashboard="celery-queues",
     ),
     Alert(

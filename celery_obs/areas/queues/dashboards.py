@@ -1,5 +1,5 @@
 """
-Queues: what waits, for how long, and does anybody listen?
+Queues: how long they are, how old, and whether they are consumed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Messages waiting",
-            question="How much work waits, in all queues?",
+            question="How many messages wait, in all queues?",
             queries=(Query(expr=f"sum ({max_of(queues.DEPTH, 'queue', queue=_QUEUE)})", legend="Waiting"),),
             steps=higher_is_worse(1000, 10000),
             width=6,
@@ -34,7 +34,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Oldest message",
-            question="How long has the front of the slowest queue waited? 0 where all queues are empty.",
+            question="How old is the oldest message of all queues? 0 where all queues are empty.",
             queries=(Query(expr=oldest_message(queue=_QUEUE), legend="Oldest"),),
             unit="s",
             steps=higher_is_worse(60, 600),
@@ -43,8 +43,8 @@ _SUMMARY = Row(
         ),
         Panel(
             kind="stat",
-            title="Taken and not acknowledged",
-            question="How much did workers take without finishing?",
+            title="Unacknowledged messages",
+            question="How many messages are unacknowledged?",
             queries=(Query(expr=f"sum ({max_of(queues.UNACKED, 'queue', queue=_QUEUE)})", legend="Unacknowledged"),),
             width=6,
             height=4,
@@ -52,7 +52,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Disagreeing clocks",
-            question="Can I trust the waiting times? Attempts in the time shown that started before they were published.",
+            question="Are the waiting times right? Attempts in the time shown that started before they were published.",
             queries=(Query(expr=increase_of(tasks.CLOCK_SKEW, queue=_QUEUE), legend="Skewed"),),
             unit="none",
             decimals=0,
@@ -73,12 +73,11 @@ _WAITING = Row(
             queries=(Query(expr=max_of(queues.DEPTH, "queue", queue=_QUEUE), legend="{{queue}}"),),
             stacked=True,
             links=(TO_QUEUES,),
-            source="002, 003, 004",
         ),
         Panel(
             kind="timeseries",
             title="Age of the oldest message",
-            question="How long has the front of the queue waited? A long queue that moves is no trouble; an old front is. 0 where the queue is empty.",
+            question="How old is the oldest message of the queue? A long queue that moves is no problem; an old message is. 0 where the queue is empty.",
             queries=(Query(expr=oldest_message("queue", queue=_QUEUE), legend="{{queue}}"),),
             unit="s",
             links=(TO_QUEUES,),
@@ -86,7 +85,7 @@ _WAITING = Row(
         Panel(
             kind="timeseries",
             title="Messages by priority",
-            question="Which priority waits? 0 is the highest on Redis.",
+            question="Which priority has a backlog? 0 is the highest on Redis.",
             queries=(
                 Query(expr=max_of(queues.PRIORITY_DEPTH, "queue", "priority", queue=_QUEUE), legend="{{queue}} priority {{priority}}"),
             ),
@@ -95,8 +94,8 @@ _WAITING = Row(
         ),
         Panel(
             kind="timeseries",
-            title="Not acknowledged, and consumers",
-            question="How much did workers take without finishing, and does anybody listen?",
+            title="Unacknowledged messages, and consumers",
+            question="How many messages are unacknowledged, and does the queue have consumers?",
             queries=(
                 Query(expr=max_of(queues.UNACKED, "queue", queue=_QUEUE), legend="{{queue}} not acknowledged"),
                 Query(
@@ -129,7 +128,7 @@ _FLOW = Row(
         Panel(
             kind="timeseries",
             title="Wait before start",
-            question="How long does work lie around before it starts? Without the time until its ETA.",
+            question="How long do tasks wait before they start? Seconds from publish (or ETA) to start.",
             queries=(
                 Query(expr=quantile_of(0.5, tasks.QUEUE_WAIT, "queue", queue=_QUEUE), legend="{{queue}} p50"),
                 Query(expr=quantile_of(0.95, tasks.QUEUE_WAIT, "queue", queue=_QUEUE), legend="{{queue}} p95", exemplars=True),
@@ -167,11 +166,10 @@ _FLOW = Row(
 QUEUES: Final = Dashboard(
     uid="celery-queues",
     title="Celery Queues",
-    question="What waits, for how long, and does anybody listen?",
+    question="How long are the queues, how old are their messages, and are they consumed?",
     rows=(_SUMMARY, _WAITING, _FLOW),
     variables=(JOB, Variable("queue", "Queue", queues.DEPTH.name)),
     tags=("celery",),
-    source="000 §9.2, 002, 003, 004",
 )
 
 DASHBOARDS: Final = (QUEUES,)

@@ -1,5 +1,5 @@
 """
-Queues, as the broker tells of them.
+Queues, as the broker reports them.
 """
 
 from __future__ import annotations
@@ -40,30 +40,30 @@ def shared_label(queue: Any) -> str:
 DEPTH = Metric(
     kind="gauge",
     name="celery_queue_depth",
-    help="How much work waits? Messages in the queue, all priorities together; absent where the queue does not exist.",
+    help="How long is the queue? Messages waiting in it, all priorities together; absent where the queue does not exist.",
     labels=("queue",),
 )
 PRIORITY_DEPTH = Metric(
     kind="gauge",
     name="celery_queue_priority_depth",
-    help="Which priority waits? Messages in the queue by priority step.",
+    help="Which priority has a backlog? Messages in the queue by priority step.",
     labels=("queue", "priority"),
 )
 UNACKED = Metric(
     kind="gauge",
     name="celery_queue_unacked",
-    help="How much did workers take without finishing? Messages delivered and not acknowledged; absent where the broker cannot tell.",
+    help="How many messages are unacknowledged? Delivered to workers, and not acknowledged; absent where the broker cannot tell.",
     labels=("queue",),
 )
 CONSUMERS = Metric(
     kind="gauge",
     name="celery_queue_consumers",
-    help="Does anybody listen? Consumers of the queue; absent where the broker cannot tell.",
+    help="How many consumers does the queue have? Absent where the broker cannot tell.",
     labels=("queue",),
 )
 OLDEST_MESSAGE_AGE = Metric(
     kind="gauge",
     name="celery_queue_oldest_message_age_seconds",
-    help="How long has the front of the queue waited? Age of the message that has waited longest since it was due, which with an ETA is then; absent without our publish stamp.",
+    help="How old is the oldest message? Seconds since its publish (or ETA); absent without our publish stamp.",
     labels=("queue",),
 )

@@ -1,5 +1,5 @@
 """
-Alerts about the schedule: beat stands still, an entry is late, or its task does not succeed.
+Alerts about the schedule: beat has stopped, an entry is late, or its task does not succeed.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ ALERTS: Final = (
         expr=f"time() - max(last_over_time({gauge(HEARTBEAT)}[6h])) > $threshold",
         threshold=seconds(BEAT_STOPPED.threshold),
         for_=BEAT_STOPPED.for_,
-        summary="Beat does not go through its schedule",
-        description="Beat last went through its schedule {{ $value | humanizeDuration }} ago (threshold: $threshold). Nothing periodic is started: no token is refreshed, no drift is found.",
+        summary="Beat has stopped",
+        description="Beat last ran its schedule {{ $value | humanizeDuration }} ago (threshold: $threshold). No periodic task is started: no token is refreshed, no drift is found.",
         dashboard="celery-beat",
     ),
     Alert(
@@ -41,7 +41,7 @@ ALERTS: Final = (
         for_=BEAT_ENTRY_OVERDUE.for_,
         by=("entry",),
         summary="Schedule entry {{ $labels.entry }} is overdue",
-        description="Beat should have fired {{ $labels.entry }} {{ $value | humanizeDuration }} ago (threshold: $threshold).",
+        description="{{ $labels.entry }} was due {{ $value | humanizeDuration }} ago, and beat has not fired it (threshold: $threshold).",
         dashboard="celery-beat",
     ),
     Alert(
@@ -63,7 +63,7 @@ ALERTS: Final = (
         for_="30m",
         by=("entry",),
         summary="Schedule entry {{ $labels.entry }} is fired and has never succeeded",
-        description="Beat fires {{ $labels.entry }} again and again, and no worker has seen its task succeed.",
+        description="Beat keeps firing {{ $labels.entry }}, and its task has not succeeded on any worker.",
         dashboard="celery-beat",
     ),
 )

@@ -26,7 +26,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Last pass of beat",
-            question="Does beat still go through its schedule?",
+            question="Does beat still run its schedule?",
             queries=(Query(expr=age(beat.HEARTBEAT), legend="Ago"),),
             unit="s",
             steps=higher_is_worse(60, 300),
@@ -36,7 +36,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Entries overdue",
-            question="How many entries should have been fired a minute ago, and were not?",
+            question="How many entries are overdue by more than a minute?",
             queries=(Query(expr=f"sum ({min_of(beat.ENTRY_OVERDUE, 'entry', entry=_ENTRY)} > bool 60)", legend="Overdue"),),
             unit="none",
             steps=(Step(None, "green"), Step(1, "red")),
@@ -61,7 +61,7 @@ _ENTRIES = Row(
         Panel(
             kind="table",
             title="Entries",
-            question="Which entry is late, and which is fired without ever succeeding?",
+            question="Which entry is overdue, and which never succeeds?",
             keys=(("entry", "Entry"),),
             queries=(
                 Query(
@@ -84,14 +84,14 @@ _ENTRIES = Row(
         Panel(
             kind="timeseries",
             title="Overdue by",
-            question="Since when is an entry late, and do all of them wait for beat?",
+            question="Since when is an entry overdue, and are all of them?",
             queries=(Query(expr=min_of(beat.ENTRY_OVERDUE, "entry", entry=_ENTRY), legend="{{entry}}"),),
             unit="s",
         ),
         Panel(
             kind="timeseries",
             title="Since the last success",
-            question="Which entry's work is not done? A line that climbs beyond the entry's period.",
+            question="Which entry does not succeed? Its line climbs beyond the entry's period.",
             queries=(Query(expr=age(beat.SUCCEEDED_ENTRY, "entry", entry=_ENTRY), legend="{{entry}}"),),
             unit="s",
         ),
@@ -113,7 +113,7 @@ _DUTIES = Row(
         Panel(
             kind="timeseries",
             title="Since the last reconciliation",
-            question="How old is what I know of the drift?",
+            question="Is reconciliation up to date?",
             queries=(Query(expr=age(reconciliation.LAST_RUN, "channel_type"), legend="{{channel_type}}"),),
             unit="s",
         ),
@@ -123,7 +123,7 @@ _DUTIES = Row(
 BEAT: Final = Dashboard(
     uid="celery-beat",
     title="Celery Beat and Schedules",
-    question="What was fired, what succeeded, what is late?",
+    question="What was fired, what succeeded, and what is overdue?",
     rows=(_SUMMARY, _ENTRIES, _DUTIES),
     variables=(JOB, Variable("entry", "Entry", beat.ENTRY_DUE.name)),
     tags=("celery",),

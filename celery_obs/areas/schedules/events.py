@@ -1,5 +1,5 @@
 """
-The beat schedule: what was fired, what succeeded, what is late.
+The beat schedule: what was fired, what succeeded, and what is overdue.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Firing:
     Attributes:
         stamps: Headers that its message gets.
 
-        is_seen: Whether the publish itself was seen, by whoever is nearest to it; the methods around that one have nothing to add.
+        is_seen: Whether the publish itself was seen, by the method nearest to it; the methods around that one have nothing to add.
 
         message: The id of its message; empty until that is about to be published.
 

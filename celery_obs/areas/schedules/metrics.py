@@ -1,5 +1,5 @@
 """
-The beat schedule: what was fired, what succeeded, what is late.
+The beat schedule: what was fired, what succeeded, and what is overdue.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ ENTRY_LAST_FIRED = Metric(
 ENTRY_DUE = Metric(
     kind="gauge",
     name="celery_beat_entry_next_due_timestamp_seconds",
-    help="When should beat publish this entry next? Worked out from its schedule.",
+    help="When should beat publish this entry next? Computed from its schedule.",
     labels=("entry",),
     aggregate="mostrecent",
 )
 ENTRY_OVERDUE = Metric(
     kind="gauge",
     name="celery_beat_entry_overdue_seconds",
-    help="What should have been fired and was not? Seconds since the entry was due, 0 when it is in time.",
+    help="Which entry is overdue? Seconds since it was due, 0 while it is on time.",
     labels=("entry",),
 )
 HEARTBEAT = Metric(
     kind="gauge",
     name="celery_beat_heartbeat_timestamp_seconds",
-    help="Does beat still go through its schedule? Time of its last pass.",
+    help="Does beat still run its schedule? Time of its last pass.",
     aggregate="mostrecent",
 )

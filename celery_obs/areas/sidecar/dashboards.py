@@ -48,7 +48,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Holders of the lease",
-            question="Does exactly one exporter serve the cluster's state? None: nobody shows breakers, tokens and queues.",
+            question="Does exactly one exporter serve the cluster's state? None: no exporter shows breakers, tokens and queues.",
             queries=(Query(expr=sum_of(ourselves.LEADER, instance=_INSTANCE), legend="Leaders"),),
             unit="none",
             steps=(Step(None, "red"), Step(1, "green"), Step(2, "orange")),
@@ -58,7 +58,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Oldest collector",
-            question="How old is the oldest thing that I look at?",
+            question="How old is the oldest data shown?",
             queries=(Query(expr=max_of(ourselves.COLLECTOR_AGE, instance=_INSTANCE), legend="Oldest"),),
             unit="s",
             steps=higher_is_worse(60, 300),
@@ -68,7 +68,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Not recorded (range)",
-            question="How much could not be recorded in the time shown? 0 as long as an exporter says so, and nothing without one.",
+            question="How many observations were dropped in the time shown? No data without an exporter.",
             queries=(
                 Query(
                     expr=f"{increase_of(ourselves.DROPPED, instance=_INSTANCE)} or 0 * {sum_of(ourselves.BUILD_INFO, instance=_INSTANCE)}",
@@ -90,7 +90,7 @@ _COLLECTORS = Row(
         Panel(
             kind="state-timeline",
             title="Collectors",
-            question="Which collector fails, where, and since when? What it shows is old then.",
+            question="Which collector is failing, where, and since when? Its data is old then.",
             queries=(
                 Query(
                     expr=f"min by (instance, collector) ({selector(ourselves.COLLECTOR_SUCCESS, instance=_INSTANCE)})",
@@ -104,7 +104,7 @@ _COLLECTORS = Row(
         Panel(
             kind="timeseries",
             title="Age of what is shown",
-            question="How old is what I look at?",
+            question="How old is the data shown?",
             queries=(
                 Query(
                     expr=max_of(ourselves.COLLECTOR_AGE, "instance", "collector", instance=_INSTANCE), legend="{{instance}} {{collector}}"
@@ -133,7 +133,7 @@ _HONESTY = Row(
         Panel(
             kind="timeseries",
             title="Errors of ours per minute",
-            question="Is the observer itself broken? Each of these was kept from the program that we observe.",
+            question="Does celery_obs itself fail? None of these errors reached the observed program.",
             queries=(_happened(ourselves.INTERNAL_ERRORS, "component"),),
             unit="opm",
             width=8,
@@ -180,7 +180,7 @@ _PROCESS = Row(
         Panel(
             kind="timeseries",
             title="Memory",
-            question="Does the sidecar stay small?",
+            question="How much memory does the exporter use?",
             queries=(Query(expr=max_of(outside.PROCESS_MEMORY, "instance", job=_JOB, instance=_INSTANCE), legend="{{instance}}"),),
             unit="bytes",
             width=6,
@@ -188,7 +188,7 @@ _PROCESS = Row(
         Panel(
             kind="timeseries",
             title="Processors in use",
-            question="What does the sidecar cost?",
+            question="How much CPU does the exporter use?",
             queries=(Query(expr=per_second(outside.PROCESS_CPU, "instance", job=_JOB, instance=_INSTANCE), legend="{{instance}}"),),
             width=6,
         ),
@@ -203,7 +203,7 @@ _PROCESS = Row(
         Panel(
             kind="timeseries",
             title="Series per exporter",
-            question="How much do we store?",
+            question="How many series does Prometheus store?",
             queries=(Query(expr=max_of(outside.SCRAPE_SAMPLES, "instance", job=_JOB, instance=_INSTANCE), legend="{{instance}}"),),
             width=6,
         ),
@@ -229,7 +229,7 @@ _PROCESS = Row(
 EXPORTER: Final = Dashboard(
     uid="celery-obs-exporter",
     title="Celery Exporter Itself",
-    question="Can I believe what the other pages show?",
+    question="Are the other dashboards complete and up to date?",
     rows=(_SUMMARY, _COLLECTORS, _HONESTY, _PROCESS),
     variables=(JOB, Variable("instance", "Exporter", ourselves.BUILD_INFO.name)),
     tags=("celery",),

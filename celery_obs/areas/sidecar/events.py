@@ -1,5 +1,5 @@
 """
-Ourselves: what the observer says about its own health.
+Ourselves: the health of celery_obs itself.
 """
 
 from __future__ import annotations

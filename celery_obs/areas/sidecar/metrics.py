@@ -1,5 +1,5 @@
 """
-Ourselves: what the observer says about its own health.
+Ourselves: the health of celery_obs itself.
 """
 
 from __future__ import annotations
@@ -33,37 +33,37 @@ What a metric file can be: written by a living process; left by a dead one and s
 BUILD_INFO = Metric(
     kind="gauge",
     name="celery_obs_build_info",
-    help="Which version of us is this? Always 1.",
+    help="Which version of celery_obs runs? Always 1.",
     labels=("version", "python"),
 )
 COLLECTOR_SUCCESS = Metric(
     kind="gauge",
     name="celery_obs_collector_success",
-    help="Can I believe what this collector shows? 1 when its last run succeeded.",
+    help="Does this collector work? 1 if its last run succeeded.",
     labels=("collector",),
 )
 COLLECTOR_DURATION = Metric(
     kind="gauge",
     name="celery_obs_collector_duration_seconds",
-    help="Which collector is slow? How long its last finished run took.",
+    help="Which collector is slow? Duration of its last finished run.",
     labels=("collector",),
 )
 COLLECTOR_AGE = Metric(
     kind="gauge",
     name="celery_obs_collector_age_seconds",
-    help="How old is what I look at? Seconds since this collector last succeeded.",
+    help="How old is the collector's data? Seconds since its last success.",
     labels=("collector",),
 )
 INTERNAL_ERRORS = Metric(
     kind="counter",
     name="celery_obs_internal_errors_total",
-    help="Is the observer itself broken? Errors of ours that were kept from the observed program, by component.",
+    help="Does celery_obs itself fail? Its own errors by component; they do not reach the observed program.",
     labels=("component",),
 )
 LABELS_FOLDED = Metric(
     kind="counter",
     name="celery_obs_labels_folded_total",
-    help="Which metric has too many label values? Observations that went to _other.",
+    help="Which metric has too many label values? Observations counted as _other.",
     labels=("metric",),
 )
 DROPPED = Metric(
@@ -88,10 +88,10 @@ A page that has more is refused as a whole by Prometheus, so that an alert tells
 PAGE_SAMPLES = Metric(
     kind="gauge",
     name="celery_obs_page_samples",
-    help="Will Prometheus go on taking this page? Samples on it, to compare with sample_limit of its scrape configuration.",
+    help="Is this page too large for Prometheus? Samples on it, to compare with sample_limit of the scrape configuration.",
 )
 LEADER = Metric(
     kind="gauge",
     name="celery_obs_leader",
-    help="Which exporter serves the cluster's state? 1 on the holder of the lease.",
+    help="Which exporter is the leader, and serves the cluster's state? 1 on the leader.",
 )

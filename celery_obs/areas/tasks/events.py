@@ -1,5 +1,5 @@
 """
-Tasks: what can happen to one, and what we count of it.
+Tasks: what can happen to a task, and what is counted.
 
 Events are named tuples: immutable like a frozen dataclass, and made in a fifth of the time, which the hot path needs.
 An *attempt* is one execution of a task's body; a task that retries twice has three attempts.
@@ -57,7 +57,7 @@ class PublishStarted(NamedTuple):
         is_followed: Whether a `PublishEnded` will follow, whatever happens; it does for the apps that `setup` was called with, and with traces.
 
         origin: The headers of the attempt that the message is sent for by a worker's main process, such as a lost one's errback; else None.
-            Anybody's text.
+            Unchecked text.
     """
 
     task: str
@@ -167,7 +167,7 @@ class AttemptOpened(NamedTuple):
     Attributes:
         started: The event that opened it.  The same object is in the event that ends it, so that its identity can be a key; ids of tasks cannot.
 
-        carrier: The attributes of the attempt's request, among them the message's headers.  Anybody's text: see `celery_obs.vocabulary.headers`.
+        carrier: The attributes of the attempt's request, among them the message's headers.  Unchecked text: see `celery_obs.vocabulary.headers`.
             Read only, and only while the attempt runs.
     """
 
@@ -210,7 +210,7 @@ class AttemptLost(NamedTuple):
 
         started_at: Seconds since the epoch; None where that is not known.
 
-        carrier: The headers of the attempt's message.  Anybody's text.
+        carrier: The headers of the attempt's message.  Unchecked text.
     """
 
     task: str

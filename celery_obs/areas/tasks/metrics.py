@@ -1,5 +1,5 @@
 """
-Tasks: what can happen to one, and what we count of it.
+Tasks: what can happen to a task, and what is counted.
 
 Events are named tuples: immutable like a frozen dataclass, and made in a fifth of the time, which the hot path needs.
 An *attempt* is one execution of a task's body; a task that retries twice has three attempts.
@@ -40,7 +40,7 @@ TaskState: TypeAlias = Literal["success", "failure", "retry", "ignored", "reject
 """
 How an attempt, or a task that was never attempted, ended.
 
-*lost*: its process died and nobody had asked for that.  *timeout*: killed by its hard time limit.  *terminated*: killed by ``revoke(terminate=True)``.
+*lost*: its process died unexpectedly.  *timeout*: killed by its hard time limit.  *terminated*: killed by ``revoke(terminate=True)``.
 A soft time limit is an exception inside the task like any other: *failure*, or what the task makes of it.
 """
 
@@ -75,7 +75,7 @@ The task label of messages that are no task messages.
 
 UNREGISTERED: Final = "_unregistered"
 """
-The task label of messages whose task this worker does not know: the name in such a message is anybody's text.
+The task label of messages whose task this worker does not know: the name in such a message is unchecked text.
 """
 
 
@@ -88,50 +88,50 @@ _TASK_QUEUE = ("task", "queue")
 PUBLISHED = Metric(
     kind="counter",
     name="celery_task_published_total",
-    help="Who sends work, and how much? Task messages that the broker accepted from this process.",
+    help="How many tasks are published? Task messages that the broker accepted from this process.",
     labels=_TASK_QUEUE,
 )
 RECEIVED = Metric(
     kind="counter",
     name="celery_task_received_total",
-    help="Does work arrive at the workers? Task messages taken from the broker, redeliveries included.",
+    help="Do tasks reach the workers? Task messages received from the broker, redeliveries included.",
     labels=_TASK_QUEUE,
 )
 STARTED = Metric(
     kind="counter",
     name="celery_task_started_total",
-    help="Is anything being worked on? Attempts that began.",
+    help="Do workers start tasks? Attempts started.",
     labels=_TASK_QUEUE,
 )
 FINISHED = Metric(
     kind="counter",
     name="celery_task_finished_total",
-    help="How did it end? Attempts, and tasks that were never attempted, by outcome, each counted once.",
+    help="How do tasks end? Attempts, and tasks that were never attempted, by outcome, each counted once.",
     labels=("task", "queue", "state"),
 )
 FAILURES = Metric(
     kind="counter",
     name="celery_task_failures_total",
-    help="Why does it fail, and was that the last try? Attempts that ended as failure, timeout or lost, by exception class.",
+    help="Why do tasks fail, and were their retries exhausted? Attempts that ended as failure, timeout or lost, by exception class.",
     labels=("task", "queue", "exception", "exhausted"),
 )
 RETRIES = Metric(
     kind="counter",
     name="celery_task_retries_total",
-    help="What makes it retry? Attempts that asked for another one, by exception class.",
+    help="Why do tasks retry? Attempts that asked for a retry, by exception class.",
     labels=("task", "queue", "reason"),
 )
 ATTEMPTS = Metric(
     kind="histogram",
     name="celery_task_attempts",
-    help="How often do we try until it is settled? Attempts that a task needed until its final outcome.",
+    help="How many attempts does a task need? Attempts until its final outcome.",
     labels=_TASK_QUEUE,
     buckets=(1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 20.0, 50.0),
 )
 RUNTIME = Metric(
     kind="histogram",
     name="celery_task_runtime_seconds",
-    help="How long does an attempt take, the failed and killed ones too? Time between prerun and postrun.",
+    help="How long does an attempt take, failed and killed ones included? Time between prerun and postrun.",
     labels=("task", "queue", "state"),
     buckets=_RUNTIME_BUCKETS,
     resolution=1e-9,
@@ -139,7 +139,7 @@ RUNTIME = Metric(
 QUEUE_WAIT = Metric(
     kind="histogram",
     name="celery_task_queue_wait_seconds",
-    help="How long does work lie around before it starts? Start less publish time, or less ETA where that is later.",
+    help="How long do tasks wait before they start? Seconds from publish (or ETA) to start.",
     labels=_TASK_QUEUE,
     buckets=_WAIT_BUCKETS,
     resolution=1e-6,
@@ -147,7 +147,7 @@ QUEUE_WAIT = Metric(
 LATENCY = Metric(
     kind="histogram",
     name="celery_task_latency_seconds",
-    help="How long until the work is really done? First due time to final outcome, retries included.",
+    help="How long until a task is done? Seconds from its first due time to its final outcome, retries included.",
     labels=_TASK_QUEUE,
     buckets=_LATENCY_BUCKETS,
     resolution=1e-6,
@@ -155,25 +155,25 @@ LATENCY = Metric(
 IN_PROGRESS = Metric(
     kind="gauge",
     name="celery_task_in_progress",
-    help="What is being worked on right now? Attempts running in processes that are alive.",
+    help="What is running now? Attempts in processes that are alive.",
     labels=("task",),
 )
 LONGEST_RUNNING = Metric(
     kind="gauge",
     name="celery_task_longest_running_seconds",
-    help="What hangs, and since when? Age of the oldest running attempt, right even when its process does not answer.",
+    help="Is a task hung? Age of the oldest running attempt, right even if its process does not respond.",
     labels=("task",),
 )
 CLOCK_SKEW = Metric(
     kind="counter",
     name="celery_task_clock_skew_total",
-    help="Can I trust the waiting times? Attempts that started before they were published, so that two clocks disagree.",
+    help="Are the waiting times right? Attempts that started before they were published, because clocks disagree.",
     labels=("queue",),
 )
 SUCCEEDED_ENTRY = Metric(
     kind="gauge",
     name="celery_beat_entry_last_success_timestamp_seconds",
-    help="When did this schedule entry last do its work? Time of the last success of a task that it published.",
+    help="When did this schedule entry last succeed? Time of the last success of a task that it published.",
     labels=("entry",),
     aggregate="mostrecent",
 )

@@ -1,5 +1,5 @@
 """
-Alerts about workers: they are gone, hang, or lose their children.
+Alerts about workers: they are down, do not respond, lose pool processes, or are saturated.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ ALERTS: Final = (
         severity=WORKERS_ABSENT.severity,
         expr=f"absent({gauge(UP)} == 1)",
         for_=WORKERS_ABSENT.for_,
-        summary="No Celery worker is there",
-        description="For $for no exporter has seen a living worker. Nothing is being worked on, and nothing else can tell.",
+        summary="No Celery worker is up",
+        description="No exporter has seen a running worker for $for. No task is being run.",
         dashboard="celery-tasks",
-        seeds=("001 APIUnavailable",),
     ),
     Alert(
         name="CeleryWorkerDown",
@@ -35,7 +34,7 @@ ALERTS: Final = (
         for_=WORKER_DOWN.for_,
         by=("worker",),
         summary="Worker {{ $labels.worker }} is down",
-        description="The main process of worker {{ $labels.worker }} went, and has not come back for $for.",
+        description="The main process of worker {{ $labels.worker }} has been gone for $for.",
         dashboard="celery-tasks",
     ),
     Alert(
@@ -45,8 +44,8 @@ ALERTS: Final = (
         threshold=seconds(WORKER_NOT_RESPONDING.threshold),
         for_=WORKER_NOT_RESPONDING.for_,
         by=("worker",),
-        summary="Worker {{ $labels.worker }} is there and does not respond",
-        description="The event loop of worker {{ $labels.worker }} last turned {{ $value | humanizeDuration }} ago (threshold: $threshold).",
+        summary="Worker {{ $labels.worker }} is up and does not respond",
+        description="The event loop of worker {{ $labels.worker }} last ran {{ $value | humanizeDuration }} ago (threshold: $threshold).",
         dashboard="celery-tasks",
     ),
     Alert(
@@ -55,7 +54,7 @@ ALERTS: Final = (
         expr=f"{sum_by(increase(PROCESS_RESTARTS, WORKER_CHILDREN_DYING.window, reason=one_of('killed', 'lost')), 'worker')} > $threshold",
         threshold=amount(WORKER_CHILDREN_DYING.threshold),
         by=("worker",),
-        summary="Worker {{ $labels.worker }} loses its children",
+        summary="Pool processes of worker {{ $labels.worker }} are dying",
         description='{{ $value | printf "%.0f" }} pool processes of worker {{ $labels.worker }} were killed or died in the last 15 minutes (threshold: $threshold).',
         dashboard="celery-tasks",
         keep_firing_for="10m",
@@ -67,9 +66,8 @@ ALERTS: Final = (
         threshold=part(0.95),
         for_="30m",
         by=("worker",),
-        summary="Worker {{ $labels.worker }} has been busy with all it has",
+        summary="Pool of worker {{ $labels.worker }} is saturated",
         description="{{ $value | humanizePercentage }} of the pool of worker {{ $labels.worker }} has been in use for $for.",
         dashboard="celery-tasks",
-        seeds=("000 §9.2",),
     ),
 )

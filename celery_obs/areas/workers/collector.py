@@ -178,7 +178,7 @@ class WorkersCollector:
                 bad += not self._open(name)
             else:
                 bad += 1
-                self._problems[name] = f"{self._metrics_dir / name} is no directory, or a link to one. Remove it."
+                self._problems[name] = f"{self._metrics_dir / name} is not a directory, or is a link to one. Remove it."
         self._refused = {name: refused for name, refused in self._refused.items() if name in present}
         for name in self._nodes.keys() - present:
             self._retire(name)
@@ -192,7 +192,7 @@ class WorkersCollector:
         Return what is in the metrics directory, and of each name whether it is a folder, in order.
 
         Raises:
-            ConfigurationError: if the directory cannot be read, or is none that may be served.
+            ConfigurationError: if the directory cannot be read, or may not be served.
         """
         try:
             descriptor = open_metrics_dir(self._metrics_dir)
@@ -204,7 +204,9 @@ class WorkersCollector:
         except OSError as exc:
             raise ConfigurationError(_refusal(self._metrics_dir, exc)) from exc
         if len(found) > _MOST_NAMES:
-            message = f"The metrics directory {self._metrics_dir} has more than {_MOST_NAMES} entries. Remove those that are none of ours."
+            message = (
+                f"The metrics directory {self._metrics_dir} has more than {_MOST_NAMES} entries. Remove those that celery_obs did not make."
+            )
             raise ConfigurationError(message)
         return sorted(found)
 
@@ -308,7 +310,7 @@ class WorkersCollector:
         for name, problem in self._problems.items():
             if self._reported.get(name) != problem:
                 self._errors.count("files")
-                log.error("A metric file is passed over: %s What was read there before is still served.", _printable(problem))
+                log.error("A metric file is skipped: %s What was read there before is still served.", _printable(problem))
         self._reported = self._problems
 
     def _conflict(self, name: str) -> None:
@@ -452,7 +454,7 @@ def _is_other_version(name: str) -> bool:
 def _refusal(directory: Path, error: OSError) -> str:
     if isinstance(error, RefusedError):
         return f"The metrics directory {error}"
-    return f"The metrics directory {directory} cannot be read: {error.strerror}. It has to be the one that the workers write to."
+    return f"The metrics directory {directory} cannot be read: {error.strerror}. Give the directory that the workers write to."
 
 
 def _in_words(error: Exception, path: Path) -> str:

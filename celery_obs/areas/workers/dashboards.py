@@ -40,7 +40,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Workers up",
-            question="How many worker nodes have their main process?",
+            question="How many workers are up?",
             queries=(Query(expr=f"sum ({max_of(workers.UP, 'worker')})", legend="Up"),),
             unit="none",
             steps=(Step(None, "red"), Step(1, "green")),
@@ -50,7 +50,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Pool in use",
-            question="How much of what the workers can do at once is in use?",
+            question="How much of the workers' pools is in use?",
             queries=(Query(expr=f"{sum_of(workers.POOL_BUSY)} / ({sum_of(workers.POOL_SIZE)} > 0)", legend="Busy"),),
             unit="percentunit",
             steps=higher_is_worse(0.8, 0.95),
@@ -60,7 +60,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Attempts per minute",
-            question="How much is done?",
+            question="How many tasks are finished?",
             queries=(Query(expr=per_minute(tasks.FINISHED, task=_TASK, queue=_QUEUE), legend="Attempts"),),
             unit="opm",
             width=4,
@@ -69,7 +69,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Failure share",
-            question="Of the attempts that came to an end, how many failed, ran out of time or lost their process?",
+            question="Which share of the finished attempts failed, timed out or were lost?",
             queries=(
                 Query(expr=ratio_of(tasks.FINISHED, of={"state": _UNHAPPY}, state=_ENDED, task=_TASK, queue=_QUEUE), legend="Failed"),
             ),
@@ -81,7 +81,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Longest running",
-            question="What hangs, and since when? Right even when its process does not answer; 0 where nothing runs.",
+            question="Is a task hung? Right even if its process does not respond; 0 where nothing runs.",
             queries=(
                 Query(
                     expr=f"{max_of(tasks.LONGEST_RUNNING, task=_TASK)} or {sum_of(tasks.IN_PROGRESS, task=_TASK)} == 0", legend="Longest"
@@ -95,7 +95,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Given up (range)",
-            question="How many tasks failed with no retries left, in the time shown?",
+            question="How many tasks exhausted their retries, in the time shown?",
             queries=(
                 Query(
                     expr=(
@@ -120,39 +120,36 @@ _TASKS = Row(
         Panel(
             kind="timeseries",
             title="Attempts per minute by outcome",
-            question="How does it end? Lost: the process died without anybody having asked for that.",
+            question="How do tasks end? Lost: the process died unexpectedly.",
             queries=(Query(expr=per_minute(tasks.FINISHED, "state", task=_TASK, queue=_QUEUE), legend="{{state}}"),),
             unit="opm",
             stacked=True,
             colours=coloured(tasks.STATES),
-            source="001",
         ),
         Panel(
             kind="timeseries",
             title="Failures per minute by exception",
-            question="Why does it fail?",
+            question="Why do tasks fail?",
             queries=(
                 Query(expr=per_minute(tasks.FAILURES, "task", "exception", task=_TASK, queue=_QUEUE), legend="{{task}}: {{exception}}"),
             ),
             unit="opm",
             stacked=True,
             links=(TO_TASKS,),
-            source="001",
         ),
         Panel(
             kind="timeseries",
             title="Retries per minute by reason",
-            question="What makes it retry?",
+            question="Why do tasks retry?",
             queries=(Query(expr=per_minute(tasks.RETRIES, "task", "reason", task=_TASK, queue=_QUEUE), legend="{{task}}: {{reason}}"),),
             unit="opm",
             stacked=True,
             links=(TO_TASKS,),
-            source="001",
         ),
         Panel(
             kind="timeseries",
             title="Attempts until settled (mean)",
-            question="How often do we try until a task is settled? 1 is the best there is.",
+            question="How many attempts does a task need? 1 is the best.",
             queries=(Query(expr=mean(tasks.ATTEMPTS, "task", task=_TASK, queue=_QUEUE), legend="{{task}}"),),
             minimum=1,
             links=(TO_TASKS,),
@@ -160,7 +157,7 @@ _TASKS = Row(
         Panel(
             kind="timeseries",
             title="Runtime of an attempt",
-            question="How long does an attempt of the chosen tasks take, the failed and killed ones too?",
+            question="How long does an attempt of the chosen tasks take, failed and killed ones included?",
             queries=(
                 Query(expr=quantile_of(0.5, tasks.RUNTIME, task=_TASK, queue=_QUEUE), legend="p50"),
                 Query(expr=quantile_of(0.95, tasks.RUNTIME, task=_TASK, queue=_QUEUE), legend="p95", exemplars=True),
@@ -168,7 +165,6 @@ _TASKS = Row(
             ),
             unit="s",
             width=8,
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -178,12 +174,11 @@ _TASKS = Row(
             unit="s",
             width=8,
             links=(TO_TASKS,),
-            source="004",
         ),
         Panel(
             kind="timeseries",
-            title="Time until a task is really done (p95)",
-            question="How long after it was due is a task settled, retries included?",
+            title="Time until a task is done (p95)",
+            question="How long after it was due is a task done, retries included?",
             queries=(Query(expr=quantile_of(0.95, tasks.LATENCY, "task", task=_TASK, queue=_QUEUE), legend="{{task}}", exemplars=True),),
             unit="s",
             width=8,
@@ -192,7 +187,7 @@ _TASKS = Row(
         Panel(
             kind="timeseries",
             title="Running now",
-            question="What is being worked on right now?",
+            question="What is running now?",
             queries=(Query(expr=sum_of(tasks.IN_PROGRESS, "task", task=_TASK), legend="{{task}}"),),
             unit="none",
             stacked=True,
@@ -201,7 +196,7 @@ _TASKS = Row(
         Panel(
             kind="timeseries",
             title="Age of the longest running attempt",
-            question="What hangs, and since when?",
+            question="Which task is hung, and since when?",
             queries=(Query(expr=max_of(tasks.LONGEST_RUNNING, "task", task=_TASK), legend="{{task}}"),),
             unit="s",
             links=(TO_TASKS,),
@@ -209,7 +204,7 @@ _TASKS = Row(
         Panel(
             kind="table",
             title="Tasks in the time shown",
-            question="Which task is much, slow or broken?",
+            question="Which task is frequent, slow or failing?",
             keys=(("task", "Task"),),
             queries=(
                 Query(expr=increase_of(tasks.FINISHED, "task", task=_TASK, queue=_QUEUE), legend="Attempts", unit="none", decimals=0),
@@ -245,7 +240,7 @@ _WORKERS = Row(
         Panel(
             kind="table",
             title="Workers",
-            question="Who is there, and how busy?",
+            question="Which workers are up, and how busy are they?",
             keys=(("worker", "Worker"),),
             queries=(
                 Query(expr=max_of(workers.UP, "worker"), legend="State", unit="none", mappings=UP),
@@ -269,7 +264,7 @@ _WORKERS = Row(
         Panel(
             kind="state-timeline",
             title="Workers over time",
-            question="Which worker went, and when did it come back?",
+            question="Which worker went down, and when did it come back?",
             queries=(Query(expr=max_of(workers.UP, "worker"), legend="{{worker}}"),),
             mappings=UP,
             unit="none",
@@ -278,7 +273,7 @@ _WORKERS = Row(
         ),
         Panel(
             kind="timeseries",
-            title="Children replaced per minute, by reason",
+            title="Pool processes replaced per minute, by reason",
             question="Why are pool processes replaced? Recycled is routine; killed, lost and memory are not.",
             queries=(Query(expr=per_minute(workers.PROCESS_RESTARTS, "worker", "reason"), legend="{{worker}}: {{reason}}"),),
             unit="opm",
@@ -288,22 +283,20 @@ _WORKERS = Row(
         Panel(
             kind="timeseries",
             title="Memory of pool processes",
-            question="Which worker eats the memory?",
+            question="Which worker uses the memory?",
             queries=(Query(expr=sum_of(workers.RESIDENT_MEMORY, "worker"), legend="{{worker}}"),),
             unit="bytes",
             stacked=True,
             width=8,
-            source="004",
         ),
         Panel(
             kind="timeseries",
             title="Processors in use",
-            question="Which worker eats the processor? 1 is one processor, all the time.",
+            question="Which worker uses the CPU? 1 is one CPU, all the time.",
             queries=(Query(expr=per_second(workers.CPU_SECONDS, "worker"), legend="{{worker}}"),),
             unit="short",
             stacked=True,
             width=8,
-            source="004",
         ),
         Panel(
             kind="bargauge",
@@ -328,11 +321,10 @@ _WORKERS = Row(
 WORKERS: Final = Dashboard(
     uid="celery-tasks",
     title="Celery Workers and Tasks",
-    question="Is the work done, how long does it take, and who does it?",
+    question="Are tasks done, how long do they take, and which workers run them?",
     rows=(_SUMMARY, _TASKS, _WORKERS),
     variables=(JOB, Variable("task", "Task", tasks.FINISHED.name), Variable("queue", "Queue", tasks.FINISHED.name)),
     tags=("celery",),
-    source="001, 004",
 )
 
 DASHBOARDS: Final = (WORKERS,)

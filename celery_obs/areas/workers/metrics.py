@@ -1,5 +1,5 @@
 """
-Workers: their pool, their children and the machine under them.
+Workers: their pools, pool processes and resources.
 """
 
 from __future__ import annotations
@@ -38,63 +38,63 @@ RESTART_REASONS: Final[tuple[RestartReason, ...]] = ("recycled", "killed", "lost
 UP = Metric(
     kind="gauge",
     name="celery_worker_up",
-    help="Is the worker's main process there? 1 while it holds its slot, 0 after it went.",
+    help="Is the worker up? 1 while its main process holds its slot, 0 after that.",
     labels=("worker",),
 )
 HEARTBEAT = Metric(
     kind="gauge",
     name="celery_worker_heartbeat_timestamp_seconds",
-    help="Does its event loop still turn? Time of the main process's last beat.",
+    help="Does the worker respond? Time of its main process's last heartbeat.",
     labels=("worker",),
     aggregate="mostrecent",
 )
 POOL_SIZE = Metric(
     kind="gauge",
     name="celery_worker_pool_size",
-    help="How much can it do at once? Processes, threads or greenlets of the pool.",
+    help="How large is the worker's pool? Its processes, threads or greenlets.",
     labels=("worker",),
 )
 POOL_BUSY = Metric(
     kind="gauge",
     name="celery_worker_pool_busy",
-    help="How much of that is in use? Attempts that the pool is working on.",
+    help="How much of the pool is in use? Attempts that it is running.",
     labels=("worker",),
 )
 RESERVED = Metric(
     kind="gauge",
     name="celery_worker_reserved",
-    help="How much has it taken that it has not begun? Messages received, not yet started, waiting ETAs included.",
+    help="How many messages are prefetched? Received and not yet started, those that wait for their ETA included.",
     labels=("worker",),
 )
 SCHEDULED = Metric(
     kind="gauge",
     name="celery_worker_scheduled",
-    help="How much waits for its time? Tasks with an ETA or a countdown that lie in the worker's memory.",
+    help="How many tasks wait for their ETA? Tasks with an ETA or a countdown in the worker's memory.",
     labels=("worker",),
 )
 INFO = Metric(
     kind="gauge",
     name="celery_worker_info",
-    help="What runs there? Version of Celery and kind of pool, always 1.",
+    help="Which Celery runs there? Its version and kind of pool, always 1.",
     labels=("worker", "version", "pool"),
     aggregate="max",
 )
 PROCESS_RESTARTS = Metric(
     kind="counter",
     name="celery_worker_process_restarts_total",
-    help="Why are children replaced? Pool processes that were followed by a new one, by reason.",
+    help="Why are pool processes replaced? Pool processes that were followed by a new one, by reason.",
     labels=("worker", "reason"),
 )
 RESIDENT_MEMORY = Metric(
     kind="gauge",
     name="celery_worker_process_resident_memory_bytes",
-    help="Which child eats the memory? Resident set of the process in a pool slot.",
+    help="Which pool process uses the memory? Resident set of the process in a pool slot.",
     labels=("worker", "slot"),
 )
 CPU_SECONDS = Metric(
     kind="counter",
     name="celery_worker_process_cpu_seconds_total",
-    help="Which child eats the processor? User and system time of the processes in a pool slot, one after the other.",
+    help="Which pool process uses the CPU? User and system time of the processes in a pool slot, one after the other.",
     labels=("worker", "slot"),
     resolution=1e-3,
 )

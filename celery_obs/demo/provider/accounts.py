@@ -80,7 +80,7 @@ class Accounts:
 
     def authorize(self, name: str) -> Grant:
         """
-        Give *name* its first tokens, as after somebody has consented; again, it is a fresh start that ends the old tokens.
+        Give *name* its first tokens, as after a customer has consented; again, it is a fresh start that ends the old tokens.
 
         Raises:
             GrantRefusedError: when there are too many accounts.
@@ -107,7 +107,7 @@ class Accounts:
                 raise GrantRefusedError(message)
             account.refreshes += 1
             if refresh_token == account.previous:
-                # The newer one was never used: whoever was to store it has died.
+                # The newer one was never used: the process that was to store it has died.
                 self._by_refresh.pop(account.refresh_token)
             else:
                 self._by_refresh.pop(account.previous, None)

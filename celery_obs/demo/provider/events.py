@@ -38,7 +38,7 @@ class Delivery(NamedTuple):
 
         body: What it says.
 
-        is_signed: False for the attempts of somebody else, who does not know the secret.
+        is_signed: False for the attempts of a stranger, who does not know the secret.
     """
 
     channel: str

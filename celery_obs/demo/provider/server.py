@@ -173,7 +173,7 @@ class Provider:
 
     def stop(self) -> None:
         """
-        Serve no more; whoever still waits for an answer gets none.
+        Serve no more; requests that still wait get no answer.
         """
         self.stopping.set()
         if self._thread.is_alive():

@@ -23,13 +23,13 @@ _ERROR: Final = {
     "required": ["error", "message"],
 }
 _REFUSALS: Final = {
-    "400": "Something in the request is not as expected; the message says what.",
+    "400": "The request is invalid; the message says why.",
     "401": "The token is missing or wrong.",
     "403": "Operations are off.",
-    "404": "There is no such channel.",
+    "404": "The channel is unknown.",
     "408": "The body did not come in time.",
     "413": "The body is too long.",
-    "503": "Redis is away, there is none, or too many requests wait for it.",
+    "503": "Redis does not answer or is not configured, or too many requests wait for it.",
 }
 
 

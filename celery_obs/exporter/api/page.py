@@ -86,8 +86,8 @@ def _cluster(read: Callable[[], Overview] | None, leader: str) -> str:
         overview = read()
     except Exception as error:
         log.debug("The status page has no state to show.", exc_info=without_secrets(error))
-        return f'<p class="bad">The state of the cluster cannot be read: {escape(type(error).__name__)}. Is Redis well?</p>'
-    who = f"Served to Prometheus by <code>{escape(leader)}</code>." if leader else "Nobody serves it to Prometheus at the moment."
+        return f'<p class="bad">The state of the cluster cannot be read: {escape(type(error).__name__)}. Is Redis running?</p>'
+    who = f"Served to Prometheus by <code>{escape(leader)}</code>." if leader else "No exporter serves it to Prometheus at the moment."
     if not overview.channels:
         return ""  # Without channels there is nothing else to share.
     counts = Counter((each.channel_type, each.status) for each in overview.snapshot.connections.values())
@@ -110,7 +110,7 @@ def _of_areas(samples: Samples) -> str:
 def _row(channel: str, overview: Overview, counts: Iterable[int]) -> str:
     state = overview.breakers.get(channel, "closed")
     pause = overview.pauses.get(channel)
-    paused = "" if pause is None else f"by {pause.actor or 'somebody'}: {pause.reason or 'no reason given'}"
+    paused = "" if pause is None else f"by {pause.actor or 'an unknown user'}: {pause.reason or 'no reason given'}"
     cells = "".join(f'<td class="n">{count}</td>' for count in counts)
     return (
         f"<tr><td>{_name(channel)}</td><td{'' if state == 'closed' else ' class=bad'}>{state}</td>"

@@ -220,15 +220,15 @@ def _refusal_for(error: BaseException | None, *, kind: type[Refusal]) -> Refusal
     from redis.exceptions import RedisError
 
     if isinstance(error, (RedisError, OSError)):
-        message = f"Redis is away or does not do what it is asked ({type(error).__name__}). Try again, and see /health."
+        message = f"Redis does not answer, or failed ({type(error).__name__}). Try again, and see /health."
         return kind(503, "redis_unavailable", message)
-    log.error("The API failed with what it was not made for.", exc_info=without_secrets(error) if error is not None else None)
-    return kind(500, "internal", f"This is our mistake ({type(error).__name__}); the exporter's log has more.")
+    log.error("The API failed with an unexpected error.", exc_info=without_secrets(error) if error is not None else None)
+    return kind(500, "internal", f"This is a bug in celery_obs ({type(error).__name__}); the exporter's log has more.")
 
 
 def shows_token(method: str, path: str, authorization: str) -> bool:
     """
-    Tell whether a request is one for a deed that brings a token: then the deed asks for the token, and nobody else for a password.
+    Tell whether a request is one for a deed that brings a token: then the deed asks for the token, and no middleware for a password.
     """
     return method == "POST" and path.startswith(f"{PREFIX}/") and _bearer(authorization) is not None
 
@@ -296,7 +296,7 @@ def _order(deed: Deed, body: bytes, actor: str) -> Order:
     names = [name for name in BODY if name != "seconds" or OPERATIONS[deed.action].takes_seconds]
     expected = f"Expected a JSON object with nothing but {', '.join(names)}, or no body."
     if not isinstance(given, dict):
-        message = f"The body is no JSON object. {expected}"
+        message = f"The body is not a JSON object. {expected}"
         raise Refusal(400, "bad_body", message)
     for name, value in given.items():
         if name not in names:
@@ -325,7 +325,7 @@ def _json(content: object, status: int = 200, headers: Mapping[str, str] | None 
 
 def _whole(content: Any) -> Any:
     """
-    Replace what is no text to UTF-8: half characters, which somebody's JSON may hold.
+    Replace what UTF-8 cannot encode: half characters, which a client's JSON may hold.
     """
     if isinstance(content, str):
         return content if content.isascii() else content.encode("utf-8", "replace").decode()

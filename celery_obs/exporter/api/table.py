@@ -90,8 +90,8 @@ class Deed:
 
 
 PARAMETERS: Final[Mapping[str, Number]] = {
-    "limit": Number("How many entries at most.", 1, MOST, 10_000),
-    "offset": Number("How many entries to pass over.", 0, 10_000_000, 0),
+    "limit": Number("Maximum number of entries.", 1, MOST, 10_000),
+    "offset": Number("Number of entries to skip.", 0, 10_000_000, 0),
     "within_days": Number("How far to look ahead, in days.", 0, 3660, SOON / DAY, whole=False),
 }
 
@@ -115,7 +115,7 @@ QUESTIONS: Final = (
     Question(
         "/status",
         "channels_status",
-        "How are the connections, and which channels are paused?",
+        "What is the state of connections, and which channels are paused?",
         ("limit", "offset"),
         lambda reports, given: reports.status(limit=int(given["limit"]), offset=int(given["offset"])),
         _object(
@@ -138,7 +138,7 @@ QUESTIONS: Final = (
     Question(
         "/circuit-breakers",
         "circuit_breakers",
-        "Which channels are cut off?",
+        "Which circuit breakers are open?",
         (),
         lambda reports, _: reports.breakers(),
         _list(
@@ -156,7 +156,7 @@ QUESTIONS: Final = (
     Question(
         "/reconciliation/pending",
         "reconciliation_pending",
-        "Whose calendars differ, and where?",
+        "Which connections' calendars differ, and where?",
         ("limit", "offset"),
         lambda reports, given: reports.pending(limit=int(given["limit"]), offset=int(given["offset"])),
         _object(
@@ -179,7 +179,7 @@ QUESTIONS: Final = (
     Question(
         "/tokens/expiring",
         "tokens_expiring",
-        "Whose tokens end soon, or have ended?",
+        "Which tokens expire soon, or have expired?",
         ("within_days", "limit", "offset"),
         lambda reports, given: reports.expiring(within=given["within_days"] * DAY, limit=int(given["limit"]), offset=int(given["offset"])),
         _list(_object(connection_id=_TEXT, channel_type=_TEXT, expires_at=_TIME, expires_in_days={"type": "number"}, expired=_FLAG)),
@@ -195,13 +195,13 @@ DEEDS: Final = (
 )
 
 BODY: Final[Mapping[str, Schema]] = {
-    "reason": {"type": "string", "maxLength": 500, "description": "Why, for the audit."},
-    "actor": {"type": "string", "maxLength": 200, "description": "Who, where the header X-Actor does not say so."},
+    "reason": {"type": "string", "maxLength": 500, "description": "Reason, for the audit log."},
+    "actor": {"type": "string", "maxLength": 200, "description": "The user; the header X-Actor wins."},
     "seconds": {
         "type": "number",
         "exclusiveMinimum": 0,
         "maximum": LONGEST_PAUSE,
-        "description": "For how long; until somebody ends it by default.",
+        "description": "For how long; by default until it is ended by hand.",
     },
 }
 """

@@ -69,7 +69,7 @@ class AmqpProbe:
             self._channel = None
             return None
         except ResourceLocked:
-            # Somebody's exclusive queue: it exists, and is nobody else's to look at.
+            # An exclusive queue: it exists, and only its owner may look at it.
             self._channel = None
             return None
         return QueueReading(depth=int(answer.message_count), consumers=int(answer.consumer_count))

@@ -63,8 +63,8 @@ class GenericProbe:
             can_tell = channel._has_queue is not Channel._has_queue  # noqa: SLF001 -- see above.
         if not can_tell:
             message = (
-                f"The broker URL {broker.shown!r} has a transport that cannot tell how many messages wait in a queue without making it. "
-                "Leave --broker-url away to go without queue metrics."
+                f"The broker URL {broker.shown!r} has a transport that cannot count the messages of a queue without creating it. "
+                "Leave out --broker-url to go without queue metrics."
             )
             raise ConfigurationError(message)
         if module in _LOOKING:

@@ -354,7 +354,7 @@ class RedisProbe:
         if not self._too_many_logged:
             self._too_many_logged = True
             log.warning(
-                "Too much is unacknowledged to look at each time: more than %d messages or %d MiB. It is not counted by queue until it is less.",
+                "Too many unacknowledged messages to read at each scrape: more than %d messages or %d MiB. They are not counted by queue until they are fewer.",
                 MOST_UNACKED,
                 _UNACKED_ROUNDS * _UNACKED_BYTES >> 20,
             )
@@ -369,7 +369,7 @@ class RedisProbe:
         if self._may_eval:
             self._may_eval = False
             log.warning(
-                "Redis does not let us run EVAL, so that the age of messages and what is unacknowledged stay unknown. Allow it with: ACL SETUSER <user> +eval."
+                "Redis does not allow EVAL, so the age of messages and the number of unacknowledged ones are unknown. Allow it with: ACL SETUSER <user> +eval."
             )
 
 
@@ -381,7 +381,7 @@ def _response_error() -> type[Exception]:
 
 def _length(answer: object) -> int:
     if isinstance(answer, Exception):
-        if "WRONGTYPE" in str(answer):  # A key of somebody else's that is called as a queue: no queue of kombu's.
+        if "WRONGTYPE" in str(answer):  # A foreign key with a queue's name: no queue of kombu's.
             return 0
         raise answer
     return answer if isinstance(answer, int) else 0

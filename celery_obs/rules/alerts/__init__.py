@@ -1,5 +1,5 @@
 """
-The alerts: what somebody should hear of, one file an area, as in every room.
+The alerts, one file an area, as in every room.
 
 Severity says who hears of it and when; a ratio has a floor of traffic under it, lest one failure of two at night be "50 %".
 """
@@ -33,8 +33,8 @@ def groups() -> Iterator[Group]:
     """
     Make one group of alerts an area.
     """
-    for area, alerts in ALERTS.items():
-        yield Group(name=f"celery_obs_alerts_{area}", comment=_origin(alerts), rules=alerts)
+    for area, module in _MODULES.items():
+        yield Group(name=f"celery_obs_alerts_{area}", comment=_sentence(module), rules=module.ALERTS)
 
 
 def build(links: Links, changes: Changes = NOTHING) -> Iterator[Output]:
@@ -46,6 +46,9 @@ def build(links: Links, changes: Changes = NOTHING) -> Iterator[Output]:
         yield Output(f"deploy/prometheus/rules/alerts-{area.replace('_', '-')}.yml", text)
 
 
-def _origin(alerts: tuple[Alert, ...]) -> str:
-    seeds = sorted({seed for alert in alerts for seed in alert.seeds})
-    return f"seeds {', '.join(seeds)}." if seeds else "no seed has these."
+def _sentence(module: ModuleType) -> str:
+    """
+    Return the first sentence of the module, which says what its alerts are about.
+    """
+    sentence = str(module.__doc__).strip().partition("\n")[0]
+    return sentence[:1].lower() + sentence[1:]

@@ -32,17 +32,16 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Budgets overdrawn",
-            question="How many promises are broken for this period?",
+            question="How many objectives are missed for this period?",
             queries=(Query(expr=f"sum ({_recorded('slo:error_budget_remaining:ratio')} < bool 0)", legend="Overdrawn"),),
             unit="none",
             steps=(Step(None, "green"), Step(1, "red")),
             width=6,
-            source="004",
         ),
         Panel(
             kind="stat",
             title="Budgets that burn too fast",
-            question="How many budgets would not last for their period, if the last hour went on?",
+            question="How many budgets would not last for their period, at the rate of the last hour?",
             queries=(Query(expr=f"sum ({_recorded('slo:current_burn_rate:ratio')} > bool 1)", legend="Too fast"),),
             unit="none",
             steps=(Step(None, "green"), Step(1, "yellow")),
@@ -51,7 +50,7 @@ _SUMMARY = Row(
         Panel(
             kind="bargauge",
             title="Error budget remaining",
-            question="How much may still go wrong in this period? Less than nothing: the promise is broken.",
+            question="How much error budget is left for this period? Negative: the objective is missed.",
             queries=(Query(expr=_recorded("slo:error_budget_remaining:ratio"), legend="{{slo}}"),),
             unit="percentunit",
             minimum=0,
@@ -60,12 +59,11 @@ _SUMMARY = Row(
             width=12,
             height=8,
             links=(_TO_OBJECTIVE,),
-            source="000 §6, 001, 004",
         ),
         Panel(
             kind="table",
             title="Objectives",
-            question="What did we promise, what did we keep, and how long will the budget last?",
+            question="What is the objective, what was reached, and how long will the budget last?",
             keys=(("slo", "Objective"),),
             queries=(
                 Query(expr=_recorded("slo:objective:ratio"), legend="Promised", unit="percentunit", decimals=2),
@@ -84,7 +82,6 @@ _SUMMARY = Row(
             width=WIDTH,
             height=10,
             links=(_TO_OBJECTIVE,),
-            source="000 §6, 001, 004",
         ),
     ),
 )
@@ -95,31 +92,28 @@ _BURN = Row(
         Panel(
             kind="timeseries",
             title="Error ratio, short windows",
-            question="What goes wrong right now? These windows wake somebody.",
+            question="What goes wrong right now? These windows page.",
             queries=(_errors("5m"), _errors("1h")),
             unit="percentunit",
             links=(_TO_OBJECTIVE,),
-            source="000 §6.2",
         ),
         Panel(
             kind="timeseries",
             title="Error ratio, long windows",
-            question="What has gone wrong for long? These windows wait for the morning.",
+            question="What has gone wrong for hours or days? These windows wait for the morning.",
             queries=(_errors("6h"), _errors("1d"), _errors("3d")),
             unit="percentunit",
             links=(_TO_OBJECTIVE,),
-            source="000 §6.2",
         ),
         Panel(
             kind="timeseries",
             title="Burn rate",
-            question="How fast is the budget burnt? 1 is just as fast as it lasts; 14.4 for an hour takes 2 % of a month's budget.",
+            question="How fast is the budget burnt? At 1 the budget lasts exactly for its period; 14.4 for an hour takes 2 % of a month's budget.",
             queries=(
                 Query(expr=_recorded("slo:current_burn_rate:ratio"), legend="{{slo}} now"),
                 Query(expr=_recorded("slo:period_burn_rate:ratio"), legend="{{slo}} over the period"),
             ),
             links=(_TO_OBJECTIVE,),
-            source="001, 004",
         ),
         Panel(
             kind="timeseries",
@@ -132,12 +126,11 @@ _BURN = Row(
             minimum=-1,
             maximum=1,
             links=(_TO_OBJECTIVE,),
-            source="004",
         ),
         Panel(
             kind="timeseries",
             title="Events per second, good and bad",
-            question="Is there enough traffic to say anything, and how much of it went wrong?",
+            question="Is there enough traffic to judge, and how much of it went wrong?",
             queries=(
                 Query(expr=_recorded("slo:events:rate5m"), legend="{{slo}} all"),
                 Query(expr=_recorded("slo:bad_events:rate5m"), legend="{{slo}} bad"),
@@ -152,10 +145,9 @@ _BURN = Row(
 SLO: Final = Dashboard(
     uid="celery-obs-slo",
     title="Objectives and Error Budgets",
-    question="Do we keep what we promised, and for how long will we go on doing so?",
+    question="Are the objectives met, and how long will their budgets last?",
     rows=(_SUMMARY, _BURN),
     variables=(Variable("slo", "Objective", "slo:objective:ratio"),),
     tags=("slo",),
-    source="000 §6, 001, 004",
     since="now-7d",
 )

@@ -65,12 +65,11 @@ _MACHINES = Row(
             minimum=0,
             maximum=1,
             width=8,
-            source="004",
         ),
         Panel(
             kind="timeseries",
             title="Memory in use",
-            question="Is a machine about to kill processes? From 80 % on somebody should look.",
+            question="Is a machine about to kill processes? Look into it from 80 % on.",
             queries=(
                 Query(
                     expr=f"1 - {max_of(NODE_MEMORY_AVAILABLE, 'instance')} / {max_of(NODE_MEMORY_TOTAL, 'instance')}",
@@ -81,7 +80,6 @@ _MACHINES = Row(
             minimum=0,
             maximum=1,
             width=8,
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -99,7 +97,6 @@ _MACHINES = Row(
             minimum=0,
             maximum=1,
             width=8,
-            source="001",
         ),
     ),
 )
@@ -114,7 +111,6 @@ _POOLS = Row(
             queries=(Query(expr=sum_of(workers.RESIDENT_MEMORY, "worker"), legend="{{worker}}"),),
             unit="bytes",
             width=8,
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -122,12 +118,11 @@ _POOLS = Row(
             question="Which worker is busy?",
             queries=(Query(expr=per_second(workers.CPU_SECONDS, "worker"), legend="{{worker}}"),),
             width=8,
-            source="004",
         ),
         Panel(
             kind="timeseries",
-            title="Children that died in the last hour",
-            question="Do processes die that nobody ended?",
+            title="Pool processes that died in the last hour",
+            question="Do processes die unexpectedly?",
             queries=(
                 Query(
                     expr=increase_of(workers.PROCESS_RESTARTS, "worker", "reason", over="1h", reason=Match("!=", "recycled")),
@@ -138,7 +133,6 @@ _POOLS = Row(
             decimals=0,
             stacked=True,
             width=8,
-            source="004",
         ),
     ),
 )
@@ -155,12 +149,11 @@ _REDIS = Row(
             unit="none",
             width=6,
             height=4,
-            source="004",
         ),
         Panel(
             kind="stat",
             title="Memory of its limit",
-            question="How full is Redis? From 80 % on it wants more. Redis without a limit is not shown.",
+            question="How full is Redis? From 80 % on, raise its limit. Redis without a limit is not shown.",
             queries=(
                 Query(expr=f"{max_of(REDIS_MEMORY, 'instance')} / ({max_of(REDIS_MEMORY_MAX, 'instance')} > 0)", legend="{{instance}}"),
             ),
@@ -168,24 +161,22 @@ _REDIS = Row(
             steps=higher_is_worse(0.8, 0.95),
             width=6,
             height=4,
-            source="000 §9.2, 004",
         ),
         Panel(
             kind="stat",
             title="Evicted keys (range)",
-            question="Did Redis throw something away? A broker must never: set maxmemory-policy to noeviction.",
+            question="Did Redis evict keys? A broker must never: set maxmemory-policy to noeviction.",
             queries=(Query(expr=increase_of(REDIS_EVICTED, "instance"), legend="{{instance}}"),),
             unit="none",
             decimals=0,
             steps=(Step(None, "green"), Step(1, "red")),
             width=6,
             height=4,
-            source="004",
         ),
         Panel(
             kind="stat",
             title="Hit ratio",
-            question="Does a cache on this Redis help? Of no meaning for a broker.",
+            question="Does the cache on this Redis help? Meaningless for a broker.",
             queries=(
                 Query(
                     expr=(
@@ -199,7 +190,6 @@ _REDIS = Row(
             steps=higher_is_better(0.5, 0.7),
             width=6,
             height=4,
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -207,7 +197,6 @@ _REDIS = Row(
             question="Does Redis grow?",
             queries=(Query(expr=max_of(REDIS_MEMORY, "instance"), legend="{{instance}}"),),
             unit="bytes",
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -215,7 +204,6 @@ _REDIS = Row(
             question="Do connections leak?",
             queries=(Query(expr=max_of(REDIS_CLIENTS, "instance"), legend="{{instance}}"),),
             unit="none",
-            source="004",
         ),
     ),
 )
@@ -233,7 +221,6 @@ _APPLICATION = Row(
             unit="reqps",
             stacked=True,
             width=8,
-            source="001, 004",
         ),
         Panel(
             kind="timeseries",
@@ -249,12 +236,11 @@ _APPLICATION = Row(
             unit="percentunit",
             maximum=1,
             width=8,
-            source="001, 004",
         ),
         Panel(
             kind="timeseries",
             title="Request latency",
-            question="Is the application's API quick?",
+            question="Is the application's API fast?",
             queries=(
                 Query(expr=quantile_of(0.5, HTTP_DURATION), legend="p50", absent_where=_undeclared(HTTP_DURATION)),
                 Query(expr=quantile_of(0.95, HTTP_DURATION), legend="p95", exemplars=True, absent_where=_undeclared(HTTP_DURATION)),
@@ -262,7 +248,6 @@ _APPLICATION = Row(
             ),
             unit="s",
             width=8,
-            source="001, 004",
         ),
         Panel(
             kind="stat",
@@ -272,7 +257,6 @@ _APPLICATION = Row(
             mappings=UP,
             unit="none",
             width=4,
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -289,7 +273,6 @@ _APPLICATION = Row(
             minimum=0,
             maximum=1,
             width=10,
-            source="001",
         ),
         Panel(
             kind="timeseries",
@@ -308,7 +291,6 @@ _APPLICATION = Row(
             unit="percentunit",
             minimum=0,
             width=10,
-            source="004",
         ),
     ),
 )
@@ -323,12 +305,11 @@ _SERVICES = Row(
             queries=(Query(expr=quantile_of(0.95, api_calls.LATENCY, "channel_type"), legend="{{channel_type}}", exemplars=True),),
             unit="s",
             links=(TO_PLATFORM,),
-            source="001, 004",
         ),
         Panel(
             kind="timeseries",
             title="Share of server errors",
-            question="Which part of our calls ends with a 5xx, or with no answer at all?",
+            question="Which share of calls ends with a 5xx, or without an answer?",
             queries=(
                 Query(
                     expr=ratio_of(api_calls.REQUESTS, "channel_type", of={"status_code": Match("=~", "5..|none")}),
@@ -338,7 +319,6 @@ _SERVICES = Row(
             unit="percentunit",
             maximum=1,
             links=(TO_PLATFORM,),
-            source="002, 004",
         ),
     ),
 )
@@ -346,9 +326,8 @@ _SERVICES = Row(
 INFRASTRUCTURE: Final = Dashboard(
     uid="celery-obs-infrastructure",
     title="Infrastructure",
-    question="Is it us, or what we stand on?",
+    question="Is the problem in the workers, or in what they depend on?",
     rows=(_MACHINES, _POOLS, _REDIS, _APPLICATION, _SERVICES),
     variables=(JOB,),
     tags=("infrastructure",),
-    source="001, 004",
 )

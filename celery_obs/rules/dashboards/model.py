@@ -125,9 +125,7 @@ class Panel:
     Attributes:
         title: What it shows.
 
-        question: What somebody asks who looks at it; the panel's description begins with it.
-
-        source: Which of the papers asked for it, such as ``000 §3.1``; empty for our own.
+        question: What its reader asks; the panel's description begins with it.
 
         decimals: How many; as many as Grafana finds right where None.
 
@@ -169,7 +167,6 @@ class Panel:
     minimum: float | None = None
     maximum: float | None = None
     links: tuple[Link, ...] = ()
-    source: str = ""
 
     def description(self) -> str:
         """
@@ -224,8 +221,6 @@ class Dashboard:
 
         question: What it answers; the dashboard's description.
 
-        source: Which of the papers asked for it.
-
         since: How far it looks back at first.
     """
 
@@ -235,7 +230,6 @@ class Dashboard:
     rows: tuple[Row, ...]
     variables: tuple[Variable, ...] = ()
     tags: tuple[str, ...] = ()
-    source: str = ""
     since: str = "now-6h"
 
     def panels(self) -> Iterator[Panel]:

@@ -1,5 +1,5 @@
 """
-The channel manager at a glance: are the channels in sync, and which one is not?
+All channels at a glance: which are in sync, and which are not?
 """
 
 from __future__ import annotations
@@ -39,38 +39,35 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Active connections",
-            question="How many accounts do we serve?",
+            question="How many connections are there?",
             queries=(Query(expr=f"sum ({max_of(connections.TOTAL, 'channel_type', status='active')})", legend="Active"),),
             width=4,
             height=4,
-            source="000 §3.1",
         ),
         Panel(
             kind="stat",
             title="Sync success rate (24 h)",
-            question="Of the runs that ended in the last day, how many were a success? Retries are not counted: they have not ended.",
+            question="Which share of the runs that ended in the last day succeeded? Runs to be retried are not counted: they have not ended.",
             queries=(Query(expr=ratio_of(syncs.TOTAL, of={"status": "success"}, over="24h", status=ENDED), legend="Success rate"),),
             unit="percentunit",
             steps=higher_is_better(0.9, 0.99),
             width=4,
             height=4,
-            source="000 §3.1",
         ),
         Panel(
             kind="stat",
             title="Average sync latency",
-            question="How long does a run take now, on average?",
+            question="How long does a run take, on average?",
             queries=(Query(expr=mean(syncs.DURATION), legend="Average"),),
             unit="s",
             steps=higher_is_worse(5, 10),
             width=4,
             height=4,
-            source="000 §3.1",
         ),
         Panel(
             kind="stat",
             title="Circuit breakers open",
-            question="How many channels are cut off now? 0 when none is, and counted by channel, however many exporters show it.",
+            question="How many channels have an open circuit breaker? Counted by channel, however many exporters show it.",
             queries=(
                 Query(
                     expr=f"sum (max by (channel_type) ({selector(circuit_breaker.STATE)} == bool {circuit_breaker.STATES.index('open')}))",
@@ -81,12 +78,11 @@ _SUMMARY = Row(
             steps=(Step(None, "green"), Step(1, "red")),
             width=4,
             height=4,
-            source="000 §3.2",
         ),
         Panel(
             kind="stat",
             title="Open alerts",
-            question="How many alerts fire now? 0 also where Prometheus has no rules, so see to it that the Watchdog arrives.",
+            question="How many alerts fire now? 0 also where Prometheus has no rules, so make sure that the Watchdog arrives.",
             queries=(
                 Query(
                     expr=f"count ({selector(outside.ALERTS, alertstate='firing', severity=Match('=~', 'critical|warning'))}) or vector(0)",
@@ -97,12 +93,11 @@ _SUMMARY = Row(
             steps=(Step(None, "green"), Step(1, "red")),
             width=4,
             height=4,
-            source="000 §3.1",
         ),
         Panel(
             kind="stat",
             title="Oldest message",
-            question="How long has the front of the slowest queue waited? 0 where all queues are empty.",
+            question="How old is the oldest message of all queues? 0 where all queues are empty.",
             queries=(Query(expr=oldest_message(), legend="Oldest"),),
             unit="s",
             steps=higher_is_worse(60, 600),
@@ -118,21 +113,19 @@ _ACTIVITY = Row(
         Panel(
             kind="timeseries",
             title="Syncs per minute by channel",
-            question="Which channel do we work for, and did one fall silent?",
+            question="How many syncs run for each channel, and did one stop?",
             queries=(Query(expr=per_minute(syncs.TOTAL, "channel_type"), legend="{{channel_type}}"),),
             unit="opm",
             links=(TO_PLATFORM,),
-            source="000 §3.1",
         ),
         Panel(
             kind="timeseries",
             title="Syncs per minute by outcome",
-            question="Do the syncs work? Every run is counted once, under how it ended.",
+            question="Do syncs succeed? Every run is counted once, by its outcome.",
             queries=(Query(expr=per_minute(syncs.TOTAL, "status"), legend="{{status}}"),),
             unit="opm",
             stacked=True,
             colours=coloured(syncs.STATUSES),
-            source="000 §3.1",
         ),
         Panel(
             kind="timeseries",
@@ -141,17 +134,15 @@ _ACTIVITY = Row(
             queries=(Query(expr=quantile_of(0.95, syncs.DURATION, "channel_type"), legend="{{channel_type}} p95", exemplars=True),),
             unit="s",
             links=(TO_PLATFORM,),
-            source="000 §3.2",
         ),
         Panel(
             kind="timeseries",
             title="Records per minute",
-            question="Does anything move, and what becomes of it?",
+            question="How many records are processed, and with what result?",
             queries=(Query(expr=per_minute(syncs.RECORDS, "result"), legend="{{result}}"),),
             unit="opm",
             stacked=True,
             colours=coloured(syncs.RECORD_RESULTS),
-            source="000 §3.1",
         ),
         Panel(
             kind="timeseries",
@@ -161,7 +152,6 @@ _ACTIVITY = Row(
             unit="percentunit",
             maximum=1,
             links=(TO_PLATFORM,),
-            source="000 §4.1",
         ),
         Panel(
             kind="timeseries",
@@ -170,7 +160,6 @@ _ACTIVITY = Row(
             queries=(Query(expr=per_minute(api_calls.ERRORS, "channel_type", "error_type"), legend="{{channel_type}}: {{error_type}}"),),
             unit="opm",
             links=(TO_PLATFORM,),
-            source="002",
         ),
     ),
 )
@@ -181,7 +170,7 @@ _HEALTH = Row(
         Panel(
             kind="table",
             title="Channel health",
-            question="Which channel needs somebody? Its breaker, its last success, its failures, its speed.",
+            question="Which channel needs attention? Its breaker, its last success, its failures, its speed.",
             keys=(("channel_type", "Channel"),),
             queries=(
                 Query(expr=breaker_state(), legend="Status", unit="none", mappings=BREAKER_STATES),
@@ -215,18 +204,16 @@ _HEALTH = Row(
             sort_by="Errors in a row",
             width=WIDTH,
             links=(TO_PLATFORM,),
-            source="000 §3.1",
         ),
-        breaker_timeline(source="000 §3.1"),
+        breaker_timeline(),
     ),
 )
 
 OVERVIEW: Final = Dashboard(
     uid="channel-manager-overview",
     title="Channel Manager Overview",
-    question="Are the channels in sync, and which one is not?",
+    question="Which channels are in sync, and which are not?",
     rows=(_SUMMARY, _ACTIVITY, _HEALTH),
     variables=(JOB,),
     tags=("channel-manager", "pms"),
-    source="000 §3.1 and §3.2",
 )

@@ -116,19 +116,18 @@ def breaker_state(**where: Where) -> str:
     return f"{is_open} or {max_of(circuit_breaker.STATE, 'channel_type', **where)}"
 
 
-def breaker_timeline(*, source: str, height: int = 7, **where: Where) -> Panel:
+def breaker_timeline(*, height: int = 7, **where: Where) -> Panel:
     """
     Show the breakers' states over time.
     """
     return Panel(
         kind="state-timeline",
         title="Circuit breakers",
-        question="Which channel is cut off, since when, and does its breaker flap? Open: no call goes through. Half-open: one at a time does.",
+        question="Which circuit breaker is open, since when, and does it flap? Open: no call goes through. Half-open: one at a time does.",
         queries=(Query(expr=breaker_state(**where), legend="{{channel_type}}"),),
         mappings=BREAKER_STATES,
         unit="none",
         width=WIDTH,
         height=height,
         links=(TO_PLATFORM,),
-        source=source,
     )

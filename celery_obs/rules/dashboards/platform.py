@@ -31,17 +31,16 @@ _CONNECTIONS = Row(
         Panel(
             kind="bargauge",
             title="Connections by status",
-            question="How many accounts do we serve here, and how many are broken?",
+            question="How many connections are there, and how many are broken?",
             queries=(Query(expr=max_of(connections.TOTAL, "status", channel_type=_HERE), legend="{{status}}"),),
             minimum=0,
             colours=coloured(connections.STATUSES),
             width=6,
-            source="000 §3.3",
         ),
         Panel(
             kind="stat",
             title="Circuit breaker",
-            question="Is the channel asked at all?",
+            question="Is the channel called at all?",
             queries=(Query(expr=breaker_state(channel_type=_HERE), legend="{{channel_type}}"),),
             mappings=BREAKER_STATES,
             unit="none",
@@ -50,7 +49,7 @@ _CONNECTIONS = Row(
         Panel(
             kind="stat",
             title="Paused",
-            question="Did somebody stop this channel?",
+            question="Is this channel paused?",
             queries=(Query(expr=max_of(connections.PAUSED, channel_type=_HERE), legend="Paused"),),
             mappings=NO,
             unit="none",
@@ -59,7 +58,7 @@ _CONNECTIONS = Row(
         Panel(
             kind="table",
             title="Connections",
-            question="Which account needs somebody? The most errors in a row are at the top.",
+            question="Which connection needs attention? The most errors in a row are at the top.",
             keys=(("connection_id", "Connection"),),
             queries=(
                 Query(
@@ -84,9 +83,8 @@ _CONNECTIONS = Row(
             ),
             sort_by="Errors in a row",
             width=12,
-            source="000 §3.3",
         ),
-        breaker_timeline(source="000 §3.1", height=4, channel_type=_HERE),
+        breaker_timeline(height=4, channel_type=_HERE),
     ),
 )
 
@@ -106,7 +104,6 @@ _SYNCS = Row(
             unit="opm",
             colours=coloured(syncs.STATUSES),
             stacked=True,
-            source="000 §3.3",
         ),
         Panel(
             kind="timeseries",
@@ -121,23 +118,21 @@ _SYNCS = Row(
             unit="percentunit",
             ascending=True,
             maximum=1,
-            source="000 §3.3",
         ),
         Panel(
             kind="timeseries",
             title="Sync duration",
-            question="How long does a sync take, the failed ones too?",
+            question="How long does a sync take, failed ones included?",
             queries=(
                 Query(expr=quantile_of(0.5, syncs.DURATION, "sync_type", channel_type=_HERE), legend="{{sync_type}} p50"),
                 Query(expr=quantile_of(0.95, syncs.DURATION, "sync_type", channel_type=_HERE), legend="{{sync_type}} p95", exemplars=True),
             ),
             unit="s",
-            source="000 §3.3",
         ),
         Panel(
             kind="timeseries",
             title="Records per minute",
-            question="Does anything move, and what becomes of it?",
+            question="How many records are processed, and with what result?",
             queries=(Query(expr=per_minute(syncs.RECORDS, "result", channel_type=_HERE), legend="{{result}}"),),
             unit="opm",
             stacked=True,
@@ -146,7 +141,7 @@ _SYNCS = Row(
         Panel(
             kind="timeseries",
             title="Running and held back",
-            question="What runs right now, and what waits because the channel is paused, its rate limit used up or its breaker open?",
+            question="What is running, and what is held back because the channel is paused, its rate limit exhausted or its breaker open?",
             queries=(
                 Query(expr=sum_of(syncs.IN_PROGRESS, "sync_type", channel_type=_HERE), legend="{{sync_type}} running"),
                 Query(
@@ -170,7 +165,6 @@ _CALLS = Row(
             queries=(Query(expr=per_minute(api_calls.ERRORS, "error_type", channel_type=_HERE), legend="{{error_type}}"),),
             unit="opm",
             stacked=True,
-            source="000 §3.3",
         ),
         Panel(
             kind="timeseries",
@@ -179,7 +173,6 @@ _CALLS = Row(
             queries=(Query(expr=per_second(api_calls.REQUESTS, "status_code", channel_type=_HERE), legend="{{status_code}}"),),
             unit="reqps",
             stacked=True,
-            source="002",
         ),
         Panel(
             kind="timeseries",
@@ -189,12 +182,11 @@ _CALLS = Row(
                 Query(expr=quantile_of(0.95, api_calls.LATENCY, "endpoint", channel_type=_HERE), legend="{{endpoint}}", exemplars=True),
             ),
             unit="s",
-            source="004",
         ),
         Panel(
             kind="table",
             title="API calls by endpoint",
-            question="What do we ask the channel most, and how long does it take?",
+            question="Which endpoints are called most, and how long do they take?",
             keys=(("endpoint", "Endpoint"),),
             queries=(
                 Query(expr=increase_of(api_calls.REQUESTS, "endpoint", channel_type=_HERE), legend="Calls", unit="none", decimals=0),
@@ -216,17 +208,16 @@ _LIMITS = Row(
         Panel(
             kind="timeseries",
             title="Calls in the window, and the limit",
-            question="How close to the limit are we? The limit may change with the time of day.",
+            question="How close are calls to the rate limit? The limit may change with the time of day.",
             queries=(
                 Query(expr=max_of(rate_limiter.CURRENT, "connection_id", channel_type=_HERE), legend="{{connection_id}}"),
                 Query(expr=max_of(rate_limiter.MAX, "channel_type", channel_type=_HERE), legend="Limit of {{channel_type}}"),
             ),
-            source="000 §3.3",
         ),
         Panel(
             kind="timeseries",
-            title="Denied by the limit",
-            question="Which part of our calls has to wait?",
+            title="Throttled by the limit",
+            question="Which share of calls is throttled?",
             queries=(
                 Query(
                     expr=ratio_of(rate_limiter.REQUESTS, "channel_type", of={"result": "denied"}, channel_type=_HERE),
@@ -240,7 +231,7 @@ _LIMITS = Row(
         Panel(
             kind="timeseries",
             title="Waiting for the limit (p95)",
-            question="How long do we stand in line?",
+            question="How long do calls wait for the rate limit?",
             queries=(
                 Query(
                     expr=quantile_of(0.95, rate_limiter.WAIT, "channel_type", channel_type=_HERE), legend="{{channel_type}}", exemplars=True
@@ -258,7 +249,7 @@ _TOKENS = Row(
         Panel(
             kind="table",
             title="Tokens by expiry",
-            question="Which account will be locked out, and when? Less than nothing: it is.",
+            question="Which token expires, and when? Negative: it has expired.",
             keys=(("connection_id", "Connection"),),
             queries=(
                 Query(
@@ -271,12 +262,11 @@ _TOKENS = Row(
             ),
             sort_by="Expires in",
             ascending=True,
-            source="000 §3.3",
         ),
         Panel(
             kind="timeseries",
             title="Token refreshes per minute by outcome",
-            question="Do we still get new tokens? Refused ones need the customer.",
+            question="Do token refreshes succeed? Refused: the customer has to authorise again.",
             queries=(Query(expr=per_minute(tokens.REFRESH_TOTAL, "status", channel_type=_HERE), legend="{{status}}"),),
             unit="opm",
             stacked=True,
@@ -291,7 +281,7 @@ _WEBHOOKS = Row(
         Panel(
             kind="timeseries",
             title="Webhooks per minute by event",
-            question="Does the channel still talk to us?",
+            question="Does the channel still send webhooks?",
             queries=(Query(expr=per_minute(webhooks.RECEIVED, "event_type", channel_type=_HERE), legend="{{event_type}}"),),
             unit="opm",
             width=8,
@@ -299,7 +289,7 @@ _WEBHOOKS = Row(
         Panel(
             kind="timeseries",
             title="Webhooks per minute by outcome",
-            question="Do we understand what it says?",
+            question="Are webhooks processed?",
             queries=(Query(expr=per_minute(webhooks.PROCESSED, "status", channel_type=_HERE), legend="{{status}}"),),
             unit="opm",
             stacked=True,
@@ -309,7 +299,7 @@ _WEBHOOKS = Row(
         Panel(
             kind="timeseries",
             title="Webhook processing time",
-            question="Do we keep the channel waiting?",
+            question="How long does it take to process a webhook?",
             queries=(
                 Query(
                     expr=quantile_of(0.95, webhooks.PROCESSING, "channel_type", channel_type=_HERE),
@@ -322,8 +312,8 @@ _WEBHOOKS = Row(
         ),
         Panel(
             kind="timeseries",
-            title="Calls the breaker held back",
-            question="What does the outage cost us?",
+            title="Calls that the breaker rejected",
+            question="How many calls does the circuit breaker reject?",
             queries=(
                 Query(expr=per_minute(circuit_breaker.REJECTIONS, "channel_type", channel_type=_HERE), legend="{{channel_type}}"),
                 Query(
@@ -336,7 +326,7 @@ _WEBHOOKS = Row(
         Panel(
             kind="timeseries",
             title="How long outages last (p95)",
-            question="How long does it take until the breaker is closed again?",
+            question="How long is the circuit breaker open?",
             queries=(
                 Query(
                     expr=quantile_of(0.95, circuit_breaker.OPEN_DURATION, "channel_type", over="$__range", channel_type=_HERE),
@@ -352,9 +342,8 @@ _WEBHOOKS = Row(
 PLATFORM: Final = Dashboard(
     uid="channel-manager-platform",
     title="Channel Manager: One Channel",
-    question="How is this channel, down to each of its connections?",
+    question="What is the state of this channel and its connections?",
     rows=(_CONNECTIONS, _SYNCS, _CALLS, _LIMITS, _TOKENS, _WEBHOOKS),
     variables=(JOB, CHANNEL),
     tags=("channel-manager",),
-    source="000 §3.3",
 )

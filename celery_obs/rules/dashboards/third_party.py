@@ -50,7 +50,7 @@ PROCESS_CPU = Metric(kind="counter", name="process_cpu_seconds_total", help="How
 NODE_CPU = Metric(
     kind="counter", name="node_cpu_seconds_total", help="What do the processors do? Of node_exporter.", labels=("cpu", "mode")
 )
-NODE_MEMORY_AVAILABLE = Metric(kind="gauge", name="node_memory_MemAvailable_bytes", help="How much memory is to be had? Of node_exporter.")
+NODE_MEMORY_AVAILABLE = Metric(kind="gauge", name="node_memory_MemAvailable_bytes", help="How much memory is available? Of node_exporter.")
 NODE_MEMORY_TOTAL = Metric(kind="gauge", name="node_memory_MemTotal_bytes", help="How much memory is there? Of node_exporter.")
 NODE_DISK_FREE = Metric(
     kind="gauge", name="node_filesystem_avail_bytes", help="How much room is left? Of node_exporter.", labels=("mountpoint", "fstype")
@@ -62,7 +62,7 @@ NODE_DISK_SIZE = Metric(
 REDIS_UP = Metric(kind="gauge", name="redis_up", help="Does Redis answer its exporter? Of redis_exporter.")
 REDIS_CLIENTS = Metric(kind="gauge", name="redis_connected_clients", help="Who is connected? Of redis_exporter.")
 REDIS_EVICTED = Metric(
-    kind="counter", name="redis_evicted_keys_total", help="What did Redis throw away for want of memory? Of redis_exporter."
+    kind="counter", name="redis_evicted_keys_total", help="How many keys did Redis evict for lack of memory? Of redis_exporter."
 )
 
 MET_OUTSIDE: Final[Mapping[str, Metric]] = MappingProxyType({**FOREIGN, **catalogue([sys.modules[__name__]])})

@@ -1,7 +1,7 @@
 """
 Aliases: our series under the names of others, so that their dashboards and alerts go on working.
 
-Recording rules in a folder of their own, one file each, off until somebody loads it.  A counter goes on as a counter, and whoever reads it
+Recording rules in a folder of their own, one file each, off until you load it.  A counter goes on as a counter, and a query that reads it
 takes its rate as before.
 
 Where another system has a name of ours for series with other labels, such as celery-exporter's ``celery_task_received_total``, there is no alias:
@@ -80,7 +80,7 @@ class Alias:
         """
         Write the recording rules.
 
-        Each target keeps its own series.  A sum over all of them would fall when a target goes, and whoever takes its rate
+        Each target keeps its own series.  A sum over all of them would fall when a target goes, and a query that takes its rate
         would see a restart, and count all that the others ever counted a second time.
         """
         for suffix in ("_bucket", "_count", "_sum") if self.metric.kind == "histogram" else ("",):

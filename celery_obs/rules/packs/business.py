@@ -31,18 +31,17 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Delivered within 30 s",
-            question="Which part of the chosen tasks was really done within 30 seconds of being due? 95 % is the target for alerts.",
+            question="Which share of the chosen tasks was done within 30 seconds of being due? 95 % is the target for alerts.",
             queries=(Query(expr=ratio_within(tasks.LATENCY, 30.0, over="$__range", task=_TASK), legend="Within 30 s"),),
             unit="percentunit",
             steps=higher_is_better(0.9, 0.95),
             width=6,
             height=4,
-            source="004",
         ),
         Panel(
             kind="stat",
             title="Delivered at all",
-            question="Which part of the chosen tasks ended with success? 99.5 % is the target for newsletters.",
+            question="Which share of the chosen tasks succeeded? 99.5 % is the target for newsletters.",
             queries=(
                 Query(expr=ratio_of(tasks.FINISHED, of={"state": "success"}, over="$__range", state=_ENDED, task=_TASK), legend="Success"),
             ),
@@ -50,7 +49,6 @@ _SUMMARY = Row(
             steps=higher_is_better(0.99, 0.995),
             width=6,
             height=4,
-            source="004",
         ),
         Panel(
             kind="stat",
@@ -59,12 +57,11 @@ _SUMMARY = Row(
             queries=(Query(expr=increase_of(syncs.RECORDS, over="24h", result=one_of("created", "updated")), legend="Records"),),
             width=6,
             height=4,
-            source="003",
         ),
         Panel(
             kind="stat",
             title="Double bookings (24 h)",
-            question="Whom do we have to call? Rooms that were sold twice in the last 24 hours.",
+            question="How many double bookings were there? Rooms sold twice in the last 24 hours.",
             queries=(
                 Query(
                     expr=f"{increase_of(conflicts.DOUBLE_BOOKINGS, over='24h')} or 0 * {sum_of(ourselves.BUILD_INFO)}",
@@ -76,7 +73,6 @@ _SUMMARY = Row(
             steps=(Step(None, "green"), Step(1, "red")),
             width=6,
             height=4,
-            source="002",
         ),
     ),
 )
@@ -93,18 +89,16 @@ _DELIVERY = Row(
             ascending=True,
             maximum=1,
             links=(TO_TASKS,),
-            source="004",
         ),
         Panel(
             kind="timeseries",
             title="Delivered at all, by task",
-            question="Which task's work does not arrive?",
+            question="Which task does not succeed?",
             queries=(Query(expr=ratio_of(tasks.FINISHED, "task", of={"state": "success"}, state=_ENDED, task=_TASK), legend="{{task}}"),),
             unit="percentunit",
             ascending=True,
             maximum=1,
             links=(TO_TASKS,),
-            source="004",
         ),
         Panel(
             kind="timeseries",
@@ -121,7 +115,6 @@ _DELIVERY = Row(
             stacked=True,
             width=WIDTH,
             height=6,
-            source="004",
         ),
     ),
 )
@@ -132,37 +125,34 @@ _CUSTOMERS = Row(
         Panel(
             kind="timeseries",
             title="Active connections by channel",
-            question="Do we grow, and where?",
+            question="How many connections are active on each channel?",
             queries=(Query(expr=max_of(connections.TOTAL, "channel_type", status="active"), legend="{{channel_type}}"),),
             unit="none",
             stacked=True,
             links=(TO_PLATFORM,),
-            source="004",
         ),
         Panel(
             kind="timeseries",
             title="Customers that left",
-            question="Who has left a channel?",
+            question="How many connections have left each channel?",
             queries=(Query(expr=max_of(connections.TOTAL, "channel_type", status="disconnected"), legend="{{channel_type}}"),),
             unit="none",
             links=(TO_PLATFORM,),
-            source="004",
         ),
         Panel(
             kind="bargauge",
             title="Events from channels (range)",
-            question="What do channels tell us: bookings, cancellations, changes?",
+            question="What do channels send: bookings, cancellations, changes?",
             queries=(Query(expr=increase_of(webhooks.RECEIVED, "event_type"), legend="{{event_type}}"),),
             unit="none",
             decimals=0,
             minimum=0,
             width=8,
-            source="002",
         ),
         Panel(
             kind="bargauge",
             title="Records moved (range)",
-            question="What do we do for which channel?",
+            question="Which syncs run for which channel?",
             queries=(
                 Query(expr=increase_of(syncs.RECORDS, "channel_type", result=one_of("created", "updated")), legend="{{channel_type}}"),
             ),
@@ -171,7 +161,6 @@ _CUSTOMERS = Row(
             minimum=0,
             width=8,
             links=(TO_PLATFORM,),
-            source="003",
         ),
         Panel(
             kind="bargauge",
@@ -184,7 +173,6 @@ _CUSTOMERS = Row(
             decimals=0,
             minimum=0,
             width=8,
-            source="001",
         ),
         Panel(
             kind="timeseries",
@@ -196,7 +184,6 @@ _CUSTOMERS = Row(
             width=WIDTH,
             height=6,
             links=(TO_PLATFORM,),
-            source="002",
         ),
     ),
 )
@@ -208,6 +195,5 @@ BUSINESS: Final = Dashboard(
     rows=(_SUMMARY, _DELIVERY, _CUSTOMERS),
     variables=(JOB, Variable("task", "Task", tasks.FINISHED.name)),
     tags=("business",),
-    source="002, 003, 004",
     since="now-24h",
 )

@@ -76,7 +76,7 @@ class OurTasks:
 
 def is_ours(name: str) -> bool:
     """
-    Tell whether *name* may be one of our tasks, in whatever namespace: a quick look, for whoever publishes anything.
+    Tell whether *name* may be one of our tasks, in whatever namespace: a quick look, made at every publish.
     """
     return name.rpartition(".")[2] in _names()
 

@@ -61,7 +61,7 @@ def schedule(*, task_namespace: str = "channel_manager", queue: str | None = Non
         periods: Seconds between two runs of a task, by its name; None or 0 leaves it out.
 
     Raises:
-        ConfigurationError: for a task that is none of ours, or a period that is none.
+        ConfigurationError: for a task that is not one of ours, or an invalid period.
 
     Since 0.1.
     """
@@ -73,7 +73,7 @@ def entries(settings: Settings) -> dict[str, dict[str, Any]]:
     Return the entries that the settings ask for: none without Redis, and no check for drift without a source of calendars.
 
     Raises:
-        ConfigurationError: if the setting ``beat_periods`` names a task that is none of ours.
+        ConfigurationError: if the setting ``beat_periods`` names a task that is not one of ours.
     """
     chosen = _chosen(settings.beat_periods or {}, "setting beat_periods")
     if not settings.beat_schedule or settings.redis is None:

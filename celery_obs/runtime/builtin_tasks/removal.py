@@ -194,7 +194,7 @@ class WaitingMessages:
 
     def found(self) -> int:
         """
-        Count them; 0 on a broker that lets nobody look at what waits, where they expire with their period.
+        Count them; 0 on a broker that shows no client what waits, where they expire with their period.
         """
         return sum(len(messages) for messages in self._all().values())
 

@@ -1,7 +1,7 @@
 """
 Deliveries: what a transport of sentry-sdk was given and did not deliver.
 
-sentry-sdk tells of what it drops, for one reason or another, to the endpoint that it cannot reach; we tell it to whoever looks at the page.
+sentry-sdk tells of what it drops, for one reason or another, to the endpoint that it cannot reach; we tell it on the page of metrics.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["TransportWatch"]
 
 _DECIDED: Final = frozenset({"sample_rate", "before_send", "event_processor", "callback_error"})
 """
-Reasons for which a report is not sent because somebody wants it so.
+Reasons for which a report is not sent on purpose.
 """
 
 _COUNTED: Final = frozenset({"error", "default", "monitor"})

@@ -51,7 +51,7 @@ class _Attempt:
     Attributes:
         reported: What of its errors was reported last.
 
-        unhandled: Whether that was one that nobody handled.
+        unhandled: Whether that was one that the task did not handle.
 
         goes_on: Whether it published its task anew.
     """

@@ -42,7 +42,7 @@ _NO_TEXT: Final = frozenset(
     {"event_id", "timestamp", "start_timestamp", "platform", "level", "type", "sdk", "modules", "_meta", "check_in_id"}
 )
 """
-Keys of a report that hold what Sentry needs and nobody wrote.
+Keys of a report that hold what Sentry needs and no user wrote.
 """
 
 _KEYS: Final = frozenset(

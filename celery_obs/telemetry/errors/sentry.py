@@ -70,7 +70,7 @@ def current_trace() -> tuple[str, str] | None:
 
 def is_traced(environ: Mapping[str, str]) -> bool:
     """
-    Tell whether OpenTelemetry traces this process: somebody set up its SDK, or told it where to send.
+    Tell whether OpenTelemetry traces this process: its SDK is set up, or an endpoint is configured.
     """
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
@@ -322,7 +322,7 @@ class Sentry:
 
     def after_fork(self) -> None:
         """
-        Become a child's own: what the parent has not sent yet is the parent's to send, and the locks of its threads are nobody's.
+        Become a child's own: what the parent has not sent yet is the parent's to send, and no thread holds the locks of its threads any more.
         """
         client = self._client
         if client is None or client.transport is None:

@@ -86,7 +86,7 @@ def _of_task(template: str, data: Mapping[str, Any]) -> SafeContent:
     shown = {key: value if key in _PLAIN else HIDDEN for key, value in data.items()}
     try:
         text = template % shown
-    except (KeyError, ValueError, TypeError):  # Somebody's own template.
+    except (KeyError, ValueError, TypeError):  # A user's own template.
         text = f"Task {data.get('name')}[{data.get('id')}]"
     facts: dict[str, Any] = {"task": str(data.get("name") or ""), "task_id": str(data.get("id") or "")}
     runtime = data.get("runtime")

@@ -41,7 +41,7 @@ _ADVICE: Final = (
 
 
 _TOO_QUIET: Final = (
-    "celery_obs: the log level is %s, so no line is written for tasks that succeed. "
+    "celery_obs: the log level is %s, so no line is written for successful tasks. "
     "Start the worker with -l INFO, or set log_levels to {'%s': 'INFO'} for these lines alone."
 )
 
@@ -78,7 +78,7 @@ class LogSetup:
         """
         from celery.signals import setup_logging  # noqa: PLC0415 -- the room knows no Celery but here.
 
-        # Weak, as others' are not: Celery skips its own set-up when anybody is connected, so nobody may be connected for nothing.
+        # Weak, as others' are not: Celery skips its own set-up when any receiver is connected, so none may be connected for nothing.
         setup_logging.connect(self.receive, weak=False, dispatch_uid="celery_obs.logs")
 
     def disconnect(self) -> None:
@@ -92,7 +92,7 @@ class LogSetup:
 
     def receive(self, loglevel: Any = None, logfile: Any = None, format: Any = None, colorize: Any = None, **_: object) -> None:  # noqa: A002 -- Celery's name.
         """
-        Set up logging, unless somebody else does.
+        Set up logging, unless the application does.
         """
         self._others = other_receivers(self.receive)
         root = logging.getLogger()
@@ -304,7 +304,7 @@ def _harmless(record: logging.LogRecord, content: celery_records.SafeContent) ->
 def _to_json(redactor: Redactor, _: Any, __: str, facts: Any) -> str:
     try:
         return to_json(facts)
-    except (ValueError, TypeError, RecursionError):  # What is no JSON in what a program has bound.
+    except (ValueError, TypeError, RecursionError):  # A program bound a value that JSON does not have.
         return to_json(redactor.value(facts))  # type: ignore[arg-type] # a dict of a dict.
 
 
@@ -325,7 +325,7 @@ class _QuietHandler(LineHandler):
                 self.prepare()
                 self.stream.write(line + self.terminator)
                 self.stream.flush()
-            except Exception:  # noqa: BLE001 -- as logging's own handlers: whoever logs must not fail for it.
+            except Exception:  # noqa: BLE001 -- as logging's own handlers: the code that logs must not fail for it.
                 self.handleError(logging.LogRecord(logger, 0, "", 0, "", None, None))
 
     def prepare(self) -> None:

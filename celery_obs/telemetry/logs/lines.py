@@ -1,7 +1,7 @@
 """
-Our own lines: how they are written, whoever is in charge of logging.
+Our own lines: how they are written, whichever package is in charge of logging.
 
-Where that is us, and nobody else listens, a line goes to our handler at once, as JSON.  Where the program has configured structlog, a line goes
+Where that is us, and no other handler listens, a line goes to our handler at once, as JSON.  Where the program has configured structlog, a line goes
 through that, and looks like the program's others.  Where neither is so, it is JSON through the standard library's logger.
 """
 
@@ -41,7 +41,7 @@ class _Direct:
     The way around the standard library, where there is one.
 
     Attributes:
-        handler: Ours, which writes JSON; None where somebody else is in charge, or lines are for people.
+        handler: Ours, which writes JSON; None where the application is in charge, or lines are for people.
 
         is_ours: Whether we are in charge.
     """
@@ -70,7 +70,7 @@ def to_json(facts: Mapping[str, Any]) -> str:
     Return *facts* as one line of JSON.
 
     Raises:
-        ValueError, TypeError, RecursionError: if they hold what is no JSON.
+        ValueError, TypeError, RecursionError: if they hold a value that JSON does not have.
     """
     return encode(facts)
 
@@ -121,7 +121,7 @@ def write_text(log: logging.Logger, level: int, event: str, now: float, text: st
 
 def _is_alone(handler: LineHandler, log: logging.Logger) -> bool:
     """
-    Tell whether what *log* says would come to *handler* and to nobody else.
+    Tell whether what *log* says would come to *handler* and to no other handler.
     """
     handlers = _root.handlers
     if len(handlers) != 1 or handlers[0] is not handler or log.handlers or log.filters or not log.propagate:

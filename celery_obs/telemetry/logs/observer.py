@@ -90,7 +90,7 @@ class TaskLogObserver:
     Args:
         redactor: Keeps secrets out of what a task says.
 
-        sampling: Which part of the lines of success is written, by patterns of task names; the first that matches counts.
+        sampling: Sampling rate (0 to 1) for success log lines, by patterns of task names; the first that matches counts.
 
     Threads: safe.  Forks: of use in a child as it is.
     """

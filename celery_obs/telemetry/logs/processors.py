@@ -47,7 +47,7 @@ def log_processors(*, redact_keys: Iterable[str] = ()) -> list[Any]:
     They add what an attempt has bound and the ids of the current span, and hide secrets.
 
     Args:
-        redact_keys: Names under which there are secrets, besides those that we know.
+        redact_keys: Additional key names to redact.
 
     Since 0.1.
     """
@@ -62,7 +62,7 @@ class LogFilter(logging.Filter):
     Outside of a task they are empty.
 
     Args:
-        redact_keys: Names under which there are secrets, besides those that we know.
+        redact_keys: Additional key names to redact.
 
     Since 0.1.
     """
@@ -93,7 +93,7 @@ class LogFilter(logging.Filter):
 
 def take_json(_: Any, __: str, event_dict: EventDict) -> EventDict:
     """
-    Take the facts out of a line that somebody's own renderer has already made JSON of.
+    Take the facts out of a line that a user's own renderer has already made JSON of.
     """
     text = event_dict["event"]
     if isinstance(text, str) and text[:2] == '{"' and text[-1:] == "}":

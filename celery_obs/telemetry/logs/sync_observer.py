@@ -124,7 +124,7 @@ class SyncLogObserver:
             direction=event.direction,
             status="failure",
             error="WorkerLostError",
-            error_message="The process of the run died with it.",
+            error_message="The process that ran it died.",
         )
 
     def sync_held_back(self, event: SyncHeldBack) -> None:

@@ -26,6 +26,6 @@ def trace_ids() -> Mapping[str, str]:
         return _NONE
     try:
         span = opentelemetry.get_current_span().get_span_context()
-    except Exception:  # noqa: BLE001 -- half imported, or somebody's own kind of span: the line matters more.
+    except Exception:  # noqa: BLE001 -- half imported, or a user's own kind of span: the line matters more.
         return _NONE
     return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"} if span.is_valid else _NONE

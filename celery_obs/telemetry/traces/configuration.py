@@ -71,14 +71,14 @@ def plan(environ: Mapping[str, str]) -> Plan | None:
     elif not exporters and _first(environ, ENDPOINTS)[1]:
         exporters = ("otlp",)
     if not exporters:
-        # Somebody else's provider may be made later than now, in the processes of the pool.
+        # The application's own provider may be made later than now, in the processes of the pool.
         return None if _lacking(()) else Plan((), Batching(), ())
     lacking = _lacking(exporters)
     if lacking:
         variable = "OTEL_TRACES_EXPORTER" if named else _first(environ, ENDPOINTS)[0]
         say(
-            f"{variable} asks for traces, and the package {lacking} is not installed, so there are none. "
-            "Expected the extra for tracing: pip install 'celery_obs[tracing]'."
+            f"{variable} asks for traces, and the package {lacking} is not installed, so none are made. "
+            "Install the extra for tracing: pip install 'celery_obs[tracing]'."
         )
         return None
     return Plan(exporters, _batching(environ), tuple(_advice(environ, exporters)))

@@ -65,7 +65,7 @@ class _Open(NamedTuple):
     Attributes:
         key: What it is found by: kept, so that nothing else can have its identity.
 
-        span: The span; None where nobody records it.
+        span: The span; None where it is not recorded.
 
         token: Undoes the context.
     """
@@ -138,7 +138,7 @@ class TraceObserver:
 
     def _leave(self) -> None:
         """
-        Hear no more: this process runs tasks, and has nobody to trace for.  Not where it only publishes, for its children may have somebody.
+        Hear no more: this process runs tasks, and has no exporter of spans.  Not where it only publishes, for its children may have one.
         """
         for event_type, hear in self.subscriptions():
             self._unsubscribe(event_type, hear)
@@ -177,8 +177,8 @@ class TraceObserver:
         if incoming[2] and maker.drops_unsampled:
             self._open[id(started)] = _new(_Open, (started, None, contexts.attach(incoming[0])))
             return
-        if incoming is UNKNOWN and maker.nobody is not None:
-            self._open[id(started)] = _new(_Open, (started, None, contexts.attach(with_span(maker.nobody(), incoming[0]))))
+        if incoming is UNKNOWN and maker.unrecorded is not None:
+            self._open[id(started)] = _new(_Open, (started, None, contexts.attach(with_span(maker.unrecorded(), incoming[0]))))
             return
         link = previous(carrier) if started.retries else None
         span = maker.start(
@@ -347,7 +347,7 @@ class TraceObserver:
             # What else is current, such as baggage, goes on.
             context = Context({**context, **incoming.context}) if context else incoming.context
         if not is_followed:
-            self._propagation.write(headers, context)  # Nobody would end a span; what is around it goes on all the same.
+            self._propagation.write(headers, context)  # Nothing would end a span; what is around it goes on all the same.
             return
         attributes = self._sending.copy()
         attributes["messaging.destination.name"] = queue

@@ -2,7 +2,7 @@
 From spans that ended to a collector: a bounded queue, and a thread that empties it.
 
 The SDK's batch processor does as much, but its flush knows no deadline and its drops go uncounted; a pool process that is recycled has a second to leave.
-Whoever ends a span only puts it into the queue.  The thread is started by the first span of a process, and so never before a fork;
+Ending a span only puts it into the queue.  The thread is started by the first span of a process, and so never before a fork;
 it sleeps until there is something to send.  What cannot be sent is counted, and memory stays as it is.
 """
 
@@ -113,7 +113,7 @@ class Pipeline(SpanProcessor):
         self._enough = threading.Event()
         self._empty = threading.Event()
 
-    # -- whoever makes spans --------------------------------------------------------------------------------------------
+    # -- called by makers of spans -----------------------------------------------------------------------------------------
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """
@@ -182,7 +182,7 @@ class Pipeline(SpanProcessor):
             if self._exporter is None:
                 self._exporter = self._make_exporter(None)
             return self._exporter.export(batch) is SpanExportResult.SUCCESS
-        except Exception:  # noqa: BLE001 -- anybody's exporter; what it did not send is counted.
+        except Exception:  # noqa: BLE001 -- a user's exporter; what it did not send is counted.
             return False
 
     def _count(self, reason: str, number: int) -> None:

@@ -2,7 +2,7 @@
 From one process to the next: the context of a trace in the headers of a message.
 
 It lies at the top level of the headers, where OpenTelemetry's own instrumentation puts it, so that the two understand each other.
-What is read may be anybody's text.
+What is read is unchecked text.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Incoming(NamedTuple):
 
         span: The span that sent it; one without identity where that is not known.
 
-        is_unsampled: Whether nobody records it.
+        is_unsampled: Whether it is not recorded.
     """
 
     context: Context
@@ -69,7 +69,7 @@ class Incoming(NamedTuple):
 
 class _Unsampled(NonRecordingSpan):
     """
-    A span that nobody records, read out of its header when somebody asks, which is seldom.
+    A span that is not recorded, read out of its header on demand, which is seldom.
     """
 
     def __init__(self, header: str) -> None:

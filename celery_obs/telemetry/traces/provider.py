@@ -65,7 +65,7 @@ _LOADED_AT_FIRST_USE: Final = ("celery_obs.telemetry.traces.span", "netrc")
 
 MakeAttributes: TypeAlias = Callable[[], dict[str, Any]]
 """
-Makes the attributes of a span, when it is known that somebody wants them.
+Makes the attributes of a span, when it is known that they are wanted.
 """
 
 
@@ -76,10 +76,10 @@ class Maker(Protocol):
 
     drops_unsampled: bool
     """
-    Whether what follows a span that nobody records is recorded by nobody.
+    Whether what follows an unrecorded span is not recorded either.
     """
 
-    nobody: Callable[[], Span] | None
+    unrecorded: Callable[[], Span] | None
     """
     Makes what stands for a trace that begins here, where no such trace is recorded; None where some may be.
     """
@@ -95,7 +95,7 @@ class Maker(Protocol):
         at: int | None = None,
     ) -> Span:
         """
-        Begin a span.  What follows a span that nobody records may be that span itself.
+        Begin a span.  What follows an unrecorded span may be that span itself.
 
         Args:
             name, kind, links: As OpenTelemetry has them.
@@ -116,7 +116,7 @@ class SdkMaker:
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
         self.drops_unsampled = _Rules(tracer).drops_unsampled
-        self.nobody: Callable[[], Span] | None = None
+        self.unrecorded: Callable[[], Span] | None = None
 
     def start(
         self,
@@ -165,7 +165,7 @@ class LightMaker:
         self._new_span = tracer.id_generator.generate_span_id
         self._rules = _Rules(tracer)
         self.drops_unsampled = self._rules.drops_unsampled
-        self.nobody: Callable[[], Span] | None = partial(_Nobody, self._new_trace, self._new_span) if self._rules.drops_roots else None
+        self.unrecorded: Callable[[], Span] | None = partial(_Nobody, self._new_trace, self._new_span) if self._rules.drops_roots else None
 
     def start(
         self,
@@ -185,8 +185,8 @@ class LightMaker:
             return incoming.span
         parent: SpanContext | None = incoming.span.get_span_context()
         if parent is None or not parent.is_valid:
-            if self.nobody is not None:
-                return self.nobody()
+            if self.unrecorded is not None:
+                return self.unrecorded()
             parent, trace_id = None, self._new_trace()
         else:
             trace_id = parent.trace_id
@@ -219,7 +219,7 @@ _UNSAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
 
 class _Nobody(NonRecordingSpan):
     """
-    A span that nobody records, whose identity is made when somebody asks for it.
+    A span that is not recorded, whose identity is made on demand.
     """
 
     _made: SpanContext | None = None
@@ -448,7 +448,7 @@ def _exporter_class(name: str) -> Callable[..., SpanExporter] | None:
 
         return ConsoleSpanExporter
     for entry in entry_points(group="opentelemetry_traces_exporter", name=name):
-        with contextlib.suppress(Exception):  # Somebody else's package, which may lack something; then it is as if it were not there.
+        with contextlib.suppress(Exception):  # A foreign package, which may lack something; then it is as if it were not there.
             return cast("Callable[..., SpanExporter]", entry.load())
     return None
 
@@ -468,7 +468,7 @@ def _is_usable(name: str) -> bool:
             importlib.import_module(module)
     except Exception as exc:  # noqa: BLE001 -- what it makes of the environment is its own; the program goes on without spans.
         say(
-            f"The OTLP exporter cannot be made, so there are no traces: {type(exc).__name__}: {reason(exc)}. Expected right OTEL_EXPORTER_OTLP_… variables."
+            f"The OTLP exporter cannot be made, so there are no traces: {type(exc).__name__}: {reason(exc)}. Check the OTEL_EXPORTER_OTLP_… variables."
         )
         return False
     return True

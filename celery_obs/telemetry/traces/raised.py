@@ -28,12 +28,12 @@ def exception_attributes(exception: BaseException, redact: Callable[[str], str])
 def _text(exception: BaseException) -> str:
     try:
         return str(exception)
-    except Exception:  # noqa: BLE001 -- anybody's __str__.
+    except Exception:  # noqa: BLE001 -- a user's __str__.
         return f"<{type(exception).__name__} that cannot be shown>"
 
 
 def _stack(exception: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(type(exception), exception, exception.__traceback__, limit=-50))
-    except Exception:  # noqa: BLE001 -- anybody's __str__.
+    except Exception:  # noqa: BLE001 -- a user's __str__.
         return ""

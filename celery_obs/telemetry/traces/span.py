@@ -161,7 +161,7 @@ class LightSpan(Span):
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """
-        Say how it went.  What went well, as somebody said, stays so.
+        Say how it went.  A status of OK, once set, stays.
         """
         found = status if isinstance(status, Status) else Status(status, description)
         if not self._ended and self._status.status_code is not StatusCode.OK and found.status_code is not StatusCode.UNSET:
@@ -208,7 +208,7 @@ class LightSpan(Span):
 
     def _clean(self, value: Any) -> Any:
         """
-        Return what can be sent for *value*, which may be anybody's.
+        Return what can be sent for *value*, which may be of any type.
         """
         kind = type(value)
         if kind is str:

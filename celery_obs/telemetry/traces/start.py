@@ -41,7 +41,7 @@ def trace_observer(
 
         service: What the program is called, where the environment does not say.
 
-        leave: Unsubscribes the observer from one event, where there is nobody to trace for.
+        leave: Unsubscribes the observer from one event, where spans are not exported.
 
         keys: Names that secrets go under, besides those that everybody uses.
     """

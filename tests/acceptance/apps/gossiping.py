@@ -1,5 +1,5 @@
 """
-An app whose task writes down what it sees before it does anything, and leaves things behind for whoever comes next.
+An app whose task writes down what it sees before it does anything, and leaves things behind for the next task.
 """
 
 from __future__ import annotations

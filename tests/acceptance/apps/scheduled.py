@@ -95,7 +95,7 @@ def sent(sender: object = None, body: Any = None, **_: object) -> None:
 
 class OddScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types.
     """
-    A scheduler of the app's own: it keeps no entries that anybody could see, and publishes in a way of its own.
+    A scheduler of the app's own: it keeps no entries that can be seen, and publishes in a way of its own.
     """
 
     def setup_schedule(self) -> None:

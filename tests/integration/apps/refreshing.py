@@ -34,4 +34,4 @@ def die(point: str) -> None:
 
 
 tokens.reached = die
-tokens.LEAD = 2.0  # type: ignore[misc]  # Nobody waits a quarter of a minute for the dead here.
+tokens.LEAD = 2.0  # type: ignore[misc]  # No test waits a quarter of a minute for the dead here.

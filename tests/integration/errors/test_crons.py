@@ -1,5 +1,5 @@
 """
-Sentry's crons: what beat fires is begun, and ended by whoever ran it, or by who found it lost.
+Sentry's crons: what beat fires is begun, and ended by the process that ran it, or that found it lost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 def test_every_entry_that_fires_comes_to_an_end(redis_server: RedisServer, tmp_path: Path) -> None:
     """
-    Pitfalls 14 and 36: for beat inside a worker, success, failure, success after a retry and a killed task end their check-ins, each once and as what they are.
+    For beat inside a worker, success, failure, success after a retry and a killed task end their check-ins, each once and as what they are.
     """
     expected = {
         "goes-well": ["in_progress", "ok"],

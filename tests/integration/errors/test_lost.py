@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 @pytest.mark.parametrize("number", [3, pytest.param(50, marks=pytest.mark.faults)])
 def test_each_attempt_whose_process_ends_is_reported_once(number: int, redis_server: RedisServer, client: Celery, tmp_path: Path) -> None:
     """
-    Pitfalls 3, 4, 5, 9 and 34: of tasks killed by SIGKILL and by hard limits the endpoint gets one report each, with their names and ids, and so it does
+    Of tasks killed by SIGKILL and by hard limits the endpoint gets one report each, with their names and ids, and so it does
     of what fails in processes that end after one task.
     """
     with SentryServer() as sentry:
@@ -60,7 +60,7 @@ def test_each_attempt_whose_process_ends_is_reported_once(number: int, redis_ser
 
 def test_a_cold_shutdown_sends_what_is_known_and_calls_nothing_lost(redis_server: RedisServer, client: Celery, tmp_path: Path) -> None:
     """
-    Pitfalls 10 and 11: what was lost before is still sent, and tasks that the operator cut short, which Celery calls retries, are no errors.
+    What was lost before is still sent, and tasks that the operator cut short, which Celery calls retries, are no errors.
     """
     with SentryServer(delay=0.5) as sentry:
         worker = Worker("--concurrency=2", redis=redis_server.url, folder=tmp_path, app="reporting", SENTRY_DSN=sentry.dsn)

@@ -63,7 +63,7 @@ def fail(client: Celery, worker: Worker, number: int) -> float:
 
 def test_every_report_that_does_not_arrive_is_counted(redis_server: RedisServer, client: Celery, tmp_path: Path) -> None:
     """
-    Pitfall 3: with an endpoint that says no, and then takes a minute to answer, each task comes to its own end, the worker stops in time, and the page
+    With an endpoint that says no, and then takes a minute to answer, each task comes to its own end, the worker stops in time, and the page
     shows how many reports did not arrive.
     """
     with SentryServer(status=500) as sentry, failing(client, redis_server, tmp_path, sentry.dsn) as worker:

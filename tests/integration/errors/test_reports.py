@@ -43,7 +43,7 @@ The reports that are expected from every pool, by task and by what went wrong.
 
 SILENT: Final = ("succeed", "fail_expectedly", "retry_once", "ignore", "reject")
 """
-Tasks of the observed app that end in a way that nobody needs to be told of.
+Tasks of the observed app that end in a way that needs no report.
 """
 
 DEADLY: Final[Mapping[str, Mapping[tuple[str, str], int]]] = {
@@ -129,7 +129,7 @@ def arguments_of(task: str, number: int) -> list[str]:
 
 def test_every_failure_is_reported_once(rig: Rig) -> None:
     """
-    Pitfalls 1, 2, 4 to 9 and 34: in every pool the endpoint gets one report of each failure, attempts that were killed among them, and none else.
+    In every pool the endpoint gets one report of each failure, attempts that were killed among them, and none else.
     """
     assert rig.expected() == rig.seen()
 
@@ -173,7 +173,7 @@ def test_no_secret_is_in_what_was_sent(rig: Rig) -> None:
 
 def test_what_one_task_tells_sentry_is_not_told_of_the_next(rig: Rig) -> None:
     """
-    Pitfall 18: tags and breadcrumbs of one task are in none of another's reports, whatever the pool.
+    Tags and breadcrumbs of one task are in none of another's reports, whatever the pool.
     """
     marks = [
         (
@@ -195,7 +195,7 @@ def test_no_traces_are_sent_unasked(rig: Rig) -> None:
 
 def test_inspect_conf_shows_no_secret_of_ours(rig: Rig) -> None:
     """
-    Pitfall 23: who may ask a worker for its configuration does not get the DSN.
+    Who may ask a worker for its configuration does not get the DSN.
     """
     answer = rig.client.control.inspect(timeout=10, limit=1).conf()
 

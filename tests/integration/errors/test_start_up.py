@@ -52,7 +52,7 @@ def run(*command: str, folder: Path, **environ: str) -> str:
 @pytest.mark.parametrize("mode", ["full", "light"])
 def test_a_worker_of_celerys_test_helper_reports(mode: str, tmp_path: Path) -> None:
     """
-    Pitfall 33: it sends neither celeryd_init nor worker_ready, and its consumer may have been loaded before sentry-sdk was.
+    It sends neither celeryd_init nor worker_ready, and its consumer may have been loaded before sentry-sdk was.
     """
     with SentryServer() as sentry:
         run("-c", HELPED, folder=tmp_path, SENTRY_DSN=sentry.dsn, CELERY_OBS_SENTRY_MODE=mode)
@@ -64,7 +64,7 @@ def test_a_worker_of_celerys_test_helper_reports(mode: str, tmp_path: Path) -> N
 
 def test_celery_report_shows_no_secret_of_ours(tmp_path: Path) -> None:
     """
-    Pitfall 23: a report that is pasted into an issue says that there is a DSN, a Redis and a key, and not what they are.
+    A report that is pasted into an issue says that there is a DSN, a Redis and a key, and not what they are.
     """
     secrets = {
         "sentry_dsn": f"https://{PUBLIC_KEY}@sentry.example.com/42",

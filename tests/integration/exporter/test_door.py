@@ -357,7 +357,7 @@ def test_without_descriptors_the_scraper_is_let_in_and_the_log_stays_short(tmp_p
         said = exporter.output
 
     assert [200] * 6 == one_by_one(scrapes), scrapes
-    assert 1 == said.count("A connection cannot be accepted: Too many open files"), said
+    assert 1 == said.count("Cannot accept a connection: Too many open files"), said
     assert said.count("\n") < 20, said
 
 
@@ -580,7 +580,7 @@ def test_no_spoiled_configuration_opens_the_door_or_says_more_than_a_line(tmp_pa
         taken = [get(exporter, auth=(user, "right")).status_code for user in ("prometheus", "other")]
 
     assert {} == {what: found for what, found in lines.items() if found[0] != [401, 200]}
-    assert {} == {what: said for what, (_, said) in lines.items() if said.count("\n") != 1 or "the one before stays in force" not in said}
+    assert {} == {what: said for what, (_, said) in lines.items() if said.count("\n") != 1 or "the previous one stays in force" not in said}
     assert SECRET not in str(lines)
     assert [401, 200] == taken
 
@@ -597,7 +597,7 @@ def test_a_reload_demands_no_less_than_before(tmp_path: Path, tls_config: Path) 
     config.write_text(f"tls_server_config: {{{mutual}, client_allowed_sans: [prometheus]}}\n")
     weaker = {
         "turns TLS off": "{}",
-        "demands less of clients' certificates": f"tls_server_config: {{{tls}}}",
+        "requires less of clients' certificates": f"tls_server_config: {{{tls}}}",
         "(client_allowed_sans)": f"tls_server_config: {{{mutual}}}",
     }
     with running(tmp_path, "--web.config.file", str(config), scheme="https") as exporter:

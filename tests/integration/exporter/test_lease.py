@@ -97,11 +97,11 @@ class Watch:
                 if moment >= begin and leaders - {but}:
                     return min(leaders - {but})
             await asyncio.sleep(EVERY / 2)
-        return pytest.fail("Nobody serves the cluster's state.")
+        return pytest.fail("No exporter serves the cluster's state.")
 
     def gaps(self) -> float:
         """
-        Return the longest time between two rounds in which somebody served.
+        Return the longest time between two rounds in which one served.
         """
         served = [moment for moment, leaders in self.rounds.items() if leaders]
         return max(later - earlier for earlier, later in pairwise(served))
@@ -145,10 +145,10 @@ def test_at_most_one_serves_whatever_redis_does(tmp_path: Path) -> None:
             await watch.leader()
             with redis.hanging():
                 await asyncio.sleep(2 * PERIOD)
-                nobody = time.monotonic()
+                vacated = time.monotonic()
                 await asyncio.sleep(2 * EVERY)
             await watch.leader()
-            assert not any(leaders for moment, leaders in watch.rounds.items() if nobody <= moment < nobody + 2 * EVERY)
+            assert not any(leaders for moment, leaders in watch.rounds.items() if vacated <= moment < vacated + 2 * EVERY)
             redis.kill()
             await asyncio.to_thread(redis.start)
             with connect(redis.url) as client:

@@ -81,7 +81,7 @@ def test_it_is_not_ready_without_its_directory_and_lives_on(tmp_path: Path) -> N
         ready, live, metrics, health = (_get(exporter.url, path) for path in ("/-/ready", "/live", "/metrics", "/health"))
 
     assert 503 == ready.status_code
-    assert "is no directory" in ready.text
+    assert "is not a directory" in ready.text
     assert 200 == live.status_code
     assert 200 == metrics.status_code
     assert (503, "unhealthy") == (health.status_code, health.json()["status"])
@@ -162,7 +162,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     authority.issue("server")
     authority.issue("renewed", alternatives="DNS:renewed,IP:127.0.0.1")
     authority.issue("client", alternatives="DNS:prometheus")
-    authority.issue("stranger", alternatives="DNS:somebody")
+    authority.issue("stranger", alternatives="DNS:stranger")
     return made
 
 
@@ -290,7 +290,7 @@ def test_several_addresses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--web.listen-address", "127.0.0.1:{taken}"], "Another program listens there"),
+        (["--web.listen-address", "127.0.0.1:{taken}"], "Another program is listening there"),
         (["--web.listen-address", "no-port"], "Expected host:port"),
         (["--web.listen-address", "127.0.0.1:99999"], "Expected host:port"),
         (["--web.listen-address", "::1:80"], "Expected host:port"),
@@ -299,11 +299,11 @@ def test_several_addresses(tmp_path: Path) -> None:
         (["--web.config.file", "none.yml"], "cannot be read"),
         (["--broker-url", "carrier-pigeon://u:secret@h"], "Known are"),
         (["--broker-url", "amqp://rabbit.example.com//"], "no credentials"),
-        (["--redis-url", "http://:secret@h", "--broker-url", "memory://"], "does not lead to Redis"),
+        (["--redis-url", "http://:secret@h", "--broker-url", "memory://"], "is not a Redis URL"),
         (["--enable-operations"], "--enable-operations needs a Redis"),
         (["--enable-operations", "--redis-url", "redis://h", "--scope", "worker"], "--enable-operations needs a Redis"),
         (["--enable-operations", "--redis-url", "redis://h"], "The operations token has 0 characters. Expected at least 16"),
-        (["--enable-operations", "--redis-url", "redis://h", "--operations-token-file", "none"], "Expected a file with the token in it"),
+        (["--enable-operations", "--redis-url", "redis://h", "--operations-token-file", "none"], "Expected a file that holds the token"),
     ],
 )
 def test_bad_options_are_refused_in_one_paragraph(tmp_path: Path, options: list[str], says: str) -> None:

@@ -54,7 +54,7 @@ def test_amtool_accepts_the_configuration() -> None:
         ({"severity": "critical"}, "pagerduty,slack-critical"),
         ({"severity": "warning"}, "slack-warning"),
         ({"severity": "info"}, "slack-info"),
-        ({"severity": "none"}, "nobody"),
+        ({"severity": "none"}, "discarded"),
         ({"severity": "none", "alertname": "Watchdog"}, "dead-mans-switch"),
         ({"severity": "misspelt"}, "slack-warning"),
     ],
@@ -62,7 +62,7 @@ def test_amtool_accepts_the_configuration() -> None:
 )
 def test_each_severity_has_its_receivers(labels: dict[str, str], receivers: str) -> None:
     """
-    Critical wakes somebody and is told on Slack, the rest is told where it belongs, and what nobody thought of is told all the same.
+    Critical pages and is told on Slack, the rest is told where it belongs, and an unknown severity is told all the same.
     """
     assert receivers == amtool(
         "config", "routes", "test", f"--config.file={CONFIG}", *(f"{name}={value}" for name, value in labels.items())
@@ -81,7 +81,7 @@ def test_each_severity_is_thought_of() -> None:
 @pytest.mark.parametrize("rule", SHIPPED["inhibit_rules"], ids=lambda rule: re.findall(r'"(.*)"', rule["source_matchers"][0])[0])
 def test_inhibitions_are_about_alerts_that_there_are(rule: dict[str, Any]) -> None:
     """
-    Whoever holds an alert back, and what is held back, are alerts of ours, each with the labels that have to be equal; no alert holds itself back.
+    What holds an alert back, and what is held back, are alerts of ours, each with the labels that have to be equal; no alert holds itself back.
     """
     [source], [target] = (re.findall(r'^alertname=~?"(.*)"$', rule[side][0]) for side in ("source_matchers", "target_matchers"))
     held = {name for name in LABELS if re.fullmatch(target, name)}
@@ -165,7 +165,7 @@ def test_an_outage_is_told_and_so_is_its_end(alertmanager: AlertmanagerServer, r
 
 def test_a_consequence_is_held_back_on_its_own_channel_only(alertmanager: AlertmanagerServer) -> None:
     """
-    While a channel's breaker is open nobody is told that its syncs fail; another channel's failures are told.
+    While a channel's breaker is open its failing syncs are not told; another channel's failures are told.
     """
     failing = [breaker_open(alertname="ChannelSyncHighFailureRate", channel_type=channel) for channel in ("airbnb", "booking")]
     alertmanager.post("/api/v2/alerts", [breaker_open(), *failing])
@@ -185,9 +185,9 @@ def test_a_consequence_is_held_back_on_its_own_channel_only(alertmanager: Alertm
 
 def test_the_watchdog_comes_again_and_again(alertmanager: AlertmanagerServer, receiver: Receiver) -> None:
     """
-    The dead man's switch hears the alert that always fires, and nobody else does.
+    The dead man's switch hears the alert that always fires, and no other receiver does.
     """
-    watchdog = {"labels": {"alertname": "Watchdog", "severity": "none"}, "annotations": {"summary": "The chain of alerts works"}}
+    watchdog = {"labels": {"alertname": "Watchdog", "severity": "none"}, "annotations": {"summary": "The alerting pipeline works"}}
     alertmanager.post("/api/v2/alerts", [watchdog])
     wait_until(lambda: receiver.on("/ping"), what="the dead man's switch")
 

@@ -171,7 +171,7 @@ def test_what_was_asked_of_the_other_exporter_is_answered(prometheus: Prometheus
 
 def test_nothing_is_counted_twice(prometheus: PrometheusServer) -> None:
     """
-    A name that both systems have has our series only, and whoever adds them up by our labels still gets what they got.
+    A name that both systems have has our series only, and a sum by our labels is what it was.
     """
     [received] = prometheus.rows("count(celery_task_received_total)")
     ours = prometheus.rows("sum by (task, queue) (celery_task_received_total)")

@@ -94,7 +94,7 @@ def test_the_command_says_what_it_drew(url: str, tmp_path: Path, capsys: pytest.
 
 def test_what_is_not_installed_is_said_before_anything_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    Nobody waits for a quarter of an hour to hear what is lacking.
+    What is lacking is said at once, not after a quarter of an hour.
     """
     monkeypatch.setenv("PATH", "")
 

@@ -45,15 +45,15 @@ def test_the_scripts_answer_as_the_tests_own_redis_does(redis: Any) -> None:
 
 def test_a_lease_that_never_ends_is_made_to_end(redis: Any) -> None:
     """
-    A key that somebody typed without a TTL blocks the exporters for one period, not for ever.
+    A key that was typed without a TTL blocks the exporters for one period, not for ever.
     """
-    redis.set(keys.LEASE, "somebody")
+    redis.set(keys.LEASE, "another")
     lease = Lease(redis, period=0.3)
 
     lease.start()
     try:
         assert not lease.holds()
-        assert "somebody" == lease.holder()
+        assert "another" == lease.holder()
         wait_until(lease.holds, what="the lease")
     finally:
         lease.stop()

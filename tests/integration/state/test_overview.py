@@ -85,7 +85,7 @@ def test_what_was_written_is_read_and_what_changed_is_read_again(redis: Any) -> 
 )
 def test_what_is_none_of_ours_spoils_nothing(redis: Any, garbage: bytes) -> None:
     """
-    A field that somebody else wrote is no fact, and those beside it are.
+    A field that another program wrote is no fact, and those beside it are.
     """
     Facts(redis).register([Connection("a", "airbnb"), Connection('q"\n\\', "vrbo")])
     Facts(redis).token_stored("a", TokenExpiry(3.0, 4.0))

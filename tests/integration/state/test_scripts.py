@@ -1,5 +1,5 @@
 """
-Scripts as they go over the wire: no answer ever reaches somebody else.
+Scripts as they go over the wire: no answer ever reaches another caller.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def test_an_answer_that_comes_after_an_interruption_reaches_nobody(redis: Redis,
 
 def test_an_interruption_between_asking_and_listening_closes_the_connection(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    What was asked is answered some time, and whoever has the connection by then must not hear it.
+    What was asked is answered some time, and the next user of the connection must not hear it.
     """
     scripts = Scripts(redis)
     scripts.run(call(ECHO, "k", "warm"))

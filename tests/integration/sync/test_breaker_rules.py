@@ -85,7 +85,7 @@ def test_slow_calls_open_it_though_all_succeed(channel: Callable[..., Stage]) ->
 
 def test_a_guard_measures_how_long_its_block_took(channel: Callable[..., Stage]) -> None:
     """
-    Nobody has to tell the duration of a block.
+    No caller has to tell the duration of a block.
     """
     channel(slow_rate=1.0, slow_after=0.02, minimum_calls=1)
 
@@ -368,7 +368,7 @@ def test_what_is_sent_to_a_decorated_generator_reaches_it(channel: Callable[...,
 
 def test_what_may_be_awaited_or_entered_is_refused(channel: Callable[..., Stage]) -> None:
     """
-    As aiohttp's ``session.get()`` returns it: nobody can tell when such a call ends, and the message says what to write instead.
+    As aiohttp's ``session.get()`` returns it: it is unknown when such a call ends, and the message says what to write instead.
     """
     channel()
 

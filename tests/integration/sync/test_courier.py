@@ -1,5 +1,5 @@
 """
-Facts about connections reach Redis without anybody waiting for it.
+Facts about connections reach Redis without a task that waits for it.
 """
 
 from __future__ import annotations

@@ -223,7 +223,7 @@ def test_a_connections_limits_and_the_channels_are_one_command(limited: Callable
 @pytest.mark.faults
 def test_on_a_cluster_they_are_all_or_none_too(tmp_path: Path) -> None:
     """
-    There they lie on several nodes, so that whoever the channel refuses gets back what the connection's list and bucket took.
+    There they lie on several nodes, so that a call that the channel refuses gets back what the connection's list and bucket took.
     """
     limits = [{"limit": "9/1h"}, {"limit": "9/2h", "algorithm": "leaky_bucket", "burst": 9}, {"limit": "3/1h", "per": "channel"}]
     with RedisCluster() as cluster, Stage(cluster.url, tmp_path, channels={"airbnb": {"rate_limits": limits}}) as stage:
@@ -403,7 +403,7 @@ def throttled(connection_id: str) -> None:
 
 def test_a_refusal_of_ours_is_told_apart_from_the_channels(limited: Callable[..., Stage]) -> None:
     """
-    Both are rate limits to who catches them; one of them called nobody.
+    Both are rate limits to who catches them; one of them made no call.
     """
     limited(rate_limits="1/1h", circuit_breaker={"failure_threshold": 1, "timeout": 300})
     answer(200, {}, "c-1")

@@ -92,7 +92,7 @@ def silence() -> Iterator[str]:
 
 def test_a_redis_that_hangs_holds_up_one_task_for_its_timeout_and_no_other(silence: str) -> None:
     """
-    Nothing is paused while nobody can say so; after a failure nobody asks for some seconds.
+    Nothing is paused while Redis cannot say so; after a failure it is not asked for some seconds.
     """
     errors = Errors()
     check = check_of(silence, errors)
@@ -118,7 +118,7 @@ def test_a_redis_that_hangs_holds_up_one_task_for_its_timeout_and_no_other(silen
 
 def test_without_a_redis_nothing_is_paused() -> None:
     """
-    A program that shares nothing has nobody who could pause it.
+    A program that shares nothing cannot be paused.
     """
     assert not sync_pauses.is_paused("airbnb")
 

@@ -1,5 +1,5 @@
 """
-Pauses in a real Redis, those included that somebody set by hand.
+Pauses in a real Redis, those included that were set by hand.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-The rate limiter as application code has it, on a real Redis that may hang, be away, or hold what somebody typed.
+The rate limiter as application code has it, on a real Redis that may hang, be away, or hold what was typed by hand.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def test_a_clock_that_is_set_back_gives_nobody_more(
     redis_server: RedisServer, windows: list[tuple[int, int]], steps: list[tuple[int, int]]
 ) -> None:
     """
-    Whatever Redis' clock does, as long as it does not run ahead, no window in true time holds more than its limit, and nobody waits for longer
+    Whatever Redis' clock does, as long as it does not run ahead, no window in true time holds more than its limit, and no caller waits for longer
     than that.
     """
     limits = tuple(RateLimit(requests=requests, seconds=float(seconds)) for requests, seconds in windows)
@@ -193,7 +193,7 @@ def test_a_short_window_forgets_nothing_that_a_long_one_needs(redis: Redis) -> N
 
 def test_all_limits_have_to_allow(redis: Redis, redis_server: RedisServer, tmp_path: Path) -> None:
     """
-    A connection has its own, and all of them together have the channel's; whoever the channel refuses keeps what is its own.
+    A connection has its own, and all of them together have the channel's; a call that the channel refuses keeps its connection's.
     """
     with Stage(redis_server.url, tmp_path, channels=BOTH):
         assert [True, True, False] == asked(3, "c-1")
@@ -211,7 +211,7 @@ def test_the_first_limit_of_a_channel_is_the_one_that_is_shown(redis: Redis, red
     with Stage(redis_server.url, tmp_path, channels=BOTH):
         asked(1, "c-1")
 
-    # Whoever exports has not the settings of those who call.
+    # The exporter has not the settings of those who call.
     limits = RateLimits(redis)
     assert {("airbnb", "c-1"): Count(1, 2), ("airbnb", ""): Count(1, 3)} == limits.counts()
     assert limits.export(time.time()) == 1
@@ -239,7 +239,7 @@ def test_what_asks_no_more_is_not_shown_for_ever(redis: Redis) -> None:
 
 def test_a_refusal_says_when_to_come_again(stage: Stage) -> None:
     """
-    In the exception, and to whoever counts.
+    In the exception, and in the event.
     """
     assert [True, True] == asked(2)
 
@@ -278,7 +278,7 @@ def test_nobody_waits_in_vain(stage: Stage) -> None:
 
 def test_an_event_loop_goes_on_while_somebody_waits(redis: Redis, redis_server: RedisServer, tmp_path: Path) -> None:
     """
-    The asynchronous way waits as the other does, and blocks nobody.
+    The asynchronous way waits as the other does, and blocks no other coroutine.
     """
 
     async def both() -> int:
@@ -297,7 +297,7 @@ def test_an_event_loop_goes_on_while_somebody_waits(redis: Redis, redis_server: 
 
 def test_looking_takes_nothing(stage: Stage) -> None:
     """
-    `check` tells how long to wait, and somebody else may still call.
+    `check` tells how long to wait, and another caller may be first.
     """
     assert [0.0] * 3 == [rate_limiter.check("airbnb", "c-1") for _ in range(3)]
     asked(2)
@@ -310,9 +310,9 @@ def test_a_channel_without_a_limit_costs_nothing(tmp_path: Path) -> None:
     Redis is not asked, so it may as well not be there.
     """
     office = {"limit": "1/1h", "hours": "09:00-10:00"}
-    nobody = f"redis://127.0.0.1:{free_port()}/0"
+    unserved = f"redis://127.0.0.1:{free_port()}/0"
 
-    with Stage(nobody, tmp_path, channels={"booking": {"rate_limits": office}}, clock=FakeClock(0.0)) as stage:
+    with Stage(unserved, tmp_path, channels={"booking": {"rate_limits": office}}, clock=FakeClock(0.0)) as stage:
         rate_limiter.acquire("airbnb", "c-1")
         rate_limiter.acquire("booking", "c-1")
         assert rate_limiter.check("booking") == 0
@@ -388,7 +388,7 @@ def test_a_refusal_stands_when_redis_goes_away_behind_it(
 @pytest.mark.parametrize("typed", ["text", "hash", "words", "zero", "future"])
 def test_what_somebody_typed_is_none_of_ours(stage: Stage, redis: Redis, typed: str) -> None:
     """
-    What is no list of times is deleted and told; a time that has not come counts as now.
+    Malformed data is deleted and told; a time that has not come counts as now.
     """
     key = keys.rate_limit("airbnb", "c-1")
     if typed == "text":
@@ -415,7 +415,7 @@ def test_no_name_is_taken_for_another(stage: Stage, redis: Redis) -> None:
     assert [[True, True, False]] * len(HOSTILE) == [asked(3, name) for name in HOSTILE]
 
     assert len(HOSTILE) == len(list(redis.scan_iter("rate_limit:airbnb:*")))
-    assert len(HOSTILE) - 1 == len(RateLimits(redis).used()), "What nobody can read is not listed."
+    assert len(HOSTILE) - 1 == len(RateLimits(redis).used()), "What cannot be read is not listed."
     assert [] == stage.errors
 
 
@@ -434,7 +434,7 @@ def test_clearing_a_channel_leaves_all_others(redis: Redis) -> None:
 
 def test_a_cluster_that_is_away_is_no_reason_to_fail(tmp_path: Path) -> None:
     """
-    Its client looks for it when somebody asks, and not before.
+    Its client looks for it on demand, and not before.
     """
     nowhere = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{free_port()}"
     with Stage(nowhere, tmp_path, channels=TWO) as stage:
@@ -467,7 +467,7 @@ def test_a_cluster_s_url_names_its_nodes_with_commas(url: str, nodes: list[tuple
 
 def test_a_cluster_has_one_database() -> None:
     """
-    Whoever names another is told so, without a password.
+    A user who names another is told so, without a password.
     """
     with pytest.raises(ConfigurationError, match="a Redis Cluster has none but 0") as caught:
         connect("redis+cluster://:hush@a:1,b:2/3")

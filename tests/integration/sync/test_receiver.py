@@ -107,7 +107,7 @@ def test_a_body_of_fifty_megabytes_is_refused_before_it_has_come(receiver: Recei
 
 def test_the_sender_goes_on_whoever_answers(outcomes: list[WebhookProcessed]) -> None:
     """
-    Nobody at home is no reason to stop.
+    A Redis that is away is no reason to stop.
     """
     sender = Sender("http://127.0.0.1:1/webhooks", secret="s3cret", channels=["airbnb"], every=0.01)
 

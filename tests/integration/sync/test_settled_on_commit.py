@@ -225,7 +225,7 @@ def test_a_session_that_is_not_committed_makes_the_redelivery_new(log: Log, sess
 
 def test_a_session_that_is_committed_inside_the_block_is_settled_at_its_end(log: Log, sessions: Any) -> None:
     """
-    Also when it reads something afterwards, in a transaction that nobody commits.
+    Also when it reads something afterwards, in a transaction that is never committed.
     """
     with sessions() as session, webhook("airbnb", on_commit=commits_of(session)) as hook:
         hook.once("evt-1")

@@ -203,7 +203,7 @@ def test_a_stranger_is_refused(served: Served) -> None:
 
 def test_a_body_of_fifty_megabytes_is_refused(served: Served) -> None:
     """
-    Before anybody hashes or parses it.
+    Before it is hashed or parsed.
     """
     assert 413 == served.post(b"x" * 50_000_000, "00" * 32)
 

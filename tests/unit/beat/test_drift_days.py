@@ -51,7 +51,7 @@ def test_ten_thousand_new_connections_do_not_come_at_once() -> None:
 @given(st.sets(st.text(max_size=8), max_size=30), st.integers(0, 10**9))
 def test_each_is_checked_once_a_day(names: set[str], seconds: int) -> None:
     """
-    Whoever looks every quarter of an hour for two days finds each connection twice or, with its first check, three times; nobody twice within a period.
+    A look every quarter of an hour for two days finds each connection twice or, with its first check, three times; none twice within a period.
     """
     begin, checked = MONDAY + seconds, dict[str, Drift]()
     times = dict.fromkeys(names, 0)

@@ -161,7 +161,7 @@ def test_both_names_go_the_same_way(app: Celery, name: str, task_routes: Any, qu
 @pytest.mark.parametrize("name", ["water_plant", "garden.water_plant"])
 def test_the_setting_task_queue_wins(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    With a queue of their own our tasks go there, and nobody else's do.
+    With a queue of their own our tasks go there, and no others do.
     """
     monkeypatch.setattr(tasks, "specs", lambda: iter([WATER]))
     _names.cache_clear()

@@ -34,7 +34,7 @@ def findings(metrics_dir: Path, *, redis: str | None = None, broker: str | None 
 
 def closed_port() -> int:
     """
-    Return a port on which nobody listens.
+    Return a port on which no process listens.
     """
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -48,7 +48,7 @@ def test_a_usable_directory_is_ok_and_a_file_in_its_place_is_not(tmp_path: Path)
     (tmp_path / "file").touch()
 
     assert "OK" == findings(tmp_path)["metrics directory"].verdict
-    assert ("FAIL", True) == ((found := findings(tmp_path / "file")["metrics directory"]).verdict, "is no directory" in found.text)
+    assert ("FAIL", True) == ((found := findings(tmp_path / "file")["metrics directory"]).verdict, "is not a directory" in found.text)
 
 
 def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_planted_directory_is_told(tmp_path: Path) -> None:
     link.symlink_to(tmp_path / "nothing")
 
     assert "is writable by others" in findings(planted)["metrics directory"].text
-    assert "is a symbolic link that leads nowhere" in findings(link)["metrics directory"].text
+    assert "is a dangling symbolic link" in findings(link)["metrics directory"].text
 
 
 def recorded(tmp_path: Path, *counts: tuple[Metric, tuple[str, ...], int]) -> dict[str, Finding]:

@@ -34,7 +34,7 @@ def test_what_was_written_passes_the_check(generated: Path) -> None:
     result = CliRunner().invoke(obs, ["generate", "--check", "--out", str(generated)])
 
     assert 0 == result.exit_code
-    assert "files are as they would be generated." in result.stdout
+    assert "files are up to date." in result.stdout
 
 
 def test_a_second_run_writes_nothing(generated: Path) -> None:
@@ -181,7 +181,7 @@ GOOD = "slos:\n  - name: a\n    description: d\n    objective: 99\n    events: {
 )
 def test_what_cannot_work_is_one_paragraph_with_the_line(tmp_path: Path, option: str, text: str, refusal: str) -> None:
     """
-    Whoever wrote it learns the file, the line, and what was expected; and nothing is replaced.
+    Its author learns the file, the line, and what was expected; and nothing is replaced.
     """
     (tmp_path / "mine.yml").write_text(text, encoding="utf-8")
 

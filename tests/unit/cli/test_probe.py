@@ -95,7 +95,7 @@ def test_a_damaged_heartbeat_is_a_no_with_a_reason(tmp_path: Path, capsys: pytes
     beat(tmp_path).write_text(content, errors="surrogateescape")
 
     assert 1 == ask(tmp_path, "liveness")
-    assert "is no heartbeat that I can read" in capsys.readouterr().err
+    assert "is not a readable heartbeat" in capsys.readouterr().err
 
 
 def test_no_heartbeat_at_all_is_a_no(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

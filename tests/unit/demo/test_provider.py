@@ -156,7 +156,7 @@ def test_an_access_token_is_good_for_its_lifetime_and_no_longer() -> None:
 
 def test_what_drifted_is_shown_and_can_be_mended(provider: Provider, client: httpx.Client) -> None:
     """
-    A calendar is the truth but for the days that drifted, until somebody writes the truth.
+    A calendar is the truth but for the days that drifted, until the truth is written.
     """
     headers = bearer(provider)
     client.post("/admin/drift", json={"channel": "airbnb", "listing": "l-1", "start": "2030-01-05", "days": 3}).raise_for_status()
@@ -285,7 +285,7 @@ def _answer(connection: socket.socket) -> bytes:
 
 def test_a_slow_answer_does_not_delay_the_end(provider: Provider) -> None:
     """
-    Whoever waits gets nothing when the server stops.
+    A request that waits gets no answer when the server stops.
     """
     provider.faults.switch_on(Fault("slow", value=600))
     with ThreadPoolExecutor(1) as pool, socket.create_connection(("127.0.0.1", int(provider.url.rpartition(":")[2]))) as waiting:

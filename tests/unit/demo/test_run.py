@@ -117,7 +117,7 @@ with Household(place, os.environ, temporary=(place,)) as household:
 
 def test_a_demo_that_is_killed_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     """
-    Even SIGKILL, which nobody can answer, takes all of its processes, theirs, and its temporary directory with it.
+    Even SIGKILL, which no process can answer, takes all of its processes, theirs, and its temporary directory with it.
     """
     place = tmp_path / "demo"
     place.mkdir()
@@ -375,7 +375,7 @@ def test_a_paused_channel_says_so_and_what_is_unknown_is_a_dash() -> None:
 
 def test_the_story_is_told_in_order_and_begins_anew() -> None:
     """
-    Each act once a round, also when nobody asked for a while.
+    Each act once a round, also when none was asked for a while.
     """
     story = Story((Act(1, print), Act(5, repr)), length=10, began=100)
 

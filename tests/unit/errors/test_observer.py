@@ -63,7 +63,7 @@ def sent(reporting: Reporting) -> list[Mapping[str, Any]]:
 
 def test_what_a_body_raised_is_reported_with_its_task(make: Make) -> None:
     """
-    The light mode reports what failed, as what nobody handled, under the task's name.
+    The light mode reports what failed, as unhandled, under the task's name.
     """
     reporting = make(sentry_mode="light")
 
@@ -107,7 +107,7 @@ def test_what_was_reported_by_hand_is_not_reported_again(make: Make) -> None:
 
 def test_attempts_of_one_id_that_overlap_are_told_apart(make: Make) -> None:
     """
-    Pitfall 12: a retry may begin in another thread before the attempt that asked for it has ended.
+    A retry may begin in another thread before the attempt that asked for it has ended.
     """
     reporting = make(sentry_mode="light")
     first, second = started(), started()
@@ -143,7 +143,7 @@ def test_an_error_in_a_thread_of_a_task_names_the_task(make: Make) -> None:
 
 def test_nothing_of_an_attempt_stays_behind(make: Make) -> None:
     """
-    Pitfall 18: after an attempt, be it finished or interrupted, errors of the thread are nobody's, and its tags and breadcrumbs are gone.
+    After an attempt, be it finished or interrupted, errors of the thread belong to no task, and its tags and breadcrumbs are gone.
     """
     reporting = make(sentry_mode="light")
     for number, ending in enumerate((finished, AttemptInterrupted)):
@@ -182,7 +182,7 @@ def test_a_sync_tells_its_channel_to_what_fails_in_it(make: Make) -> None:
 @pytest.mark.parametrize("state", ["lost", "timeout", "terminated"])
 def test_a_lost_attempt_is_reported_unless_it_was_revoked(state: str, make: Make) -> None:
     """
-    Pitfall 6: somebody wanted a terminated task to be killed.
+    A terminated task was killed on purpose.
     """
     reporting = make(sentry_mode="light")
     sentry_sdk.add_breadcrumb(message="of the main process")
@@ -197,7 +197,7 @@ def test_a_lost_attempt_is_reported_unless_it_was_revoked(state: str, make: Make
 
 def test_an_error_carries_the_trace_of_opentelemetry(make: Make) -> None:
     """
-    Pitfall 30: where OpenTelemetry traces, a report leads to its trace, also where the program has Sentry trace as well.
+    Where OpenTelemetry traces, a report leads to its trace, also where the program has Sentry trace as well.
     """
     reporting = make(sentry_mode="light", traced=True)
     sentry_sdk.get_client().options["traces_sample_rate"] = 1.0
@@ -212,7 +212,7 @@ def test_an_error_carries_the_trace_of_opentelemetry(make: Make) -> None:
 
 def test_where_opentelemetry_traces_sentry_adds_no_headers_of_its_own(make: Make) -> None:
     """
-    Pitfall 30: there is one trace, so there is one set of headers.
+    There is one trace, so there is one set of headers.
     """
     make(traced=True)
 
@@ -257,7 +257,7 @@ def test_what_cannot_be_scrubbed_is_not_sent_and_counted(make: Make, monkeypatch
 
 def test_a_child_does_not_send_what_its_parent_has_not_sent_yet(make: Make) -> None:
     """
-    Pitfall 3: the queue of the transport is copied with the process, and the locks of its thread are.
+    The queue of the transport is copied with the process, and the locks of its thread are.
     """
     reporting = make(sentry_mode="light")
     reporting.endpoint.delay = 0.5

@@ -150,7 +150,7 @@ def test_short_and_common_words_are_left_alone() -> None:
 
 def test_a_secret_that_is_a_word_of_sentrys_leaves_the_report_whole() -> None:
     """
-    Somebody's token may be called "stacktrace": its text is hidden, and the report can still be read.
+    A user's token may be called "stacktrace": its text is hidden, and the report can still be read.
     """
     event = frames(token="'stacktrace'", said="'a stacktrace'")
 

@@ -75,7 +75,7 @@ def test_a_missing_package_is_a_warning_where_only_the_environment_speaks(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
-    SENTRY_DSN may be there for somebody else.
+    SENTRY_DSN may be meant for another program.
     """
     monkeypatch.setitem(sys.modules, "sentry_sdk", None)
 
@@ -149,7 +149,7 @@ def test_a_client_of_the_programs_is_left_as_it_was() -> None:
 @pytest.mark.parametrize("given", [{"traces_sample_rate": 1.0}, {"traces_sampler": lambda _: 1.0}, {"traces_sample_rate": 0.0}])
 def test_where_opentelemetry_traces_sentry_does_not(given: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     """
-    Pitfall 30: the program's own sampling is switched off while we are there, the person who set it is told which setting, and it comes back.
+    The program's own sampling is switched off while we are there, the person who set it is told which setting, and it comes back.
     """
     sentry_sdk.init(dsn=DSN, **given)
     [name] = given

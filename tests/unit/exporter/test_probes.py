@@ -33,7 +33,7 @@ from celery_obs.telemetry.redaction import redact_url
         ("carrier-pigeon://h", "Known are"),
         ("redis://u:se/cret@h:port/0", "port is not a number"),
         ("redis://:secret@h:99999/0", "port is not a number"),
-        ("redis://:secret@h:6379/zero", "names a database that is no number"),
+        ("redis://:secret@h:6379/zero", "names a database that is not a number"),
         ("amqp://:secret@", "names no host"),
         ("amqp://rabbit.example.com//", "no credentials"),
         ("sentinel://:secret@h:26379", "master_name"),
@@ -180,7 +180,7 @@ def test_an_announcement_survives_the_way_through_redis(announcement: QueueAnnou
 )
 def test_what_is_no_announcement_is_passed_over(written: str) -> None:
     """
-    Anybody can write to Redis.
+    Any client can write to Redis.
     """
     assert decode_queue(written) is None
 

@@ -1,5 +1,5 @@
 """
-Nodes that come and go: their folders end, and what they counted is in every total once, whoever dies in the middle.
+Nodes that come and go: their folders end, and what they counted is in every total once, whichever process dies in the middle.
 """
 
 from __future__ import annotations

@@ -261,7 +261,7 @@ def test_the_last_good_page_ends_with_the_lease() -> None:
 
 def test_where_nobody_is_in_turn_the_collector_is_told_to_fail() -> None:
     """
-    Redis is away, so nobody shows anything; that nothing comes, and for how long, is said all the same.
+    Redis is away, so no exporter shows anything; that nothing comes, and for how long, is said all the same.
     """
     now = 100.0
     door = Door(1)

@@ -145,10 +145,10 @@ _PEM = f"-----BEGIN PRIVATE KEY-----\\n{_SECRET}\\n-----END PRIVATE KEY-----\\n"
         (f"basic_auth_users: {{'admin:{_SECRET}': x}}", "a user name of basic_auth_users is one with a colon"),
         (f"basic_auth_users: {{admin: '{_SECRET}'}}", "basic_auth_users.admin is a text. Expected a bcrypt hash"),
         (f"basic_auth_users: {{admin: ['{_SECRET}']}}", "basic_auth_users.admin is a list"),
-        (f"basic_auth_users: {{'$2y$05${_SECRET}': admin}}", "a key that looks like no name is a text"),
-        (f"basic_auth_users: {{a: x, '{_SECRET}': x, '{_SECRET}': x}}", "a key that looks like no name is there twice"),
+        (f"basic_auth_users: {{'$2y$05${_SECRET}': admin}}", "a key that does not look like a name is a text"),
+        (f"basic_auth_users: {{a: x, '{_SECRET}': x, '{_SECRET}': x}}", "a key that does not look like a name is there twice"),
         (f"admin:{_SECRET}\nother:{_SECRET}\n", "the file is a text"),
-        (f"'{_SECRET}': x", "a key that looks like no name is not a known key"),
+        (f"'{_SECRET}': x", "a key that does not look like a name is not a known key"),
         (
             f'tls_server_config: {{cert_file: server.pem, key_file: "{_PEM}"}}',
             "key_file is a text of several lines. .* goes into the key without _file",
@@ -179,7 +179,7 @@ _PEM = f"-----BEGIN PRIVATE KEY-----\\n{_SECRET}\\n-----END PRIVATE KEY-----\\n"
         ("{5: x}", "a key of the file is a number"),
         ("? [a]\n: b", "a key is a list or a mapping"),
         ("basic_auth_users: {u: 2024-01-31}", "basic_auth_users.u is a date"),
-        ("basic_auth_users: {u: 2024-02-31}", "a date or a number that is none"),
+        ("basic_auth_users: {u: 2024-02-31}", "an invalid date or number"),
         ("[" * 100_000, "nested too deep"),
         ("#" * 300_000, "longer than"),
     ],
@@ -234,7 +234,7 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "web.yml")
 
     for path in (tmp_path / "web.yml", Path("/dev/zero"), tmp_path):
-        with pytest.raises(ConfigurationError, match=r"no regular file|directory"):
+        with pytest.raises(ConfigurationError, match=r"not a regular file|directory"):
             load(path)
 
 

@@ -321,7 +321,7 @@ def test_the_age_of_a_running_attempt_is_told(tmp_path: Path) -> None:
 
 def test_lasting_gauges_of_dead_processes_are_shown_and_others_are_not(tmp_path: Path) -> None:
     """
-    When something last happened stays true; a level that nobody holds any more does not.
+    When something last happened stays true; a level that no process holds any more does not.
     """
     level = Metric(kind="gauge", name="level", help="How high?", labels=("tank",))
     at = publish(tmp_path, 1)

@@ -152,11 +152,11 @@ def test_nothing_is_otherwise_if_nobody_says_so() -> None:
         ),
         (
             "alerts:\n  Watchdog:\n    threshold: 1\n",
-            "line 3: The alert Watchdog has no threshold that could be another: it is so or not.",
+            "line 3: The alert Watchdog has no threshold to change.",
         ),
         (
             "alerts:\n  CeleryQueueBacklog:\n    min_events: 1\n",
-            "line 3: The alert CeleryQueueBacklog has no min_events: it is no ratio",
+            "line 3: The alert CeleryQueueBacklog has no min_events: it is not a ratio",
         ),
         ("alerts:\n  ChannelSyncHighFailureRate:\n    min_events: 1.5\n", "line 3: There is '1.5'. Expected a whole number."),
         (
@@ -173,16 +173,16 @@ def test_nothing_is_otherwise_if_nobody_says_so() -> None:
         ),
         (
             "alerts:\n  CeleryQueueBacklog:\n    except:\n      - {threshold: 1}\n",
-            "line 4: An exception of CeleryQueueBacklog does not say for whom. Expected one or more of queue.",
+            "line 4: An override of CeleryQueueBacklog does not say for whom. Expected one or more of queue.",
         ),
         (
             "alerts:\n  CeleryQueueBacklog:\n    except:\n      - {queue: bulk}\n",
-            "line 4: An exception of CeleryQueueBacklog does not say what is different. Expected one or more of threshold, min_events, enabled.",
+            "line 4: An override of CeleryQueueBacklog does not say what is different. Expected one or more of threshold, min_events, enabled.",
         ),
         ("alerts:\n  CeleryQueueBacklog:\n    except:\n      - {queue: [], threshold: 1}\n", "line 4: Expected at least one value here."),
         (
             "alerts:\n  CeleryBeatStopped:\n    except:\n      - {queue: bulk, threshold: 1}\n",
-            "line 4: The alert CeleryBeatStopped is one for all",
+            "line 4: The alert CeleryBeatStopped cannot have overrides",
         ),
     ],
 )

@@ -368,7 +368,7 @@ def test_the_committed_pages_are_those() -> None:
 
 def test_without_the_sdk_the_dashboards_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Whoever lacks the development dependency hears what is left out and how to get it.
+    A user without the development dependency hears what is left out and how to get it.
     """
     monkeypatch.delitem(sys.modules, "celery_obs.rules.dashboards.grafana", raising=False)
     for name in [name for name in sys.modules if name.partition(".")[0] == "grafana_foundation_sdk"]:

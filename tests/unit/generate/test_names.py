@@ -126,9 +126,9 @@ def test_any_query_asks_for_what_the_parser_says(query: str) -> None:
     [
         (
             "rate(channel_sync_totl[5m])",
-            "asks for channel_sync_totl, which is no metric of the catalogue and not recorded. Did you mean channel_sync_total?",
+            "asks for channel_sync_totl, which is neither in the catalogue nor recorded. Did you mean channel_sync_total?",
         ),
-        ("channel_sync_duration_seconds", "asks for channel_sync_duration_seconds, which is no metric"),
+        ("channel_sync_duration_seconds", "asks for channel_sync_duration_seconds, which is neither in the catalogue"),
         (
             'rate(channel_sync_total{state="failure"}[5m])',
             "asks for the label state of channel_sync_total, which it does not have. It has channel_type, direction, status, sync_type. Did you mean status?",

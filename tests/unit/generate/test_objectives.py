@@ -51,6 +51,27 @@ def changed(old: str, new: str) -> str:
     return GOOD.replace(old, new)
 
 
+def test_the_origin_of_a_promise_is_printed_above_its_rules(tmp_path: Path) -> None:
+    """
+    It is for people, and may be left out.
+    """
+    [plain] = read(written(tmp_path, GOOD))
+    [signed] = read(written(tmp_path, GOOD + "    origin: the contract of 2026\n"))
+
+    assert "Syncs work." == next(groups((plain,))).comment
+    assert "Syncs work. Origin: the contract of 2026." == next(groups((signed,))).comment
+
+
+def test_the_old_key_of_the_origin_still_works_and_says_its_new_name(tmp_path: Path) -> None:
+    """
+    Files of objectives that were written for the last release go on working.
+    """
+    with pytest.warns(FutureWarning, match="Line 9 of the objectives: the key seed is now called origin"):
+        [objective] = read(written(tmp_path, GOOD + "    seed: the contract of 2026\n"))
+
+    assert "the contract of 2026" == objective.origin
+
+
 def test_a_good_file_is_understood(tmp_path: Path) -> None:
     """
     What is not said has its default.
@@ -142,7 +163,7 @@ def test_what_cannot_work_is_refused_with_its_line(tmp_path: Path, text: str, pr
 
 def test_a_threshold_between_two_buckets_is_refused(tmp_path: Path) -> None:
     """
-    Nobody knows how many syncs took less than 7 seconds.
+    It is unknown how many syncs took less than 7 seconds.
     """
     text = changed("channel_sync_total", "channel_sync_duration_seconds").replace("      all: {status: [success, failure]}\n", "")
 
@@ -240,7 +261,7 @@ def test_without_objectives_there_are_no_rules() -> None:
 
 def test_an_objective_has_all_its_alerts() -> None:
     """
-    One that wakes somebody, one that waits, and what there is to tell of the period.
+    One that pages, one that waits, and what there is to tell of the period.
     """
     names = [rule.name for group in groups(read()[:1]) for rule in group.rules if isinstance(rule, Alert)]
 

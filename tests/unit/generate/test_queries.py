@@ -30,7 +30,7 @@ def test_every_recording_rule_has_the_labels_that_it_says() -> None:
 
 def test_every_alert_asks_for_what_there_is() -> None:
     """
-    No alert waits for a metric or a label that nobody makes.
+    No alert waits for a metric or a label that does not exist.
     """
     assert {} == {alert.name: found for alert in EVERY_ALERT if (found := problems(alert.promql, KNOWN))}
 
@@ -38,7 +38,7 @@ def test_every_alert_asks_for_what_there_is() -> None:
 @pytest.mark.parametrize("alert", EVERY_ALERT, ids=lambda alert: f"{alert.name}-{alert.labels.get('slo', '')}")
 def test_an_alert_comes_with_the_labels_that_its_texts_name(alert: Alert) -> None:
     """
-    Nobody reads "for connection " followed by nothing.
+    No text says "for connection " followed by nothing.
     """
     assert set(alert.by) - alert.labels.keys() == result_labels(alert.promql, KNOWN) - alert.labels.keys()
 
@@ -62,7 +62,7 @@ def test_an_alert_comes_with_the_labels_that_its_texts_name(alert: Alert) -> Non
 )
 def test_a_query_that_would_never_answer_is_found(query: str, problem: str) -> None:
     """
-    What the seeds' rules got wrong, the check finds.
+    The check finds the mistakes that rules often have.
     """
     assert any(problem in found for found in problems(query, KNOWN)), problems(query, KNOWN)
 

@@ -27,7 +27,7 @@ def made() -> tuple[Output, ...]:
 
 def test_what_is_committed_is_what_would_be_generated(made: tuple[Output, ...]) -> None:
     """
-    Nobody has edited a generated file, or forgotten to run the generator.
+    No generated file was edited, and the generator was run.
     """
     assert [] == list(differences(ROOT, made))
 
@@ -44,7 +44,7 @@ def test_nothing_generated_is_left_over(made: tuple[Output, ...]) -> None:
 
 def test_a_generated_file_says_so_on_its_first_line(made: tuple[Output, ...]) -> None:
     """
-    Whoever opens it learns where to change it.
+    It says where to change it.
     """
     for output in made:
         first = output.text.partition("\n")[0]

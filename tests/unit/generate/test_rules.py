@@ -20,7 +20,7 @@ from tests.unit.generate.shipped import EVERY_ALERT, RECORDS
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"name": "queue long"}, "The alert queue long has a name that is no word"),
+        ({"name": "queue long"}, "The alert queue long has an invalid name"),
         ({"summary": "{{ $labels.provider }}"}, "The alert QueueLong names the label provider, which its result does not have: queue"),
     ],
 )
@@ -66,7 +66,7 @@ def test_an_alias_whose_name_is_none_is_refused() -> None:
 
 def test_an_alert_on_a_ratio_has_a_floor_of_traffic() -> None:
     """
-    One failure of two at night wakes nobody.
+    One failure of two at night does not page.
     """
     of_ratios = [
         each

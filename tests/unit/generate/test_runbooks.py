@@ -33,7 +33,7 @@ def test_there_is_a_runbook_for_every_alert_and_no_other() -> None:
 @pytest.mark.parametrize("alert", NAMES)
 def test_a_runbook_has_all_its_parts(alert: str) -> None:
     """
-    Every page is built alike, so that nobody has to search at night.
+    Every page is built alike, so that there is no searching at night.
     """
     text = text_of(alert)
     severities = {each.severity for each in EVERY_ALERT if each.name == alert}

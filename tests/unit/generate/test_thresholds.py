@@ -98,7 +98,7 @@ def test_what_people_read_is_what_was_written(alert: Alert) -> None:
 @pytest.mark.parametrize("alert", WITH_THRESHOLD, ids=lambda alert: alert.name)
 def test_no_text_has_a_threshold_of_its_own(alert: Alert) -> None:
     """
-    A number that somebody typed into a sentence would stay when the threshold is changed.
+    A number that was typed into a sentence would stay when the threshold is changed.
     """
     texts = f"{alert.summary} {alert.description}"
 
@@ -204,7 +204,7 @@ def queue_long(**changes: Any) -> Alert:
 )
 def test_an_alert_whose_numbers_are_not_in_their_places_is_refused(changes: dict[str, Any], problem: str) -> None:
     """
-    A threshold that nobody reads would be changed in vain.
+    A threshold that is not read would be changed in vain.
     """
     with pytest.raises(ConfigurationError, match=re.escape(problem)):
         queue_long(**changes)
@@ -212,7 +212,7 @@ def test_an_alert_whose_numbers_are_not_in_their_places_is_refused(changes: dict
 
 def test_an_exception_has_its_own_number_in_the_text() -> None:
     """
-    Whoever is told of the bulk queue reads the number of the bulk queue.
+    A text about the bulk queue has the number of the bulk queue.
     """
     described = queue_long(overrides=(Override({"queue": ("bulk", 'od"d')}, amount(50_000)),)).annotations(Links())["description"]
 

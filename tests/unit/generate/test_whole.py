@@ -69,7 +69,7 @@ def test_what_nobody_could_tell_apart_is_refused(groups: list[Group], problem: s
 
 def test_the_same_twice_is_refused_with_its_places() -> None:
     """
-    Whoever has to change one of them is led to both.
+    The message leads to both.
     """
     with pytest.raises(ConfigurationError, match=re.escape("Two alerts are called QueueLong: a.py, line 3; b.py, line 5. Prometheus")):
         refuse_the_same_twice([group("g", alert(), alert())], where=lambda name: ["a.py, line 3", "b.py, line 5"])
@@ -95,7 +95,7 @@ def test_every_alert_of_ours_has_its_runbook() -> None:
 
 def test_an_alert_without_a_runbook_is_refused(tmp_path: Path) -> None:
     """
-    Its link would lead nowhere, and nobody would find out before the night.
+    Its link would lead nowhere, and it would go unnoticed until the night.
     """
     problem = f"line {defined('Watchdog')[0].partition('line ')[2]}) has no runbook: {tmp_path / 'Watchdog.md'} is missing."
 
@@ -144,7 +144,7 @@ def test_all_that_we_ship_asks_for_what_there_is() -> None:
     [
         (
             alert(expr="celery_queue_dept > 1"),
-            "The alert QueueLong asks for celery_queue_dept, which is no metric of the catalogue and not recorded.",
+            "The alert QueueLong asks for celery_queue_dept, which is neither in the catalogue nor recorded.",
         ),
         (
             RecordingRule(name="a:b:rate5m", help="?", expr='celery_queue_depth{task="t"}'),
@@ -183,7 +183,9 @@ def test_a_runbook_that_asks_for_what_nobody_makes_is_refused_with_its_line(tmp_
     page = tmp_path / "QueueLong.md"
     page.write_text("# Long\n\n```sh\nno_query\n```\n\n```promql\ncelery_queue_depth\n\nmax(celery_queue_lenght)\n```\n", encoding="utf-8")
 
-    with pytest.raises(ConfigurationError, match=re.escape(f"{page}, line 10, asks for celery_queue_lenght, which is no metric")):
+    with pytest.raises(
+        ConfigurationError, match=re.escape(f"{page}, line 10, asks for celery_queue_lenght, which is neither in the catalogue")
+    ):
         refuse_unknown_names([], known_to((), ()), runbooks=tmp_path)
 
 

@@ -50,13 +50,13 @@ def record(logger: str, template: str, *arguments: Any, level: int = logging.INF
         ("celery.app.trace", trace.LOG_RETRY, f"Task shop.sell[{ID}] retry: ValueError('on purpose')"),
         ("celery.app.trace", trace.LOG_IGNORED, f"Task shop.sell[{ID}] raised unexpected"),
         ("celery.worker.strategy", trace.LOG_RECEIVED, f"Task shop.sell[{ID}] received"),
-        ("celery.app.trace", "%(name)s got %(args)s, somebody's own words", "shop.sell got ***, somebody's own words"),
+        ("celery.app.trace", "%(name)s got %(args)s, a user's own words", "shop.sell got ***, a user's own words"),
         ("celery.app.trace", "%(nothing)s", f"Task shop.sell[{ID}]"),
     ],
 )
 def test_what_celery_says_of_a_task_keeps_its_identity_only(logger: str, template: str, text: str) -> None:
     """
-    Pitfall 22: arguments and results are in the text of Celery's records and in their data; name and id are what we want of them.
+    Arguments and results are in the text of Celery's records and in their data; name and id are what we want of them.
     """
     told = celery_records.of(record(logger, template, DATA, data=DATA))
 
@@ -84,7 +84,7 @@ def test_what_celery_says_of_a_task_keeps_its_identity_only(logger: str, templat
 )
 def test_messages_are_not_shown(template: str, arguments: tuple[Any, ...], text: str) -> None:
     """
-    Pitfall 22: of a message that a worker can do nothing with, Celery shows the whole body; we do not.
+    Of a message that a worker can do nothing with, Celery shows the whole body; we do not.
     """
     told = celery_records.of(record("celery.worker.consumer.consumer", template, *arguments))
 
@@ -94,7 +94,7 @@ def test_messages_are_not_shown(template: str, arguments: tuple[Any, ...], text:
 
 def test_the_pools_debug_line_shows_no_arguments() -> None:
     """
-    Pitfall 22: at debug, the pool shows what it applies, arguments and all.
+    At debug, the pool shows what it applies, arguments and all.
     """
     told = celery_records.of(record("celery.pool", "TaskPool: Apply %s (args:%s kwargs:%s)", max, SECRET, SECRET, level=logging.DEBUG))
 

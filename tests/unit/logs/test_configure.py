@@ -227,7 +227,7 @@ def test_a_line_that_cannot_be_written_harms_nobody(capsys: pytest.CaptureFixtur
 
 class Hostile:
     """
-    Raises when somebody looks at it.
+    Raises when it is looked at.
     """
 
     def __repr__(self) -> str:

@@ -46,7 +46,7 @@ def attempt(task_id: str = "5c6e2f0a") -> AttemptContext:
 @given(before=STEPS, inside=STEPS)
 def test_the_context_after_is_the_context_before(before: list[Any], inside: list[Any]) -> None:
     """
-    Pitfall 18: whatever a task binds, unbinds or clears, what was there before is there after, and nothing else.
+    Whatever a task binds, unbinds or clears, what was there before is there after, and nothing else.
     """
 
     def run() -> tuple[object, object, object]:

@@ -163,7 +163,7 @@ def test_a_lost_attempt_has_a_line(written: Written, state: Any, level: str) -> 
 
 def test_a_message_that_came_before_says_so(written: Written) -> None:
     """
-    Pitfall 25: a redelivered message waited since it was published first, which its line lets one know.
+    A redelivered message waited since it was published first, which its line lets one know.
     """
     heard, event = observer(), started()
     heard.opened(opened(event, delivery_info={"redelivered": True}))
@@ -174,14 +174,14 @@ def test_a_message_that_came_before_says_so(written: Written) -> None:
 
 def test_a_wait_that_is_not_known_is_left_out(written: Written) -> None:
     """
-    Pitfall 25: without a usable stamp there is no wait, and no guess.
+    Without a usable stamp there is no wait, and no guess.
     """
     assert "queue_wait_ms" not in line_of(written, finished(started(wait=None)))
 
 
 def test_the_line_says_which_span_is_current(written: Written) -> None:
     """
-    Pitfall 19: the span of the attempt is still the current one when its line is written.
+    The span of the attempt is still the current one when its line is written.
     """
     tracer = TracerProvider().get_tracer("shop")
     with tracer.start_as_current_span("process orders") as span:
@@ -205,7 +205,7 @@ def test_without_opentelemetry_nothing_is_loaded_for_it(written: Written, monkey
 
 def test_an_interrupted_attempt_leaves_no_line_and_no_context(written: Written) -> None:
     """
-    Pitfall 6: an attempt that is being unwound has no outcome yet; its context is undone.
+    An attempt that is being unwound has no outcome yet; its context is undone.
     """
     heard, event = observer(), started()
     heard.opened(opened(event))
@@ -284,7 +284,7 @@ def test_no_line_is_made_below_the_level(written: Written) -> None:
 
 def test_attempts_of_one_id_do_not_meet(written: Written) -> None:
     """
-    Pitfall 12: attempts with the same id overlap; each has its own line.
+    Attempts with the same id overlap; each has its own line.
     """
     heard, first, second = observer(), started(), started(retries=1)
     heard.opened(opened(first))

@@ -111,7 +111,7 @@ CASES: list[tuple[Any, dict[str, Any]]] = [
             "sync_type": "availability_export",
             "direction": "outbound",
             "error": "WorkerLostError",
-            "error_message": "The process of the run died with it.",
+            "error_message": "The process that ran it died.",
         },
     ),
     (

@@ -36,7 +36,7 @@ class KilledError(BaseException):
 
 class Tripwire:
     """
-    Words of memory that kill whoever stores into them once too often.
+    Words of memory that kill a process that stores into them once too often.
     """
 
     def __init__(self, words: Any, fuse: list[int]) -> None:

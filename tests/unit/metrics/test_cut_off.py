@@ -58,7 +58,7 @@ def test_a_file_that_was_cut_off_is_mended_before_it_is_touched(tmp_path: Path, 
     recorder.count(STARTED, PAIR, 2)
 
     assert (size, 43) == (path.stat().st_size, shown(collector))
-    assert 1 == caplog.text.count("was cut off by another program")
+    assert 1 == caplog.text.count("was truncated by another program")
     recorder.close()
 
 
@@ -101,7 +101,7 @@ def test_files_of_others_are_mended_for_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("phase", [Phase.ANNOUNCED, Phase.FINISHING])
 def test_a_record_that_says_nonsense_counts_nothing_and_stops_nobody(tmp_path: Path, word: int, number: int, phase: int) -> None:
     """
-    Whoever takes over a slot whose record another program wrote into goes on from the counts that are there.
+    The next owner of a slot whose record another program wrote into goes on from the counts that are there.
     """
     first = recorder_in(tmp_path)
     first.count(STARTED, PAIR, 7)

@@ -101,7 +101,7 @@ def test_without_setup_nothing_is_recorded() -> None:
     """
     Library code may declare and record in programs that never set us up.
     """
-    declared.counter("lonely_total", "Anybody?").inc()
+    declared.counter("lonely_total", "Alone?").inc()
 
     assert "lonely_total" == declared._declared.pop("lonely_total").name
 

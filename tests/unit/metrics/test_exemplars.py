@@ -181,7 +181,7 @@ def test_a_slot_without_room_is_remade_with_its_counts(tmp_path: Path) -> None:
 
 def test_exemplars_outlive_their_process(tmp_path: Path) -> None:
     """
-    Whoever takes the slot of a recycled child keeps what is known of its traces, also when it does not trace itself.
+    The next owner of a recycled child's slot keeps what is known of its traces, also when it does not trace itself.
     """
     at = traced(tmp_path)
     SeriesWriter(at, DURATION).observe(("airbnb", "full"), 42.0)
@@ -257,7 +257,7 @@ def test_what_threads_write_at_once_is_read_as_one_of_them(tmp_path: Path) -> No
 
 def test_a_source_that_raises_costs_no_count(tmp_path: Path) -> None:
     """
-    An attempt is counted whole before anybody is asked for its trace.
+    An attempt is counted whole before its trace is asked for.
     """
     at = recorder(tmp_path)
 

@@ -112,7 +112,7 @@ def test_a_slot_that_is_held_is_left_alone_and_a_spare_one_taken(tmp_path: Path)
 
 def test_whether_the_owner_lives_is_told_by_its_lock(tmp_path: Path) -> None:
     """
-    Liveness is the kernel's word, right after SIGKILL too, and asking disturbs nobody.
+    Liveness is the kernel's word, right after SIGKILL too, and asking disturbs no process.
     """
     ready, told = os.pipe()
     pid = os.fork()
@@ -135,7 +135,7 @@ def test_whether_the_owner_lives_is_told_by_its_lock(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b"", b"garbage" * 1000, bytes(8192)])
 def test_a_damaged_slot_file_is_set_aside(tmp_path: Path, damage: bytes) -> None:
     """
-    A slot file that is none is kept for whoever wants to look, and a new one begun.
+    A slot file that is none is kept for inspection, and a new one begun.
     """
     folder = tmp_path / "w@h.v1"
     first = recorder(tmp_path)
@@ -255,7 +255,7 @@ def test_a_slot_grows_when_its_lanes_are_used_up(tmp_path: Path) -> None:
 
 def test_a_slot_is_readable_while_others_lay_out_more_than_it_has_room_for(tmp_path: Path) -> None:
     """
-    A process that goes on with series it knew says nothing of lanes that its file does not have: nobody takes the file for truncated.
+    A process that goes on with series it knew says nothing of lanes that its file does not have: no reader takes the file for truncated.
     """
     main, child = recorder(tmp_path, number=0), recorder(tmp_path, number=1)
     main.open()

@@ -91,7 +91,7 @@ def test_what_is_no_metrics_directory_is_left_alone(tmp_path: Path, kind: str) -
     problem = look_for_files(place).problem
     removed = remove_files(place, itself=True)
 
-    assert problem.startswith({"link": "is a symbolic link", "file": "is no directory", "home": "is no metrics directory"}[kind])
+    assert problem.startswith({"link": "is a symbolic link", "file": "is not a directory", "home": "is not a metrics directory"}[kind])
     assert 0 == removed
     assert place.exists()
 

@@ -1,5 +1,5 @@
 """
-The lease under every order of events: at no moment two hold it, and when somebody can, somebody does.
+The lease under every order of events: at no moment two hold it, and when one can, one does.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def run(redis: Redis, first: dict[Lease, float], *, until: float, at: float = -1
 @given(at=st.floats(15, 30), offsets=st.lists(st.floats(0, 3), min_size=2, max_size=2))
 def test_a_redis_that_forgot_everything_makes_no_second_holder(at: float, offsets: list[float]) -> None:
     """
-    Whoever finds the key gone waits until the one before must have noticed; within two periods there is a holder again.
+    An exporter that finds the key gone waits until the one before must have noticed; within two periods there is a holder again.
     """
     redis = Redis()
 
@@ -199,7 +199,7 @@ def test_who_hears_nothing_of_redis_stops_before_the_lease_does() -> None:
 
 def test_an_epoch_has_one_number_and_the_next_another() -> None:
     """
-    Who asks twice can tell whether somebody else was at it in between.
+    A caller that asks twice can tell whether another held it in between.
     """
     redis = Redis()
     holder, other = contender(redis), contender(redis)

@@ -146,7 +146,7 @@ def test_what_the_block_raises_tells_too_and_goes_on(
     heard: list[Any], guards: Guards, *, error: BaseException, told: int | None, expected: tuple[str, str], is_well: bool | None
 ) -> None:
     """
-    A failure of the channel's is its kind; a bug of the caller's is nobody's failure, and the breaker hears nothing of it.
+    A failure of the channel's is its kind; a bug of the caller's is no failure of a call, and the breaker hears nothing of it.
     """
 
     def ask() -> None:

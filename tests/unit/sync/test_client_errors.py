@@ -140,7 +140,7 @@ def test_a_library_whose_attributes_raise_or_warn_breaks_nothing() -> None:
     A property of a library's may do anything.
     """
 
-    class Hostile(Exception):  # noqa: N818 -- a name of somebody else's.
+    class Hostile(Exception):  # noqa: N818 -- a foreign name.
         @property
         def response(self) -> object:
             raise SystemError

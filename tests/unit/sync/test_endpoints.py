@@ -111,7 +111,7 @@ def test_what_was_given_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_ten_thousand_channels_are_bounded_too() -> None:
     """
-    Channels that nobody configured do not grow the memory of a worker.
+    Channels that are not configured do not grow the memory of a worker.
     """
     endpoints = Endpoints()
 

@@ -52,7 +52,7 @@ def engine(tmp_path: Path) -> Engine:
 @pytest.fixture
 def disconnected() -> Iterator[None]:
     """
-    A process in which nobody has set up anything, now and afterwards.
+    A process in which nothing is set up, now and afterwards.
     """
     engines.disconnect()
     yield
@@ -61,7 +61,7 @@ def disconnected() -> Iterator[None]:
 
 def test_without_setup_there_is_a_silent_one(disconnected: None) -> None:
     """
-    Application code works without us: nobody hears, and nothing is shared.
+    Application code works without us: no observer hears, and nothing is shared.
     """
     assert engines.current() is engines.current()
     assert engines.current().redis is None
@@ -127,7 +127,7 @@ def test_a_part_is_made_once(engine: Engine) -> None:
 
 def test_a_child_has_a_lock_of_its_own_and_its_parts_know(engine: Engine) -> None:
     """
-    A lock that another thread held at the fork is held by nobody in the child.
+    A lock that another thread held at the fork is free in the child.
     """
     part = engine.part(Part)
     engine._lock.acquire()

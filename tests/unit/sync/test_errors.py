@@ -107,7 +107,7 @@ def test_what_clients_raise_has_a_kind(error: Exception, kind: str, retryable: b
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("a bug"), FileNotFoundError("a bug"), MemoryError()])
 def test_what_no_channel_did_has_none(error: BaseException) -> None:
     """
-    A bug of the application is nobody's failure but its own, and trying again does not mend it.
+    A bug of the application is its own failure, and trying again does not mend it.
     """
     assert (None, False) == (classify(error), is_retryable(error))
 

@@ -58,7 +58,7 @@ def test_a_refusal_of_our_own_is_found_under_what_was_raised_from_it(error: Base
 
 def test_a_cause_that_goes_round_ends() -> None:
     """
-    Anybody may set a cause.
+    Any code may set a cause.
     """
     first, second = RuntimeError(), RuntimeError()
     first.__cause__, second.__cause__ = second, first
@@ -84,7 +84,7 @@ def test_what_a_task_takes_along_comes_back_as_it_was(since: float, times: int, 
 )
 def test_a_header_of_a_stranger_is_none_of_ours_or_makes_sense(written: Any) -> None:
     """
-    Anybody may publish a message.
+    Any client may publish a message.
     """
     held = Held.of(written)
 

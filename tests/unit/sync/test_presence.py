@@ -133,7 +133,7 @@ def test_there_is_a_value_for_every_setting_about_channels() -> None:
 @pytest.mark.parametrize("name", sorted(VALUES))
 def test_each_setting_about_channels_says_that_there_are_some(name: str, tmp_path: Path) -> None:
     """
-    Whoever sets one has channels; ``sync_engine = False`` has the last word.
+    An app that sets one has channels; ``sync_engine = False`` has the last word.
     """
     said = {"metrics_dir": str(tmp_path), name: VALUES[name]}
 
@@ -152,6 +152,6 @@ def test_the_setting_alone_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize("redis_url", [None, NO_REDIS])
 def test_a_redis_that_does_not_answer_knows_no_channels(redis_url: str | None, tmp_path: Path) -> None:
     """
-    What is inferred stops nobody.
+    What is inferred stops no process.
     """
     assert not presence.are_known(load({}, {}, {"metrics_dir": str(tmp_path), "redis_url": redis_url}))

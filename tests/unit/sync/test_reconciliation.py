@@ -88,7 +88,7 @@ def test_the_application_may_have_words_of_its_own() -> None:
 
 def test_words_without_end_share_one() -> None:
     """
-    Somebody who invents a type for each day gets a bounded number of counts.
+    A caller that invents a type for each day gets a bounded number of counts.
     """
     pairs = [(day(number), number) for number in range(20)] + [(END + timedelta(days=number), number) for number in range(80)]
 

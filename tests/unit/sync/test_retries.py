@@ -76,7 +76,7 @@ def test_a_schedule_that_cannot_work_is_refused_where_it_is_written(wrong: dict[
 @pytest.fixture
 def app() -> Celery:
     """
-    An app that nobody observes.
+    An app that is not observed.
     """
     made = Celery("proj", broker="memory://", backend="cache+memory://", set_as_current=False)
     made.conf.task_eager_propagates = False
@@ -173,7 +173,7 @@ def declare(app: Celery, function: Any, **options: Any) -> None:
     [
         ({}, "neither channel_type and channel_argument"),
         ({"channel_type": "airbnb", "channel_argument": "channel"}, "both channel_type and channel_argument"),
-        ({"channel_argument": "nobody"}, "channel_argument='nobody'"),
+        ({"channel_argument": "unknown"}, "channel_argument='unknown'"),
         ({"channel_type": "airbnb", "connection_argument": "nothing"}, "Expected one of: channel, connection"),
     ],
     ids=["no channel", "two channels", "channel misspelt", "connection misspelt"],

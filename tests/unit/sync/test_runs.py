@@ -169,7 +169,7 @@ def test_runs_nest(heard: list[Any]) -> None:
 
 def test_a_failed_run_of_a_connection_is_an_error_of_the_connection(heard: list[Any]) -> None:
     """
-    Only failures count; a run about no connection in particular is nobody's error.
+    Only failures count; a run about no connection in particular is no connection's error.
     """
     for connection in ("c-1", ""):
         with sync_run("airbnb", "export", connection_id=connection) as run:

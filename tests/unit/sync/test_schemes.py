@@ -254,7 +254,7 @@ def test_each_of_several_active_secrets_is_enough() -> None:
 
 def test_a_signature_under_another_name_does_not_count() -> None:
     """
-    Nobody gets in by writing the signature of another version's scheme; Stripe's v0 is one that everybody can make.
+    A forger does not get in by writing the signature of another version's scheme; Stripe's v0 is one that everybody can make.
     """
     headers, secret = signed("stripe")
 

@@ -95,7 +95,7 @@ def test_a_body_with_one_byte_changed_is_refused(place: int, change: int) -> Non
 @pytest.mark.parametrize(("age", "reason"), [(0, ""), (300, ""), (301, "too_old"), (-300, ""), (-301, "in_the_future"), (NOW, "too_old")])
 def test_an_old_webhook_is_refused_however_well_it_is_signed(age: int, reason: str) -> None:
     """
-    Nobody can send again what he heard long ago; clocks may differ by the tolerance.
+    What was heard long ago cannot be sent again; clocks may differ by the tolerance.
     """
     stamp = NOW - age
     signature = sign(f"{stamp}.".encode() + BODY).hex()
@@ -128,7 +128,7 @@ def test_one_of_several_signatures_is_enough() -> None:
 
 def test_a_time_cannot_be_left_out_where_one_is_asked_for() -> None:
     """
-    Nor can a time that nobody asked for be moved into the body.
+    Nor can a time that was not asked for be moved into the body.
     """
     assert "malformed" == reason_of(sign(BODY).hex(), tolerance=300)
     assert "malformed" == reason_of(f"t={NOW}x,v1={sign(BODY).hex()}", tolerance=300)

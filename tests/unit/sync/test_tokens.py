@@ -273,8 +273,8 @@ def test_a_client_without_a_secret_says_only_its_name() -> None:
         ({"token_endpoint_auth_method": "private_key_jwt"}, "has no private_key"),
         ({"token_endpoint_auth_method": "tls_client_auth"}, "has no certificate"),
         ({"signing_algorithm": "HS256"}, "one of RS256"),
-        ({"before_request": 5}, "has a before_request of type int"),
-        ({"after_response": "no place"}, "has a after_response of type str"),
+        ({"before_request": 5}, "has an invalid before_request of type int"),
+        ({"after_response": "no place"}, "has an invalid after_response of type str"),
     ],
 )
 def test_a_wrong_client_is_refused_at_the_start_without_its_secret(wrong: dict[str, Any], said: str) -> None:

@@ -225,7 +225,7 @@ def test_a_body_up_to_the_limit_is_read_whole(kept: Kept, size: int) -> None:
 
 def test_without_setup_the_work_is_done_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Nobody hears, nothing raises.
+    No observer hears, nothing raises.
     """
     engine.disconnect()
     done = []

@@ -65,7 +65,7 @@ def test_exporters_are_those_that_are_named(environ: dict[str, str], exporters: 
 )
 def test_a_protocol_that_forks_break_is_told(environ: dict[str, str], advised: str) -> None:
     """
-    Pitfall 27: gRPC is not used, and whoever asked for it is told what to set instead.
+    gRPC is not used, and a user who asked for it is told what to set instead.
     """
     found = plan(environ)
 

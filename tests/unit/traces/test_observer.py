@@ -133,7 +133,7 @@ def test_an_expected_failure_and_a_retry_are_no_errors() -> None:
 @pytest.mark.parametrize("light", [True, False], ids=["our provider", "the user's provider"])
 def test_what_is_sampled_out_makes_no_span_and_tells_others(sampler: Any, carrier: dict[str, Any], light: bool) -> None:
     """
-    Nothing is recorded, and a message that the attempt sends says that nobody records it.
+    Nothing is recorded, and a message that the attempt sends says that it is not recorded.
     """
     traces, memory = observer(Memory(sampler=sampler, light=light))
     event, headers = started(), {"id": "id-2"}
@@ -188,7 +188,7 @@ def test_the_attempt_is_the_current_span_while_it_runs() -> None:
 
 def test_overlapping_attempts_of_one_task_id_have_spans_of_their_own() -> None:
     """
-    Pitfall 12: state lies under the event, not the id, so that neither ends the other's span.
+    State lies under the event, not the id, so that neither ends the other's span.
     """
     traces, memory = observer()
     first, second = started(), started()
@@ -206,7 +206,7 @@ def test_overlapping_attempts_of_one_task_id_have_spans_of_their_own() -> None:
 
 def test_an_interrupted_attempt_leaves_its_context_and_no_span() -> None:
     """
-    Pitfall 6: an attempt that is being unwound has no outcome to tell; only its context is undone.
+    An attempt that is being unwound has no outcome to tell; only its context is undone.
     """
     traces, memory = observer()
     event = started()
@@ -221,7 +221,7 @@ def test_an_interrupted_attempt_leaves_its_context_and_no_span() -> None:
 @pytest.mark.parametrize("light", [True, False], ids=["our provider", "the user's provider"])
 def test_a_lost_attempt_is_a_span_with_an_error(light: bool) -> None:
     """
-    Pitfall 4: the main process makes it, in the trace of the message, from when the attempt began.
+    The main process makes it, in the trace of the message, from when the attempt began.
     """
     traces, memory = observer(Memory(light=light))
 
@@ -261,7 +261,7 @@ def test_a_message_is_a_producer_span_that_it_carries() -> None:
 
 def test_a_failed_publish_ends_its_span() -> None:
     """
-    Pitfall 13: it has an error status, and nothing stays open or current.
+    It has an error status, and nothing stays open or current.
     """
     traces, memory = observer()
     headers: dict[str, Any] = {"id": "id-1"}
@@ -291,7 +291,7 @@ def test_a_publish_whose_end_nobody_tells_has_no_span() -> None:
 
 def test_a_retry_carries_its_own_context_and_names_the_attempt_before() -> None:
     """
-    Pitfall 14: what the old message carried is overwritten, and the next attempt is linked to this one.
+    What the old message carried is overwritten, and the next attempt is linked to this one.
     """
     traces, memory = observer()
     event = started()
@@ -360,7 +360,7 @@ def test_baggage_goes_with_the_message_to_the_task_and_further(light: bool) -> N
 
 def test_what_the_main_process_publishes_follows_the_message_itself() -> None:
     """
-    Pitfall 16: a retry of a lost attempt is published where nothing is current, and stays in the trace that its headers name.
+    A retry of a lost attempt is published where nothing is current, and stays in the trace that its headers name.
     """
     traces, memory = observer()
     headers: dict[str, Any] = {"id": "id-1", "retries": 1, "traceparent": SENT}
@@ -430,7 +430,7 @@ def test_anybodys_headers_make_a_span_and_never_an_error(carrier: dict[str, Any]
 
 def test_what_is_sent_for_a_lost_attempt_is_in_its_trace() -> None:
     """
-    Pitfall 16: an errback's message says nothing of a trace, but the lost attempt's did.
+    An errback's message says nothing of a trace, but the lost attempt's did.
     """
     traces, memory = observer()
     headers: dict[str, Any] = {"id": "id-2", "parent_id": "id-1"}

@@ -1,5 +1,5 @@
 """
-The queue in front of the collector: what fits is sent, what does not is counted, and nobody waits for long.
+The queue in front of the collector: what fits is sent, what does not is counted, and no task waits for long.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def test_what_the_collector_refuses_is_counted(door: Door, dropped: Counter[str]
 
 def test_a_flush_sends_all(door: Door, dropped: Counter[str]) -> None:
     """
-    Pitfall 3: after it nothing is left, however long the batch would have waited.
+    After it nothing is left, however long the batch would have waited.
     """
     made = pipeline(door, dropped)
     made._delay = 60.0

@@ -57,7 +57,7 @@ def test_without_one_a_provider_is_made_where_the_environment_says_where_to() ->
 
 def test_a_provider_of_the_programs_own_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Pitfall 31: also where an endpoint is set, it gets no exporter of ours.
+    Also where an endpoint is set, it gets no exporter of ours.
     """
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: TracerProvider(shutdown_on_exit=False))
 
@@ -69,7 +69,7 @@ def test_a_provider_of_the_programs_own_is_used(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_provider_that_makes_nothing_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Whoever sets OpenTelemetry's own nothing wants nothing.
+    A user who sets OpenTelemetry's own nothing wants nothing.
     """
     monkeypatch.setattr(trace, "get_tracer_provider", trace.NoOpTracerProvider)
 
@@ -79,7 +79,7 @@ def test_a_provider_that_makes_nothing_is_respected(monkeypatch: pytest.MonkeyPa
 @pytest.mark.usefixtures("_nobodys")
 def test_a_child_has_a_provider_of_its_own_and_nothing_of_its_parents() -> None:
     """
-    Pitfall 26: what the parent has gathered is the parent's to send.
+    What the parent has gathered is the parent's to send.
     """
     made = tracing()
     parents = made.maker()
@@ -98,7 +98,7 @@ def test_an_exporter_that_cannot_be_made_is_told_and_left_out(caplog: pytest.Log
     """
     Wrong variables and unknown names cost the traces, not the program.
     """
-    monkeypatch.setenv("OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER", "nobody")
+    monkeypatch.setenv("OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER", "unknown")
 
     assert tracing(Plan(("otlp", "pigeon"), Batching(), ())).maker() is None
 
@@ -129,7 +129,7 @@ def worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Ce
         app = Celery("proj", broker="memory://", backend="cache+memory://", set_as_current=False)
         app.conf.celery_obs = {"metrics_dir": str(tmp_path), "logs": False}
         celery_obs.setup(app)
-        celery_obs.setup(app)  # Pitfall 32: a second time changes nothing.
+        celery_obs.setup(app)  # A second time changes nothing.
         try:
             yield app, collector
         finally:
@@ -139,7 +139,7 @@ def worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Ce
 @pytest.mark.usefixtures("_nobodys")
 def test_celerys_test_worker_traces_as_well(worked: tuple[Celery, Collector]) -> None:
     """
-    Pitfall 33: it sends neither celeryd_init nor worker_ready, and is traced all the same; each span once, though the app was set up twice.
+    It sends neither celeryd_init nor worker_ready, and is traced all the same; each span once, though the app was set up twice.
     """
     app, collector = worked
 
@@ -157,7 +157,7 @@ def test_celerys_test_worker_traces_as_well(worked: tuple[Celery, Collector]) ->
 
 def test_a_program_that_does_not_trace_loads_no_sdk(tmp_path: Path) -> None:
     """
-    Where OpenTelemetry is installed and nobody says where spans go, a process that sends tasks loads neither its SDK nor an exporter.
+    Where OpenTelemetry is installed and it is not said where spans go, a process that sends tasks loads neither its SDK nor an exporter.
     """
     program = (
         "import json, sys, celery, celery_obs\n"

@@ -1,5 +1,5 @@
 """
-An app is looked at, never touched: nothing of it is read or kept before it reads its configuration itself, and it is held by nobody of us.
+An app is looked at, never touched: nothing of it is read or kept before it reads its configuration itself, and no object of ours keeps it alive.
 """
 
 from __future__ import annotations

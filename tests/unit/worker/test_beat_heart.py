@@ -113,7 +113,7 @@ def test_a_pass_that_comes_to_no_end_is_found_out(rig: Rig, passes: int, caplog:
     assert rig.beats(59)
     assert not rig.beats(2)
     assert not rig.beats(60)
-    assert 1 == caplog.text.count("in the middle of its schedule")
+    assert 1 == caplog.text.count("stuck in one pass through its schedule")
 
     rig.heart.passing()
     assert rig.beats(1)

@@ -61,7 +61,7 @@ def lost(told: list[AttemptLost]) -> LostAttempts:
 
 def test_what_celery_says_twice_is_told_once(lost: LostAttempts, told: list[AttemptLost]) -> None:
     """
-    Pitfall 5: of a hard limit Celery 5.7 tells twice.
+    Of a hard limit Celery 5.7 tells twice.
     """
     request = Request()
     lost.watch(request, queue="q")
@@ -75,7 +75,7 @@ def test_what_celery_says_twice_is_told_once(lost: LostAttempts, told: list[Atte
 
 def test_a_process_that_is_gone_is_told_of_at_the_second_look(lost: LostAttempts, told: list[AttemptLost]) -> None:
     """
-    Pitfall 9: with reject_on_worker_lost there is no signal at all; but a result may be on its way for one look.
+    With reject_on_worker_lost there is no signal at all; but a result may be on its way for one look.
     """
     request = Request(pid=17)
     lost.watch(request, queue="q")
@@ -92,7 +92,7 @@ def test_a_process_that_is_gone_is_told_of_at_the_second_look(lost: LostAttempts
 
 def test_what_celery_hears_and_keeps_to_itself_is_told_once(lost: LostAttempts, told: list[AttemptLost]) -> None:
     """
-    Pitfall 9: with reject_on_worker_lost the message is put back as soon as its process is gone, without a signal and before anybody looks.
+    With reject_on_worker_lost the message is put back as soon as its process is gone, without a signal and before we look.
     """
     request = Request(pid=17)
     lost.watch(request, queue="q")
@@ -123,7 +123,7 @@ def test_a_hard_limit_is_told_of_and_a_soft_one_is_not(
     lost: LostAttempts, told: list[AttemptLost], times_out: Callable[[Request, bool, float], None]
 ) -> None:
     """
-    Pitfall 5: a pool of greenlets tells nobody of a hard limit before Celery 5.7, and everybody tells of it after.
+    A pool of greenlets does not tell of a hard limit before Celery 5.7, and every pool tells of it after.
     """
     request = Request()
     lost.watch(request, queue="q")
@@ -196,7 +196,7 @@ def test_what_a_body_raised_is_no_loss(lost: LostAttempts, told: list[AttemptLos
 
 def test_a_new_attempt_of_the_same_task_is_another_attempt(lost: LostAttempts, told: list[AttemptLost]) -> None:
     """
-    Pitfall 12: a redelivered message has the same id and the same number of retries, and may be lost, too.
+    A redelivered message has the same id and the same number of retries, and may be lost, too.
     """
     for _ in range(2):
         request = Request()
@@ -232,7 +232,7 @@ def test_nothing_is_watched_where_nobody_listens() -> None:
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_cold_shutdown_loses_nothing(lost: LostAttempts, told: list[AttemptLost], monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     """
-    Pitfall 11: it takes all attempts with it by order; what it was told to kill for another reason is told of all the same.
+    It takes all attempts with it by order; what it was told to kill for another reason is told of all the same.
     """
     requests = [Request("cut off"), Request("too long")]
     for request in requests:

@@ -23,7 +23,7 @@ from tests.otlp import Collector
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     """
-    An app in memory, observed, whose messages somebody wants to hear of.
+    An app in memory, observed, whose messages an observer wants to hear of.
     """
     with Collector() as collector:
         for name, value in collector.environ.items():
@@ -49,7 +49,7 @@ def heard_of(app: Celery) -> list[Any]:
 
 def test_the_first_message_of_a_process_is_seen_through(app: Celery) -> None:
     """
-    Whoever sends becomes active before the message goes, so that none goes without its trace.
+    A publisher becomes active before the message goes, so that none goes without its trace.
     """
     found = plugin()
     assert found is not None
@@ -62,7 +62,7 @@ def test_the_first_message_of_a_process_is_seen_through(app: Celery) -> None:
 
 def test_a_publish_that_fails_is_ended_as_well(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Pitfall 13: Celery tells nobody of it; the end names the headers that the beginning named, and what was raised.
+    Celery sends no signal for it; the end names the headers that the beginning named, and what was raised.
     """
     heard = heard_of(app)
 

@@ -1,5 +1,5 @@
 """
-Translation: what Celery hands over, and what anybody may have put into a message.
+Translation: what Celery hands over, and what any client may have put into a message.
 """
 
 from __future__ import annotations

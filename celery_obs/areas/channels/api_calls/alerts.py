@@ -1,5 +1,5 @@
 """
-Alerts about calls to channels: they fail, or are refused.
+Alerts about calls to channels: they fail, or their credentials are rejected.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ ALERTS: Final = (
         summary="Many calls to {{ $labels.channel_type }} fail",
         description="{{ $value | humanizePercentage }} of the calls to {{ $labels.channel_type }} failed in the last 5 minutes (threshold: $threshold).",
         dashboard="channel-manager-platform",
-        seeds=("003 HighErrorRate",),
     ),
     Alert(
         name="ChannelApiAuthErrors",
@@ -41,9 +40,8 @@ ALERTS: Final = (
         threshold=amount(5),
         for_="5m",
         by=_BY,
-        summary="{{ $labels.channel_type }} does not accept our keys",
-        description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} were refused as unauthorised in the last 15 minutes (threshold: $threshold).',
+        summary="{{ $labels.channel_type }} rejects our credentials",
+        description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} were rejected as unauthorised in the last 15 minutes (threshold: $threshold).',
         dashboard="channel-manager-platform",
-        seeds=("003 Auth failure rate",),
     ),
 )

@@ -317,7 +317,7 @@ def api_call(
     channel: str, endpoint: str, method: str, *, connection_id: str = "", wait: float = 0.0, cost: int = 1, guarded_as: str = ""
 ) -> ApiCall:
     """
-    Make the block that follows a call.
+    Observe the block as one call to a channel.
 
     Args:
         channel: The channel.
@@ -326,13 +326,13 @@ def api_call(
 
         method: GET, POST and so on.
 
-        connection_id: Whose account; limits may be each connection's own.
+        connection_id: The connection; limits may be per connection.
 
-        wait: Seconds to wait for the limiter at most; by default it says no at once.
+        wait: Seconds to wait for the rate limit at most; by default a throttled call is refused at once.
 
         cost: Calls that this one counts as, where the channel counts some for several.
 
-        guarded_as: Whose breaker and limit are asked, where a part of the channel has its own; by default the channel's.
+        guarded_as: The name whose breaker and limit are asked, where a part of the channel has its own; by default *channel*.
 
     Since 0.1.
     """

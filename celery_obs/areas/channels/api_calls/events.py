@@ -1,5 +1,5 @@
 """
-API calls: what we ask a channel, and what it answers.
+API calls: calls to channels, and how they are answered.
 """
 
 from __future__ import annotations

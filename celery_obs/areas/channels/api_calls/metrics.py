@@ -1,5 +1,5 @@
 """
-API calls: what we ask a channel, and what it answers.
+API calls: calls to channels, and how they are answered.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ The status code label of a call that got no answer.
 REQUESTS = Metric(
     kind="counter",
     name="channel_api_requests_total",
-    help="What do we ask the channel, and what does it answer? Calls that were made, by status code.",
+    help="How are calls to the channel answered? Calls by status code.",
     labels=("channel_type", "endpoint", "method", "status_code"),
 )
 LATENCY = Metric(
@@ -42,6 +42,6 @@ LATENCY = Metric(
 ERRORS = Metric(
     kind="counter",
     name="channel_api_errors_total",
-    help="Why do calls fail? Failed calls by kind of error, and those that an open breaker did not let through.",
+    help="Why do calls fail? Failed calls by type of error, including those that an open circuit breaker rejected.",
     labels=("channel_type", "error_type"),
 )

@@ -36,9 +36,9 @@ class AiohttpMiddleware:
     Args:
         channel: The channel that the session calls.
 
-        connection_id: Whose account.
+        connection_id: The connection.
 
-        wait: Seconds to wait for the limiter at most; by default it says no at once.
+        wait: Seconds to wait for the rate limit at most; by default a throttled call is refused at once.
 
     Since 0.1.
     """

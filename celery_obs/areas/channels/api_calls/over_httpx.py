@@ -6,7 +6,7 @@ API calls over httpx: transports that see every request of a client.
     client = httpx.Client(transport=HttpxTransport("airbnb"))
     client.get("/listings/42", extensions={"celery_obs": {"endpoint": "/listings/{id}", "connection_id": "c-1", "wait": 5.0}})
 
-A call ends with the headers of its answer.  What fails while the body is read is raised to whoever reads it, and not counted here.
+A call ends with the headers of its answer.  What fails while the body is read is raised to the caller who reads it, and not counted here.
 """
 
 from __future__ import annotations

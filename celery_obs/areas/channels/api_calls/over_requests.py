@@ -42,9 +42,9 @@ class RequestsAdapter(requests.adapters.HTTPAdapter):
     Args:
         channel: The channel that the session calls.
 
-        connection_id: Whose account.
+        connection_id: The connection.
 
-        wait: Seconds to wait for the limiter at most; by default it says no at once.
+        wait: Seconds to wait for the rate limit at most; by default a throttled call is refused at once.
 
         options: What `requests.adapters.HTTPAdapter` takes.
 

@@ -1,5 +1,5 @@
 """
-Alerts about circuit breakers: a channel is cut off, all are, or one comes and goes.
+Alerts about circuit breakers: one is open, all are, or one flaps.
 """
 
 from __future__ import annotations
@@ -29,17 +29,15 @@ ALERTS: Final = (
         summary="Circuit breaker OPEN for {{ $labels.channel_type }}",
         description="The breaker of {{ $labels.channel_type }} has not been closed for more than $for. No sync with it goes through.",
         dashboard="channel-manager-platform",
-        seeds=("000 §4.1", "002 ChannelSyncDegraded", "003 CircuitBreakerOpen"),
     ),
     Alert(
         name="AllChannelsSyncFailing",
         severity="critical",
         expr=f"count({_STATE} > 0) == count({_STATE})\nand\ncount({_STATE}) > 1",
         for_="5m",
-        summary="All channels are cut off",
+        summary="The circuit breakers of all channels are open",
         description="The breakers of all {{ $value }} channels have been open for $for. Look for the cause on our side.",
         dashboard="channel-manager-overview",
-        seeds=("002 AllChannelsSyncFailing",),
     ),
     Alert(
         name="ChannelSyncDegraded",
@@ -48,9 +46,8 @@ ALERTS: Final = (
         threshold=part(0.25),
         for_="10m",
         by=("channel_type",),
-        summary="{{ $labels.channel_type }} comes and goes",
+        summary="The circuit breaker of {{ $labels.channel_type }} flaps",
         description="The breaker of {{ $labels.channel_type }} was not closed for {{ $value | humanizePercentage }} of the last 30 minutes (threshold: $threshold).",
         dashboard="channel-manager-platform",
-        seeds=("002 ChannelSyncDegraded",),
     ),
 )

@@ -80,11 +80,11 @@ def allow(channel: str, *, endpoint: str = "", connection_id: str = "") -> Permi
     Ask whether *channel* may be called now.
 
     Args:
-        channel: Whom to call.
+        channel: The channel to call.
 
         endpoint: The route's template, where each endpoint has a breaker of its own.
 
-        connection_id: Whose account, where each connection has.
+        connection_id: The connection, where each has a breaker of its own.
 
     Returns:
         What to give to `record` when the call is over.
@@ -101,7 +101,7 @@ def allow(channel: str, *, endpoint: str = "", connection_id: str = "") -> Permi
 
 def record(permit: Permit, *, ok: bool | None, duration: float | None = None) -> None:
     """
-    Tell what became of a call: the channel is well, or it is not; None where the call says nothing about the channel.
+    Report the outcome of a call: the channel works, or it does not; None where the call says nothing about the channel.
 
     Args:
         permit: Of this call.
@@ -274,7 +274,7 @@ def _called(of: _Of, function: Callable[..., Any], args: Any, kwargs: Any) -> An
 
 def _both(function: Callable[..., Any], found: object) -> str:
     return (
-        f"{getattr(function, '__qualname__', function)} returned a {type(found).__qualname__}, which one may await or enter, so that it cannot be told "
+        f"{getattr(function, '__qualname__', function)} returned a {type(found).__qualname__}, which may be awaited or entered, so it is unknown "
         "when its call ends. Expected async with circuit_breaker.guard_async(channel) around the block that uses it, instead of guarded."
     )
 
@@ -313,7 +313,7 @@ def _iterated(around: Guard, body: Any) -> Any:
 
 async def allow_async(channel: str, *, endpoint: str = "", connection_id: str = "") -> Permit:
     """
-    Ask as `allow` does, in a thread, so that the event loop goes on.  Who is cancelled meanwhile gives back what it would have got.
+    Ask as `allow` does, in a thread, so that the event loop goes on.  A caller that is cancelled meanwhile gives back its permit.
 
     Since 0.1.
     """
@@ -418,14 +418,14 @@ def outcome_of(error: BaseException) -> Outcome:
     """
     Tell what an error says about the channel.
 
-    A refusal of what we sent, or of who we are, is an answer, so that the channel is well.  Too many requests, an open breaker, a block that was left
+    A rejection of our request or credentials is an answer, so the channel works.  Too many requests, an open breaker, a block that was left
     from outside (a cancellation, a soft time limit, a generator that was closed) and Celery's own `Ignore`, `Reject` and `Retry` without a cause say
     nothing; of the first two see `gave_up_late`.
     Everything else is a failure, also what `classify` does not know: the errors of a channel's own client library are its own.
     """
     if not isinstance(error, Exception) or is_given_up(error):
         return "none"
-    # Celery is not imported here; whoever raises its exceptions has it.
+    # Celery is not imported here; what raises its exceptions has imported it.
     celery = sys.modules.get("celery.exceptions")
     if celery is not None and isinstance(error, celery.TaskPredicate):
         cause = getattr(error, "exc", None)
@@ -582,12 +582,12 @@ def channel_limit_reached(channel: str, seconds: float, *, line: str) -> LimitRe
     """
     Make the refusal of a call that the channel itself does not want yet.
     """
-    message = f"{channel!r:.200} said earlier that it has no call left, so it was not called. Expected one in {seconds:.1f} s; try again after that."
+    message = f"{channel!r:.200} answered earlier that it has no calls left, so it was not called. Expected one in {seconds:.1f} s; try again after that."
     return LimitReachedError(message, channel=channel, retry_after=seconds, line=line, spacing=ADVERTISED_SPACING)
 
 
 def _refusal(channel: str, retry_after: float | None, *, line: str) -> CircuitOpenError:
-    when = "until somebody closes it" if retry_after is None else f"for another {retry_after:.1f} s"
+    when = "until it is closed by hand" if retry_after is None else f"for another {retry_after:.1f} s"
     message = (
         f"The circuit breaker of {channel!r} is open, so the channel was not called. Expected to stay so {when}; try again after that."
     )
@@ -596,8 +596,8 @@ def _refusal(channel: str, retry_after: float | None, *, line: str) -> CircuitOp
 
 def _garbage(channel: str) -> ValueError:
     return ValueError(
-        f"What lay under the breaker's key of {channel!r} was no breaker, and has been deleted: the breaker is closed. "
-        "Expected that nobody writes there; to reset a breaker by hand, delete its key."
+        f"Deleted a malformed circuit breaker of {channel!r}: the breaker is closed. "
+        "Do not write to its key; to reset a breaker by hand, delete the key."
     )
 
 
@@ -606,7 +606,7 @@ def _garbage(channel: str) -> ValueError:
 
 class Breaker:
     """
-    One channel's breaker, for operators.  What Redis' client raises comes through: who operates wants to know.
+    One channel's breaker, for operators.  Errors of Redis are raised: an operator wants to know them.
     """
 
     def __init__(self, channel: str) -> None:
@@ -614,7 +614,7 @@ class Breaker:
 
     def force_open(self, *, seconds: float | None = None, actor: str = "") -> None:
         """
-        Let no call through until somebody closes it, or for so many *seconds*.
+        Let no call through until it is closed by hand, or for so many *seconds*.
         """
         guardian, breakers = _operators()
         guardian.say(self.channel, breakers.force_open(self.channel, actor=actor, seconds=seconds))
@@ -628,7 +628,7 @@ class Breaker:
 
     def reset(self) -> None:
         """
-        Forget everything about it, so that it is closed.
+        Reset it: its counts are cleared, and it is closed.
         """
         guardian, breakers = _operators()
         guardian.say(self.channel, breakers.reset(self.channel))
@@ -684,7 +684,7 @@ class Registry:
 
     def reset_all(self) -> None:
         """
-        Forget all breakers, so that all are closed.
+        Reset all breakers, so that all are closed.
         """
         for name in self._names():
             Breaker(name).reset()
@@ -731,5 +731,5 @@ def _as_dict(view: BreakerView) -> Mapping[str, Any]:
 def _when(seconds: float | None) -> datetime | None:
     try:
         return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
-    except (ValueError, OverflowError, OSError):  # Somebody typed it.
+    except (ValueError, OverflowError, OSError):  # Typed by hand.
         return None

@@ -1,5 +1,5 @@
 """
-``celery-obs breaker list|open|close|reset``: see the circuit breakers, and overrule them.
+``celery-obs breaker list|open|close|reset``: show the circuit breakers, and override them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["breaker"]
 @click.group()
 def breaker() -> None:
     """
-    See circuit breakers, and overrule them.
+    Show circuit breakers, and override them.
     """
 
 
@@ -39,7 +39,7 @@ def list_(ctx: click.Context, redis_url: str | None, *, as_json: bool) -> None:
         since = f" since {each['opened_at']}{by_hand}" if each["state"] != "closed" and each["opened_at"] else ""
         click.echo(f"{each['state']:<9} {each['channel_type']}  {each['failure_count']} failures in a row{since}")
     if not breakers:
-        click.echo("No channel was used so far.")
+        click.echo("No channel has been used yet.")
 
 
 @breaker.command("open")
@@ -49,10 +49,10 @@ def list_(ctx: click.Context, redis_url: str | None, *, as_json: bool) -> None:
 @click.pass_context
 def open_(ctx: click.Context, /, name: str, seconds: Any, **options: Any) -> None:
     """
-    Let no call to CHANNEL through.
+    Open the breaker of CHANNEL: no call goes through.
     """
     run(ctx, "breaker.open", name, seconds=seconds, **options)
-    click.echo(f"The breaker of {name} is open {'until somebody closes it' if seconds is None else f'for {seconds:g} s'}.")
+    click.echo(f"The breaker of {name} is open {'until it is closed by hand' if seconds is None else f'for {seconds:g} s'}.")
 
 
 @breaker.command()
@@ -61,7 +61,7 @@ def open_(ctx: click.Context, /, name: str, seconds: Any, **options: Any) -> Non
 @click.pass_context
 def close(ctx: click.Context, /, name: str, **options: Any) -> None:
     """
-    Let all calls to CHANNEL through again.
+    Close the breaker of CHANNEL: all calls go through again.
     """
     run(ctx, "breaker.close", name, **options)
     click.echo(f"The breaker of {name} is closed.")
@@ -73,7 +73,7 @@ def close(ctx: click.Context, /, name: str, **options: Any) -> None:
 @click.pass_context
 def reset(ctx: click.Context, /, name: str, **options: Any) -> None:
     """
-    Forget what the breaker of CHANNEL knows; it is closed then.
+    Reset the breaker of CHANNEL: its counts are cleared, and it is closed.
     """
     run(ctx, "breaker.reset", name, **options)
-    click.echo(f"The breaker of {name} is closed and knows nothing.")
+    click.echo(f"The breaker of {name} is closed, and its counts are cleared.")

@@ -1,5 +1,5 @@
 """
-The circuit breaker: whether a channel is asked at all.
+The circuit breaker: whether a channel is called at all.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-The circuit breaker: whether a channel is asked at all.
+The circuit breaker: whether a channel is called at all.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ The states; a state's place here is the number that stands for it in :data:`STAT
 STATE = Metric(
     kind="gauge",
     name="channel_circuit_breaker_state",
-    help="Which channel is cut off? 0 closed, 1 open, 2 half-open.",
+    help="Which circuit breaker is open? 0 closed, 1 open, 2 half-open.",
     labels=("channel_type",),
 )
 TRANSITIONS = Metric(
     kind="counter",
     name="channel_circuit_breaker_transitions_total",
-    help="Does the breaker flap? Changes of state, each counted once in the whole cluster.",
+    help="Does the circuit breaker flap? State changes, each counted once in the whole cluster.",
     labels=("channel_type", "from_state", "to_state"),
 )
 REJECTIONS = Metric(
     kind="counter",
     name="channel_circuit_breaker_rejections_total",
-    help="What does the outage cost us? Calls that the breaker did not let through.",
+    help="How many calls does the circuit breaker reject? Calls that it did not let through.",
     labels=("channel_type",),
 )
 OPEN_DURATION = Metric(
     kind="histogram",
     name="channel_circuit_breaker_open_duration_seconds",
-    help="How long do outages last? Time from leaving closed to being closed again.",
+    help="How long do outages last? Time from the circuit breaker's opening to its closing.",
     labels=("channel_type",),
     buckets=(1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 21600.0),
     resolution=1e-6,

@@ -40,7 +40,7 @@ def listener(channel: str = "") -> CircuitBreakerListener:
     Return a listener that tells us what its breaker does: ``pybreaker.CircuitBreaker(listeners=[listener("airbnb")])``.
 
     Changes of state are counted and timed as those of our own breakers, and the state is shown beside theirs.  A breaker in the memory of
-    a process is that process's own: what is shown is what one of them said last.  Rejected calls are not seen, as pybreaker tells nobody.
+    a process is that process's own: what is shown is what one of them said last.  Rejected calls are not seen, as pybreaker calls no listener for them.
 
     Args:
         channel: The channel; by default the breaker's name is.

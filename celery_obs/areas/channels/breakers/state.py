@@ -1,10 +1,10 @@
 """
 The breakers of all channels, in Redis: one hash a channel holds everything, so that its deletion by hand is a complete reset.
 
-A breaker that is not there is closed.  What is no breaker, because somebody typed something, is deleted and told.
+A breaker that is not there is closed.  A malformed breaker, typed by hand, is deleted and logged.
 
 A breaker's *generation* is a number that grows with each of its changes, also across a deletion, for it is made of the time.  A permit
-carries it, so that the outcome of a call that began before a change is nobody's business any more.
+carries it, so that the outcome of a call that began before a change no longer counts.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Permit(NamedTuple):
     The right to make one call.
 
     Attributes:
-        channel: Whom to call.
+        channel: The channel to call.
 
         generation: Of the breaker that gave it; 0 where none did, because the channel has none, or because Redis is away.
 
@@ -89,9 +89,9 @@ class Checked(NamedTuple):
     Attributes:
         permit: None where the call may not be made, or none was asked for.
 
-        retry_after: Seconds until asking again may help; None where nobody knows, as the breaker is held open by hand.
+        retry_after: Seconds until asking again may help; None where that is unknown, as the breaker is held open by hand.
 
-        transition: The change that this very call made, which nobody else was told of.
+        transition: The change that this very call made, which no other caller was told of.
 
         garbage: Whether what lay in the key was no breaker and has been deleted.
 
@@ -428,7 +428,7 @@ class Breakers:
         Nearly every time a plain read finds the breaker closed; a script decides about everything else.
 
         Args:
-            channel: Whom to call.
+            channel: The channel to call.
 
             policy: When its breaker opens and closes.
 
@@ -547,9 +547,9 @@ class Breakers:
 
     def force_open(self, channel: str, *, actor: str = "", seconds: float | None = None) -> Checked:
         """
-        Let no call through, until somebody closes it, or for so many *seconds*, after which probes decide.
+        Let no call through, until it is closed by hand, or for so many *seconds*, after which probes decide.
 
-        A breaker that is held open for ever has no TTL: whoever opened it closes it.
+        A breaker that is held open for ever has no TTL: it stays open until it is closed by hand.
         """
         return self._by_hand(channel, "open", actor, -1 if seconds is None else _micro(seconds))
 
@@ -570,7 +570,7 @@ class Breakers:
     def _by_hand(self, channel: str, target: str, actor: str, micro: int) -> Checked:
         answer = self._scripts.run(call(self._force, keys.breaker(channel), target, micro, actor[:_LONGEST_ACTOR], _TTL * 1000))
         if target != "gone":
-            Channels(self._redis, clock=self._clock).touch([channel])  # What somebody operates is seen, also when nobody calls it.
+            Channels(self._redis, clock=self._clock).touch([channel])  # A channel that is operated is listed, also when it is not called.
         return _checked(channel, "", answer)
 
     def _each_scope(self, channel: str, target: str, actor: str) -> None:
@@ -584,7 +584,7 @@ class Breakers:
         """
         Return the breakers of *channels* in one round trip (one for each node of a Redis Cluster); those that are not there are closed.
 
-        Where there is none of ours, it is the one that somebody `show`-ed.  Where the channel's own is closed and those of some of its endpoints or
+        Where there is none of ours, it is the one that `show` last returned.  Where the channel's own is closed and those of some of its endpoints or
         connections are not, it is the first of these that lets no call through; that takes another round trip.
         """
         from redis.exceptions import ResponseError
@@ -707,7 +707,7 @@ def _state(word: str) -> BreakerState:
 
 def _view(written: Mapping[Any, Any]) -> BreakerView:
     """
-    Read a breaker's hash, which may be anybody's.
+    Read a breaker's hash, which any client may have written.
     """
     data = {text(name): text(value) for name, value in written.items()}
     state = _state(data.get("state", "closed"))

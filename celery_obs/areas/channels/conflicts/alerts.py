@@ -1,5 +1,5 @@
 """
-Alerts about conflicts: a room was sold twice, or somebody has to decide.
+Alerts about conflicts: a room was sold twice, or a person has to decide.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ ALERTS: Final = (
         summary="Double booking detected",
         description='{{ $value | printf "%.0f" }} double bookings with {{ $labels.channel_type }} were detected. Immediate action required.',
         dashboard="channel-manager-overview",
-        seeds=("002 DoubleBookingDetected",),
         keep_firing_for="1h",
     ),
     Alert(
@@ -36,9 +35,8 @@ ALERTS: Final = (
         threshold=amount(0),
         for_="1d",
         by=("conflict_type",),
-        summary="Conflicts wait for a person",
-        description="{{ $value }} conflicts of the kind {{ $labels.conflict_type }} wait for somebody's decision; there have been some for $for.",
+        summary="Conflicts await review",
+        description="{{ $value }} conflicts of type {{ $labels.conflict_type }} await a decision. Some have been waiting for $for.",
         dashboard="channel-manager-overview",
-        seeds=("000 §2.8",),
     ),
 )

@@ -44,7 +44,7 @@ Adds to a type's count; a count at 0 is removed, and types beyond the limit shar
 
 def conflict_detected(conflict_type: str, channel_type: str) -> None:
     """
-    Say that the channel and we hold different things for true.
+    Report that the channel and we disagree.
 
     Args:
         conflict_type: One of a few words of yours, such as ``availability_mismatch``.
@@ -58,7 +58,7 @@ def conflict_detected(conflict_type: str, channel_type: str) -> None:
 
 def conflict_resolved(conflict_type: str, resolution: str) -> None:
     """
-    Say that a conflict is settled, and who was right, such as ``local_wins``.
+    Report that a conflict is resolved, and how, such as ``local_wins``.
 
     Since 0.1.
     """
@@ -67,7 +67,7 @@ def conflict_resolved(conflict_type: str, resolution: str) -> None:
 
 def double_booking(channel_type: str) -> None:
     """
-    Say that a room was sold twice for a night.
+    Report that a room was sold twice for one night.
 
     Since 0.1.
     """
@@ -76,7 +76,7 @@ def double_booking(channel_type: str) -> None:
 
 def requires_review(conflict_type: str, count: int = 1) -> None:
     """
-    Say that so many more conflicts wait for a person.  Costs one round trip to Redis; without Redis it is skipped, and counted.
+    Report that *count* more conflicts await review.  Costs one round trip to Redis; without Redis it is skipped, and counted.
 
     Raises:
         ValueError: if *count* is below 1.
@@ -88,7 +88,7 @@ def requires_review(conflict_type: str, count: int = 1) -> None:
 
 def reviewed(conflict_type: str, count: int = 1) -> None:
     """
-    Say that a person has settled so many.  Cost and errors as `requires_review`; no count falls below 0.
+    Report that *count* conflicts were reviewed.  Cost and errors as `requires_review`; no count falls below 0.
 
     Since 0.1.
     """

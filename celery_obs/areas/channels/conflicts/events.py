@@ -1,5 +1,5 @@
 """
-Conflicts: two sides that disagree, and rooms that were sold twice.
+Conflicts: where the two sides disagree, and double bookings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ConflictDetected(NamedTuple):
 
 class ConflictResolved(NamedTuple):
     """
-    Somebody or something has decided.
+    A person or a rule has decided.
 
     Attributes:
         conflict_type: As in `ConflictDetected`.

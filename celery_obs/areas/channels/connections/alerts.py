@@ -1,5 +1,5 @@
 """
-Alerts about connections: one fails again and again, never began, stands still, or its channel was paused and forgotten.
+Alerts about connections: one keeps failing, was never synchronised, is stale, or its channel was left paused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ ALERTS: Final = (
         summary="Connection errors increasing for {{ $labels.connection_id }}",
         description="{{ $value }} syncs in a row of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} failed within the last hour (threshold: $threshold).",
         dashboard="channel-manager-connections",
-        seeds=("000 §4.2",),
     ),
     Alert(
         name="ChannelConnectionStale",
@@ -41,7 +40,7 @@ ALERTS: Final = (
         threshold=seconds(DAY, below=7 * DAY),
         for_="15m",
         by=_BY,
-        summary="Data of connection {{ $labels.connection_id }} is old",
+        summary="Data of connection {{ $labels.connection_id }} is stale",
         description="The last successful sync of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} was {{ $value | humanizeDuration }} ago (threshold: $threshold).",
         dashboard="channel-manager-connections",
     ),
@@ -55,9 +54,8 @@ ALERTS: Final = (
         for_="15m",
         by=_BY,
         summary="New connection inactive for $threshold",
-        description="Connection {{ $labels.connection_id }} of {{ $labels.channel_type }} was made {{ $value | humanizeDuration }} ago and has never been synchronised.",
+        description="Connection {{ $labels.connection_id }} of {{ $labels.channel_type }} was created {{ $value | humanizeDuration }} ago and has never been synchronised.",
         dashboard="channel-manager-connections",
-        seeds=("000 §4.3",),
     ),
     Alert(
         name="ChannelLeftPaused",
@@ -66,8 +64,7 @@ ALERTS: Final = (
         for_="4h",
         by=("channel_type",),
         summary="{{ $labels.channel_type }} is still paused",
-        description="Somebody paused {{ $labels.channel_type }} more than $for ago. Its syncs are held back until somebody resumes it.",
+        description="{{ $labels.channel_type }} has been paused for more than $for. Its syncs are held back until it is resumed.",
         dashboard="channel-manager-platform",
-        seeds=("000 §8.2",),
     ),
 )

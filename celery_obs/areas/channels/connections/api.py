@@ -46,7 +46,7 @@ _LONGEST: Final = 200
 
 class ConnectionSource(Protocol):
     """
-    What knows all connections, for applications that have a table of them.
+    A source of all connections, for applications that keep a table of them.
 
     Since 0.1.
     """
@@ -103,7 +103,7 @@ def find_connection(engine: engines.Engine, connection_id: str) -> Connection:
     if found is None:
         message = (
             f"There is no connection {connection_id[:_LONGEST]!r}. Expected the id of one that was registered, "
-            "or that the setting connection_source has told since the last census (celery call take_census)."
+            "or that the setting connection_source returned at the last census (celery call take_census)."
         )
         raise UnknownConnectionError(message)
     return found
@@ -121,10 +121,10 @@ def register_connection(
     url_parameters: Mapping[str, str] | None = None,
 ) -> None:
     """
-    Make a connection known, or say again what it is.  Costs one round trip to Redis; without Redis it is skipped, and counted.
+    Register a connection, or update it.  Costs one round trip to Redis; without Redis it is skipped, and counted.
 
     Args:
-        connection_id: Its name, anybody's text.
+        connection_id: Its name, any text.
 
         channel_type: The channel.
 
@@ -135,7 +135,7 @@ def register_connection(
         url_parameters: What is filled into the channel's token URL, such as ``{"shop": "acme"}``; None leaves what is known as it is.
 
     Raises:
-        ValueError, TypeError: if *status* is another word, the name is empty, *created_at* is no time, or *url_parameters* no dict of texts.
+        ValueError, TypeError: if *status* is another word, the name is empty, *created_at* is not a time, or *url_parameters* not a dict of texts.
 
     Since 0.1.
     """
@@ -151,7 +151,7 @@ def register_connection(
 
 def set_connection_status(connection_id: str, status: ConnectionStatus) -> None:
     """
-    Say how a connection is.  Cost and errors as `register_connection`.
+    Set the status of a connection.  Cost and errors as `register_connection`.
 
     Since 0.1.
     """
@@ -161,7 +161,7 @@ def set_connection_status(connection_id: str, status: ConnectionStatus) -> None:
 
 def forget_connection(connection_id: str) -> None:
     """
-    Remove a connection and everything that is known of it, its token too.  Cost and errors as `register_connection`.
+    Remove a connection and all its data, its token included.  Cost and errors as `register_connection`.
 
     Since 0.1.
     """

@@ -30,7 +30,7 @@ _TOKENS = Row(
         Panel(
             kind="stat",
             title="Expired",
-            question="How many accounts are locked out?",
+            question="How many tokens have expired?",
             queries=(Query(expr=f"sum (({_EXPIRES_IN}) <= bool 0)", legend="Expired"),),
             unit="none",
             steps=(Step(None, "green"), Step(1, "red")),
@@ -38,8 +38,8 @@ _TOKENS = Row(
         ),
         Panel(
             kind="stat",
-            title="Late to be refreshed",
-            question="How many tokens have less than a tenth of their life left? Refreshing begins before that.",
+            title="Tokens due for a refresh",
+            question="How many tokens have less than a tenth of their lifetime left? They are refreshed earlier than that.",
             queries=(
                 Query(
                     expr=(
@@ -56,7 +56,7 @@ _TOKENS = Row(
         Panel(
             kind="stat",
             title="Refresh success (24 h)",
-            question="Of the refreshes of the last day, how many brought a new token?",
+            question="Which share of the refreshes of the last day succeeded?",
             queries=(
                 Query(expr=ratio_of(tokens.REFRESH_TOTAL, of={"status": "success"}, over="24h", channel_type=_CHANNEL), legend="Success"),
             ),
@@ -67,7 +67,7 @@ _TOKENS = Row(
         Panel(
             kind="timeseries",
             title="Refreshes per minute by outcome",
-            question="Do we still get new tokens? Refused: the customer has to grant access again.",
+            question="Do token refreshes succeed? Refused: the customer has to authorise again.",
             queries=(
                 Query(
                     expr=per_minute(tokens.REFRESH_TOTAL, "status", channel_type=_CHANNEL),
@@ -81,7 +81,7 @@ _TOKENS = Row(
         Panel(
             kind="table",
             title="Tokens by expiry",
-            question="Which account will be locked out next? Less than nothing: it is.",
+            question="Which token expires next? Negative: it has expired.",
             keys=_ACCOUNT,
             queries=(
                 Query(
@@ -100,7 +100,6 @@ _TOKENS = Row(
             ascending=True,
             width=WIDTH,
             links=(TO_PLATFORM,),
-            source="000 §3.3",
         ),
     ),
 )
@@ -111,7 +110,7 @@ _CONNECTIONS = Row(
         Panel(
             kind="timeseries",
             title="Connections by status",
-            question="How many accounts do we serve, and how many are broken?",
+            question="How many connections are there, and how many are broken?",
             queries=(
                 Query(
                     expr=f"sum by (status) ({max_of(connections.TOTAL, 'channel_type', 'status', channel_type=_CHANNEL)})",
@@ -125,7 +124,7 @@ _CONNECTIONS = Row(
         Panel(
             kind="timeseries",
             title="Failures of connections per minute",
-            question="Do accounts fail more often than before?",
+            question="Do connections fail more often than before?",
             queries=(
                 Query(
                     expr=per_minute(connections.ERRORS, "channel_type", channel_type=_CHANNEL),
@@ -139,7 +138,7 @@ _CONNECTIONS = Row(
         Panel(
             kind="table",
             title="Connections that fail",
-            question="Which account fails again and again, and whose data is old?",
+            question="Which connection keeps failing, and which has stale data?",
             keys=_ACCOUNT,
             queries=(
                 Query(
@@ -163,7 +162,6 @@ _CONNECTIONS = Row(
             sort_by="Errors in a row",
             width=WIDTH,
             links=(TO_PLATFORM,),
-            source="000 §3.3",
         ),
     ),
 )
@@ -174,7 +172,7 @@ _DRIFT = Row(
         Panel(
             kind="table",
             title="Days of drift",
-            question="Whose calendar is wrong?",
+            question="Which connection's calendar has drifted?",
             keys=_ACCOUNT,
             queries=(
                 Query(
@@ -187,12 +185,11 @@ _DRIFT = Row(
             sort_by="Days of drift",
             width=8,
             links=(TO_PLATFORM,),
-            source="000 §4.3",
         ),
         Panel(
             kind="timeseries",
             title="Share of days that drifted",
-            question="How much of the calendar is wrong, of the days that were compared?",
+            question="How much of the calendar has drifted, of the days compared?",
             queries=(
                 Query(
                     expr=(
@@ -205,19 +202,17 @@ _DRIFT = Row(
             unit="percentunit",
             width=8,
             links=(TO_PLATFORM,),
-            source="000 §6.1",
         ),
         Panel(
             kind="timeseries",
             title="Conflicts",
-            question="Do the two sides disagree, and what waits for a person?",
+            question="Do the two sides disagree, and how many conflicts await review?",
             queries=(
                 Query(expr=_FOUND, legend="{{conflict_type}} found per minute"),
                 Query(expr=f"{max_of(conflicts.REVIEW, 'conflict_type')} or 0 * {_FOUND}", legend="{{conflict_type}} waiting"),
             ),
             unit="short",
             width=8,
-            source="001",
         ),
     ),
 )
@@ -225,11 +220,10 @@ _DRIFT = Row(
 CONNECTIONS: Final = Dashboard(
     uid="channel-manager-connections",
     title="Tokens and Connections",
-    question="Whose account is about to stop, and whose calendar is wrong?",
+    question="Which connection is about to stop, and which calendar has drifted?",
     rows=(_TOKENS, _CONNECTIONS, _DRIFT),
     variables=(JOB, Variable("channel_type", "Channel", connections.TOTAL.name)),
     tags=("channel-manager",),
-    source="000 §3.3",
     since="now-24h",
 )
 

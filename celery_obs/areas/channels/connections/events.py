@@ -1,5 +1,5 @@
 """
-Connections: the accounts that we keep in sync, and whether they are well.
+Connections: the accounts that are synchronised, and their state.
 """
 
 from __future__ import annotations

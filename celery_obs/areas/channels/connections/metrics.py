@@ -1,5 +1,5 @@
 """
-Connections: the accounts that we keep in sync, and whether they are well.
+Connections: the accounts that are synchronised, and their state.
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ STATUSES: Final[tuple[ConnectionStatus, ...]] = ("active", "paused", "error", "d
 
 
 _LABELS = ("channel_type", "connection_id")
-_CONTRACT = "The contract of the channel manager's dashboards"
+_CONTRACT = "The name that existing dashboards use"
 
 TOTAL = Metric(
     kind="gauge",
     name="channel_connections_total",
-    help="How many accounts do we serve, and how many are broken? Connections by status.",
+    help="How many connections are there, and how many are broken? Connections by status.",
     labels=("channel_type", "status"),
     lint_exempt=f"{_CONTRACT}; _total is a suffix of counters to a linter.",
 )
 LAST_SYNC = Metric(
     kind="gauge",
     name="channel_connection_last_sync_timestamp",
-    help="Whose data is old? Time of the connection's last successful sync; absent before the first.",
+    help="Which connection's data is stale? Time of its last successful sync; absent before the first.",
     labels=_LABELS,
 )
 ERROR_COUNT = Metric(
     kind="gauge",
     name="channel_connection_error_count",
-    help="Which account fails again and again? Syncs of the connection that failed in a row.",
+    help="Which connection keeps failing? Its consecutive failed syncs.",
     labels=_LABELS,
     lint_exempt=f"{_CONTRACT}; _count is a suffix of histograms to a linter.",
 )
 CREATED_AT = Metric(
     kind="gauge",
     name="channel_connection_created_at",
-    help="Is this account new? Time at which the connection was made.",
+    help="Is this connection new? Time of its creation.",
     labels=_LABELS,
 )
 ERRORS = Metric(
     kind="counter",
     name="channel_connection_errors_total",
-    help="Do accounts fail more often than before? Failures of connections.",
+    help="Do connections fail more often than before? Failures of connections.",
     labels=("channel_type",),
 )
 PAUSED = Metric(
     kind="gauge",
     name="channel_paused",
-    help="Did somebody stop this channel, and forget it? 1 while it is paused.",
+    help="Is this channel paused? 1 while it is.",
     labels=("channel_type",),
 )

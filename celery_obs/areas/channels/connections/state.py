@@ -54,7 +54,7 @@ class Connection(NamedTuple):
     One customer's account at a channel.
 
     Attributes:
-        connection_id: Its name, anybody's text.
+        connection_id: Its name, unchecked text.
 
         channel_type: The channel.
 
@@ -108,7 +108,7 @@ class Drift(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """
-    Everything that is known, at one moment; facts of connections that nobody registered are left out.
+    Everything that is known, at one moment; facts of connections that are not registered are left out.
     """
 
     connections: Mapping[str, Connection]
@@ -194,7 +194,7 @@ class Facts:
 
     def connection(self, connection_id: str) -> Connection | None:
         """
-        Return one connection, or None where nobody registered it.
+        Return one connection, or None where it is not registered.
         """
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hget(keys.CONNECTIONS, connection_id)
@@ -222,7 +222,7 @@ class Facts:
 
     def refresh_began(self, connection_id: str, *, at: float) -> None:
         """
-        Note that somebody is about to trade a connection's refresh token for a new one.
+        Note that this process is about to trade a connection's refresh token for a new one.
         """
         self._redis.hset(keys.REFRESHING, connection_id, repr(at))
 
@@ -294,7 +294,7 @@ class Facts:
         )
 
 
-# --- what lies there, which may be anybody's --------------------------------------------------------------------------------------
+# --- what lies there, unchecked text --------------------------------------------------------------------------------------
 
 
 class _Identity(NamedTuple):
@@ -362,7 +362,7 @@ def _maybe(value: Any) -> float | None:
 _NO_COUNT: Final = 1 << 63
 _NO_TIME: Final = 1e300
 """
-From here on it is no number that anybody wrote in earnest, and none that every reader of a page can read.
+From here on it is no plausible number, and none that every reader of a page can read.
 """
 
 

@@ -28,12 +28,12 @@ _BATCH: Final = 500
 
 _CHANNEL_GRACE: Final = 30 * 86400.0
 """
-Seconds after which a channel that nobody used is no longer known.
+Seconds after which a channel that no process used is no longer known.
 """
 
 _OF_TOKENS: Final = frozenset({keys.CONNECTIONS, keys.TOKEN_EXPIRIES})
 """
-What a sweep leaves alone: a token without a registered connection may be the only one that somebody has.
+What a sweep leaves alone: a token without a registered connection may be the only one that its customer has.
 """
 
 
@@ -47,7 +47,7 @@ def take_census(task: Any, period: float = CENSUS_PERIOD) -> dict[str, int]:
     Raises:
         ConfigurationError: if the source is none, or gives what are no connections.
 
-        Exception: whatever the source raises; nobody is gone then.
+        Exception: whatever the source raises; no connection is deleted then.
     """
     engine = engines.current()
     if engine.redis is None or not is_first(engine.redis, task, period):
@@ -62,7 +62,7 @@ def take_census(task: Any, period: float = CENSUS_PERIOD) -> dict[str, int]:
     channels.touch(used)
     if not present and known:
         # More likely a source that is broken than a business that lost all customers; and what would be forgotten is dear.
-        message = f"The setting connection_source told no connection, where {len(known)} were known. Nobody is forgotten for that."
+        message = f"The setting connection_source returned no connections ({len(known)} known); none were deleted."
         engine.hub.on_error(RuntimeError(message), component="beat.connections")
         return {"connections": 0, "gone": 0, "forgotten": 0}
     gone = {name.encode() for name in known.keys() - present}
@@ -96,7 +96,7 @@ def _kept(listed: Connection, known: Connection | None) -> Connection:
 
 def sweep_state(task: Any, period: float = SWEEP_PERIOD) -> dict[str, int]:
     """
-    Remove what is known of connections that nobody registered, after a grace period, and channels that were not used for a month.
+    Remove what is known of connections that are not registered, after a grace period, and channels that were not used for a month.
 
     Returns:
         How many connections without registration are known of, how many were forgotten, and how many channels were.
@@ -129,7 +129,7 @@ def _sweep_channels(engine: engines.Engine, redis: Any) -> int:
     return Channels(redis, clock=engine.clock).forget_unused(since)
 
 
-# --- marks: since when somebody is gone -------------------------------------------------------------------------------------------
+# --- marks: since when a connection is gone -------------------------------------------------------------------------------------------
 
 
 def _due(redis: Any, gone: set[bytes], *, back: set[bytes], now: float, grace: float) -> list[bytes]:

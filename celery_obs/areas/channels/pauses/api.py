@@ -1,5 +1,5 @@
 """
-Is a channel paused?  Asked before every sync task, so the answer is kept for a second, and nobody waits for a Redis that is away.
+Is a channel paused?  Asked before every sync task, so the answer is kept for a second, and no task waits for a Redis that is away.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST: Final = 10_000
 
 def is_paused(channel: str) -> bool:
     """
-    Tell whether somebody paused *channel*, as it was at most a second ago.
+    Tell whether *channel* is paused, as it was at most a second ago.
 
     Without a Redis, and while it does not answer, nothing is paused.
     """
@@ -39,7 +39,7 @@ class PauseCheck:
     Ask Redis, and remember what it said.
 
     Args:
-        made_for: The engine whose Redis is asked; its timeout is the longest that anybody waits here, once in a while.
+        made_for: The engine whose Redis is asked; its timeout is the longest wait here, once in a while.
 
     Threads: safe; while one asks, the others take the answer before.  Forks: see `after_fork`.
     """

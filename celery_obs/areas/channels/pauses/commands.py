@@ -1,5 +1,5 @@
 """
-``celery-obs channel pause|resume``: hold back a channel's syncs, and let them go on.
+``celery-obs channel pause|resume``: hold back a channel's syncs, and resume them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["channel"]
 @click.group()
 def channel() -> None:
     """
-    Pause channels and let them go on.
+    Pause and resume channels.
     """
 
 
@@ -31,7 +31,7 @@ def pause(ctx: click.Context, /, name: str, seconds: Any, **options: Any) -> Non
     Hold back all syncs of CHANNEL; they are delayed, not lost.
     """
     run(ctx, "channel.pause", name, seconds=seconds, **options)
-    until = "until somebody resumes it" if seconds is None else f"for {seconds:g} s"
+    until = "until it is resumed by hand" if seconds is None else f"for {seconds:g} s"
     click.echo(f"{name} is paused {until}.")
 
 
@@ -41,7 +41,7 @@ def pause(ctx: click.Context, /, name: str, seconds: Any, **options: Any) -> Non
 @click.pass_context
 def resume(ctx: click.Context, /, name: str, **options: Any) -> None:
     """
-    Let the syncs of CHANNEL go on.
+    Resume the syncs of CHANNEL.
     """
     result = run(ctx, "channel.resume", name, **options)
-    click.echo(f"{name} goes on." if result["was_paused"] else f"{name} was not paused.")
+    click.echo(f"{name} is resumed." if result["was_paused"] else f"{name} was not paused.")

@@ -1,5 +1,5 @@
 """
-Pauses: channels that somebody stopped.  The existence of a key pauses a channel, so that people can do it by hand, whatever they write there.
+Pauses: channels that an operator stopped.  The existence of a key pauses a channel, so that people can do it by hand, whatever they write there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PauseInfo(NamedTuple):
     Who stopped a channel, and why.
 
     Attributes:
-        actor, reason: As given; empty where somebody set the key by hand.
+        actor, reason: As given; empty where the key was set by hand.
 
         since: Seconds since the epoch; None where unknown.
 
@@ -74,9 +74,7 @@ class Pauses:
             ValueError: if *seconds* is not more than 0.
         """
         if seconds is not None and not 0 < seconds < float("inf"):
-            message = (
-                f"A pause of {seconds!r} seconds was asked for {channel!r}. Expected more than 0, or None for a pause that somebody ends."
-            )
+            message = f"A pause of {seconds!r} seconds was requested for {channel!r}. Expected more than 0, or None for a pause that is ended by hand."
             raise ValueError(message)
         written = json.dumps({"actor": actor[:_LONGEST], "reason": reason[:_LONGEST], "since": self._clock()})
         self._redis.set(keys.paused(channel), written, px=None if seconds is None else max(1, round(seconds * 1000)))
@@ -120,7 +118,7 @@ class Pauses:
 
 def _info(written: Any, *, until: float | None) -> PauseInfo:
     """
-    Read what lies in a pause's key, which may be anybody's.
+    Read what lies in a pause's key, which any client may have written.
     """
     try:
         data = json.loads(written)

@@ -1,5 +1,5 @@
 """
-Alerts about rate limits: ours is nearly used up, or the channel's own was hit.
+Alerts about rate limits: ours is nearly exhausted, or the channel's own was hit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ ALERTS: Final = (
         summary="Rate limit usage > $threshold for {{ $labels.channel_type }}",
         description="Connection {{ $labels.connection_id }} of {{ $labels.channel_type }} has used {{ $value | humanizePercentage }} of its rate limit for $for.",
         dashboard="channel-manager-platform",
-        seeds=("000 §4.2",),
     ),
     Alert(
         name="ChannelRateLimitHit",
@@ -40,9 +39,8 @@ ALERTS: Final = (
         threshold=amount(10),
         for_="5m",
         by=("channel_type",),
-        summary="{{ $labels.channel_type }} tells us that we ask too often",
-        description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} ran into its rate limit in the last hour (threshold: $threshold).',
+        summary="Calls to {{ $labels.channel_type }} hit its rate limit",
+        description='{{ $value | printf "%.0f" }} calls to {{ $labels.channel_type }} hit its rate limit in the last hour (threshold: $threshold).',
         dashboard="channel-manager-platform",
-        seeds=("003 RateLimitApproaching",),
     ),
 )

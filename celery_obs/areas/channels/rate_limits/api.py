@@ -6,9 +6,9 @@ The rate limiter as application code uses it: never more calls in any stretch of
     rate_limiter.acquire("airbnb", connection_id, wait=5.0)
     push_prices()
 
-What the channel itself says of its limits, in the headers of its answers, is told by `learn`, and heeded by the whole cluster.
+What the channel itself says of its limits, in the headers of its answers, is passed to `learn`, and respected by the whole cluster.
 
-Without Redis, or while it is away, every call goes through.  Nothing here raises but `LimitReachedError`, and `ValueError` for a cost that cannot be.
+Without Redis, or while it is away, every call goes through.  Nothing here raises but `LimitReachedError`, and `ValueError` for an impossible cost.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ def acquire(channel: str, connection_id: str = "", *, wait: float = 0.0, cost: i
     Take one of the calls that *channel* allows now.
 
     Args:
-        channel: Whom to call.
+        channel: The channel to call.
 
-        connection_id: Whose account, where each has its own limit.
+        connection_id: The connection, where each has its own limit.
 
-        wait: Seconds to stand in line at most; where it is clear that they will not do, nobody waits.
+        wait: Seconds to wait at most; a call that cannot get its turn in that time is refused at once.
 
         cost: Calls that this one counts as, where the channel counts some for several.
 
     Raises:
-        LimitReachedError: if there is none, which is a `RateLimitError`; *retry_after* says when there may be one.
+        LimitReachedError: if none is left, which is a `RateLimitError`; *retry_after* says when there may be one.
 
         ValueError: if *cost* is more than a limit ever allows at once.
 
@@ -108,7 +108,7 @@ async def acquire_async(channel: str, connection_id: str = "", *, wait: float = 
 
 def check(channel: str, connection_id: str = "", *, cost: int = 1) -> float:
     """
-    Return the seconds until *channel* may be called, 0 where it may be now.  Nothing is taken: somebody else may be quicker.
+    Return the seconds until *channel* may be called, 0 where it may be now.  Nothing is taken: another caller may be quicker.
 
     Since 0.1.
     """
@@ -125,20 +125,20 @@ def learn(
     retry_after: float | None = None,
 ) -> None:
     """
-    Take in what an answer of *channel* said of its limits, so that the whole cluster heeds it.
+    Take note of the limits in an answer of *channel*, so that the whole cluster respects them.
 
     Args:
-        channel: Who answered.
+        channel: The channel that answered.
 
-        connection_id: Whose account the call was about.
+        connection_id: The connection that the call was about.
 
-        remaining: Calls that it said are left.
+        remaining: Calls left, as it said.
 
         reset_after: Seconds until there are new ones; without it *remaining* says nothing.
 
-        retry_after: Seconds for which it wants no call at all.
+        retry_after: Seconds for which it wants no call.
 
-    What makes no sense, and what leaves more than a hundred calls, changes nothing.  Never raises.
+    Invalid values, and more than a hundred remaining calls, change nothing.  Never raises.
 
     Since 0.1.
     """
@@ -282,10 +282,10 @@ class _Limiter:
         """
         Take a call from every list, or from none.
 
-        In a Redis Cluster they lie on several nodes, so that it is one after the other: whoever is refused by the channel's gives its connection's call
+        In a Redis Cluster they lie on several nodes, so that it is one after the other: a call that is refused by the channel's gives its connection's call
         back.  In between, the connection has one call less than it may have, and never one more.
         """
-        assert self._limits is not None  # noqa: S101 -- whoever asks has seen to it.
+        assert self._limits is not None  # noqa: S101 -- the caller has checked it.
         if self._limits.takes_together:
             return self._limits.take_all(channel, asked, lists.every, cost=cost)
         taken: list[tuple[str, tuple[RateLimit, ...], Taken]] = []
@@ -436,7 +436,7 @@ def _is_time(value: float | None) -> TypeGuard[float]:
 
 
 def _refusal(channel: str, asked: _Asked, *, waited: float, wait: float) -> LimitReachedError:
-    stood = f" after {waited:.1f} s in line" if waited > _LEAST_PAUSE and wait > 0 else ""
+    stood = f" after a wait of {waited:.1f} s" if waited > _LEAST_PAUSE and wait > 0 else ""
     message = (
         f"The rate limit of {channel!r:.200} has no call left{stood}. "
         f"Expected one in {asked.retry_after:.2f} s; try again then, or wait longer."
@@ -445,7 +445,4 @@ def _refusal(channel: str, asked: _Asked, *, waited: float, wait: float) -> Limi
 
 
 def _garbage(channel: str) -> ValueError:
-    return ValueError(
-        f"What lay under the rate limit's key of {channel!r:.200} was no list of times, and has been deleted: counting starts anew. "
-        "Expected that nobody writes there."
-    )
+    return ValueError(f"Deleted malformed rate-limit data for {channel!r:.200}: counting starts anew. Do not write to its keys in Redis.")

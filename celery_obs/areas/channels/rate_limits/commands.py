@@ -1,5 +1,5 @@
 """
-``celery-obs rate-limit clear``: forget the calls that a rate limit counts.
+``celery-obs rate-limit clear``: reset the counters of rate limits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["rate_limit"]
 @click.group("rate-limit")
 def rate_limit() -> None:
     """
-    Forget what rate limits count.
+    Reset rate-limit counters.
     """
 
 
@@ -27,9 +27,9 @@ def rate_limit() -> None:
 @click.pass_context
 def clear(ctx: click.Context, /, name: str, **options: Any) -> None:
     """
-    Forget the calls of CHANNEL, so that it may be called up to its limit at once.
+    Reset the rate-limit counters of CHANNEL, so that it may be called up to its limit at once.
 
-    Walks through all keys of Redis, in small steps.
+    Scans all keys of Redis, in small steps.
     """
     result = run(ctx, "rate_limit.clear", name, **options)
-    click.echo(f"{result['cleared']} counts of {name} are cleared.")
+    click.echo(f"Rate-limit counters of {name} reset: {result['cleared']}.")

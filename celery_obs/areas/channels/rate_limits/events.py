@@ -1,5 +1,5 @@
 """
-The rate limiter: how often we may ask a channel.
+The rate limiter: how often a channel may be called.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["RateLimitChecked", "RateLimitWaited"]
 
 class RateLimitChecked(NamedTuple):
     """
-    Somebody asked whether a call may be made now.
+    A caller asked whether a call may be made now.
 
     Attributes:
         channel_type: The channel.

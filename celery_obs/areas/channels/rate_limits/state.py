@@ -43,7 +43,7 @@ class Taken(NamedTuple):
 
         at: When that was, by Redis' clock, in microseconds since the epoch.
 
-        garbage: Whether what lay in the key was no list of times and has been deleted.
+        garbage: Whether the key held malformed data, which has been deleted.
 
         refused_by: Place of what refused, among those that were asked.
     """
@@ -273,7 +273,7 @@ class RateLimits:
         Ask for one call: all of *limits* allow it, and it is counted, or it is not counted.
 
         Args:
-            channel: Whom to call.
+            channel: The channel to call.
 
             connection_id: Whose account; empty for the whole channel.
 
@@ -539,7 +539,7 @@ def _policy(policies: Mapping[str, tuple[RateLimit, ...]], channel: str) -> tupl
     return policies.get(channel, policies.get(ANY_CHANNEL, ()))
 
 
-# --- what lies in Redis, which may be anybody's -----------------------------------------------------------------------------------
+# --- what lies in Redis, which any client may have written -----------------------------------------------------------------------------------
 
 
 def _member(channel: str, connection_id: str) -> str:
@@ -561,5 +561,5 @@ def _limits(written: Any) -> Iterator[RateLimit]:
             limit.applies(0.0)
             if limit.requests > 0 and 0 < limit.seconds < math.inf:
                 yield limit
-    except Exception:  # noqa: BLE001 -- what somebody typed may be wrong in any way, and is no limit then.
+    except Exception:  # noqa: BLE001 -- what was typed by hand may be wrong in any way, and is no limit then.
         return

@@ -1,5 +1,5 @@
 """
-Alerts about reconciliation: calendars differ, or nobody compares them.
+Alerts about reconciliation: calendars differ, or are not compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ ALERTS: Final = (
         summary="Availability drift detected for {{ $labels.channel_type }}",
         description="{{ $value }} days of drift detected in the last reconciliation of connection {{ $labels.connection_id }} (threshold: $threshold).",
         dashboard="channel-manager-connections",
-        seeds=("000 §4.3",),
     ),
     Alert(
         name="ChannelReconciliationStale",
@@ -36,7 +35,7 @@ ALERTS: Final = (
         threshold=seconds(2 * DAY),
         for_="15m",
         by=("channel_type",),
-        summary="Calendars of {{ $labels.channel_type }} are not compared any more",
+        summary="Reconciliation of {{ $labels.channel_type }} is stale",
         description="The last reconciliation of {{ $labels.channel_type }} was {{ $value | humanizeDuration }} ago (threshold: $threshold).",
         dashboard="channel-manager-connections",
     ),

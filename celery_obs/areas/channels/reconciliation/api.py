@@ -52,12 +52,12 @@ _LONGEST: Final = 200
 
 class ReconciliationSource(Protocol):
     """
-    What knows both sides of a connection's calendar.
+    A source of both sides of a connection's calendar.
 
-    An object with a method ``classify(day, local, remote)`` besides says itself what kind of conflict a day is, in one of a few words,
+    With a method ``classify(day, local, remote)`` it also decides what type of conflict a day is, in one of a few words,
     or None where the two sides agree; see `classify`, which is used without it.
 
-    An object with a method ``timezone(connection_id)`` says in which time zone the connection's days are: a name such as ``Pacific/Auckland``,
+    With a method ``timezone(connection_id)`` it also says in which time zone the connection's days are: a name such as ``Pacific/Auckland``,
     or a `datetime.tzinfo`; None for the setting ``reconciliation_timezone``.  The window begins with today there.
 
     Since 0.1.
@@ -79,10 +79,10 @@ class ReconciliationSource(Protocol):
 
 class Reconciled(NamedTuple):
     """
-    What a comparison found.
+    The result of a comparison.
 
     Attributes:
-        connection_id: Whose account.
+        connection_id: The connection.
 
         channel_type: The channel.
 
@@ -94,7 +94,7 @@ class Reconciled(NamedTuple):
 
         at: When, in seconds since the epoch.
 
-        unknown: Days that were not compared, because a side could not tell of them.
+        unknown: Days that were not compared, because one side does not know them.
     """
 
     connection_id: str
@@ -155,7 +155,7 @@ def compare(
         today: Which day it is by now.  A day that is over when it is looked at is not compared: a channel that was asked after midnight has it no more.
 
     Raises:
-        CalendarError: if a side's days do not ascend, or are no days.
+        CalendarError: if a side's days do not ascend, or are not days.
     """
     found = Comparison(0, 0, {}, [])
     for day, ours, theirs in merged(local, remote, start=start, end=end):
@@ -231,19 +231,19 @@ def _zone_of(engine: engines.Engine, source: ReconciliationSource, connection_id
 
 def reconcile(connection_id: str, *, may_tell: Callable[[], bool] = lambda: True) -> Reconciled:
     """
-    Compare the calendar of one connection, from today on for the setting ``reconciliation_days``, and keep what was found.
+    Compare the calendar of one connection, from today on for the setting ``reconciliation_days``, and store the result.
 
     Today is that of the connection's time zone, see `ReconciliationSource`.
 
     Args:
-        connection_id: Whose account.
+        connection_id: The connection.
 
-        may_tell: Asked at the end whether what was found is to be counted, too; tasks that may come twice say no the second time.
+        may_tell: Asked at the end whether the result is to be counted, too; a task that may run twice says no the second time.
 
     Raises:
         UnknownConnectionError: if there is no such connection.
 
-        CalendarError: if a side's days do not ascend, or are no days.
+        CalendarError: if a side's days do not ascend, or are not days.
 
         Exception: whatever the source raises, or Redis; what was known of the connection stays then.
 

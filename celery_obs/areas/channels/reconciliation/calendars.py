@@ -26,9 +26,9 @@ class CalendarError(CeleryObsError):
 
 class Unknown(NamedTuple):
     """
-    Days of which a side cannot tell: it does not look so far ahead, or a page of its answer failed.
+    Days that one side does not know: it does not look that far ahead, or a page of its answer failed.
 
-    A side gives it in place of these days.  They are not compared, so that what the other side holds there is not missing.
+    A side returns it in place of these days.  They are not compared, so what the other side has there is not drift.
 
     Attributes:
         start: The first of them.
@@ -66,7 +66,7 @@ def merged(local: Side, remote: Side, *, start: date, end: date) -> Iterator[tup
     Of each side one day is held at a time.
 
     Raises:
-        CalendarError: if a side's days do not ascend, or are no days.
+        CalendarError: if a side's days do not ascend, or are not days.
     """
     ours, theirs = _days(local, "local", start, end), _days(remote, "remote", start, end)
     mine, other = next(ours, None), next(theirs, None)
@@ -143,19 +143,19 @@ def by_windows(
     ask: Callable[[date, date], Iterable[tuple[date, Any]] | None], start: date, end: date, *, days: int
 ) -> Iterator[tuple[date, Any] | Unknown]:
     """
-    Go through a calendar that a channel tells in parts: the same call for one stretch of days after the other.
+    Read a calendar that a channel returns in parts: one call for each window of days.
 
     The days of each answer may come in any order, overlap with other answers, and go beyond what was asked.
 
     Args:
-        ask: Returns the days from its first argument on, up to and without its second; None where the channel cannot tell these.
+        ask: Returns the days from its first argument on, up to and without its second; None where the channel does not know these.
 
         start, end: The whole window.
 
         days: How many to ask for at once.
 
     Raises:
-        ValueError: if *days* is no whole number above 0.
+        ValueError: if *days* is not a whole number above 0.
 
         CalendarError: if an answer holds one day twice, with different values.
 

@@ -18,7 +18,7 @@ _MOST = 50_000
 @click.group()
 def reconciliation() -> None:
     """
-    See what reconciliation found.
+    Show what reconciliation found.
     """
 
 
@@ -28,7 +28,7 @@ def reconciliation() -> None:
 @click.pass_context
 def pending(ctx: click.Context, redis_url: str | None, *, as_json: bool) -> None:
     """
-    Show whose calendar differs, those with the most days first.
+    List the connections whose calendars differ, those with the most days first.
     """
     with reports(ctx, redis_url) as found:
         left = found.pending(limit=_MOST)

@@ -1,5 +1,5 @@
 """
-Reconciliation: comparing, day by day, what we and the channel hold for available.
+Reconciliation: comparing availability with the channel, day by day.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class ReconciliationStarted(NamedTuple):
     Attributes:
         channel_type: The channel.
 
-        connection_id: Whose account.
+        connection_id: The connection.
     """
 
     channel_type: str
@@ -49,7 +49,7 @@ class ConnectionReconciled(NamedTuple):
     Attributes:
         channel_type: The channel.
 
-        connection_id: Whose account.
+        connection_id: The connection.
 
         checked: Days that were compared.
 

@@ -57,7 +57,7 @@ class PendingConnection(NamedTuple):
     What the last check of a connection left to be settled.
 
     Attributes:
-        connection_id: Whose account.
+        connection_id: The connection.
 
         channel_type: The channel.
 

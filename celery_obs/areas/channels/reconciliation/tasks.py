@@ -148,7 +148,7 @@ def _mark(connection_id: str) -> str:
 
 def _marked(redis: Any, connection_ids: list[str]) -> Iterator[str]:
     """
-    Go through those that nobody else has sent a task for, and mark them as ours.
+    Go through those that no other process has sent a task for, and mark them as ours.
     """
     for first in range(0, len(connection_ids), _BATCH):
         batch = connection_ids[first : first + _BATCH]
@@ -175,7 +175,7 @@ redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. deaths, 'PX', ARGV[2])
 return deaths
 """
 """
-Begins a check of a connection that nobody is at; a message that comes back after its worker died goes on with what it had begun.
+Begins a check of a connection that no worker is checking; a message that comes back after its worker died goes on with what it had begun.
 """
 
 _END: Final = """
@@ -259,12 +259,12 @@ def _checked(check: _Check) -> dict[str, Any]:
         return {"connection_id": check.connection_id, "skipped": "this message was done before"}
     deaths = check.begin()
     if deaths < 0:
-        return {"connection_id": check.connection_id, "skipped": "another message is at it"}
+        return {"connection_id": check.connection_id, "skipped": "another message is checking it"}
     if deaths > _DEATHS:
         check.end()
         message = (
-            f"The check of connection {check.connection_id[:200]!r} has cost {deaths} workers their life. Expected none. "
-            "It is not tried again today; see whether the reconciliation source streams its days, and how much memory a worker has."
+            f"The check of connection {check.connection_id[:200]!r} crashed its worker {deaths} times; giving up until tomorrow. "
+            "See whether the reconciliation source streams its days, and how much memory a worker has."
         )
         raise RuntimeError(message)
     try:

@@ -42,7 +42,6 @@ ALERTS: Final = (
         summary="High sync failure rate for {{ $labels.channel_type }}",
         description="Sync failure rate of {{ $labels.channel_type }} is {{ $value | humanizePercentage }} (threshold: $threshold).",
         dashboard="channel-manager-platform",
-        seeds=("000 §4.1",),
     ),
     Alert(
         name="ChannelSyncFailureRateElevated",
@@ -55,7 +54,6 @@ ALERTS: Final = (
         summary="Elevated sync failure rate for {{ $labels.channel_type }}",
         description="Sync failure rate of {{ $labels.channel_type }} is {{ $value | humanizePercentage }} over 30 minutes (threshold: $threshold).",
         dashboard="channel-manager-platform",
-        seeds=("001 HighErrorRate", "004 Channel Delivery Failures"),
     ),
     Alert(
         name="ChannelSyncLatencyHigh",
@@ -68,7 +66,6 @@ ALERTS: Final = (
         summary="Sync latency P95 > $threshold for {{ $labels.channel_type }}",
         description="One sync in twenty of {{ $labels.channel_type }} takes longer than {{ $value | humanizeDuration }} (threshold: $threshold).",
         dashboard="channel-manager-platform",
-        seeds=("000 §4.2", "001 SyncLatencyHigh", "003 SlowSyncOperations"),
     ),
     Alert(
         name="ChannelSyncStalled",
@@ -80,8 +77,8 @@ ALERTS: Final = (
         threshold=seconds(7200),
         for_="5m",
         by=_BY,
-        summary="Nothing is synchronised with {{ $labels.channel_type }} any more",
-        description="No connection of {{ $labels.channel_type }} has had a successful sync for {{ $value | humanizeDuration }} (threshold: $threshold), though some are active and nobody paused it.",
+        summary="Syncs with {{ $labels.channel_type }} have stalled",
+        description="No connection of {{ $labels.channel_type }} has had a successful sync for {{ $value | humanizeDuration }} (threshold: $threshold), though some are active and it is not paused.",
         dashboard="channel-manager-platform",
     ),
 )

@@ -63,9 +63,9 @@ class SyncResult(NamedTuple):
     Attributes:
         created, updated, failed, skipped: Records, by what became of them.
 
-        status: The outcome, where the counts do not tell it; by default partial with records that failed, else success.
+        status: The outcome, if the counts do not say it; by default partial where records failed, else success.
 
-        connection_id: Whose account, where the task's arguments do not tell it; known too late for the events of the run.
+        connection_id: The connection, if the task's arguments do not name it; known too late for the events of the run.
 
     Since 0.1.
     """
@@ -256,7 +256,7 @@ class Run:
         Make a label of what is no text: of ids that are numbers, of enums, of nothing.
         """
         text = ""
-        with contextlib.suppress(Exception):  # Anybody's __str__; it is counted below.
+        with contextlib.suppress(Exception):  # A user's __str__; it is counted below.
             text = str(getattr(value, "value", value)) if value is not None else ""
         if not text:
             self._complain()
@@ -268,7 +268,7 @@ class Run:
 
 def sync_run(channel_type: str, sync_type: str, direction: str = "outbound", *, connection_id: str = "") -> Run:
     """
-    Make the block that follows a run.
+    Observe the block as one sync run.
 
     Args:
         channel_type: The channel.
@@ -277,7 +277,7 @@ def sync_run(channel_type: str, sync_type: str, direction: str = "outbound", *, 
 
         direction: ``outbound`` or ``inbound``, as a rule.
 
-        connection_id: Whose account.  With it and a Redis the cluster keeps its last sync and how often it failed in a row.
+        connection_id: The connection.  With it and a Redis the cluster keeps its last sync and its consecutive failures.
 
     Since 0.1.
     """

@@ -69,7 +69,7 @@ class SyncFinished(NamedTuple):
 
 class SyncLost(NamedTuple):
     """
-    A run's process died with it.  Who finds its slot has counted it as a failure by then, once, whoever dies on the way.
+    A run's process died with it.  The process that finds its slot has counted it as a failure by then, once, even if one dies on the way.
     """
 
     channel_type: str

@@ -49,13 +49,13 @@ RECORD_RESULTS: Final[tuple[str, ...]] = ("created", "updated", "failed", "skipp
 TOTAL = Metric(
     kind="counter",
     name="channel_sync_total",
-    help="Do the syncs work? Runs by outcome, each counted once.",
+    help="Do syncs succeed? Runs by outcome, each counted once.",
     labels=("channel_type", "sync_type", "direction", "status"),
 )
 DURATION = Metric(
     kind="histogram",
     name="channel_sync_duration_seconds",
-    help="How long does a sync take, the failed ones too?",
+    help="How long does a sync take, failed ones included?",
     labels=("channel_type", "sync_type"),
     buckets=(0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
     resolution=1e-6,
@@ -63,18 +63,18 @@ DURATION = Metric(
 RECORDS = Metric(
     kind="counter",
     name="channel_sync_records_total",
-    help="Does anything move? Records that syncs processed, by what became of them.",
+    help="How many records do syncs process? Records by what became of them.",
     labels=("channel_type", "sync_type", "result"),
 )
 IN_PROGRESS = Metric(
     kind="gauge",
     name="channel_sync_in_progress",
-    help="What is being synchronised right now? Runs in processes that are alive.",
+    help="How many syncs are running? Runs in processes that are alive.",
     labels=("channel_type", "sync_type"),
 )
 HELD_BACK = Metric(
     kind="counter",
     name="channel_sync_held_back_total",
-    help="Why does nothing happen? Times that a sync task was put back into its queue: channel paused, rate limit used up, or circuit breaker open.",
+    help="Why are syncs held back? Times that a sync task was put back into its queue: channel paused, rate limit exhausted, or circuit breaker open.",
     labels=("channel_type", "sync_type", "reason"),
 )

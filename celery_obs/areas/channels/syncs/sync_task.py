@@ -82,10 +82,10 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
     It builds on the app's own task class, ``app.Task``: Django's ``delay_on_commit`` is there, and so is the context that Flask's tasks run in.
 
     A `SyncResult` that it returns tells its records, and goes on as a dictionary, to the result backend and to the next task of a chain.
-    Where our own breaker or rate limit does not let it call its channel, the task comes again later, without having failed or spent a retry, for as
-    long as the setting ``held_back_max_age`` says.
+    When our own circuit breaker or rate limit rejects its call, the task is put back into its queue, without a failure or a spent retry, for as
+    long as the setting ``held_back_max_age`` allows.
 
-    Called directly or by ``apply()`` it is a function of its caller's: it is never held back.
+    Called directly or by ``apply()`` it runs in its caller, and is never held back.
 
     Since 0.1.
     """
@@ -134,7 +134,7 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
                 cls.__bases__ = (*cls.__bases__, base)
             except TypeError as exc:  # The classes contradict each other.
                 log.warning(
-                    "The sync task %s cannot build on the app's task class %s, and does without: %s", cls.name, added[-1].__qualname__, exc
+                    "The sync task %s cannot derive from the app's task class %s, and does not: %s", cls.name, added[-1].__qualname__, exc
                 )
         between = cls.__mro__[cls.__mro__.index(SyncTask) + 1 : cls.__mro__.index(Task)]
         cls._is_wrapped = any("__call__" in each.__dict__ for each in between)
@@ -244,7 +244,7 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
         """
         Retry as Celery does; when the caller does not say, after what the schedule and the channel's ``Retry-After`` say.
 
-        Where our own breaker or rate limit said no, it is no retry: the task is held back, and *countdown*, *eta* and *max_retries* do not matter.
+        Where our own breaker or rate limit rejected a call, it is not a retry: the task is held back, and *countdown*, *eta* and *max_retries* do not matter.
         """
         if args is None and kwargs is None:
             self._wait_for(held_back(exc if isinstance(exc, BaseException) else sys.exc_info()[1]), self.request)
@@ -336,7 +336,7 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
             raise
         channel, connection_id = of
         engine.current().hub.emit(SyncHeldBack(channel, self.sync_name, connection_id, delay, reason))
-        message = f"{channel}: {_WHY[reason]}; {self.name} comes again in {delay:.1f} s."
+        message = f"{channel}: {_WHY[reason]}; {self.name} is retried in {delay:.1f} s."
         raise HeldBack(message, refusal) from refusal
 
     def _argument(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -368,7 +368,7 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
 
 _WHY: Final[Mapping[HoldReason, str]] = {
     "paused": "the channel is paused",
-    "rate_limit": "its rate limit is used up",
+    "rate_limit": "its rate limit is exhausted",
     "circuit_breaker": "its circuit breaker is open",
 }
 
@@ -383,6 +383,6 @@ def _unfinished(name: str, result: Any) -> str:
     if inspect.iscoroutine(result):
         result.close()
     return (
-        f"The sync task {name} returned a {type(result).__name__} that nothing has run, so that nothing was done. "
+        f"The sync task {name} returned a {type(result).__name__} that was never run, so nothing was done. "
         "Expected a result: run it in the task, as return asyncio.run(...)."
     )

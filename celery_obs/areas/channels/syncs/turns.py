@@ -1,7 +1,7 @@
 """
 Lines of tasks that come again: each gets a turn of its own, so that those who were refused in the same moment do not come back in the same moment.
 
-A line is the time of the last turn that was given out, which moves on by a spacing.  Nobody has to stand in it: what is free is taken by who comes first.
+A line is the time of the last turn that was given out, which moves on by a spacing.  No caller has to stand in it: what is free is taken by who comes first.
 """
 
 from __future__ import annotations

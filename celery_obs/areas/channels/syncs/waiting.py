@@ -165,4 +165,4 @@ def _in_between() -> float:
 
 
 def _random(low: float, high: float) -> float:
-    return random.uniform(low, high)  # noqa: S311 -- nobody has to guess it.
+    return random.uniform(low, high)  # noqa: S311 -- it need not be unguessable.

@@ -1,7 +1,7 @@
 """
-Alerts about tokens: they are about to expire and nothing helps, or have expired.
+Alerts about tokens: they are about to expire, have expired, or cannot be refreshed.
 
-A token of an hour is always "about to expire within a day", and is well as long as it is refreshed; so the time left is measured by the token's life.
+A token that lives an hour always expires within a day, and is fine as long as it is refreshed; so the time left is measured by the token's lifetime.
 """
 
 from __future__ import annotations
@@ -34,12 +34,11 @@ ALERTS: Final = (
         summary="A token of {{ $labels.channel_type }} has expired",
         description="The token of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} expired {{ $value | humanizeDuration }} ago and was not refreshed.",
         dashboard="channel-manager-connections",
-        seeds=("000 §6.1 Token Refresh",),
     ),
     Alert(
         name="ChannelTokenExpiringCritical",
         severity="critical",
-        # One that is good for a month or longer ought to have been refreshed long before its last day, whether or not anybody tried.
+        # One that is good for a month or longer ought to have been refreshed long before its last day, whether or not a refresh was tried.
         expr=(
             f"(\n  ({_LEFT} < $threshold and {_LIFE} >= {30 * DAY})\n  or\n"
             f"  ({_LEFT} < clamp_max(0.2 * {_LIFE}, $threshold) or ({_LEFT} < $threshold unless {_LIFE}))\n"
@@ -49,10 +48,9 @@ ALERTS: Final = (
         # Not longer: the last fifth of an hour's token is twelve minutes.
         for_="5m",
         by=_BY,
-        summary="OAuth token of {{ $labels.channel_type }} expires, and is not refreshed",
+        summary="OAuth token of {{ $labels.channel_type }} is about to expire and was not refreshed",
         description="The token of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} expires in {{ $value | humanizeDuration }} and was not refreshed in time (threshold: $threshold).",
         dashboard="channel-manager-connections",
-        seeds=("000 §4.1",),
     ),
     Alert(
         name="ChannelTokenExpiringSoon",
@@ -64,7 +62,6 @@ ALERTS: Final = (
         summary="OAuth token of {{ $labels.channel_type }} expires in < $threshold",
         description="The token of connection {{ $labels.connection_id }} of {{ $labels.channel_type }} expires in {{ $value | humanizeDuration }}.",
         dashboard="channel-manager-connections",
-        seeds=("000 §4.2",),
     ),
     Alert(
         name="ChannelTokenRefreshRefused",
@@ -72,8 +69,8 @@ ALERTS: Final = (
         expr=f"{happened(REFRESH_TOTAL, '1h', 'channel_type', status='refused')} > $threshold",
         threshold=amount(0),
         by=("channel_type",),
-        summary="{{ $labels.channel_type }} refuses to refresh a token",
-        description='{{ $value | printf "%.0f" }} refreshes were refused by {{ $labels.channel_type }} for good in the last hour. Their customers have to authorise again.',
+        summary="{{ $labels.channel_type }} rejects the refresh of a token",
+        description='{{ $labels.channel_type }} rejected {{ $value | printf "%.0f" }} token refreshes for good in the last hour. Their customers have to authorise again.',
         dashboard="channel-manager-connections",
         keep_firing_for="1h",
     ),
@@ -90,6 +87,5 @@ ALERTS: Final = (
         summary="Most token refreshes of {{ $labels.channel_type }} fail",
         description="{{ $value | humanizePercentage }} of the token refreshes of {{ $labels.channel_type }} failed in the last hour (threshold: $threshold).",
         dashboard="channel-manager-connections",
-        seeds=("000 §7.3",),
     ),
 )

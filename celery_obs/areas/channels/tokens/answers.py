@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 
         headers: Anything that has a ``get``.
 
-        data: The object in it.  It holds secrets, or the words of a stranger: none of it is for a log.
+        data: The object in it.  It holds secrets or unchecked text: do not log it.
     """
 
     status: int

@@ -1,5 +1,5 @@
 """
-Tokens: kept encrypted, refreshed by one of many, and stored before anybody hears that it worked.
+Tokens: kept encrypted, refreshed by one of many, and stored before any caller gets them.
 
 ::
 
@@ -88,7 +88,7 @@ __all__ = [
 
 class NoTokenError(CeleryObsError):
     """
-    The connection has no token, or none that can be refreshed.
+    The connection has no token that can be refreshed.
     """
 
 
@@ -103,7 +103,7 @@ class TokenNotStoredError(errors.ChannelError):
 
 class Refreshed(NamedTuple):
     """
-    How a refresh ended well.
+    The result of a successful refresh.
 
     Attributes:
         connection_id: Whose token it is.
@@ -136,7 +136,7 @@ Seconds for which a token is new, or a third of its life where that is less: cal
 
 LEAD: Final = 15.0
 """
-Seconds after which somebody else takes over from a process that died in the middle.
+Seconds after which another process takes over from a process that died in the middle.
 """
 
 PAUSE: Final = 10.0
@@ -179,13 +179,13 @@ class Tokens:
 
     def after_fork(self) -> None:
         """
-        Leave what could not be stored to the parent, which has the thread that tries.
+        Leave unstored tokens to the parent, which has the thread that retries.
         """
         self.unstored = _Unstored(self, self._engine)
 
     def flush(self, *, within: float) -> None:
         """
-        Try once more to store what could not be, because this process is about to end.
+        Try once more to store unstored tokens, because this process is about to end.
         """
         self.unstored.flush()
 
@@ -273,7 +273,7 @@ class Tokens:
 
     def meaning(self, channel: str, answer: Mapping[str, Any], *, status: int = 200) -> Meaning:
         """
-        Tell what an answer of the channel's token endpoint would mean, for one who tries out what a provider's pages say.
+        Tell what an answer of the channel's token endpoint would mean, to try out what a provider documents.
 
         Args:
             channel: Has a client in ``oauth_clients``; its hooks are left out.
@@ -317,7 +317,7 @@ class Tokens:
 
     def is_replicated(self, connection: Connection, token: Token, *, by: float) -> bool:
         """
-        Wait for the replicas that the settings want; False where what was stored is gone again, as after a failover, or Redis is away.
+        Wait for the replicas that the settings want; False where the token was lost, as after a failover, or Redis is away.
 
         Replicas that do not show up by *by* are told and not waited for any longer.
         """
@@ -338,7 +338,7 @@ class Tokens:
 
     def held(self, connection_id: str) -> Held:
         """
-        Return what is stored for a connection, and what tells it from what is stored later.
+        Return what is stored for a connection, with what tells it from a later one.
         """
         source: Any = self.source
         if not _compares(source):
@@ -389,35 +389,35 @@ class Tokens:
         """
         source = self.source
         if not isinstance(source, RedisTokens):
-            message = "The setting token_source keeps the tokens in a place of yours. Expected none: only tokens in Redis are encrypted with token_keys."
+            message = "rotate() works only with the built-in token store, and the setting token_source names another one. Rotate the tokens there."
             raise ConfigurationError(message)
         return source.rotate(self.facts.connections())
 
     def connection(self, connection_id: str) -> Connection:
         """
-        Return what is known of a connection.
+        Return a connection.
 
         Raises:
-            UnknownConnectionError: if that is nothing.
+            UnknownConnectionError: if it is not registered.
         """
         _ = self.redis  # Without it, that is what is wrong, and not the id.
         return find_connection(self._engine, _checked(connection_id))
 
     def refresh(self, connection_id: str, *, force: bool = False, wait: float = 30.0) -> Refreshed:
         """
-        Get a new token for a connection, and store it.  Of all that ask at a time one does it, and the others get its result or its error.
+        Get a new token for a connection, and store it.  Of all callers at a time one does it, and the others get its result or its error.
 
         Args:
             connection_id: Whose token.
 
-            force: Ask the channel, however new the token is.
+            force: Refresh even if the token is new.
 
-            wait: Seconds to wait for somebody else who is at it.
+            wait: Seconds to wait for another process that is refreshing it.
 
         Raises:
             ChannelError: of one class or another, as the channel's answer was; see `errors`, `TokenRefusedError` and `ClientRefusedError`.
             UnknownConnectionError, NoTokenError, TokenUnreadableError: when there is nothing to refresh.
-            FlightTimeoutError: if somebody else was not done in time.
+            FlightTimeoutError: if another process was not done in time.
         """
         connection = self.connection(connection_id)
         attempt = _Refresh(self._engine, self, connection, force=force)
@@ -428,7 +428,7 @@ class Tokens:
 
     def note(self, connection: Connection, token: Token) -> None:
         """
-        Let the cluster know how long a stored token is good for.  What is stored counts; when this fails, the next scan mends it.
+        Let the cluster know how long a stored token is good for.  What is stored counts; when this fails, the next scan repairs it.
         """
         with guarded(self._engine.hub.on_error, "sync.tokens"):  # The token is safe, and that is what the caller is told.
             self._note(connection, token)
@@ -574,7 +574,9 @@ class _Refresh:
         """
         tokens, connection_id = self._tokens, self._connection.connection_id
         if tokens.unstored.has(connection_id):
-            message = f"The last new token of the connection {shown(connection_id)} is not stored yet. Nothing to do: this process goes on trying."
+            message = (
+                f"The last new token of the connection {shown(connection_id)} is not stored yet. Nothing to do: this process keeps trying."
+            )
             raise TokenNotStoredError(message, channel=self._connection.channel_type)
         held = tokens.held(connection_id)
         parked = None if tokens.park is None or held.token is None else tokens.park.parked(connection_id, instead_of=held.token)
@@ -624,7 +626,7 @@ class _Refresh:
             self._tokens.facts.refresh_began(connection.connection_id, at=self._engine.clock())
             reached("intended")
             if not flight.is_ours:
-                message = "Another process has taken over the refresh, because this one did not show up for a while. Nothing to do: theirs counts."
+                message = "Another process has taken over the refresh, because this one did not respond for a while. Nothing to do: its result counts."
                 raise FlightTimeoutError(message)
             about = Exchanged(
                 connection,
@@ -634,7 +636,7 @@ class _Refresh:
                 lambda exc: self._engine.hub.on_error(exc, component="sync.tokens"),
             )
             new = oauth.renew(client, held.token if client.has_refresh_tokens else None, about, now=self._engine.clock)
-            # Before anybody is told of the call, which may take a while: until it is stored, the token is nowhere.
+            # Before any observer is told of the call, which may take a while: until it is stored, the token is nowhere.
             kept = self._keep(new, held)
         unstored = self._parked(new, held, kept) if isinstance(kept, TokenNotStoredError) else None
         if self._interruption is not None:
@@ -721,7 +723,7 @@ class _Refresh:
             if time.monotonic() + pause > deadline:
                 message = (
                     f"The channel gave a new token for the connection {shown(self._connection.connection_id)}, and it could not be stored "
-                    f"within {_STORE_PATIENCE:g} s ({kept}). See what is wrong with the token source; then refresh again."
+                    f"within {_STORE_PATIENCE:g} s ({kept}). Find out what is wrong with the token source, then refresh again."
                 )
                 return TokenNotStoredError(message, channel=self._connection.channel_type)
             deadline = min(deadline, time.monotonic() + self._sleep(pause))
@@ -745,7 +747,7 @@ class _Refresh:
         """
         try:
             return self._tokens.replace(self._connection.connection_id, new, held)
-        except Exception as exc:  # noqa: BLE001 -- anybody's store, and a soft time limit: the token comes first.
+        except Exception as exc:  # noqa: BLE001 -- a user's store, and a soft time limit: the token comes first.
             return type(exc).__name__
 
     def _parked(self, new: Token, held: Held, unstored: TokenNotStoredError) -> TokenNotStoredError:
@@ -759,7 +761,7 @@ class _Refresh:
                 park.park(self._connection.connection_id, new, instead_of=held.token)
                 return _kept_in_redis(unstored)
         self._tokens.unstored.keep(self._connection, new, held)
-        message = f"{unstored} Until then this process keeps the token, and goes on trying for {_UNSTORED_PATIENCE / 60:g} minutes."
+        message = f"{unstored} Until then this process keeps the token, and keeps trying for {_UNSTORED_PATIENCE / 60:g} minutes."
         return TokenNotStoredError(message, channel=self._connection.channel_type)
 
     def _risk(self, risk: Risk) -> None:
@@ -785,7 +787,7 @@ class _Refresh:
 
     def _clear(self) -> None:
         """
-        Note that nothing is open, and that the connection is well again.  The token is safe; what fails here, the next scan mends.
+        Note that nothing is open, and that the connection is well again.  The token is safe; what fails here, the next scan repairs.
         """
         facts, connection = self._tokens.facts, self._connection
         if connection.status == "error":
@@ -867,7 +869,7 @@ def _is_newer(found: Token | None, held: Token, new: Token) -> bool:
 def _is_fresh(token: Token, now: float) -> bool:
     if token.issued_at is None or (token.expires_at is not None and token.expires_at <= now):
         return False
-    # Either way: the clock of whoever got it may be ahead of ours.
+    # Either way: the clock of the process that got it may be ahead of ours.
     return abs(now - token.issued_at) < min(FRESH, (token.lifetime or math.inf) / 3)
 
 

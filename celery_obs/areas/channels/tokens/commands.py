@@ -18,7 +18,7 @@ _MOST = 50_000
 @click.group()
 def tokens() -> None:
     """
-    See how long tokens are good for.
+    Show how long tokens are valid.
     """
 
 
@@ -29,7 +29,7 @@ def tokens() -> None:
 @click.pass_context
 def expiring(ctx: click.Context, within: float, redis_url: str | None, *, as_json: bool) -> None:
     """
-    Show whose token ends soon or has ended, the first to end first.
+    List the tokens that expire soon or have expired, the earliest first.
     """
     with reports(ctx, redis_url) as found:
         ends = found.expiring(within=within, limit=_MOST)
@@ -40,4 +40,4 @@ def expiring(ctx: click.Context, within: float, redis_url: str | None, *, as_jso
         when = "EXPIRED" if each["expired"] else f"{each['expires_in_days']:g} d"
         click.echo(f"{when:<8} {each['expires_at'] or 'unknown'}  {each['channel_type']}  {each['connection_id']!r}")
     if not ends:
-        click.echo("No token ends in that time.")
+        click.echo("No token expires in that time.")

@@ -1,5 +1,5 @@
 """
-Tokens: the keys that channels gave us, and how long they are good for.
+Tokens: the OAuth tokens of connections, and how long they are valid.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class TokenRefreshStarted(NamedTuple):
     Attributes:
         channel_type: The channel.
 
-        connection_id: Whose account.
+        connection_id: The connection.
     """
 
     channel_type: str
@@ -50,7 +50,7 @@ class TokenRefreshed(NamedTuple):
     Attributes:
         channel_type: The channel.
 
-        connection_id: Whose account.
+        connection_id: The connection.
 
         status: How it went.
 
@@ -73,7 +73,7 @@ class TokenAtRisk(NamedTuple):
     Attributes:
         channel_type: The channel.
 
-        connection_id: Whose account.
+        connection_id: The connection.
 
         risk: What became of it.
     """

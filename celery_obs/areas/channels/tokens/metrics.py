@@ -1,5 +1,5 @@
 """
-Tokens: the keys that channels gave us, and how long they are good for.
+Tokens: the OAuth tokens of connections, and how long they are valid.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ _LABELS = ("channel_type", "connection_id")
 EXPIRES_AT = Metric(
     kind="gauge",
     name="channel_token_expires_at_timestamp",
-    help="Which account will be locked out, and when? Time at which the connection's token expires; absent where it does not.",
+    help="When does the connection's token expire? Absent where it does not.",
     labels=_LABELS,
 )
 LIFETIME = Metric(
     kind="gauge",
     name="channel_token_lifetime_seconds",
-    help="Is a day before expiry late or early? How long the connection's token was good for when it was given.",
+    help="How long is the connection's token valid? Its lifetime when it was issued.",
     labels=_LABELS,
 )
 REFRESH_TOTAL = Metric(
     kind="counter",
     name="channel_token_refresh_total",
-    help="Do we still get new tokens? Attempts to refresh one, by outcome.",
+    help="Do token refreshes succeed? Refreshes by outcome.",
     labels=("channel_type", "status"),
 )
 AT_RISK = Metric(
     kind="counter",
     name="channel_token_at_risk_total",
-    help="Could a failure of a store cost a customer's consent? New tokens that were not safe where they belong, by what became of them.",
+    help="Could a new token be lost? New tokens that were not stored safely at once, by what became of them.",
     labels=("channel_type", "risk"),
 )

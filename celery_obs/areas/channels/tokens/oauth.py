@@ -80,13 +80,13 @@ Seconds; a token that is said to last longer is taken to last so long.
 
 class TokenRefusedError(AuthError):
     """
-    The channel takes the refresh token no more: somebody has to authorise again.
+    The channel no longer accepts the refresh token: the customer has to authorise again.
     """
 
 
 class ClientRefusedError(AuthError):
     """
-    The channel does not accept how we ask: the client in the settings is wrong, not the token.
+    The channel rejects our client: the credentials in the settings are wrong, not the token.
     """
 
 
@@ -203,7 +203,7 @@ def renew(client: OAuthClient, old: Token | None, about: Exchanged, *, now: Cloc
     sent_at = now()
     channel = about.connection.channel_type
     try:
-        # The answer is no variable here: what is raised below tells the locals of this frame to whoever shows them.
+        # The answer is no variable here: what is raised below tells the locals of this frame to any reporter of errors.
         new = _token(_Exchange(client, about).ask(old), old=old, client=client, now=sent_at)
     except BaseException as exc:  # noqa: BLE001 -- raised again below, without what it has seen.
         caught = exc
@@ -422,7 +422,7 @@ class _Exchange:
         encoding, kind = response.headers.get("content-encoding", "identity"), response.headers.get("content-type", "")
         data = answer_of(self._unpacked(b"".join(self._chunks(response)), encoding), kind)
         if data is None and status < 400:  # noqa: PLR2004 -- where HTTP's errors begin.
-            self._refuse("answered with something that is no JSON object")
+            self._refuse("answered with something that is not a JSON object")
         answer = Answer(status, response.headers, data or {})
         reading = self._reading(answer)
         if reading.meaning == "token":
@@ -607,7 +607,7 @@ def _failure(answer: Answer, reading: Reading, channel: str) -> ChannelError:
     status, code = answer.status, reading.code
     if reading.meaning == "dead":
         message = (
-            f"The channel {channel!r:.100} does not take the connection's refresh token any more ({code}). "
+            f"The channel {channel!r:.100} no longer accepts the connection's refresh token ({code}). "
             "Trying again does not help: let the customer authorise again."
         )
         return TokenRefusedError(message, channel=channel, status_code=400)
@@ -619,7 +619,7 @@ def _failure(answer: Answer, reading: Reading, channel: str) -> ChannelError:
         return ApiError(message, channel=channel, retry_after=retry_after)
     if reading.meaning in {"ours", "unknown"}:
         shown = code or "a code that OAuth2 does not have"
-        message = f"The token endpoint of {channel!r:.100} refuses our client ({shown}). The tokens may be well: see client_id, client_secret and scope in oauth_clients."
+        message = f"The token endpoint of {channel!r:.100} refuses our client ({shown}). The tokens may be fine: see client_id, client_secret and scope in oauth_clients."
         return ClientRefusedError(message, channel=channel, status_code=401)
     if status in {401, 403}:
         message = (

@@ -1,5 +1,5 @@
 """
-Token endpoints that have ways of their own, as data: how they are asked, where their answers say what, and which words mean what.
+Token endpoints that differ from OAuth2, as data: how they are asked, how their answers are read, and what their error codes mean.
 
 Each entry names the documents that it was written from.  One for a provider that is not here is made the same way, see `Provider`, and named in
 the setting ``oauth_clients``.

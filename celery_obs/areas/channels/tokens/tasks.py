@@ -140,7 +140,7 @@ def _mark(connection_id: str) -> str:
 
 def marked(redis: Any, connection_ids: Iterable[str], period: float) -> Iterator[str]:
     """
-    Go through those that nobody else has sent a task for in this period, and mark them as ours.
+    Go through those that no other process has sent a task for in this period, and mark them as ours.
     """
     remaining = iter(connection_ids)
     while batch := list(islice(remaining, _BATCH)):

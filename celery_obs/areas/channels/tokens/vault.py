@@ -49,7 +49,7 @@ class TokenUnreadableError(CeleryObsError):
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Token:
     """
-    What a channel gave us for one connection.
+    The token that a channel issued for one connection.
 
     Attributes:
         access_token: For calls.
@@ -60,11 +60,11 @@ class Token:
             Seconds since the epoch until which the access token is good; None where unknown, or for ever.  An aware datetime, ISO 8601 with
             a time zone, and milliseconds are converted.
 
-        lifetime: Seconds that it was good for when it was given, or a timedelta; None where unknown.
+        lifetime: Seconds that it was valid for when it was issued, or a timedelta; None where unknown.
 
-        scope: What it is good for, as the channel says; a list is joined.
+        scope: The scope that the channel granted; a list is joined.
 
-        extra: What else the channel said.  It may hold secrets, too.
+        extra: The other fields of the channel's answer.  They may hold secrets, too.
 
         issued_at: When we got it, as *expires_at*; None where unknown.
 
@@ -174,7 +174,7 @@ def _number_or_datetime(written: str, name: str, of: str) -> float | datetime:
         # Python 3.10 knows no Z.
         return datetime.fromisoformat(stripped[:-1] + "+00:00" if stripped[-1:] in {"Z", "z"} else stripped)
     except ValueError:
-        message = f"The {name} of a {of} is a text that is no time. Expected {_A_TIME}."
+        message = f"The {name} of a {of} is not a time. Expected {_A_TIME}."
         raise ValueError(message) from None
 
 
@@ -190,7 +190,7 @@ def _seconds_of(value: Any) -> float | None:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise _wrong_type(value, "lifetime", "a number of seconds, or a timedelta")
     if not 0 <= seconds < math.inf:
-        message = "The lifetime of a Token is no number of seconds. Expected 0 or more, or None where the channel does not say."
+        message = "The lifetime of a Token is not a number of seconds. Expected 0 or more, or None where the channel does not say."
         raise ValueError(message)
     return float(seconds)
 
@@ -213,7 +213,7 @@ What a `VersionedTokenSource` tells one state of a token from another by; only t
 
 class TokenSource(Protocol):
     """
-    Where tokens are kept: named in the setting ``token_source``, for those who keep them in a place of their own.
+    A store of tokens of your own, named in the setting ``token_source``.
 
     A source that can compare and set is safer, see `VersionedTokenSource`.  One that has a method ``reconnect`` is asked to get new connections
     before each further try of a ``put`` or ``replace`` that failed.
@@ -256,7 +256,7 @@ class VersionedTokenSource(TokenSource, Protocol):
 
 class Rotation(NamedTuple):
     """
-    What came of encrypting anew.
+    The result of a rotation.
 
     Attributes:
         rotated: Tokens that the first key encrypts now.
@@ -415,7 +415,7 @@ class RedisTokens:
 
     def park(self, connection_id: str, token: Token, *, instead_of: Token) -> None:
         """
-        Keep a token that could not be stored where it belongs, for the next who looks; see `parked`.
+        Keep a token that the token source could not store, for the next process that looks; see `parked`.
         """
         written = {"blob": self._sealed(connection_id, token), "replaces": _digest(instead_of)}
         self._redis.hset(keys.parked_token(connection_id), mapping=written)  # type: ignore[arg-type]  # Invariant mapping in the stubs.
@@ -518,7 +518,7 @@ _LONGEST_SHOWN: Final = 80
 
 def shown(value: Any) -> str:
     """
-    Return somebody's text as it may stand in a message: short, and on one line.
+    Return a foreign text as it may stand in a message: short, and on one line.
     """
     shortened = repr(value[:_LONGEST_SHOWN] if isinstance(value, str) else value)
     return shortened if len(shortened) <= _LONGEST_SHOWN else f"{shortened[:_LONGEST_SHOWN]}…"

@@ -1,5 +1,5 @@
 """
-Alerts about webhooks: we fail at them, are slow, fall behind, or somebody forges them.
+Alerts about webhooks: they fail, are slow, pile up, or are forged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ ALERTS: Final = (
         summary="Webhook processing errors for {{ $labels.channel_type }}",
         description="{{ $value | humanizePercentage }} of the webhooks of {{ $labels.channel_type }} failed in the last 5 minutes (threshold: $threshold).",
         dashboard="channel-manager-platform",
-        seeds=("000 §4.1",),
     ),
     Alert(
         name="ChannelWebhookBacklog",
@@ -42,7 +41,7 @@ ALERTS: Final = (
         for_="10m",
         by=_BY,
         summary="Webhooks of {{ $labels.channel_type }} are received and not processed",
-        description='{{ $value | printf "%.0f" }} more webhooks of {{ $labels.channel_type }} came in than were dealt with in the last 30 minutes (threshold: $threshold).',
+        description='{{ $value | printf "%.0f" }} more webhooks of {{ $labels.channel_type }} were received than processed in the last 30 minutes (threshold: $threshold).',
         dashboard="channel-manager-platform",
     ),
     Alert(
@@ -63,9 +62,8 @@ ALERTS: Final = (
         min_events=20,
         for_="10m",
         by=_BY,
-        summary="Webhooks of {{ $labels.channel_type }} take long",
+        summary="Webhooks of {{ $labels.channel_type }} are slow",
         description="One webhook in twenty of {{ $labels.channel_type }} takes longer than {{ $value | humanizeDuration }} (threshold: $threshold).",
         dashboard="channel-manager-platform",
-        seeds=("000 §9.2",),
     ),
 )

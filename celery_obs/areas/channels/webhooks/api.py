@@ -163,7 +163,7 @@ class Hook:
             tolerance:
                 Seconds that a webhook may be old.  With it a time has to be signed, too, as ``<time>.<body>``;
                 it stands in *signature* as ``t=<time>,v1=<signature>``, or is given as *timestamp*.
-                Without it, whoever has heard a webhook once can send it again: then `once` is what helps.
+                Without it, an attacker who has seen a webhook once can send it again: then `once` is what helps.
 
             timestamp: The time, where it has a header of its own.
 
@@ -208,7 +208,7 @@ class Hook:
         Raises:
             InvalidSignatureError: answer 401; see `verify`.
 
-            ConfigurationError: for an unknown scheme, a secret that is none, or a body that is no bytes.
+            ConfigurationError: for an unknown scheme, an invalid secret, or a body that is not bytes.
 
         Since 0.1.
         """
@@ -242,7 +242,7 @@ class Hook:
             hold: Seconds that the work may take.
 
         Raises:
-            EventBusyError: while somebody else works on the same event.
+            EventBusyError: while another worker processes the same event.
         """
         self._receive()
         if not event_id or event_id in self._claims:
@@ -289,7 +289,7 @@ class Hook:
         Raises:
             EventBusyError: while another event about the same object is being worked on.
 
-            ValueError: if *at* is no time.
+            ValueError: if *at* is not a time.
 
         Since 0.1.
         """
@@ -468,7 +468,7 @@ class Hook:
         return BodyTooLargeError(message)
 
     def _receive(self) -> None:
-        # Not on the way in: before the signature was checked, nobody knows whether the type of event is one.
+        # Not on the way in: before the signature was checked, it is unknown whether the type of event is one.
         if not self._is_received:
             self._is_received = True
             if self._engine.hub.wants(WebhookReceived):

@@ -1,5 +1,5 @@
 """
-Webhooks: what channels tell us of their own accord.
+Webhooks: events that channels send.
 """
 
 from __future__ import annotations

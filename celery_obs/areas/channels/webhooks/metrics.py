@@ -1,5 +1,5 @@
 """
-Webhooks: what channels tell us of their own accord.
+Webhooks: events that channels send.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ STATUSES: Final[tuple[WebhookStatus, ...]] = ("success", "duplicate", "stale", "
 RECEIVED = Metric(
     kind="counter",
     name="channel_webhook_received_total",
-    help="Does the channel still talk to us? Webhooks that came in, by type of event.",
+    help="Does the channel still send webhooks? Webhooks received, by type of event.",
     labels=("channel_type", "event_type"),
 )
 PROCESSED = Metric(
     kind="counter",
     name="channel_webhook_processed_total",
-    help="Do we understand it? Webhooks that were dealt with, by what became of them.",
+    help="Are webhooks processed? Webhooks by what became of them.",
     labels=("channel_type", "status"),
 )
 PROCESSING = Metric(
     kind="histogram",
     name="channel_webhook_processing_seconds",
-    help="Do we keep the channel waiting? Time that a webhook took us.",
+    help="How long does it take to process a webhook?",
     labels=("channel_type",),
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
     resolution=1e-6,

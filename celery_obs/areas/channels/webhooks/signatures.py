@@ -118,7 +118,7 @@ def _check_body(body: object) -> None:
 
 def _check_match(digests: Sequence[bytes], keys: Sequence[bytes], signed: bytes, algorithm: Algorithm) -> None:
     if not _any_matches(digests, [hmac.new(key, signed, _DIGESTS[algorithm]).digest() for key in keys]):
-        message = "The webhook's signature is wrong: it was not made over this body with a secret that we know."
+        message = "The webhook's signature is wrong: it was not made over this body with a known secret."
         raise InvalidSignatureError(message, reason="wrong")
 
 
@@ -130,13 +130,13 @@ def _missing(what: str, where: str) -> InvalidSignatureError:
 def _keys(secrets: Sequence[Secret]) -> list[bytes]:
     keys = [secret.encode() if isinstance(secret, str) else secret for secret in secrets]
     if not keys or not all(keys):
-        message = "The secret of the webhook's signature is empty: everybody could sign. Expected a text or bytes, or several of them."
+        message = "The secret of the webhook's signature is empty: anyone could sign. Expected a text or bytes, or several of them."
         raise ConfigurationError(message)
     return keys
 
 
 def _malformed() -> InvalidSignatureError:
-    message = "The webhook's signature is none: expected hexadecimal or base64 digits, or t=…,v1=… where a time is signed, too."
+    message = "The webhook's signature is malformed: expected hexadecimal or base64 digits, or t=…,v1=… where a time is signed, too."
     return InvalidSignatureError(message, reason="malformed")
 
 
@@ -155,7 +155,7 @@ def _check_age(stamp: str, tolerance: float, now: float) -> float:
     """
     moment = _moment(stamp)
     if moment is None:
-        message = "The webhook's signature has no time, or one that is none. Expected seconds or milliseconds since the epoch, or ISO 8601."
+        message = "The webhook's signature has no time, or an invalid one. Expected seconds or milliseconds since the epoch, or ISO 8601."
         raise InvalidSignatureError(message, reason="malformed")
     age = now - moment
     if age > tolerance:

@@ -1,7 +1,7 @@
 """
 What was delivered already: so that something that comes twice is done once, and something that failed is not taken for done.
 
-A delivery is *held* while somebody works on it, for a short time, so that the death of that somebody loses nothing;
+A delivery is *held* while a worker processes it, for a short time, so that the death of that worker loses nothing;
 it is *done* for a long time after that; and it is unknown again when the work failed.
 """
 
@@ -24,7 +24,7 @@ __all__ = ["Deliveries", "Order", "Verdict"]
 
 Verdict: TypeAlias = Literal["new", "held", "done"]
 """
-*new*: it is ours to work on.  *held*: somebody else is at it.  *done*: somebody else has done it.
+*new*: it is ours to work on.  *held*: another worker is at it.  *done*: another worker has done it.
 """
 
 Order: TypeAlias = Literal["newest", "held", "stale"]
@@ -103,7 +103,7 @@ class Deliveries:
 
     def claim(self, kind: str, name: str, *, hold: float) -> tuple[Verdict, str]:
         """
-        Take a delivery into work for at most *hold* seconds, unless somebody else has it.
+        Take a delivery into work for at most *hold* seconds, unless another worker has it.
 
         Returns:
             What is known of it, and, when it is new, the token that `finish` and `release` want.

@@ -77,7 +77,7 @@ class DueTimes:
                 self._failed.add(name)
                 why = f"{type(exc).__name__}: {reason(exc)}"
                 log.warning(
-                    "celery_obs: no due time is shown for the schedule entry %r, whose schedule cannot work it out. Reason: %s",
+                    "celery_obs: no due time is shown for the schedule entry %r, because its schedule cannot compute one. Reason: %s",
                     name,
                     why,
                 )

@@ -98,7 +98,7 @@ class Adapter:
             rows = list(found.select_related("interval", "crontab", "solar", "clocked"))
         except Exception as exc:  # noqa: BLE001 -- databases raise what they like; what was known before is still told.
             if not self._is_away:
-                log.warning("celery_obs: cannot read django-celery-beat's entries; shown is what was known before. Reason: %s", reason(exc))
+                log.warning("celery_obs: cannot read django-celery-beat's entries; the last known ones are shown. Reason: %s", reason(exc))
             self._is_away = True
             self._rows = {**{name: entry.model for name, entry in loaded.items()}, **self._rows}
             return

@@ -98,7 +98,7 @@ class Adapter:
             self._is_away = False
         except Exception as exc:  # noqa: BLE001 -- what was known before is still told, and RedBeat asks the same Redis in a moment.
             if not self._is_away:
-                log.warning("celery_obs: cannot read RedBeat's entries; shown is what was known before. Reason: %s", reason(exc))
+                log.warning("celery_obs: cannot read RedBeat's entries; the last known ones are shown. Reason: %s", reason(exc))
             self._is_away = True
             if not self._entries:
                 return None
@@ -149,7 +149,7 @@ class Adapter:
                 schedule = maybe_schedule(decoded["schedule"], app=self._scheduler.app)
                 due = timestamp(self._clock(), schedule.remaining_estimate(last_run_at))
             return _Entry(str(decoded["name"]), bool(decoded.get("enabled", True)), due)
-        except Exception as exc:  # noqa: BLE001 -- anybody may write there, and an entry that RedBeat cannot read either hides no other.
+        except Exception as exc:  # noqa: BLE001 -- any client may write there, and an entry that RedBeat cannot read either hides no other.
             self._on_error(exc, component="beat.freshness")
             return _Entry(key, is_enabled=False, due=None)
 
