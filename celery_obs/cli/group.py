@@ -34,6 +34,7 @@ class Target(NamedTuple):
 
 COMMANDS: dict[str, Target] = {
     "demo": Target("celery_obs.cli.demo", "demo", "Run everything on this machine, to try it out."),
+    "deploy": Target("celery_obs.cli.deploy", "deploy", "Write the rules, dashboards, runbooks and manifests that come with it."),
     "doctor": Target("celery_obs.cli.doctor", "doctor", "Check the environment; one line per check."),
     "exporter": Target("celery_obs.cli.exporter", "exporter", "Serve /metrics beside a worker."),
     "forget-node": Target("celery_obs.cli.forget_node", "forget_node", "Remove a node that is gone from the page."),
