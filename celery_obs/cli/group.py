@@ -33,6 +33,7 @@ COMMANDS: dict[str, Target] = {
     "breaker": Target("celery_obs.areas.channels.breakers.commands", "breaker", "See circuit breakers, and overrule them."),
     "channel": Target("celery_obs.areas.channels.pauses.commands", "channel", "Pause channels and let them go on."),
     "demo": Target("celery_obs.cli.demo", "demo", "Run everything on this machine for a look."),
+    "deploy": Target("celery_obs.cli.deploy", "deploy", "Write the rules, dashboards, runbooks and manifests that come with it."),
     "doctor": Target("celery_obs.cli.doctor", "doctor", "Check the surroundings; one line per check."),
     "exporter": Target("celery_obs.cli.exporter", "exporter", "Serve /metrics beside a worker."),
     "forget-node": Target("celery_obs.cli.forget_node", "forget_node", "Take a node that is gone off the page."),

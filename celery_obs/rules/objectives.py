@@ -167,6 +167,13 @@ class Objective:
         """
         return 1 - self.objective
 
+    @property
+    def is_about_channels(self) -> bool:
+        """
+        Whether what is counted are calls, syncs or webhooks of channels.
+        """
+        return self.events.metric.name.startswith("channel_")
+
 
 def read(path: Path = DEFAULT) -> tuple[Objective, ...]:
     """

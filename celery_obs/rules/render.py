@@ -4,6 +4,7 @@ What all builders make, as texts with their places; writing them, and telling wh
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 
@@ -45,10 +46,13 @@ class Output(NamedTuple):
         path: Where it belongs, relative to the root of the project, with slashes.
 
         text: All of it, the mark of a generated file included where the format has comments.
+
+        executable: Whether it is a program.
     """
 
     path: str
     text: str
+    executable: bool = False
 
 
 Builder: TypeAlias = Callable[[Links], Iterable[Output]]
@@ -152,7 +156,7 @@ def write(root: Path, made: Iterable[Output]) -> tuple[str, ...]:
     stale = {difference.path for difference in differences(root, wanted)}
     for output in wanted:
         if output.path in stale:
-            _replace(root / output.path, output.text)
+            _replace(root / output.path, output)
     return tuple(output.path for output in wanted if output.path in stale)
 
 
@@ -183,14 +187,17 @@ def _check(output: Output, seen: set[str]) -> None:
         raise ConfigurationError(message)
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, output: Output) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.write_text(output.text, encoding="utf-8", newline="\n")
+        if output.executable:
+            draft.chmod(draft.stat().st_mode | 0o111)
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Where a file is in the place of its folder, for example.
+            draft.unlink()
         message = f"Cannot write {path}: {error.strerror}. Give a directory that you may write to with --out."
         raise ConfigurationError(message) from error
 

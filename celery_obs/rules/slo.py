@@ -19,10 +19,14 @@ from .render import Output
 from .rules import Alert, Group, Record, Severity, rule_file
 
 
-__all__ = ["ALERT_NAMES", "PATH", "build", "groups"]
+__all__ = ["ALERT_NAMES", "CHANNELS_PATH", "PATH", "build", "groups"]
 
 
 PATH: Final = "deploy/prometheus/rules/slo.yml"
+CHANNELS_PATH: Final = "deploy/prometheus/rules/slo-channels.yml"
+"""
+In a file of their own, so that an app without channels can do without them.
+"""
 
 ALERT_NAMES: Final = ("SLOErrorBudgetBurnFast", "SLOErrorBudgetBurnSlow", "SLOErrorBudgetExhausted", "SLOEventsAbsent")
 
@@ -33,16 +37,33 @@ _BY: Final = ("slo",)
 
 def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Iterator[Output]:
     """
-    Write the rules of the objectives in the file at *path*, with their alerts as a team has them.
+    Write the rules of the objectives in the file at *path*, with their alerts as a team has them; those about channels in a second file.
     """
     source = "celery_obs/rules/slo.yml" if path == DEFAULT else path.name
-    yield Output(PATH, rule_file(changes.told(source), map(changes.in_group, groups(read(path))), links))
+    objectives = read(path)
+    general = [*_groups(_general(objectives)), *_alerts_on_all(objectives)]
+    for place, made in ((PATH, general), (CHANNELS_PATH, _groups(_of_channels(objectives), "channels_"))):
+        yield Output(place, rule_file(changes.told(source), map(changes.in_group, made), links))
 
 
 def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:
     """
     Make the groups of all objectives: for each what happened lately, long ago and in its period; then what is to be alerted on.
     """
+    yield from _groups(_of_channels(objectives), "channels_")
+    yield from _groups(_general(objectives))
+    yield from _alerts_on_all(objectives)
+
+
+def _general(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+    return tuple(each for each in objectives if not each.is_about_channels)
+
+
+def _of_channels(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+    return tuple(each for each in objectives if each.is_about_channels)
+
+
+def _groups(objectives: tuple[Objective, ...], prefix: str = "") -> Iterator[Group]:
     for each in objectives:
         word = each.name.replace("-", "_")
         yield Group(name=f"celery_obs_slo_{word}", comment=f"{each.description} Seed: {each.seed}.", rules=tuple(_recent(each)))
@@ -54,9 +75,21 @@ def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:
         )
     if objectives:
         yield Group(
-            name="celery_obs_slo_alerts",
-            comment="budgets that burn too fast, are used up, or are not measured.",
+            name=f"celery_obs_slo_{prefix}alerts",
+            comment="budgets that burn too fast.",
             rules=tuple(_alerts(objectives)),
+        )
+
+
+def _alerts_on_all(objectives: tuple[Objective, ...]) -> Iterator[Group]:
+    """
+    Make the group of what is alerted on for every objective at once, whichever file has it.
+    """
+    if objectives:
+        yield Group(
+            name="celery_obs_slo_budget_alerts",
+            comment="budgets that are used up, or are not measured, of all objectives.",
+            rules=tuple(_alerts_by_label()),
         )
 
 
@@ -104,6 +137,9 @@ def _alerts(objectives: tuple[Objective, ...]) -> Iterator[Alert]:
             "SLOErrorBudgetBurnSlow",
             "{{ $value | humanizePercentage }} of the events of {{ $labels.slo }} have been bad for long. At this rate the budget will not last for its period.",
         )
+
+
+def _alerts_by_label() -> Iterator[Alert]:
     yield Alert(
         name="SLOErrorBudgetExhausted",
         severity="warning",

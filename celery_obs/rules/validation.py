@@ -17,10 +17,12 @@ from celery_obs.exceptions import ConfigurationError
 from . import alerts, recording, slo
 from .dashboards.model import Dashboard
 from .dashboards.third_party import MET_OUTSIDE
+from .links import Links
 from .names import Known, known_series, unknown
 from .objectives import DEFAULT, Objective, read
 from .packs import aliases
 from .rules import Alert, Group, Record
+from .shipped import alerts_in, is_about_channels
 
 
 __all__ = ["RUNBOOKS", "defined", "everything", "known_to", "refuse_missing_runbooks", "refuse_the_same_twice", "refuse_unknown_names"]
@@ -134,19 +136,30 @@ def refuse_missing_runbooks(names: Iterable[str], folder: Path) -> None:
     Refuse alerts that lead to no page.
 
     Args:
-        folder: Where the runbooks are; where it is not there, somebody keeps them elsewhere.
+        folder:
+            Where the runbooks are; where it is not there, somebody keeps them elsewhere.
+            Where it has pages and none about channels, `celery-obs deploy` wrote it without, and none of those is asked for.
 
     Raises:
         ConfigurationError: naming the alert, its place and the file that is missing.
     """
     if not folder.is_dir():
         return
+    pages = {path.stem for path in folder.glob("*.md")}
+    of_channels = _alerts_about_channels()
+    without_channels = bool(pages) and not pages & of_channels
     for name in names:
+        if without_channels and name in of_channels:
+            continue
         page = folder / f"{name}.md"
         if not page.is_file():
             places = f" ({'; '.join(found)})" if (found := defined(name)) else ""
             message = f"The alert {name}{places} has no runbook: {page} is missing. Write one with the sections of the others, titled by what one sees."
             raise ConfigurationError(message)
+
+
+def _alerts_about_channels() -> set[str]:
+    return {name for output in alerts.build(Links()) if is_about_channels(output.path) for name in alerts_in(output.text)}
 
 
 def defined(name: str, key: str = "name") -> list[str]:

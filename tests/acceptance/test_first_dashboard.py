@@ -7,13 +7,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import sys
 import textwrap
 import urllib.parse
 import urllib.request
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,13 +85,10 @@ def watch(stage: Stage, prometheus: str, page: str, shown: Page) -> None:
     """
     Load the rules as the page does, and ask its questions.
     """
-    copies = [words for words in commands_of(page) if words[0] == "cp"]
-    assert copies
-    rules = stage.folder / "rules"
-    rules.mkdir()
-    for words in copies:
-        for source in words[1:-1]:
-            shutil.copy(Path(__file__).parents[2] / source, rules)
+    [words] = [words for words in commands_of(page) if words[:2] == ["celery-obs", "deploy"]]
+    code, said = stage.run(sys.executable, "-m", "celery_obs.cli", *words[1:], "--out", str(stage.folder), name="deploy")
+    assert 0 == code, said
+    rules = stage.folder / "deploy/prometheus/rules"
     for path in rules.iterdir():
         path.write_text(path.read_text().replace("interval: 30s", "interval: 1s"))
     assert "channel" not in "".join(path.read_text() for path in rules.iterdir()).lower()

@@ -79,6 +79,11 @@ def test_the_readmes_commands_work(shop: Reader) -> None:
     assert 1 == code
     assert re.search(r"FAIL traces: on, to http://127", said), said
     assert re.search(r"FAIL errors: on, to http://\*\*\*@127", said), said
+
+    code, said = shop.run("celery-obs", "deploy", "monitoring")
+
+    assert 0 == code, said
+    assert (shop.stage.folder / "monitoring/deploy/grafana/dashboards/celery-tasks.json").is_file()
     # These two are what a fresh clone is tried with.
     assert ["python3 -m venv .venv && .venv/bin/pip install '.[demo]' && .venv/bin/celery-obs demo", "./tests/run"] == shop.left()
 

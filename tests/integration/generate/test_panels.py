@@ -26,7 +26,10 @@ from tests.servers import wait_until
 
 pytestmark = pytest.mark.integration
 
-RULES = [Path(__file__).parents[3] / "deploy/prometheus/rules" / name for name in ("recording.yml", "recording-channels.yml", "slo.yml")]
+RULES = [
+    Path(__file__).parents[3] / "deploy/prometheus/rules" / name
+    for name in ("recording.yml", "recording-channels.yml", "slo.yml", "slo-channels.yml")
+]
 
 INSTANCES = ("a:19540", "b:19540")
 """
