@@ -18,11 +18,11 @@ import contextlib
 import os
 import time
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
-from celery_obs.exceptions import CeleryObsError
+from celery_obs.exceptions import CeleryObsError, MissingExtraError
 from celery_obs.recorder.format import node_name
 from celery_obs.recorder.slots import Node
 from celery_obs.vocabulary.spec import Metric
@@ -252,7 +252,7 @@ class ObservedSamples:
         return {key: value - (0.0 if is_gauge else self._before.get(key, (0.0, False))[0]) for key, (value, is_gauge) in now.items()}
 
     def _totals(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], tuple[float, bool]]:
-        from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 -- the clock needs none of this.
+        text_string_to_metric_families = _parser()
 
         from celery_obs.areas.workers.collector import WorkersCollector  # noqa: PLC0415 -- as above.
         from celery_obs.exporter.scrape import InternalErrors  # noqa: PLC0415 -- as above.
@@ -268,6 +268,15 @@ class ObservedSamples:
             for family in text_string_to_metric_families(collector.collect().text)
             for sample in family.samples
         }
+
+
+def _parser() -> Callable[[str], Iterable[Any]]:
+    try:
+        from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 -- the clock needs none of this.
+    except ModuleNotFoundError as error:
+        feature = "Reading what tests recorded"
+        raise MissingExtraError(feature, extra="exporter") from error
+    return text_string_to_metric_families
 
 
 def _activate() -> None:

@@ -48,7 +48,7 @@ def demo(ctx: click.Context, duration: float | None, port: int | None, directory
 
     Ends at Ctrl-C, and takes everything down.  Exit code 0 if everything came up and was scraped.
     """
-    if not all(map(is_installed, ("authlib", "cryptography", "httpx", "uvicorn"))):
+    if not all(map(is_installed, ("authlib", "cryptography", "httpx", "prometheus_client", "uvicorn"))):
         feature = "The demo"
         raise MissingExtraError(feature, extra="demo")
     from celery_obs.demo.run import run  # noqa: PLC0415 -- not needed to show help.

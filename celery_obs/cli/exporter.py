@@ -183,7 +183,7 @@ def _serve(**options: Any) -> None:
     try:
         from celery_obs.exporter.server import Options, run  # noqa: PLC0415 -- the extra may be missing.
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn", "h11", "anyio"}:
+        if (error.name or "").partition(".")[0] not in {"anyio", "h11", "prometheus_client", "starlette", "uvicorn"}:
             raise
         feature = "The exporter"
         raise MissingExtraError(feature, extra="exporter") from error

@@ -9,13 +9,13 @@ import re
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
-
-from prometheus_client.core import Metric as Family
-from prometheus_client.exposition import generate_latest as as_text
-from prometheus_client.openmetrics.exposition import generate_latest as as_openmetrics
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from celery_obs.vocabulary.spec import Metric
+
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric as Family
 
 
 __all__ = [
@@ -89,6 +89,9 @@ def family(metric: Metric, samples: Iterable[tuple[Sequence[str], float]]) -> Fa
     if metric.kind == "histogram":
         message = f"{metric.name} is a histogram; this function makes counters and gauges."
         raise ValueError(message)
+    # Loaded here, for `celery-obs doctor` reads metric files where the extra exporter is not installed.
+    from prometheus_client.core import Metric as Family
+
     made = Family(metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name, metric.help, metric.kind)
     for values, value in samples:
         made.add_sample(metric.name, dict(zip(metric.labels, values, strict=True)), value)
@@ -99,6 +102,9 @@ def render(families: Iterable[Family]) -> Page:
     """
     Write *families* in both formats; one without samples is left out.
     """
+    from prometheus_client.exposition import generate_latest as as_text
+    from prometheus_client.openmetrics.exposition import generate_latest as as_openmetrics
+
     registry = _Families(family for family in families if family.samples)
     return Page(
         text=as_text(registry).decode(),

@@ -34,7 +34,7 @@ _PORTS = {"http": 80, "https": 443}
 _USUAL_ENDPOINT = "http://localhost:4318"
 
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
-    "exporter": ("starlette", "uvicorn", "yaml", "bcrypt"),
+    "exporter": ("starlette", "uvicorn", "prometheus_client", "yaml", "bcrypt"),
     "tracing": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http", "opentelemetry.instrumentation.celery"),
     "sentry": ("sentry_sdk",),
     "oauth": ("authlib", "cryptography", "httpx"),
@@ -44,7 +44,7 @@ The extras of the package, each with the modules that it brings.
 """
 
 _PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
-    "exporter": ("starlette", "uvicorn", "pyyaml", "bcrypt"),
+    "exporter": ("starlette", "uvicorn", "prometheus-client", "pyyaml", "bcrypt"),
     "tracing": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http", "opentelemetry-instrumentation-celery"),
     "sentry": ("sentry-sdk",),
     "oauth": ("authlib", "cryptography", "httpx"),

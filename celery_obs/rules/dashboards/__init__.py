@@ -27,7 +27,7 @@ from .overview import OVERVIEW
 from .platform import PLATFORM
 
 
-__all__ = ["DASHBOARDS", "FOLDER", "SDK", "build"]
+__all__ = ["DASHBOARDS", "FOLDER", "build"]
 
 
 DASHBOARDS: Final[tuple[Dashboard, ...]] = (
@@ -48,11 +48,6 @@ All pages, in the order in which a reader meets them.
 
 FOLDER: Final = "deploy/grafana/dashboards"
 
-SDK: Final = "grafana-foundation-sdk==0.0.21"
-"""
-What writes the JSON.  Pinned to the version: without ``==``, pip takes one that writes for an older Grafana.
-"""
-
 
 def build(links: Links) -> Iterator[Output]:
     """
@@ -71,10 +66,10 @@ def _writer() -> Callable[[Dashboard], str]:
         with warnings.catch_warnings():
             # The SDK would have everybody write the schema that only the newest Grafana reads; this one all of them read.
             warnings.filterwarnings("ignore", message="Prefer using dashboardv2", category=DeprecationWarning)
-            from .grafana import to_json  # noqa: PLC0415 -- a development dependency.
+            from .grafana import to_json  # noqa: PLC0415 -- of an extra.
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "grafana_foundation_sdk":
             raise
-        message = f"The dashboards are left as they are: writing them needs Grafana's SDK. Install it with: pip install '{SDK}'"
+        message = "The dashboards are left as they are: writing them needs Grafana's SDK, on Python 3.11 or newer. Install it with: pip install 'celery_obs[dashboards]'"
         raise NotBuiltError(message) from error
     return to_json

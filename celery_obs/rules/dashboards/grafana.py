@@ -1,7 +1,7 @@
 """
 How Grafana wants a dashboard written: our values in, its JSON out, through its own SDK.
 
-The SDK is a development dependency, pinned to one version; this module is loaded where dashboards are written and nowhere else.
+The SDK comes with the extra dashboards, pinned to one version; this module is loaded where dashboards are written and nowhere else.
 Its builders leave out what a person needs (an id for each panel, a letter for each query, the legend), so all of that is set here.
 """
 

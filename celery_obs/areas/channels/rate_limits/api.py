@@ -152,11 +152,19 @@ def limits_storage() -> Any:
     Raises:
         ConfigurationError: if none is.
 
+        MissingExtraError: if limits is not installed.
+
     Since 0.1.
     """
-    from celery_obs.exceptions import ConfigurationError
+    from celery_obs.exceptions import ConfigurationError, MissingExtraError
 
-    from .limits_storage import RedisTimeStorage
+    try:
+        from .limits_storage import RedisTimeStorage
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "limits":
+            raise
+        feature = "A storage for the library limits"
+        raise MissingExtraError(feature, extra="limits") from error
 
     redis = engines.current().redis
     if redis is None:
