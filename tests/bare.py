@@ -10,7 +10,6 @@ import os
 from importlib import metadata
 from pathlib import Path
 
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -43,8 +42,7 @@ def _core(name: str, extras: frozenset[str] = frozenset(), seen: dict[str, froze
     known[key] = known.get(key, frozenset()) | extras
     for text in metadata.requires(name) or ():
         needed = Requirement(text)
-        environments = [{**default_environment(), "extra": extra} for extra in (extras or {""})]
-        if needed.marker is None or any(needed.marker.evaluate(environment) for environment in environments):
+        if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in (extras or {""})):
             _core(needed.name, frozenset(needed.extras), known)
     return set(known)
 

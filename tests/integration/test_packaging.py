@@ -51,7 +51,7 @@ def build(source: Path, out: Path) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """
-    Build a checkout in which somebody has run compose: passwords lie beside the files.
+    Build a checkout in which compose was run: passwords lie beside the files.
     """
     source = copy_of_the_sources(tmp_path_factory.mktemp("checkout"))
     for name in PRIVATE:
@@ -109,7 +109,7 @@ def test_neither_wheel_nor_archive_has_what_is_private(built: tuple[Path, Path])
 @pytest.mark.faults
 def test_the_archive_of_sources_makes_the_same_wheel(built: tuple[Path, Path], tmp_path: Path) -> None:
     """
-    Whoever builds from it gets all files, too.
+    A build from it has all files, too.
     """
     wheel, archive = built
     with tarfile.open(archive) as tarred:

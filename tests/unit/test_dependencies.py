@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CORE = [Requirement(text) for text in PROJECT["dependencies"]]
 ALL = [*CORE, *(Requirement(text) for texts in PROJECT["optional-dependencies"].values() for text in texts)]
-BOUNDED = {canonicalize_name(each.name): each for each in ALL if any(part.operator == "<" for part in each.specifier)}
+BOUNDED = {str(canonicalize_name(each.name)): each for each in ALL if any(part.operator == "<" for part in each.specifier)}
 
 
 def pinned() -> dict[str, str]:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from celery_obs.exceptions import ConfigurationError
 from celery_obs.rules import shipped as room
 from celery_obs.rules.links import Links
+from celery_obs.rules.render import Output
 from celery_obs.rules.shipped import PARTS, alerts_in, is_about_channels, shipped
 
 
@@ -77,7 +79,7 @@ def test_each_alert_comes_with_its_runbook_and_each_runbook_with_its_alert() -> 
 
 
 @pytest.mark.parametrize("files", [GENERAL, ALL], ids=["without channels", "with channels"])
-def test_lists_name_what_is_there(files: dict[str, room.Output]) -> None:
+def test_lists_name_what_is_there(files: dict[str, Output]) -> None:
     """
     kustomize refuses a list with a file that is missing.
     """
@@ -131,7 +133,7 @@ def test_an_installation_without_the_files_says_so(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(room, "_IN_THE_WHEEL", tmp_path / "_shipped")
     monkeypatch.setattr(room, "_PACKAGE", tmp_path / "celery_obs")
 
-    with pytest.raises(room.ConfigurationError, match="Install celery_obs again from its wheel"):
+    with pytest.raises(ConfigurationError, match="Install celery_obs again from its wheel"):
         shipped()
 
 

@@ -330,7 +330,7 @@ def test_a_missing_extra_is_named_when_it_is_needed(package: str, statement: str
     program = f"""
 import sys
 sys.modules[{package!r}] = None
-from celery_obs.runtime.hub import ErrorLog, Hub
+from celery_obs.runtime.hub import ErrorReporter, Hub
 from celery_obs.settings import load
 from celery_obs.areas.channels.connections.state import Connection
 from celery_obs.areas.channels import engine
