@@ -22,8 +22,8 @@ import pytest
 
 from celery_obs.areas.catalogue import CATALOGUE
 from celery_obs.areas.queues.metrics import CONSUMERS
-from celery_obs.rules.dashboards import DASHBOARDS
 from celery_obs.rules.dashboards.model import Dashboard, Panel, Query
+from celery_obs.rules.dashboards.pages import DASHBOARDS
 from celery_obs.rules.objectives import read
 from celery_obs.rules.packs.aliases import ALIASES
 from celery_obs.rules.third_party import HTTP_DURATION, HTTP_REQUESTS, NEWSLETTERS

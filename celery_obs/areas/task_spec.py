@@ -4,14 +4,12 @@ What a task of ours is, before there is a Celery app to register it with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import parts
 
-
-__all__ = ["TaskSpec", "specs"]
+__all__ = ["TaskSpec"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +40,3 @@ class TaskSpec:
     period: float | None = None
     wants_period: bool = False
     is_wanted: Callable[[Any], bool] = lambda _: True
-
-
-def specs() -> Iterator[TaskSpec]:
-    """
-    Go through the tasks of all areas.
-    """
-    for _, part in parts("tasks"):
-        yield from part.TASKS

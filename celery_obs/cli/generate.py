@@ -12,7 +12,7 @@ import click
 
 from celery_obs.rules import alerts, reference, slo
 from celery_obs.rules.changes import NOTHING, read_changes
-from celery_obs.rules.dashboards import DASHBOARDS
+from celery_obs.rules.dashboards.pages import DASHBOARDS
 from celery_obs.rules.links import Links
 from celery_obs.rules.objectives import DEFAULT, read
 from celery_obs.rules.render import builders, differences, outputs, write

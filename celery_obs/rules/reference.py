@@ -18,8 +18,8 @@ from celery_obs.vocabulary.spec import Metric
 from . import client_errors, recording, slo
 from .alerts import ALERTS
 from .changes import NOTHING, Changes
-from .dashboards import DASHBOARDS
 from .dashboards.model import Dashboard, Kind, Panel
+from .dashboards.pages import DASHBOARDS
 from .links import Links
 from .objectives import DEFAULT, Objective, read
 from .render import Output, marked

@@ -68,7 +68,7 @@ BUILDERS: tuple[str, ...] = (
     "slo",
     "packs.aliases",
     "reference",
-    "dashboards",
+    "dashboards.pages",
     "runbooks",
 )
 """

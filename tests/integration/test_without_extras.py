@@ -98,7 +98,10 @@ def test_worker_beat_publisher_and_doctor_need_no_extra(redis_server: RedisServe
         ("from celery_obs.cli import main; import sys; sys.argv[1:] = ['demo']; main()", "demo"),
         ("from celery_obs.cli import main; import sys; sys.argv[1:] = ['generate', '--out', '.']; main()", "exporter"),
         ("from celery_obs.testing import ObservedSamples as Seen; Seen(__import__('pathlib').Path())('x')", "exporter"),
-        ("from celery_obs.rules import dashboards, links; list(dashboards.build(links.Links()))", "dashboards"),
+        (
+            "from celery_obs.rules import links; from celery_obs.rules.dashboards import pages as dashboards; list(dashboards.build(links.Links()))",
+            "dashboards",
+        ),
     ],
 )
 def test_what_needs_an_extra_names_it(tmp_path: Path, statement: str, extra: str) -> None:

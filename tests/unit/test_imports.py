@@ -4,13 +4,20 @@ Imports do nothing: what a fresh interpreter loads.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
 import pytest
 
+from celery_obs.areas import AREAS
 from tests.otlp import Collector
 
 
@@ -113,3 +120,78 @@ def test_sending_spans_loads_no_module() -> None:
 
         assert 1 == len(collector.spans("process t"))
     assert "" == done.stdout.strip()
+
+
+ROOT = Path(__file__).parents[2]
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "celery_obs").rglob("*.py"))
+}
+
+
+def at_import(nodes: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """
+    Go through the statements that run when a module is imported.
+    """
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from at_import(node.orelse)
+            continue
+        yield node
+        for name in ("body", "orelse", "finalbody"):
+            yield from at_import(getattr(node, name, None) or ())
+        for handler in getattr(node, "handlers", ()):
+            yield from at_import(handler.body)
+
+
+def imported_by(module: str) -> set[str]:
+    """
+    Return the modules of ours that an import of *module* imports, by statements and through the registry of areas.
+    """
+    path, found = FILES[module], set()
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in at_import(ast.parse(path.read_text()).body):
+        if isinstance(node, ast.ImportFrom):
+            base = (
+                ".".join([*package.split(".")[: len(package.split(".")) - node.level + 1], *filter(None, [node.module])])
+                if node.level
+                else str(node.module)
+            )
+            found |= {whole if (whole := f"{base}.{alias.name}") in FILES else base for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    # Whether it asks the registry at once or in a function that is called at once is not told apart.
+    asked = [*re.findall(r"\bparts\w*\(\"(\w+)\"\)", path.read_text()), *(["tasks"] if "specs()" in path.read_text() else [])]
+    found |= {
+        each
+        for each in FILES
+        if each.startswith("celery_obs.areas.") and each.endswith(tuple(f".{part}" for part in asked)) and each not in AREA_FOLDERS
+    }
+    # What is in a package imports the package first.
+    found |= {parent for each in found for parent in parents(each)}
+    return (found & FILES.keys()) - {module, *parents(module)}
+
+
+def parents(module: str) -> set[str]:
+    """
+    Return the packages around a module.
+    """
+    words = module.split(".")
+    return {".".join(words[:count]) for count in range(1, len(words))}
+
+
+AREA_FOLDERS = {area.package for area in AREAS}
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """
+    Neither by its statements nor through the registry of areas: any module can be the first one that a program imports.
+    """
+    graph = {module: imported_by(module) for module in FILES}
+    assert "celery_obs.areas.tasks.metrics" in graph["celery_obs.areas.catalogue"]
+
+    with pytest.raises(CycleError):
+        TopologicalSorter({**graph, "celery_obs.clock": {"celery_obs"}, "celery_obs": {"celery_obs.clock"}}).prepare()
+    TopologicalSorter(graph).prepare()

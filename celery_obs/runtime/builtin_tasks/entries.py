@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from celery_obs.areas.task_spec import TaskSpec, specs
+from celery_obs.areas.task_spec import TaskSpec
 from celery_obs.exceptions import ConfigurationError
+from celery_obs.runtime.builtin_tasks.specs import specs
 from celery_obs.settings import Settings
 
 

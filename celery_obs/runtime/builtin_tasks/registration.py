@@ -18,7 +18,8 @@ from typing import Any, Final
 from celery import Task, bootsteps
 
 from celery_obs.areas.channels import engine as engines
-from celery_obs.areas.task_spec import TaskSpec, specs
+from celery_obs.areas.task_spec import TaskSpec
+from celery_obs.runtime.builtin_tasks.specs import specs
 from celery_obs.settings import Settings
 
 from .entries import PERIODS

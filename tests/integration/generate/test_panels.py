@@ -15,8 +15,8 @@ import pytest
 from celery_obs.areas.catalogue import CATALOGUE
 from celery_obs.areas.channels.breakers.metrics import STATE
 from celery_obs.areas.tasks.metrics import LATENCY
-from celery_obs.rules.dashboards import DASHBOARDS
 from celery_obs.rules.dashboards.model import Panel, Query
+from celery_obs.rules.dashboards.pages import DASHBOARDS
 from celery_obs.rules.dashboards.third_party import MET_OUTSIDE
 from celery_obs.vocabulary.spec import Metric
 from tests.answers import Survey, of_panels

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from celery_obs.rules.dashboards import DASHBOARDS
+from celery_obs.rules.dashboards.pages import DASHBOARDS
 from pictures.__main__ import PAGES, main, render
 from pictures.asking import Moment, Prometheus
 from pictures.pages import read

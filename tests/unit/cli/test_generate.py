@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from celery_obs.cli.group import obs
-from celery_obs.rules import dashboards
+from celery_obs.rules.dashboards import pages as dashboards
 from celery_obs.rules.render import NotBuiltError
 
 

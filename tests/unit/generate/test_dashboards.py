@@ -27,8 +27,8 @@ from celery_obs.areas.queues.metrics import DEPTH
 from celery_obs.areas.sidecar import metrics as ourselves
 from celery_obs.areas.tasks import metrics as tasks
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.rules.dashboards import DASHBOARDS, FOLDER, build
 from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, placed
+from celery_obs.rules.dashboards.pages import DASHBOARDS, FOLDER, build
 from celery_obs.rules.dashboards.parts import coloured
 from celery_obs.rules.dashboards.queries import age, max_of, per_second, quantile_of, ratio_of, ratio_within
 from celery_obs.rules.dashboards.third_party import MET_OUTSIDE

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_obs.areas.catalogue import CATALOGUE
-from celery_obs.rules.dashboards import DASHBOARDS
+from celery_obs.rules.dashboards.pages import DASHBOARDS
 from celery_obs.rules.names import Selected, known_series, selected, unknown
 from celery_obs.rules.packs.aliases import ALIASES
 from celery_obs.rules.rules import RecordingRule

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.rules.dashboards import DASHBOARDS
 from celery_obs.rules.dashboards.model import Row
+from celery_obs.rules.dashboards.pages import DASHBOARDS
 from celery_obs.rules.objectives import read
 from celery_obs.rules.render import Output, outputs
 from celery_obs.rules.rules import Alert, Group, RecordingRule

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.rules.dashboards import DASHBOARDS, FOLDER
 from celery_obs.rules.dashboards.model import Dashboard, Row, placed
+from celery_obs.rules.dashboards.pages import DASHBOARDS, FOLDER
 from pictures.asking import Moment, filled
 from pictures.pages import Page, read
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_obs.rules.dashboards import DASHBOARDS
+from celery_obs.rules.dashboards.pages import DASHBOARDS
 from pictures.units import UNITS, lines, written
 
 

@@ -40,5 +40,5 @@ def export_breaker_states(task: Any) -> dict[str, int]:
 
 TASKS: Final = (TaskSpec(name="export_breaker_states", run=export_breaker_states, time_limit=12.0, options={}, period=PERIOD),)
 """
-See `celery_obs.areas.task_spec.specs`.
+See `celery_obs.runtime.builtin_tasks.specs`.
 """

@@ -169,5 +169,5 @@ TASKS: Final = (
     TaskSpec(name="sweep_state", run=sweep_state, time_limit=600.0, options={}, period=SWEEP_PERIOD, wants_period=True),
 )
 """
-See `celery_obs.areas.task_spec.specs`.
+See `celery_obs.runtime.builtin_tasks.specs`.
 """

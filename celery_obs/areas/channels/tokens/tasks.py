@@ -175,5 +175,5 @@ TASKS: Final = (
     ),
 )
 """
-See `celery_obs.areas.task_spec.specs`.
+See `celery_obs.runtime.builtin_tasks.specs`.
 """
