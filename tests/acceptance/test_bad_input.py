@@ -91,7 +91,7 @@ def test_a_wrong_argument_of_setup_ends_the_start(stage: Stage) -> None:
     )
 
     assert 0 != code
-    assert "celery_obs.exceptions.ConfigurationError: The setting 'lable_limit' (argument of setup())" in said
+    assert "celery_obs.exceptions.ConfigurationError: Unknown setting 'lable_limit' (argument of setup())" in said
     assert "Did you mean label_limit?" in said
 
 

@@ -156,6 +156,6 @@ def test_a_beat_that_hangs_in_its_schedule_is_found_out(schedules: Schedules) ->
     hang.touch()
 
     wait_until(lambda: not says("liveness", schedules.metrics_dir)[0], within=20, what="liveness to say no")
-    assert 1 == beat.log.read_text().count("in the middle of its schedule")
+    assert 1 == beat.log.read_text().count("beat has been stuck in one pass through its schedule")
     hang.unlink()
     wait_until(lambda: says("readiness", schedules.metrics_dir)[0], what="beat to go on")

@@ -127,7 +127,7 @@ def test_nobody_waits_for_longer_than_it_said(redis: Redis) -> None:
     with ThreadPoolExecutor(1) as pool:
         leading = pool.submit(flights.fly, NAME, work, wait=1)
         assert work.began.wait(10)
-        with pytest.raises(FlightTimeoutError, match="Look again later"):
+        with pytest.raises(FlightTimeoutError, match="Try again later"):
             flights.fly(NAME, work, wait=0.1)
         work.go_on.set()
 
