@@ -195,13 +195,14 @@ def test_time_before_an_eta_is_neither_wait_nor_latency(rig: Rig, publishing: An
     app = publishing(task_protocol=protocol, enable_utc=enable_utc, timezone="America/New_York")
     before = {name: (rig.sum_of(name, "say"), rig.count_of(name, "say")) for name in MEASURED}
 
-    app.send_task("effective.say", countdown=1.2, ignore_result=True)
+    due = 3.0  # What four tasks wait together on a busy machine is less.
+    app.send_task("effective.say", countdown=due, ignore_result=True)
     for zone in (None, "UTC", "Asia/Tokyo"):
-        app.send_task("effective.say", eta=moment_in(1.2, zone), ignore_result=True)
+        app.send_task("effective.say", eta=moment_in(due, zone), ignore_result=True)
 
     for name, (total, count) in before.items():
         settle_at(count + 4, partial(rig.count_of, name, "say"), steady=0.0)
-        assert 0.0 <= rig.sum_of(name, "say") - total < 1.2
+        assert 0.0 <= rig.sum_of(name, "say") - total < due
 
 
 def test_retries_by_protocol_1_count_from_the_first_due_time(rig: Rig, publishing: Any) -> None:
