@@ -10,6 +10,8 @@ import hashlib
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from celery_obs.compat.redis import exchange
+
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -148,8 +150,7 @@ class Scripts:
         # As the client does it, without what it does besides: half of a round trip's time is the client's.
         connection = self._pool.get_connection(name) if self._named else self._pool.get_connection()
         try:
-            connection.send_packed_command([packed])
-            return connection.read_response()
+            return exchange(connection, packed)
         except self._refusal:
             raise
         except BaseException:
