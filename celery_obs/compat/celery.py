@@ -18,6 +18,7 @@ __all__ = [
     "REQUEST_METHODS",
     "SCHEDULER_METHODS",
     "SEND",
+    "START",
     "amqp_of",
     "crontab_fields",
     "current_app_if_any",
@@ -266,7 +267,7 @@ def patch_consumer_tracer() -> None:
 # -- schedules ----------------------------------------------------------------------------------------------------------
 
 
-CRONTAB: Final = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+_CRONTAB: Final = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 
 
 def crontab_fields(schedule: Any) -> tuple[Any, ...] | None:
@@ -277,7 +278,7 @@ def crontab_fields(schedule: Any) -> tuple[Any, ...] | None:
     Seen on: Celery 5.4 to 5.7.
     Lost: crontab entries have no monitor in Sentry.
     """
-    fields = tuple(getattr(schedule, f"_orig_{name}", None) for name in CRONTAB)
+    fields = tuple(getattr(schedule, f"_orig_{name}", None) for name in _CRONTAB)
     return None if None in fields else fields
 
 
@@ -288,6 +289,15 @@ The names of the methods of a scheduler that decide what is fired and remember i
 Assumes: no other method of ``celery.beat.Scheduler`` does, and its entries are in ``schedule``, each with ``last_run_at``.
 Seen on: Celery 5.4 to 5.7.
 Lost: due times of Celery's own schedulers may be wrong; that entries fired is still told.
+"""
+
+START: Final = "start"
+"""
+The name of the method by which beat starts, which makes its scheduler.
+
+Assumes: ``celery.beat.Service.start``, called by ``celery beat`` and by ``celery worker --beat``, and the scheduler made at its first use.
+Seen on: Celery 5.4 to 5.7.
+Lost: beat is not observed.
 """
 
 CONNECT: Final = "_ensure_connected"

@@ -14,7 +14,7 @@ import pytest
 
 from celery import Celery, Task, _state, current_app
 from celery.app.amqp import AMQP
-from celery.beat import PersistentScheduler, Scheduler
+from celery.beat import PersistentScheduler, Scheduler, Service
 from celery.exceptions import Retry
 from celery.schedules import crontab, schedule
 from celery.utils.timer2 import Timer
@@ -271,3 +271,10 @@ def test_a_scheduler_waits_for_its_broker_in_one_method() -> None:
     """
     assert list(inspect.signature(getattr(Scheduler, compat.CONNECT)).parameters) == ["self"]
     assert f"self.{compat.CONNECT}()" in inspect.getsource(Scheduler)
+
+
+def test_beat_starts_in_one_method() -> None:
+    """
+    It is the method in which the service goes through its schedule.
+    """
+    assert "self.scheduler" in inspect.getsource(getattr(Service, compat.START))
