@@ -9,9 +9,11 @@ import socket
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import redis
 
 from celery_obs.compat import redis as compat
+from celery_obs.state.scripts import Scripts, command
 
 
 def test_a_packed_command_is_sent_and_one_answer_read() -> None:
@@ -55,3 +57,26 @@ def test_a_greeting_reads_its_answers_by_the_method_that_is_replaced() -> None:
     connection.on_connect()
 
     assert len(read) >= 3
+
+
+@pytest.mark.parametrize("kind", [redis.Connection, redis.SSLConnection, redis.UnixDomainSocketConnection])
+def test_every_kind_of_connection_takes_packed_commands(kind: type) -> None:
+    """
+    A pool of any of redis-py's connections can, and one that does not say what it is made of cannot.
+    """
+    assert compat.can_exchange(redis.ConnectionPool(connection_class=kind))
+    assert not compat.can_exchange(SimpleNamespace())
+
+
+def test_without_packed_commands_the_client_is_asked() -> None:
+    """
+    Where connections have no such methods, commands go through the client as any other.
+    """
+    client: Any = redis.Redis()
+    client.connection_pool.connection_class = SimpleNamespace()
+    asked: list[Any] = []
+    client.execute_command = lambda *words: asked.append(words)
+
+    Scripts(client).send(command("GET", "compat"))
+
+    assert asked == [("GET", "compat")]
