@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,3 +117,17 @@ def test_the_sql_transport_makes_its_engine_without_tables() -> None:
     with Connection("sqla+sqlite:///:memory:") as connection:
         engine = compat.sql_engine(connection.channel())
     assert engine.url.get_backend_name() == "sqlite"
+
+
+def test_a_mongodb_channel_opens_its_database_without_arguments() -> None:
+    """
+    What opens it can be called with nothing but the channel.
+    """
+    spec = importlib.util.find_spec("kombu.transport.mongodb")
+    assert spec is not None
+    assert spec.origin is not None
+    (opens,) = (
+        each for each in ast.walk(ast.parse(Path(spec.origin).read_text())) if isinstance(each, ast.FunctionDef) and each.name == "_open"
+    )
+    assert len(opens.args.args) - 1 == len(opens.args.defaults)
+    assert compat.mongo_database(SimpleNamespace(_open=lambda: "database")) == "database"
