@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from celery import current_app
 
+from celery_obs.compat.celery import object_of
 from celery_obs.runtime.plugin import join
 
 
-join(current_app._get_current_object())  # noqa: SLF001 -- the proxy's documented way to the object.
+join(object_of(current_app))

@@ -108,7 +108,7 @@ def _named_app(named: object) -> Any:
 
 
 def _observe(app: Any, configured: Mapping[str, Any]) -> None:
-    from celery import _state
+    from celery_obs.compat.celery import current_app_if_any, on_app_finalize
 
     from . import requests
 
@@ -118,7 +118,7 @@ def _observe(app: Any, configured: Mapping[str, Any]) -> None:
         use_temporary_metrics_dir()
     requests.install()
     # The current app, but none that Celery would make up because there is none.
-    current = app or _state._tls.current_app or _state.default_app  # noqa: SLF001 -- asking for the current one makes one.
+    current = app or current_app_if_any()
     if current is not None:
         _set_up(current, configured)
         return
@@ -126,7 +126,7 @@ def _observe(app: Any, configured: Mapping[str, Any]) -> None:
     def finalized(sender: Any, **_: object) -> None:
         _set_up(sender, configured)
 
-    _state.connect_on_app_finalize(lambda late: late.on_after_finalize.connect(finalized, weak=False, dispatch_uid="celery_obs.django"))
+    on_app_finalize(lambda late: late.on_after_finalize.connect(finalized, weak=False, dispatch_uid="celery_obs.django"))
 
 
 def _set_up(app: Any, configured: Mapping[str, Any]) -> None:

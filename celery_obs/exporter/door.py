@@ -2,7 +2,8 @@
 The door: who is let in, for how long, and who gives way when there is no room.
 
 uvicorn has a deadline for idle connections only, and refuses new ones when there are too many, the scraper's included.
-asyncio accepts without end, and writes a line for each connection that finds no descriptor.  Both is done here instead, around uvicorn's protocol.
+asyncio accepts without end, and writes a line for each connection that finds no descriptor.  Both is done here instead, around uvicorn's protocol;
+what we assume of that stands in `celery_obs.compat.uvicorn`.
 """
 
 from __future__ import annotations

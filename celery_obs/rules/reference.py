@@ -1,5 +1,5 @@
 """
-Reference pages: every metric, every alert, every panel of every dashboard, and what the exceptions of clients mean.
+Reference pages: every metric, every alert, every panel of every dashboard, what the exceptions of clients mean, and what is assumed of libraries.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from celery_obs.areas import Area, parts
 from celery_obs.areas.catalogue import catalogue
 from celery_obs.vocabulary.spec import Metric
 
-from . import client_errors, recording, slo
+from . import client_errors, compat_page, recording, slo
 from .alerts import ALERTS
 from .changes import NOTHING, Changes
 from .dashboards.model import Dashboard, Kind, Panel
@@ -105,6 +105,7 @@ def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Ite
     yield _page("docs/reference/alerts.md", changes.sources("celery_obs/areas"), "".join(_alerts(objectives, changes)))
     yield _page("docs/reference/dashboards.md", "celery_obs/rules/dashboards", "".join(_dashboards()))
     yield _page("docs/reference/client-errors.md", "celery_obs/areas/channels/failures.py", client_errors.page())
+    yield _page("docs/reference/compat.md", "celery_obs/compat", compat_page.page())
 
 
 def _page(path: str, source: str, text: str) -> Output:

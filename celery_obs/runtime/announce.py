@@ -22,13 +22,13 @@ from celery_obs.areas.queues.announcements import (
 )
 from celery_obs.areas.queues.metrics import shared_label
 from celery_obs.clock import wall
+from celery_obs.compat.celery import queues_of
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.runtime.hub import guarded
 from celery_obs.state.broker import Broker, of_app
 from celery_obs.state.connection import connect
 from celery_obs.state.keys import PUBLISHED, QUEUES, QUEUES_TTL
 
-from .apps import queues_of
 from .hub import OnError
 
 

@@ -2,18 +2,19 @@
 The apps that a process observes: held weakly, and only looked at.
 
 An app reads its configuration, and makes what it sends messages with, when it first needs them; from then on it keeps what they said.  Asking for one of them
-earlier would fix serializers, queues and routes before the program has set them.  So nothing here asks: it looks for what the app has made already.
+earlier would fix serializers, queues and routes before the program has set them.  So nothing of ours asks: it looks for what the app has made already, as
+`celery_obs.compat.celery` does.
 """
 
 from __future__ import annotations
 
 import weakref
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 
-__all__ = ["Apps", "amqp_of", "change", "queues_of", "registry_of"]
+__all__ = ["Apps", "change"]
 
 
 class Apps:
@@ -53,30 +54,6 @@ class Apps:
         Return the first app that has read its configuration; None where none has.
         """
         return next((app for app in self if app.configured), None)
-
-
-def amqp_of(app: Any) -> Any | None:
-    """
-    Return what *app* sends its messages with, if it has made that already.
-    """
-    return app.__dict__.get("amqp")
-
-
-def queues_of(app: Any) -> Mapping[str, Any]:
-    """
-    Return the queues that *app* knows, by name; none before it has asked for them itself.
-    """
-    amqp = amqp_of(app)
-    found: Mapping[str, Any] = {} if amqp is None else amqp.__dict__.get("queues") or {}
-    return found
-
-
-def registry_of(app: Any) -> Mapping[str, Any]:
-    """
-    Return the tasks that *app* has made so far, by name.  Its public registry would make all others, too.
-    """
-    tasks: Mapping[str, Any] = app._tasks  # noqa: SLF001 -- see above.
-    return tasks
 
 
 def change(app: Any, key: str, value: Any) -> None:

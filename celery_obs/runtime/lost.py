@@ -21,6 +21,8 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.worker import state as worker_state
 
 from celery_obs.areas.tasks.events import AttemptKillDecided, AttemptLost, AttemptNotBegun
+from celery_obs.compat.billiard import error_of
+from celery_obs.compat.celery import REQUEST_METHODS, is_taken_back
 
 from .hub import Hub
 from .state import is_order
@@ -74,7 +76,8 @@ class LostAttempts:
         Have what the pool calls on requests of this class tell us, too.  Celery makes a class for each task of a worker.
         """
         setattr(kind, _OVERHEARD, self)
-        for name, hear in (("on_failure", self._failed), ("on_timeout", self._timed_out)):
+        hears: tuple[Callable[..., None], ...] = (self._failed, self._timed_out)
+        for name, hear in zip(REQUEST_METHODS, hears, strict=True):
             method = getattr(kind, name)
             setattr(kind, name, self._overhearing(getattr(method, _ORIGINAL, method), hear))
 
@@ -91,11 +94,10 @@ class LostAttempts:
         return call
 
     def _failed(self, request: Any, exc_info: Any, *_: object, return_ok: object = False, **__: object) -> None:
-        error = getattr(exc_info, "exception", None)
-        error = getattr(error, "exc", error)  # Celery puts a traceback around it.
+        error = error_of(exc_info)
         if isinstance(error, WorkerLostError):
             self._tell(request, "lost", "WorkerLostError", str(error))
-        elif isinstance(error, SystemExit) and not (request._already_cancelled or request._already_revoked):  # noqa: SLF001
+        elif isinstance(error, SystemExit) and not is_taken_back(request):
             self._tell(request, "lost", "WorkerLostError", f"Its process exited ({error}).")
         elif not return_ok and isinstance(error, Exception) and not isinstance(error, _BEGUN):
             # What a task raises is returned.  What the pool itself raises came before: the message cannot be read, or is none that may be.

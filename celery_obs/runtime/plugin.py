@@ -38,6 +38,7 @@ from celery_obs.areas.schedules.start import StartHook, scheduler_class_of
 from celery_obs.areas.tasks.events import TaskDiscarded
 from celery_obs.areas.tasks.metrics import CLOCK_SKEW, LATENCY, QUEUE_WAIT, RUNTIME
 from celery_obs.areas.workers.metrics import PROCESS_RESTARTS
+from celery_obs.compat.celery import amqp_of, object_of, queues_of, registry_of
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.recorder import declared
 from celery_obs.recorder.about import write_about
@@ -54,7 +55,7 @@ from celery_obs.vocabulary.spec import Metric
 
 from . import bootstep, hooks, signals
 from .announce import Announcer, publishers_announcer
-from .apps import Apps, amqp_of, change, queues_of, registry_of
+from .apps import Apps, change
 from .bootstep import BrokerStep, ObservabilityStep
 from .builtin_tasks import entries, routes
 from .builtin_tasks import registration as tasks
@@ -133,7 +134,7 @@ def setup(app: Any, **overrides: Any) -> None:
             "One process has one set of settings: pass the same arguments, or put them into the app's configuration."
         )
         raise ConfigurationError(message)
-    _plugin.add(app._get_current_object() if isinstance(app, Proxy) else app)  # noqa: SLF001 -- the proxy's documented way to the object.
+    _plugin.add(object_of(app) if isinstance(app, Proxy) else app)
 
 
 def join(app: Any) -> None:

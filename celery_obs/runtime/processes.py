@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from celery_obs.areas.workers.metrics import RestartReason
+from celery_obs.compat.billiard import EXIT_RECYCLED, EXIT_TERMINATED, has_processes, leaving_by_order
 from celery_obs.recorder.format import Exit
 from celery_obs.runtime.hub import guarded
 
@@ -22,8 +23,6 @@ from .hub import OnError
 __all__ = ["Usage", "exit_word", "note_removals", "restart_reason", "usage"]
 
 
-_RECYCLED: Final = 155  # billiard.pool.EX_RECYCLE
-_TERMINATED: Final = -241  # What a pool process leaves with after SIGTERM.
 _REASONS: Final[dict[int, RestartReason]] = {Exit.RECYCLED: "recycled", Exit.MEMORY: "memory", Exit.LEFT: "lost", Exit.TIMEOUT: "timeout"}
 
 
@@ -59,9 +58,9 @@ def exit_word(exitcode: int, *, memory_limit: int | None) -> int:
 
         memory_limit: ``max_memory_per_child`` in KiB, if there is one.
     """
-    if exitcode == _RECYCLED:
+    if exitcode == EXIT_RECYCLED:
         return Exit.MEMORY if memory_limit and _peak_memory() > memory_limit else Exit.RECYCLED
-    return Exit.SIGNAL if exitcode == _TERMINATED else Exit.LEFT
+    return Exit.SIGNAL if exitcode == EXIT_TERMINATED else Exit.LEFT
 
 
 def restart_reason(word: int) -> RestartReason | None:
@@ -82,8 +81,7 @@ def note_removals(pool: Any, tell: Callable[[frozenset[int]], object], *, on_err
 
         on_error: Hears of what it raises.
     """
-    processes = getattr(pool, "_pool", None)
-    if processes is None or not hasattr(processes, "_pool") or not hasattr(pool, "shrink"):
+    if not has_processes(pool):
         return
     shrink = pool.shrink
 
@@ -92,8 +90,7 @@ def note_removals(pool: Any, tell: Callable[[frozenset[int]], object], *, on_err
             return shrink(*args, **kwargs)
         finally:
             with guarded(on_error, "worker.pool"):
-                going = (process for process in list(processes._pool) if getattr(process, "_controlled_termination", False))  # noqa: SLF001
-                tell(frozenset(process.pid for process in going if not getattr(process, "_job_terminated", False)))
+                tell(frozenset(process.pid for process in leaving_by_order(pool)))
 
     pool.shrink = shrink_and_tell
 

@@ -10,18 +10,16 @@ from __future__ import annotations
 import inspect
 import weakref
 
-from typing import Any, Final
+from typing import Any
 
 from celery_obs.areas.tasks.events import PublishEnded
+from celery_obs.compat.celery import SEND, amqp_of, send_of
 
-from .apps import Apps, amqp_of
+from .apps import Apps
 from .hub import Hub
 
 
 __all__ = ["Publishing"]
-
-
-_METHOD: Final = "send_task_message"
 
 
 class Publishing:
@@ -66,12 +64,12 @@ class Publishing:
                     self._wrap(amqp)
 
     def _wrap(self, amqp: Any) -> None:
-        send = amqp.__dict__.get(_METHOD)
+        send = amqp.__dict__.get(SEND)
 
         def send_task_message(producer: Any, name: str, message: Any, *args: Any, **kwargs: Any) -> Any:
             nonlocal send
             if send is None:
-                send = _original(amqp)
+                send = send_of(amqp)
             headers = message[0]
             self._followed.add(id(headers))
             try:
@@ -83,7 +81,7 @@ class Publishing:
             return result
 
         send_task_message.__wrapped__ = send  # type: ignore[attr-defined]  # As functools.wraps has it.
-        setattr(amqp, _METHOD, send_task_message)
+        setattr(amqp, SEND, send_task_message)
         self._wrapped[amqp] = weakref.ref(send_task_message)
 
     def _end(self, headers: Any, error: BaseException | None) -> None:
@@ -96,11 +94,11 @@ class Publishing:
         """
         for amqp, reference in tuple(self._wrapped.items()):
             ours = reference()
-            if ours is None or amqp.__dict__.get(_METHOD) is not ours:
+            if ours is None or amqp.__dict__.get(SEND) is not ours:
                 continue  # Another library has put something around it, which it still needs.
-            amqp.__dict__.pop(_METHOD)
+            amqp.__dict__.pop(SEND)
             if ours.__wrapped__ is not None:
-                setattr(amqp, _METHOD, ours.__wrapped__)
+                setattr(amqp, SEND, ours.__wrapped__)
         self._wrapped.clear()
         self.may_overlook = True
 
@@ -109,16 +107,5 @@ def _is_replaced(amqp: Any) -> bool:
     """
     Tell whether a program has put something of its own in the method's place, as tests do with a mock, which they ask afterwards what it was called with.
     """
-    own = amqp.__dict__.get(_METHOD)
+    own = amqp.__dict__.get(SEND)
     return own is not None and not inspect.isroutine(own)
-
-
-def _original(amqp: Any) -> Any:
-    """
-    Have *amqp* make its own method, which keeps serializer, compression and queues from then on: so not before the first message.
-    """
-    ours = amqp.__dict__.pop(_METHOD)
-    try:
-        return getattr(amqp, _METHOD)
-    finally:
-        amqp.__dict__[_METHOD] = ours

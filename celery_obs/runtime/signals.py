@@ -32,6 +32,7 @@ from celery_obs.areas.tasks.events import (
     TaskRetried,
 )
 from celery_obs.areas.tasks.metrics import MALFORMED, UNREGISTERED
+from celery_obs.compat.celery import request_facts
 from celery_obs.runtime.hub import guarded
 from celery_obs.vocabulary import headers as stamps
 
@@ -147,7 +148,7 @@ class Receivers:
         An attempt begins.  Eager and nested runs are the caller's own work, not the worker's.
         """
         try:
-            facts = translate.facts_of(task)
+            facts = request_facts(task)
             name = task.name
             if facts.get("is_eager") or (self._ignored and self._ignores(name)):
                 return
@@ -182,7 +183,7 @@ class Receivers:
         An attempt ended; without a state it is being unwound, and others have to tell the outcome.
         """
         try:
-            facts = translate.facts_of(task)
+            facts = request_facts(task)
             if _ATTEMPT not in facts:
                 return
             event, began = facts.pop(_ATTEMPT)
@@ -245,7 +246,7 @@ class Receivers:
             task_id = translate.identity(task_id)
             opened = translate.opened_by(sender, _ATTEMPT)
             if opened is not None and opened.task_id == task_id:
-                facts = translate.facts_of(sender)
+                facts = request_facts(sender)
                 # The one that is being handled is what the body raised; Celery's may be what it made of it so that it can be pickled.
                 if translate.gave_up(sys.exc_info()[1] or exception, facts):
                     facts[translate.GAVE_UP] = True

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from celery.worker import state
-from celery.worker.request import Request
 
 from celery_obs.areas.workers import metrics as workers
 from celery_obs.clock import Clock, wall
+from celery_obs.compat.billiard import processes_of
+from celery_obs.compat.celery import scheduled_requests
 from celery_obs.recorder.recorder import Recorder
 
 from .processes import usage
@@ -46,10 +47,10 @@ def pool_pids(worker: Any) -> frozenset[int] | None:
     """
     Return the processes of a worker's pool; None where it has none.
     """
-    processes = getattr(getattr(worker.pool, "_pool", None), "_pool", None)
+    processes = processes_of(worker.pool)
     if pool_kind(worker) != "prefork" or processes is None:
         return None
-    return frozenset(process.pid for process in list(processes) if process.pid)
+    return frozenset(process.pid for process in processes if process.pid)
 
 
 def is_order(code: object) -> bool:
@@ -100,7 +101,7 @@ class WorkerState:
             (workers.POOL_SIZE, self._pool_size()),
             (workers.POOL_BUSY, active),
             (workers.RESERVED, max(0, reserved - active)),
-            (workers.SCHEDULED, self._scheduled()),
+            (workers.SCHEDULED, scheduled_requests(self._worker)),
         ):
             self._recorder.set(metric, (self._name,), value, at=now)
         processes = dict(self._processes())
@@ -137,15 +138,9 @@ class WorkerState:
         except (AttributeError, NotImplementedError, TypeError):
             return int(self._worker.concurrency or 1)
 
-    def _scheduled(self) -> int:
-        timer = getattr(getattr(self._worker, "consumer", None), "timer", None)
-        entries = list(getattr(getattr(timer, "schedule", None), "queue", ()))
-        return sum(1 for waiting in entries if waiting.entry.args and isinstance(waiting.entry.args[0], Request))
-
     def _processes(self) -> Iterator[tuple[str, int]]:
         yield "main", os.getpid()
-        inner = getattr(self._worker.pool, "_pool", None)
-        for process in list(getattr(inner, "_pool", None) or ()):
+        for process in processes_of(self._worker.pool) or ():
             index, pid = getattr(process, "index", None), getattr(process, "pid", None)
             if index is not None and pid:
                 yield str(index), pid

@@ -11,14 +11,13 @@ import re
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
-from types import TracebackType
 from typing import Any, Final, NamedTuple, cast
 
-from celery import Task
 from celery.utils.time import maybe_iso8601
 
 from celery_obs.areas.tasks.events import TaskFinished, TaskStarted
 from celery_obs.areas.tasks.metrics import HELD_BACK, TaskState
+from celery_obs.compat.celery import is_refused_retry, request_facts
 from celery_obs.vocabulary import headers
 
 
@@ -31,7 +30,6 @@ __all__ = [
     "QueueNames",
     "due_time",
     "entry_of",
-    "facts_of",
     "finished",
     "gave_up",
     "identity",
@@ -62,7 +60,6 @@ _MOST_RETRIES: Final = 1_000_000
 _LONGEST_NAME: Final = 500
 _MOST_ROUTES: Final = 2048
 _LONGEST_CHAIN: Final = 20  # Errors behind an error that are looked at.
-_RETRY: Final = Task.retry.__code__
 
 GAVE_UP: Final = "celery_obs_gave_up"
 """
@@ -78,28 +75,12 @@ _PUBLISHED, _DUE = headers.PUBLISHED, headers.DUE
 _new = tuple.__new__  # Half the cost of a named tuple's own constructor, which is a Python function.
 
 
-def facts_of(task: Any) -> dict[str, Any]:
-    """
-    Return the attributes of the request that this thread is at.
-
-    The property ``request_stack.top`` says the same, at four times the cost: it goes through a ``__getattr__`` of Celery's own thread-locals,
-    whose two fields (celery/utils/threads.py) are read here directly where they are there.
-    """
-    stack = task.request_stack
-    try:
-        local = stack._local  # noqa: SLF001 -- see above.
-        facts: dict[str, Any] = local.__storage__[local.__ident_func__()]["stack"][-1].__dict__
-    except (AttributeError, LookupError):
-        facts = stack.top.__dict__
-    return facts
-
-
 def opened_by(task: Any, mark: str) -> TaskStarted | None:
     """
     Return the event that opened the attempt of *task* that this thread runs, which lies on its request under *mark*; None where none runs.
     """
     try:
-        opened: TaskStarted = facts_of(task)[mark][0]
+        opened: TaskStarted = request_facts(task)[mark][0]
     except (AttributeError, KeyError):  # No request at all, or one that the main process made to tell of a lost attempt.
         return None
     return opened
@@ -280,21 +261,9 @@ def gave_up(error: BaseException | None, facts: Mapping[str, Any]) -> bool:
     for _ in range(_LONGEST_CHAIN):
         if error is None:
             return False
-        if _is_refused(error.__traceback__, facts):
+        if is_refused_retry(error.__traceback__, facts):
             return True
         error = error.__cause__ or error.__context__
-    return False
-
-
-def _is_refused(trace: TracebackType | None, facts: Mapping[str, Any]) -> bool:
-    while trace is not None:
-        if trace.tb_frame.f_code is _RETRY:
-            known = trace.tb_frame.f_locals
-            limit = known.get("max_retries")
-            # Not a task that this one called as a function, or ran eagerly: those have requests of their own.
-            if getattr(known.get("request"), "__dict__", None) is facts and limit is not None and known["retries"] > limit:
-                return True
-        trace = trace.tb_next
     return False
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from celery_obs.compat.redis import READ
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.telemetry.redaction import alternatives, redact_url
 
@@ -99,7 +100,7 @@ def _greet(connection: Any, *, within: float) -> None:
     from redis.exceptions import TimeoutError as TooLate
 
     ends = time.monotonic() + within
-    read = connection.read_response
+    read = getattr(connection, READ)
 
     def read_in_time(*args: Any, **options: Any) -> Any:
         if time.monotonic() > ends:
@@ -107,11 +108,11 @@ def _greet(connection: Any, *, within: float) -> None:
             raise TooLate(message)
         return read(*args, **options)
 
-    connection.read_response = read_in_time
+    setattr(connection, READ, read_in_time)
     try:
         connection.on_connect()
     finally:
-        del connection.read_response
+        delattr(connection, READ)
 
 
 def _connect_urls(url: str, options: Mapping[str, Any], common: Mapping[str, Any]) -> Redis:

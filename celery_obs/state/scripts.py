@@ -10,6 +10,8 @@ import hashlib
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from celery_obs.compat.redis import can_exchange, exchange
+
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -115,6 +117,7 @@ class Scripts:
         self._redis = client
         # A Redis Cluster's client looks for the node itself, and has no pool of its own; to ask it for one would be to connect it.
         self._pool: Any = client.connection_pool if isinstance(client, package.Redis) else None
+        self._is_direct = self._pool is not None and can_exchange(self._pool)
         self._named = tuple(package.VERSION[:2]) < (5, 3)
         self._no_script, self._refusal = NoScriptError, ResponseError
 
@@ -130,7 +133,7 @@ class Scripts:
         Run a script and return its answer, as Redis sends it.
         """
         try:
-            if self._pool is None:
+            if not self._is_direct:
                 return self._redis.evalsha(wanted.script.sha, len(wanted.keys), *wanted.keys, *wanted.arguments)
             return self._ask("EVALSHA", wanted.packed)
         except self._no_script:
@@ -140,7 +143,7 @@ class Scripts:
         """
         Send a plain command and return its answer, as Redis sends it.
         """
-        if self._pool is None:
+        if not self._is_direct:
             return self._redis.execute_command(*wanted.words)
         return self._ask(wanted.words[0], wanted.packed)
 
@@ -148,8 +151,7 @@ class Scripts:
         # As the client does it, without what it does besides: half of a round trip's time is the client's.
         connection = self._pool.get_connection(name) if self._named else self._pool.get_connection()
         try:
-            connection.send_packed_command([packed])
-            return connection.read_response()
+            return exchange(connection, packed)
         except self._refusal:
             raise
         except BaseException:

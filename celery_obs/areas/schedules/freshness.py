@@ -20,6 +20,7 @@ from celery import signals
 from celery.beat import Scheduler
 
 from celery_obs.clock import Clock, wall
+from celery_obs.compat.celery import CONNECT
 from celery_obs.runtime.builtin_tasks.waiting import Claim, Waiting
 from celery_obs.runtime.hub import Hub
 
@@ -129,10 +130,9 @@ class ScheduleWatch:
         self._scheduler.apply_async = self.apply_async
         if type(self._scheduler).apply_entry is not Scheduler.apply_entry:
             self._scheduler.apply_entry = self.apply_entry
-        # The same from Celery 5.4 to 5.7; a scheduler without it is not seen to connect.
-        connect = getattr(self._scheduler, "_ensure_connected", None)
+        connect = getattr(self._scheduler, CONNECT, None)
         if connect is not None:
-            self._scheduler._ensure_connected = functools.partial(self._connect, connect)  # noqa: SLF001 -- there is no other place.
+            setattr(self._scheduler, CONNECT, functools.partial(self._connect, connect))
         signals.after_task_publish.connect(self._published, weak=False, dispatch_uid=_UID)
 
     def uninstall(self) -> None:
@@ -140,7 +140,7 @@ class ScheduleWatch:
         Leave the scheduler as it was.
         """
         signals.after_task_publish.disconnect(dispatch_uid=_UID)
-        for name in ("tick", "apply_async", "apply_entry", "_ensure_connected"):
+        for name in ("tick", "apply_async", "apply_entry", CONNECT):
             vars(self._scheduler).pop(name, None)
 
     def _published(self, headers: Any = None, **_: object) -> None:

@@ -8,15 +8,14 @@ import functools
 import sys
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from celery.utils.imports import load_extension_class_names, symbol_by_name
 
+from celery_obs.compat.celery import START
+
 
 __all__ = ["StartHook", "scheduler_class_of"]
-
-
-_METHOD: Final = "start"
 
 
 class StartHook:
@@ -38,14 +37,14 @@ class StartHook:
         service = getattr(sys.modules.get("celery.beat"), "Service", None)
         if service is None or self._hooked is not None:
             return
-        start = getattr(service, _METHOD)
+        start = getattr(service, START)
 
         @functools.wraps(start)
         def hooked(this: Any, *args: Any, **kwargs: Any) -> Any:
             self._starting(this)
             return start(this, *args, **kwargs)
 
-        setattr(service, _METHOD, hooked)
+        setattr(service, START, hooked)
         self._hooked = (service, start)
 
     def uninstall(self) -> None:
@@ -54,7 +53,7 @@ class StartHook:
         """
         if self._hooked is not None:
             service, start = self._hooked
-            setattr(service, _METHOD, start)
+            setattr(service, START, start)
             self._hooked = None
 
 

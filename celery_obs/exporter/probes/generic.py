@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
+from celery_obs.compat.kombu import knows_queues, knows_size
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.state.broker import Broker, reason_of
 from celery_obs.telemetry.redaction import reason
@@ -58,9 +59,9 @@ class GenericProbe:
         is_virtual = isinstance(channel, type) and issubclass(channel, Channel)
         module = str(getattr(channel, "__module__", ""))
         self._look: Callable[[Any, str], QueueReading | None] = LOOKS.get(module, known_queue)
-        can_tell = is_virtual and module not in _BLIND and channel._size is not Channel._size  # noqa: SLF001 -- kombu has no public way.
+        can_tell = is_virtual and module not in _BLIND and knows_size(channel, Channel)
         if can_tell and self._look is known_queue:
-            can_tell = channel._has_queue is not Channel._has_queue  # noqa: SLF001 -- see above.
+            can_tell = knows_queues(channel, Channel)
         if not can_tell:
             message = (
                 f"The broker URL {broker.shown!r} has a transport that cannot count the messages of a queue without creating it. "

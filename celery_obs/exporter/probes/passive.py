@@ -2,10 +2,8 @@
 Looking at a queue without making it, for each of kombu's virtual transports.
 
 Their own ``_size`` makes the queue, or its table, on half of them, and says 0 of one that does not exist on others.
-Kombu has no public way for any of this: what is used here of its channels is private, and read where each function says.
+Kombu has no public way for any of this: what is used of its channels is private, and stands in `celery_obs.compat.kombu`.
 """
-
-# ruff: noqa: SLF001 -- kombu has no public way, see above.
 
 from __future__ import annotations
 
@@ -14,6 +12,8 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
+
+from celery_obs.compat import kombu
 
 from . import QueueReading
 
@@ -25,7 +25,7 @@ def known_queue(channel: Any, queue: str) -> QueueReading | None:
     """
     Ask a transport whose ``_has_queue`` tells: memory, etcd, ZooKeeper, Pyro, PGMQ, and those of others.
     """
-    return QueueReading(depth=int(channel._size(queue))) if channel._has_queue(queue) else None
+    return QueueReading(depth=kombu.size(channel, queue)) if kombu.has_queue(channel, queue) else None
 
 
 def in_files(channel: Any, queue: str) -> QueueReading | None:
@@ -33,7 +33,7 @@ def in_files(channel: Any, queue: str) -> QueueReading | None:
     Look into the folders of the file system transport: a queue exists where an exchange is bound to it, or a message waits for it.
     """
     inbox = Path(channel.data_folder_in)
-    depth = int(channel._size(queue)) if inbox.is_dir() else 0
+    depth = kombu.size(channel, queue) if inbox.is_dir() else 0
     return QueueReading(depth=depth) if depth or _is_bound(Path(channel.control_folder), queue) else None
 
 
@@ -56,7 +56,7 @@ def in_sql(channel: Any, queue: str) -> QueueReading | None:
 
     engine = channel.__dict__.get("celery_obs_engine")
     if engine is None:
-        engine = channel.celery_obs_engine = channel._engine_from_config()
+        engine = channel.celery_obs_engine = kombu.sql_engine(channel)
     database = engine.url.database
     if engine.url.get_backend_name() == "sqlite" and database and database != ":memory:" and not Path(database).exists():
         return None
@@ -81,11 +81,11 @@ def on_sqs(channel: Any, queue: str) -> QueueReading | None:
     name = channel.canonical_queue_name(queue)
     client = channel.sqs(queue=name)
     try:
-        answer = client.get_queue_attributes(QueueUrl=channel._resolve_queue_url(queue), AttributeNames=list(_SQS_ATTRIBUTES))
+        answer = client.get_queue_attributes(QueueUrl=kombu.sqs_url(channel, queue), AttributeNames=list(_SQS_ATTRIBUTES))
     except (DoesNotExistQueueException, UndefinedQueueException):
         return None
     except client.exceptions.QueueDoesNotExist:
-        channel._queue_cache.pop(name, None)  # It was deleted since.
+        kombu.forget_sqs_url(channel, name)  # It was deleted since.
         return None
     waiting, taken = (int(answer["Attributes"][attribute]) for attribute in _SQS_ATTRIBUTES)
     return QueueReading(depth=waiting, unacked=taken)
@@ -115,7 +115,7 @@ def on_azure_bus(channel: Any, queue: str) -> QueueReading | None:
     from azure.core.exceptions import ResourceNotFoundError
 
     try:
-        return QueueReading(depth=int(channel._size(queue)))
+        return QueueReading(depth=kombu.size(channel, queue))
     except ResourceNotFoundError:
         return None
 
@@ -124,8 +124,8 @@ def in_consul(channel: Any, queue: str) -> QueueReading | None:
     """
     Ask Consul, whose ``_size`` says 0 of a queue that does not exist; its key says that it does.
     """
-    _, entry = channel.client.kv.get(key=channel._key_prefix(queue))
-    return QueueReading(depth=int(channel._size(queue))) if entry is not None else None
+    _, entry = channel.client.kv.get(key=kombu.consul_key(channel, queue))
+    return QueueReading(depth=kombu.size(channel, queue)) if entry is not None else None
 
 
 def in_mongo(channel: Any, queue: str) -> QueueReading | None:
@@ -134,7 +134,7 @@ def in_mongo(channel: Any, queue: str) -> QueueReading | None:
     """
     database = channel.__dict__.get("celery_obs_database")
     if database is None:
-        database = channel.celery_obs_database = channel._open()
+        database = channel.celery_obs_database = kombu.mongo_database(channel)
     depth = int(database[channel.messages_collection].count_documents({"queue": queue}))
     if not depth and database[channel.routing_collection].find_one({"queue": queue}) is None:
         return None

@@ -19,6 +19,7 @@ from celery import Task, bootsteps
 
 from celery_obs.areas.channels import engine as engines
 from celery_obs.areas.task_spec import TaskSpec
+from celery_obs.compat.celery import registry_of
 from celery_obs.runtime.builtin_tasks.specs import specs
 from celery_obs.settings import Settings
 
@@ -48,7 +49,7 @@ def register(app: Any, settings: Settings) -> None:
     """
     for spec in specs():
         name = full_name(settings, spec.name)
-        if name not in app._tasks:  # noqa: SLF001 -- the public way finalises the app.
+        if name not in registry_of(app):
             app.task(_taking(spec, name) if spec.name in PERIODS else spec.run, **_options(spec, name))
 
 
@@ -92,7 +93,7 @@ def aliases(app: Any, settings: Settings) -> Mapping[str, str]:
     """
     Return the bare names that mean tasks of ours in *app*, each with the full name.
     """
-    return {spec.name: full_name(settings, spec.name) for spec in specs() if spec.name not in app._tasks}  # noqa: SLF001 -- as above.
+    return {spec.name: full_name(settings, spec.name) for spec in specs() if spec.name not in registry_of(app)}
 
 
 def _options(spec: TaskSpec, name: str) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from celery_obs.compat.celery import crontab_fields
+
 
 __all__ = ["monitor_of", "slug_of"]
 
 
 _MINUTE: Final = 60
 _UNITS: Final = ((86_400, "day"), (3_600, "hour"), (_MINUTE, "minute"))
-_FIELDS: Final = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 _LONGEST: Final = 50
 
 
@@ -41,10 +42,8 @@ def monitor_of(schedule: Any) -> Mapping[str, Any] | None:
 
 
 def _crontab(schedule: Any) -> dict[str, Any] | None:
-    fields = [getattr(schedule, f"_orig_{name}", None) for name in _FIELDS]
-    if None in fields:
-        return None
-    return {"type": "crontab", "value": " ".join(_field(field) for field in fields)}
+    fields = crontab_fields(schedule)
+    return None if fields is None else {"type": "crontab", "value": " ".join(_field(field) for field in fields)}
 
 
 def _field(value: object) -> str:

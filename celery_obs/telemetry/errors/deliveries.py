@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
+from celery_obs.compat.sentry import replace_send, send_of
+
 
 __all__ = ["TransportWatch"]
 
@@ -44,12 +46,12 @@ class TransportWatch:
         self._record = transport.record_lost_event
         self._drop = getattr(transport, "on_dropped_event", None)
         self._take = transport.capture_envelope
-        self._send = getattr(transport, "_send_envelope", None)
+        self._send = send_of(transport)
         transport.record_lost_event = self.lost
         transport.on_dropped_event = self.refused
         if self._send is not None:  # Transports of others may have no such thing; then only what they tell of is counted.
             transport.capture_envelope = self.taken
-            transport._send_envelope = self.sent  # noqa: SLF001 -- there is no other place where the end of a delivery can be seen.
+            replace_send(transport, self.sent)
 
     def lost(self, reason: str, data_category: str | None = None, item: Any = None, *, quantity: int = 1) -> None:
         """

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
+from celery_obs.compat.celery import patch_consumer_tracer
 from celery_obs.exceptions import ConfigurationError, MissingExtraError
 from celery_obs.settings import Settings
 from celery_obs.settings.checks import sentry_dsn
@@ -217,7 +218,7 @@ class Sentry:
         self._ours = sentry_sdk.get_client()
         if light:
             self._ours.integrations.pop("celery", None)  # It stays where an earlier client had it, whatever is disabled.
-        _have_tracers_patched()
+        patch_consumer_tracer()
 
     def client(self) -> Any:
         """
@@ -491,15 +492,6 @@ def _learn(event: Any, hint: Any) -> Any:
     if _active is not None:
         _active.learn(event, hint)
     return event
-
-
-def _have_tracers_patched() -> None:
-    """
-    Give the consumer, which tasks of pools without processes get their tracer from, sentry-sdk's, too, where it was loaded before.
-    """
-    consumer, trace = sys.modules.get("celery.worker.consumer.consumer"), sys.modules.get("celery.app.trace")
-    if consumer is not None and trace is not None:
-        consumer.build_tracer = trace.build_tracer  # type: ignore[attr-defined]  # The module's own import.
 
 
 def _none() -> None:

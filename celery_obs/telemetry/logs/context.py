@@ -12,9 +12,8 @@ import contextvars
 from collections.abc import Mapping
 from typing import Any, Final
 
-from structlog import contextvars as structlogs
-
 from celery_obs.areas.tasks.events import TaskStarted
+from celery_obs.compat.structlog import PREFIX, variables_of
 
 
 __all__ = ["BOUND", "AttemptContext", "running"]
@@ -26,7 +25,6 @@ The names that an attempt binds.
 """
 
 _LONGEST_ID: Final = 256
-_PREFIX: Final = "structlog_"
 _running: Final[contextvars.ContextVar[AttemptContext | None]] = contextvars.ContextVar("celery_obs_log_attempt", default=None)
 _NOTHING: Final[Mapping[str, Any]] = {}
 _variables: list[contextvars.ContextVar[Any]] = []
@@ -62,7 +60,7 @@ class AttemptContext:
         self.facts: dict[str, Any] = {}
         self._before = contextvars.copy_context()
         if not _variables:
-            _find_variables()
+            _variables[:] = variables_of(BOUND)
         of_task, of_id, of_queue, of_retries, of_correlation = _variables
         task, queue, task_id, retries, *_ = started
         self._tokens = (
@@ -91,18 +89,9 @@ class AttemptContext:
     def _restore(self, now: contextvars.Context) -> Mapping[str, Any]:
         found: dict[str, Any] = {}
         for variable, value in now.items():
-            if variable.name.startswith(_PREFIX):
+            if variable.name.startswith(PREFIX):
                 before = self._before.get(variable, ...)
                 if before is not value:
-                    found[variable.name.removeprefix(_PREFIX)] = value
+                    found[variable.name.removeprefix(PREFIX)] = value
                     variable.set(before)
         return {name: value for name, value in found.items() if value is not ...}
-
-
-def _find_variables() -> None:
-    """
-    Find structlog's variables for what an attempt binds: setting them is a tenth of the cost of having structlog do so.
-    """
-    found = structlogs.bind_contextvars(**dict.fromkeys(BOUND))
-    _variables[:] = [found[name].var for name in BOUND]
-    structlogs.reset_contextvars(**found)

@@ -21,6 +21,8 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from celery_obs.compat.opentelemetry import suppress_key
+
 from .configuration import Batching
 
 
@@ -31,7 +33,7 @@ QUEUE_FULL: Final = "spans_queue_full"
 NOT_EXPORTED: Final = "spans_not_exported"
 
 # What instrumentations of HTTP clients look at, lest they trace the sending of traces; the SDK's own exporters set it in the same way.
-_SUPPRESS: Final = str(getattr(contexts, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation"))
+_SUPPRESS: Final = suppress_key()
 
 
 class Health:

@@ -39,6 +39,7 @@ from opentelemetry.trace import (
 )
 
 from celery_obs.areas.sidecar.events import TelemetryDropped
+from celery_obs.compat.opentelemetry import sampler_rules
 from celery_obs.telemetry.redaction import reason
 from celery_obs.throttle import ThrottleFilter
 
@@ -115,7 +116,7 @@ class SdkMaker:
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        self.drops_unsampled = _Rules(tracer).drops_unsampled
+        self.drops_unsampled = sampler_rules(tracer).drops_unsampled
         self.unrecorded: Callable[[], Span] | None = None
 
     def start(
@@ -163,7 +164,7 @@ class LightMaker:
         self._should_sample = tracer.sampler.should_sample
         self._new_trace = tracer.id_generator.generate_trace_id
         self._new_span = tracer.id_generator.generate_span_id
-        self._rules = _Rules(tracer)
+        self._rules = sampler_rules(tracer)
         self.drops_unsampled = self._rules.drops_unsampled
         self.unrecorded: Callable[[], Span] | None = partial(_Nobody, self._new_trace, self._new_span) if self._rules.drops_roots else None
 
@@ -236,30 +237,6 @@ class _Nobody(NonRecordingSpan):
 
     def __repr__(self) -> str:
         return f"_Nobody({self.get_span_context()!r})"
-
-
-class _Rules:
-    """
-    What a tracer's sampler would answer, where its description says so: to be asked costs more than the rest of a span that is dropped.
-    """
-
-    def __init__(self, tracer: Any) -> None:
-        try:
-            description = str(tracer.sampler.get_description())
-        except AttributeError:  # No tracer of the SDK's.
-            description = ""
-        follows_parents = description.startswith("ParentBased{")
-        self.drops_unsampled = follows_parents and all(
-            f"{whose}ParentNotSampled:AlwaysOffSampler" in description for whose in ("remote", "local")
-        )
-        self.records_sampled = follows_parents and all(
-            f"{whose}ParentSampled:AlwaysOnSampler" in description for whose in ("remote", "local")
-        )
-        self.drops_roots = description.startswith("ParentBased{root:AlwaysOffSampler,") or description == "AlwaysOffSampler"
-        root = description.removeprefix("ParentBased{root:")
-        self.need_no_attributes = root.startswith(("AlwaysOnSampler", "AlwaysOffSampler", "TraceIdRatioBased{")) and (
-            not follows_parents or (self.drops_unsampled and self.records_sampled)
-        )
 
 
 class Tracing:

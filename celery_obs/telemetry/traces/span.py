@@ -189,7 +189,7 @@ class LightSpan(Span):
         self._ended = True
         around = self._around
         around.on_end(
-            ReadableSpan(
+            ReadableSpan(  # By place, as celery_obs.compat.opentelemetry.SPAN_ARGUMENTS has it.
                 self._name,
                 self._context,
                 self._parent,

@@ -22,6 +22,7 @@ from kombu.common import Broadcast
 
 from celery_obs.areas.queues.metrics import shared_label
 from celery_obs.areas.tasks.events import TaskStarted
+from celery_obs.compat.celery import request_facts
 from celery_obs.runtime import translate
 from celery_obs.runtime.translate import BAD_HEADER, IMPLAUSIBLE_STAMP, Binding, QueueNames
 from celery_obs.vocabulary import headers
@@ -211,7 +212,7 @@ def failing(retries: int, limit: int | None, *, exc: Exception | None, chained: 
         """
 
     task.push_request(retries=retries, id="id", args=(), kwargs={}, called_directly=False, delivery_info={})
-    facts = translate.facts_of(task)
+    facts = request_facts(task)
     try:
         raise task.retry(exc=exc, countdown=0)
     except (Retry, KeyError, MaxRetriesExceededError) as raised:

@@ -26,6 +26,7 @@ from celery_obs.areas.channels import engine, presence
 from celery_obs.areas.channels.errors import HeldBackError, HeldBackTooLongError, held_back, is_retryable, retry_after
 from celery_obs.areas.channels.pauses.api import is_paused
 from celery_obs.areas.channels.retries import RetrySchedule
+from celery_obs.compat.celery import is_class_of_an_app, run_without_autoretry
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.vocabulary.headers import HELD
 
@@ -129,7 +130,7 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
         """
         theirs = base.__mro__[: base.__mro__.index(Task)]
         added = [each for each in theirs if each not in cls.__mro__]
-        if any("_app" not in each.__dict__ for each in added):  # Celery derives one such class from its own for each app.
+        if not all(map(is_class_of_an_app, added)):
             try:
                 cls.__bases__ = (*cls.__bases__, base)
             except TypeError as exc:  # The classes contradict each other.
@@ -212,7 +213,7 @@ class SyncTask(Task):  # type: ignore[misc]  # Celery has no types.
         run: Any = self.run
         if self.retry_schedule is None:
             return super().__call__(*args, **kwargs) if self._is_wrapped else run(*args, **kwargs)
-        run = getattr(self, "_orig_run", run)
+        run = run_without_autoretry(self)
         if self._is_wrapped:
             self.__dict__["run"] = run  # What the call of the app's class calls.
             run = super().__call__

@@ -10,6 +10,7 @@ from typing import Any, Final
 from celery.beat import PersistentScheduler, ScheduleEntry, Scheduler
 
 from celery_obs.clock import Clock, wall
+from celery_obs.compat.celery import SCHEDULER_METHODS
 from celery_obs.runtime.hub import OnError
 
 from .cached import DueTimes, timestamp
@@ -18,19 +19,19 @@ from .cached import DueTimes, timestamp
 __all__ = ["Adapter", "is_own"]
 
 
-_DECIDES: Final = ("tick", "is_due", "reserve", "populate_heap")
-"""
-The methods that decide what is fired and remember it.  A class that has others may skip, add and keep entries as it likes.
-"""
-
 _KEEPS: Final = (Scheduler.schedule, PersistentScheduler.schedule)
 
 
 def is_own(kind: type) -> bool:
     """
     Tell whether schedulers of this *kind* keep their entries as Celery's do: also a subclass that changes something else, such as how it publishes.
+
+    A class with other methods that decide what is fired may skip, add and keep entries as it likes.
     """
-    return all(getattr(kind, name, None) is getattr(Scheduler, name) for name in _DECIDES) and getattr(kind, "schedule", None) in _KEEPS
+    return (
+        all(getattr(kind, name, None) is getattr(Scheduler, name) for name in SCHEDULER_METHODS)
+        and getattr(kind, "schedule", None) in _KEEPS
+    )
 
 
 class Adapter:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from celery.utils.time import maybe_make_aware
 
 from celery_obs.clock import Clock, wall
+from celery_obs.compat.django_celery_beat import enabled_rows, loaded_entries
 from celery_obs.runtime.hub import OnError
 from celery_obs.telemetry.redaction import reason
 
@@ -83,7 +84,7 @@ class Adapter:
         """
         Return every enabled entry, each with when it is due: never before its start, nor when it will be disabled instead.
         """
-        loaded = self._scheduler._schedule or {}  # noqa: SLF001 -- the public property reads the database and may load all anew.
+        loaded = loaded_entries(self._scheduler)
         # It makes a new table whenever it has noticed a change.
         if loaded is not self._seen or self._read_at is None or self._monotonic() - self._read_at >= _READ_EVERY:
             self._seen = loaded
@@ -94,8 +95,7 @@ class Adapter:
     def _read(self, loaded: Mapping[str, Any]) -> None:
         self._read_at = self._monotonic()
         try:
-            found = self._scheduler.Model._default_manager.filter(enabled=True)  # noqa: SLF001 -- Django's name for what is public there.
-            rows = list(found.select_related("interval", "crontab", "solar", "clocked"))
+            rows = list(enabled_rows(self._scheduler).select_related("interval", "crontab", "solar", "clocked"))
         except Exception as exc:  # noqa: BLE001 -- databases raise what they like; what was known before is still told.
             if not self._is_away:
                 log.warning("celery_obs: cannot read django-celery-beat's entries; the last known ones are shown. Reason: %s", reason(exc))
