@@ -134,4 +134,5 @@ class Hub:
 
 
 def _name(observer: EventListener) -> str:
-    return str(getattr(observer, "__module__", "observer")).removeprefix("celery_obs.")
+    # A method of a built-in type, such as a list's append, has no module.
+    return str(getattr(observer, "__module__", None) or "observer").removeprefix("celery_obs.")
