@@ -19,7 +19,7 @@ from celery_obs.telemetry.redaction import reason, without_secrets
 from celery_obs.throttle import LogThrottle
 
 
-__all__ = ["ErrorReporter", "EventListener", "Hub", "guarded"]
+__all__ = ["ErrorReporter", "EventListener", "Hub", "OnError", "guarded"]
 
 
 EventListener: TypeAlias = Callable[[Any], object]
