@@ -1,5 +1,5 @@
 """
-The reference page of the commands, from the commands themselves: what ``--help`` prints, and the environment variables.
+The reference pages of commands and settings: what ``--help`` prints, and the environment variables.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import click
 from celery_obs.rules.docstrings import sentences
 from celery_obs.rules.links import Links
 from celery_obs.rules.render import Output, marked
+from celery_obs.settings.reference import reference as settings
 
 from . import probe
 
@@ -41,8 +42,9 @@ Exit codes, unless a command says something else:
 
 def build(links: Links, *, group: click.Group) -> Iterator[Output]:
     """
-    Write the page of the commands in *group*.
+    Write the page of the commands in *group*, and that of the settings.
     """
+    yield Output("docs/reference/settings.md", settings())
     text = _HEAD + "".join(_commands(click.Context(group, info_name="celery-obs"), group, depth=2))
     yield Output("docs/reference/cli.md", marked("celery_obs/cli and celery_obs/areas/**/commands.py", text, comment="<!--", end=" -->"))
 

@@ -211,8 +211,9 @@ def _code(text: str) -> Iterator[str]:
 
 def _methods(node: ast.ClassDef) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for each in node.body:
-        is_method = isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
-        if is_method and (not each.name.startswith("_") or each.name == "__call__") and ast.get_docstring(each):
+        if not isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) or not ast.get_docstring(each):
+            continue
+        if not each.name.startswith("_") or each.name == "__call__":
             yield each
 
 
