@@ -21,12 +21,16 @@ __all__ = ["CeleryObsError", "ConfigurationError", "LayoutError", "MissingExtraE
 class CeleryObsError(Exception):
     """
     The base of all our exceptions.
+
+    Since 0.1.
     """
 
 
 class ConfigurationError(CeleryObsError):
     """
     Something that a person configured cannot work; the message says what was expected, what came and what to do.
+
+    Since 0.1.
     """
 
 
@@ -38,6 +42,8 @@ class MissingExtraError(CeleryObsError):
         feature: What was asked for, in words.
 
         extra: The extra that brings it.
+
+    Since 0.1.
     """
 
     def __init__(self, feature: str, *, extra: str) -> None:
@@ -49,4 +55,6 @@ class MissingExtraError(CeleryObsError):
 class LayoutError(CeleryObsError):
     """
     A metric file is damaged, of another version, or not ours.
+
+    Since 0.1.
     """

@@ -31,7 +31,7 @@ from celery_obs.vocabulary.spec import Metric
 __all__ = ["FakeClock", "ObservedEvents", "ObservedSamples", "RaisingErrors", "capture_events", "counters", "observed_events"]
 
 
-E = TypeVar("E")
+_E = TypeVar("_E")
 
 _INTERNAL: Final = ("Attempt", "Publish")
 """
@@ -48,6 +48,8 @@ class FakeClock:
 
     Args:
         now: Seconds since the epoch.
+
+    Since 0.1.
     """
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
@@ -69,6 +71,8 @@ class FakeClock:
 class RaisingErrors:
     """
     An ``on_error`` for a hub under test: errors that production would swallow are raised.
+
+    Since 0.1.
     """
 
     def __call__(self, error: Exception, *, component: str) -> None:
@@ -85,6 +89,8 @@ def capture_events(*types: type) -> Iterator[list[Any]]:
 
     Raises:
         CeleryObsError: if `celery_obs.setup` was not called.
+
+    Since 0.1.
     """
     from celery_obs.runtime.plugin import plugin  # noqa: PLC0415 -- users of the clock alone need no Celery.
 
@@ -108,18 +114,20 @@ class ObservedEvents(Sequence[Any]):
     Events of this process, in the order in which they happened.
 
     A list to read; `of` and `only` choose.  What happens in other processes, such as the children of a prefork pool, is not among them.
+
+    Since 0.1.
     """
 
     def __init__(self) -> None:
         self._events: list[Any] = []
 
-    def of(self, event_type: type[E], **fields: object) -> list[E]:
+    def of(self, event_type: type[_E], **fields: object) -> list[_E]:
         """
         Return the events of a type whose fields have these values; those of the start that an event ends are its own, too.
         """
         return [event for event in self._events if type(event) is event_type and _has(event, fields)]
 
-    def only(self, event_type: type[E], **fields: object) -> E:
+    def only(self, event_type: type[_E], **fields: object) -> _E:
         """
         Return the one event of a type whose fields have these values.
 
@@ -180,6 +188,8 @@ def observed_events() -> Iterator[ObservedEvents]:
 
     Raises:
         CeleryObsError: if `celery_obs.setup` was not called.
+
+    Since 0.1.
     """
     from celery_obs.areas import parts  # noqa: PLC0415 -- users of the clock alone do not need it.
 
@@ -207,6 +217,8 @@ class ObservedSamples:
 
     Args:
         metrics_dir: Where to look; by default where this process writes.
+
+    Since 0.1.
     """
 
     def __init__(self, metrics_dir: Path | None = None) -> None:
@@ -308,6 +320,8 @@ def counters(metrics_dir: Path) -> Mapping[tuple[str, tuple[str, ...]], int]:
     Return what was counted into the metric files below *metrics_dir* so far: by name and label values, in steps of the metric's resolution.
 
     Zeros are left out.
+
+    Since 0.1.
     """
     totals: dict[tuple[str, tuple[str, ...]], int] = {}
     for folder in metrics_dir.iterdir():

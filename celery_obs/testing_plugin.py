@@ -65,6 +65,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def obs_events(request: pytest.FixtureRequest) -> Iterator[ObservedEvents]:
     """
     The events that happen in this process during the test, in order: see `celery_obs.testing.ObservedEvents`.
+
+    Since 0.1.
     """
     from celery_obs.testing import observed_events  # noqa: PLC0415 -- what a test does not ask for is not loaded.
 
@@ -77,6 +79,8 @@ def obs_events(request: pytest.FixtureRequest) -> Iterator[ObservedEvents]:
 def obs_samples(request: pytest.FixtureRequest) -> ObservedSamples:
     """
     The numbers that were recorded since the test began, in this process and in workers: see `celery_obs.testing.ObservedSamples`.
+
+    Since 0.1.
     """
     from celery_obs.testing import ObservedSamples  # noqa: PLC0415 -- as above.
 

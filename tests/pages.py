@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-__all__ = ["DOCS", "commands_of", "files_of", "lines_of", "write_files"]
+__all__ = ["DOCS", "commands_of", "files_of", "lines_of", "python_of", "write_files"]
 
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -42,6 +42,13 @@ def lines_of(page: str) -> list[str]:
     Return the same as they stand there, for a shell.
     """
     return [line for block in _blocks(page, "sh") for line in block.splitlines() if line.strip()]
+
+
+def python_of(page: str) -> list[str]:
+    """
+    Return the pieces of Python in *page*.
+    """
+    return _blocks(page, "python")
 
 
 def write_files(page: Path, folder: Path, *, here: Callable[[str], str] = str, keep: tuple[str, ...] = ()) -> None:

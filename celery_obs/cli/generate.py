@@ -27,6 +27,8 @@ from celery_obs.rules.validation import (
     refuse_unknown_names,
 )
 
+from . import reference as commands
+
 
 __all__ = ["generate"]
 
@@ -68,6 +70,8 @@ def generate(
 ) -> None:
     """
     Write rules, alerts, SLOs, dashboards and reference pages.
+
+    Exit code 0 if everything is written or up to date; with --check 1 if a file differs.
     """
     chosen = builders()
     groups = everything(objectives)
@@ -81,6 +85,8 @@ def generate(
     chosen["alerts"] = functools.partial(alerts.build, changes=changes)
     chosen["slo"] = functools.partial(slo.build, path=objectives, changes=changes)
     chosen["reference"] = functools.partial(reference.build, path=objectives, changes=changes)
+    if ctx.parent is not None and isinstance(ctx.parent.command, click.Group):
+        chosen["commands"] = functools.partial(commands.build, group=ctx.parent.command)
     made = outputs(Links(runbooks=runbooks_url, grafana=grafana_url), chosen.values(), on_lack=lambda lack: click.echo(str(lack), err=True))
     if check:
         stale = list(differences(out, made))

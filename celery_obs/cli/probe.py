@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-__all__ = ["Heartbeat", "Unreadable", "heartbeats", "run", "standby", "verdict"]
+__all__ = ["USAGE", "Heartbeat", "Unreadable", "heartbeats", "run", "standby", "verdict"]
 
 
-_USAGE = """\
+USAGE = """\
 Usage: celery-obs probe liveness|readiness [OPTIONS]
 
   liveness:  exit 0 while every node's heartbeat file is younger than the limit, and there is one.
@@ -146,7 +146,7 @@ def run(arguments: Sequence[str]) -> int:
     Run the command and return its exit code: 0 yes, 1 no, 2 wrong usage.
     """
     if not arguments or {"-h", "--help"} & set(arguments):
-        sys.stdout.write(_USAGE)
+        sys.stdout.write(USAGE)
         return 0 if arguments else 2
     try:
         question, options = _parse(arguments, os.environ)

@@ -96,6 +96,8 @@ def _drop(recorder: Recorder) -> None:
 class Counter(_Declared):
     """
     A number that only grows.
+
+    Since 0.1.
     """
 
     def inc(self, amount: float = 1, **labels: object) -> None:
@@ -108,6 +110,8 @@ class Counter(_Declared):
 class Gauge(_Declared):
     """
     A number that goes up and down.
+
+    Since 0.1.
     """
 
     def set(self, value: float, **labels: object) -> None:
@@ -132,6 +136,8 @@ class Gauge(_Declared):
 class Histogram(_Declared):
     """
     The distribution of a measured value.
+
+    Since 0.1.
     """
 
     def observe(self, value: float, **labels: object) -> None:
@@ -159,6 +165,8 @@ def counter(name: str, help: str, *, labels: Sequence[str] = (), resolution: flo
 
     Raises:
         ValueError: if the name, a label or the resolution cannot work, or the name is taken by another definition.
+
+    Since 0.1.
     """
     return _declare(Counter, Metric(kind="counter", name=name, help=help, labels=tuple(labels), resolution=resolution))
 
@@ -179,6 +187,8 @@ def gauge(name: str, help: str, *, labels: Sequence[str] = (), aggregate: Aggreg
 
     Raises:
         ValueError: as for `counter`.
+
+    Since 0.1.
     """
     return _declare(Gauge, Metric(kind="gauge", name=name, help=help, labels=tuple(labels), aggregate=aggregate))
 
@@ -207,6 +217,8 @@ def histogram(
 
     Raises:
         ValueError: as for `counter`, and for buckets that do not ascend.
+
+    Since 0.1.
     """
     edges = tuple(float(edge) for edge in buckets if not math.isinf(edge))
     return _declare(Histogram, Metric(kind="histogram", name=name, help=help, labels=tuple(labels), buckets=edges, resolution=resolution))

@@ -68,6 +68,8 @@ BUILDERS: tuple[str, ...] = (
     "slo",
     "packs.aliases",
     "reference",
+    "events",
+    "public_api",
     "dashboards.pages",
     "runbooks",
 )

@@ -10,10 +10,12 @@ Hooks: programs hear events, and tell their own, in production as in tests.
 
 A hook runs where the event happens, in the task's own time: be quick.  What it raises is kept from the task, counted in
 ``celery_obs_internal_errors_total`` and told in the log.  Subscribe where the app is made: pool processes inherit it by fork, and spawned ones import the
-same module.
+same module.  docs/how-to/hear-events.md has all of that.
 """
 
 from __future__ import annotations
+
+import inspect
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -34,8 +36,12 @@ def subscribe(event_type: type[_Event], hook: Callable[[_Event], object]) -> Non
     """
     Call *hook* with every event of exactly *event_type* that happens in this process, and in those that it forks, from now on or from `setup` on.
 
+    A hook that is subscribed to the same type again is still called once.
+
     Raises:
-        TypeError: if *event_type* is no class, or *hook* cannot be called.
+        TypeError: if *event_type* is no class, or *hook* cannot be called, or only from an event loop.
+
+    Forks: a child inherits what was subscribed before it was forked.
 
     Threads: subscribe while the program starts; a hook is called in whichever thread the event happens.
 
@@ -46,6 +52,11 @@ def subscribe(event_type: type[_Event], hook: Callable[[_Event], object]) -> Non
             f"Expected an event's class and a function, got {event_type!r} and {hook!r}. The events are listed in docs/reference/events.md."
         )
         raise TypeError(message)
+    if inspect.iscoroutinefunction(hook):
+        message = f"Expected a plain function, got the coroutine function {hook!r}: there is no event loop to run it. Let a function hand the event over."
+        raise TypeError(message)
+    if (event_type, hook) in _hooks:
+        return
     _hooks.append((event_type, hook))
     if _hub is not None:
         _hub.subscribe(event_type, hook)
@@ -53,7 +64,9 @@ def subscribe(event_type: type[_Event], hook: Callable[[_Event], object]) -> Non
 
 def unsubscribe(event_type: type[_Event], hook: Callable[[_Event], object]) -> None:
     """
-    Call *hook* no more.  What was not subscribed is passed over.
+    Call *hook* no more for *event_type*, in this process.  What was not subscribed is passed over.
+
+    Threads: unsubscribe at any time; an event that is being told may still arrive.
 
     Since 0.1.
     """

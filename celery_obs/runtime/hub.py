@@ -19,7 +19,7 @@ from celery_obs.telemetry.redaction import reason, without_secrets
 from celery_obs.throttle import LogThrottle
 
 
-__all__ = ["ErrorReporter", "EventListener", "Hub", "guarded"]
+__all__ = ["ErrorReporter", "EventListener", "Hub", "OnError", "guarded"]
 
 
 EventListener: TypeAlias = Callable[[Any], object]
@@ -134,4 +134,5 @@ class Hub:
 
 
 def _name(observer: EventListener) -> str:
-    return str(getattr(observer, "__module__", "observer")).removeprefix("celery_obs.")
+    # A method of a built-in type, such as a list's append, has no module.
+    return str(getattr(observer, "__module__", None) or "observer").removeprefix("celery_obs.")

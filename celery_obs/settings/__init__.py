@@ -100,6 +100,8 @@ def _setting(kind: Kind, help: str, *, default: Any = MISSING, secret: bool = Fa
 class Settings:
     """
     All settings, checked; made by `load`.
+
+    Since 0.1.
     """
 
     metrics_dir: Path = _setting(

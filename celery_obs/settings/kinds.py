@@ -38,6 +38,40 @@ from .checks import (
 )
 
 
+__all__ = [
+    "BUCKETS",
+    "CLIENT_ERRORS",
+    "CONNECTION_SOURCE",
+    "DIRECTORY",
+    "LOG_FORMAT",
+    "LOG_LEVELS",
+    "LOG_SAMPLING",
+    "NAMES",
+    "OAUTH_CLIENTS",
+    "OPTIONAL_COUNT",
+    "OPTIONAL_SECONDS",
+    "OPTIONAL_SWITCH",
+    "OPTIONAL_TEXT",
+    "PATTERNS",
+    "PERIODS",
+    "POLICIES",
+    "POSITIVE",
+    "RECONCILIATION_SOURCE",
+    "REDIS_URL",
+    "REPLICAS",
+    "SECONDS",
+    "SENTRY_DSN",
+    "SENTRY_MODE",
+    "SHARE",
+    "SWITCH",
+    "TEXT",
+    "TIMEZONE",
+    "TOKEN_KEYS",
+    "TOKEN_SOURCE",
+    "Kind",
+]
+
+
 class Kind(NamedTuple):
     """
     A type of setting.

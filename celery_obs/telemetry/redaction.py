@@ -23,7 +23,18 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 
-__all__ = ["HIDDEN", "Redactor", "alternatives", "is_secret_name", "reason", "redact", "redact_url", "secrets_in", "without_secrets"]
+__all__ = [
+    "HIDDEN",
+    "LONGEST",
+    "Redactor",
+    "alternatives",
+    "is_secret_name",
+    "reason",
+    "redact",
+    "redact_url",
+    "secrets_in",
+    "without_secrets",
+]
 
 
 HIDDEN: Final = "***"

@@ -138,6 +138,7 @@ def test_an_area_of_one_folder_is_counted_shown_and_alerted_on(tmp_path: Path) -
     assert "## Escalation" in (tmp_path / "monitoring/docs/runbooks/NoBookings.md").read_text()
     assert "property_bookings_total" in (tmp_path / "monitoring/deploy/grafana/dashboards/bookings.json").read_text()
     assert "property_bookings_total" in (tmp_path / "monitoring/docs/reference/metrics.md").read_text()
+    assert "### `BookingTaken`" in (tmp_path / "monitoring/docs/reference/events.md").read_text()
 
 
 @pytest.mark.parametrize("part", ["metrics", "recording", "events", "page", "alerts"])

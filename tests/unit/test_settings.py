@@ -314,7 +314,7 @@ def test_a_directory_that_is_not_writable_is_refused(tmp_path: Path, monkeypatch
 
 def test_the_reference_page_of_the_settings_is_up_to_date() -> None:
     """
-    The page lists what the code has; renew it with: python -c "from celery_obs.settings.reference import reference; print(reference(), end='')".
+    The page lists what the code has; renew it with celery-obs generate.
     """
     page = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 

@@ -80,6 +80,8 @@ def classify(error: BaseException) -> ErrorType | None:
     Consulted are, in this order: the row of its class, a status code that it carries, the exception that it wraps, and the one that it was raised from.
     Of a group of exceptions, the kind for which a retry helps least counts.
     An answer that cannot be read, HTML in place of JSON for one, is the channel's failure: *server_error*.
+
+    Since 0.1.
     """
     kinds = {failure.kind for failure in failures_of(error)}
     return next((kind for kind in _WORST_FIRST if kind in kinds), None)
@@ -93,6 +95,8 @@ def classify_status(code: int, headers: Any = None) -> ErrorType | None:
         code: The status.
 
         headers: Of the answer.  A 403 that says when to ask again, or that nothing is left of a limit, is a rate limit's.
+
+    Since 0.1.
     """
     if code < 400:  # noqa: PLR2004 -- where HTTP's errors begin.
         return None
@@ -108,6 +112,8 @@ def _is_limit(answer: RateLimitAnswer) -> bool:
 def status_of(error: object) -> int | None:
     """
     Return the status code of the answer that *error* is about, wherever its client keeps it.
+
+    Since 0.1.
     """
     found = failures_of(error) if isinstance(error, BaseException) else ()
     return next((failure.status for failure in found if failure.status is not None), None)
@@ -116,6 +122,8 @@ def status_of(error: object) -> int | None:
 def rate_limit_of(error: BaseException, *, clock: Clock = wall) -> RateLimitAnswer:
     """
     Return what the answer that *error* is about said about its rate limit; of a group, the longest that one has to wait.
+
+    Since 0.1.
     """
     answers = [_answer(failure, clock) for failure in failures_of(error)]
     return max(answers, key=lambda each: (each.retry_after or 0.0, each.reset_after or 0.0), default=RateLimitAnswer())
@@ -131,6 +139,8 @@ def retry_after(error: BaseException, *, clock: Clock = wall) -> float | None:
     Return the seconds after which the channel, or our own limiter or breaker, said that trying again may help; None where nothing was said.
 
     An answer without ``Retry-After`` that says that nothing is left of its limit says when that begins anew.
+
+    Since 0.1.
     """
     answer = rate_limit_of(error, clock=clock)
     if answer.retry_after is None and answer.remaining == 0:

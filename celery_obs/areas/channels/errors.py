@@ -83,6 +83,8 @@ class ChannelError(CeleryObsError):
         status_code: Of the answer; None without one.
 
         retry_after: Seconds until trying again may help; None where that is unknown.
+
+    Since 0.1.
     """
 
     error_type: ClassVar[ErrorType] = "server_error"
@@ -98,12 +100,16 @@ class ChannelError(CeleryObsError):
 class ApiError(ChannelError):
     """
     The channel failed: a 5xx, or an answer that makes no sense.
+
+    Since 0.1.
     """
 
 
 class AuthError(ChannelError):
     """
     The channel does not accept our credentials.
+
+    Since 0.1.
     """
 
     error_type: ClassVar[ErrorType] = "auth"
@@ -113,6 +119,8 @@ class AuthError(ChannelError):
 class RateLimitError(ChannelError):
     """
     We asked too often; *retry_after* says when to ask again.
+
+    Since 0.1.
     """
 
     error_type: ClassVar[ErrorType] = "rate_limit"
@@ -121,6 +129,8 @@ class RateLimitError(ChannelError):
 class NetworkError(ChannelError):
     """
     No answer came.
+
+    Since 0.1.
     """
 
     error_type: ClassVar[ErrorType] = "network"
@@ -129,6 +139,8 @@ class NetworkError(ChannelError):
 class ApiTimeoutError(NetworkError):
     """
     No answer came in time.
+
+    Since 0.1.
     """
 
     error_type: ClassVar[ErrorType] = "timeout"
@@ -137,6 +149,8 @@ class ApiTimeoutError(NetworkError):
 class ValidationError(ChannelError):
     """
     The channel does not accept what we sent.
+
+    Since 0.1.
     """
 
     error_type: ClassVar[ErrorType] = "validation"
@@ -177,6 +191,8 @@ class HeldBackError(ChannelError):
 class CircuitOpenError(HeldBackError):
     """
     The breaker is open, so that the channel was not asked; *retry_after* says when the next probe is due.
+
+    Since 0.1.
     """
 
 
@@ -193,6 +209,8 @@ class LimitReachedError(HeldBackError, RateLimitError):
 class UnknownConnectionError(CeleryObsError):
     """
     No connection of that name is registered.
+
+    Since 0.1.
     """
 
 
@@ -215,6 +233,8 @@ def is_retryable(error: BaseException) -> bool:
     Tell whether trying again may help: never where the channel refused what we sent or who we are, and never for what is no failure of a channel.
 
     Of a group of exceptions every one has to be such that it may.
+
+    Since 0.1.
     """
     return all(_may_pass(failure) for failure in failures_of(error))
 
@@ -233,6 +253,8 @@ def held_back(error: BaseException | None) -> HeldBackError | None:
     Return the refusal of our own that *error* is, or was raised from: then the channel was not asked.  None for everything else.
 
     Of a group, each member has to be one; the one with the longest wait is returned.
+
+    Since 0.1.
     """
     for _ in range(_DEEPEST):
         if error is None or isinstance(error, HeldBackError):
@@ -259,6 +281,8 @@ def describe(error: object) -> tuple[str, str]:
     Return the class name of an error, and its text: on one line, shortened, without passwords and tokens as far as they can be told.
 
     A text alone is a *SyncFailed*.
+
+    Since 0.1.
     """
     name = type(error).__name__ if isinstance(error, BaseException) else "SyncFailed"
     try:

@@ -28,6 +28,8 @@ __all__ = ["PRESETS", "Preset", "RetrySchedule", "retry_policy"]
 Preset: TypeAlias = Literal["critical", "quick"]
 """
 *critical*: what must get through.  *quick*: what a user waits for.
+
+Since 0.1.
 """
 
 _LONGEST: Final = 3600.0
@@ -47,6 +49,8 @@ class RetrySchedule(NamedTuple):
         backoff_factor: What each delay is times the one before.
 
         jitter: Whether a delay is anything between half and all of that, so that tasks that failed together do not come back together.
+
+    Since 0.1.
     """
 
     max_retries: int | None
@@ -78,6 +82,12 @@ PRESETS: Final[dict[str, RetrySchedule]] = {
     "critical": RetrySchedule(max_retries=5, base_delay=2.0, max_delay=60.0, backoff_factor=2.0),
     "quick": RetrySchedule(max_retries=2, base_delay=0.5, max_delay=5.0, backoff_factor=1.5),
 }
+"""
+The schedules by their names, for `retry_policy`; read only.
+
+Since 0.1.
+"""
+
 _DEFAULT: Final = RetrySchedule(max_retries=3, base_delay=1.0, max_delay=60.0, backoff_factor=2.0)
 
 

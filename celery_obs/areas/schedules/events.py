@@ -14,6 +14,9 @@ __all__ = ["BeatTicked", "EntryFired", "EntryFiring", "EntryMisfired", "EntrySch
 class BeatTicked(NamedTuple):
     """
     Beat went through its schedule once.
+
+    Attributes:
+        at: When, in seconds since the epoch.
     """
 
     at: float
@@ -41,6 +44,8 @@ class EntryMisfired(NamedTuple):
     Beat could not publish the task of a schedule entry.
 
     Attributes:
+        entry: Its name.
+
         headers: As in `EntryFiring`.
     """
 
@@ -51,6 +56,11 @@ class EntryMisfired(NamedTuple):
 class EntryFired(NamedTuple):
     """
     Beat published the task of a schedule entry.
+
+    Attributes:
+        entry: Its name.
+
+        at: When, in seconds since the epoch.
     """
 
     entry: str
@@ -60,6 +70,13 @@ class EntryFired(NamedTuple):
 class EntryScheduled(NamedTuple):
     """
     Beat worked out when an entry is due next.
+
+    Attributes:
+        entry: Its name.
+
+        due_at: When it is due, in seconds since the epoch.
+
+        at: When that was worked out, in seconds since the epoch.
     """
 
     entry: str

@@ -35,6 +35,11 @@ __all__ = [
 class TaskPublished(NamedTuple):
     """
     The broker accepted a task message.
+
+    Attributes:
+        task: Registered name of the task.
+
+        queue: The queue that it was routed to.
     """
 
     task: str
@@ -85,6 +90,11 @@ class PublishEnded(NamedTuple):
 class TaskReceived(NamedTuple):
     """
     A worker's main process took a message from the broker, before any ETA.
+
+    Attributes:
+        task: Registered name of the task.
+
+        queue: Name of the queue that it came from.
     """
 
     task: str
@@ -155,6 +165,9 @@ class TaskFinished(NamedTuple):
 class AttemptInterrupted(NamedTuple):
     """
     An attempt was unwound by a BaseException: its process is about to die, or it was killed inside a process that lives on.
+
+    Attributes:
+        started: The event that opened the attempt.
     """
 
     started: TaskStarted
@@ -227,6 +240,11 @@ class AttemptLost(NamedTuple):
 class AttemptKillDecided(NamedTuple):
     """
     The worker's main process has decided to kill an attempt, and says as what it is to be counted.
+
+    Attributes:
+        task_id: Identifier of the task.
+
+        state: *timeout* for a hard time limit, *terminated* for a revoked task.
     """
 
     task_id: str
@@ -236,6 +254,13 @@ class AttemptKillDecided(NamedTuple):
 class TaskDiscarded(NamedTuple):
     """
     A task ended without an attempt: revoked, expired, malformed or unknown.
+
+    Attributes:
+        task: Registered name of the task; a fixed word for a message that names none, or one that is not registered.
+
+        queue: Name of the queue that it came from.
+
+        state: *revoked*, which includes expired, or *rejected*.
     """
 
     task: str
@@ -246,6 +271,11 @@ class TaskDiscarded(NamedTuple):
 class AttemptNotBegun(NamedTuple):
     """
     An attempt failed in the pool before its task was called: its message could not be read there.
+
+    Attributes:
+        task, queue: As in `TaskStarted`.
+
+        exception: Class name of what was raised.
     """
 
     task: str
@@ -256,6 +286,11 @@ class AttemptNotBegun(NamedTuple):
 class TaskRetried(NamedTuple):
     """
     The worker's main process published another attempt for a task whose process was lost.
+
+    Attributes:
+        task, queue: As in `TaskStarted`.
+
+        exception: Class name of what ended the attempt before it.
     """
 
     task: str

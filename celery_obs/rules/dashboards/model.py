@@ -15,6 +15,7 @@ __all__ = [
     "WIDTH",
     "Colour",
     "Dashboard",
+    "Kind",
     "Link",
     "Mapping",
     "Panel",

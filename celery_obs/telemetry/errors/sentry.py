@@ -28,7 +28,7 @@ from .deliveries import TransportWatch
 from .scrub import Scrubber
 
 
-__all__ = ["Sentry", "current_trace", "is_traced"]
+__all__ = ["Report", "Sentry", "current_trace", "is_traced"]
 
 
 _OLDEST: Final = (2, 59)

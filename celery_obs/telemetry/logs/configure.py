@@ -25,7 +25,7 @@ from .lines import TASK, Line, LineHandler, direct, to_json
 from .processors import Redaction, Timestamp, add_extras, add_trace_ids, facts_only, take_json
 
 
-__all__ = ["LogSetup"]
+__all__ = ["LogSetup", "other_receivers"]
 
 
 _LONGEST: Final = 16_384

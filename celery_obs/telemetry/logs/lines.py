@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 
-__all__ = ["SYNC", "TASK", "Line", "direct", "level_name", "timestamp", "to_json", "write", "write_text"]
+__all__ = ["SYNC", "TASK", "Line", "LineHandler", "direct", "encode", "level_name", "timestamp", "to_json", "write", "write_text"]
 
 
 TASK: Final = "celery_obs.task"

@@ -28,6 +28,7 @@ __all__ = [
     "Timestamp",
     "add_extras",
     "add_trace_ids",
+    "facts_only",
     "log_processors",
     "take_json",
 ]

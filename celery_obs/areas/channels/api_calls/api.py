@@ -104,6 +104,8 @@ def endpoint(template: str, *, connection_id: str | None = None, wait: float | N
         template: The route's template, see `api_call`.
 
         connection_id, wait: As of `api_call`, where they differ from what the hook was made with.
+
+    Since 0.1.
     """
     token = _named.set(_Named(template, connection_id, wait))
     try:
@@ -124,6 +126,8 @@ def hooked(channel: str, path: str, method: str, *, connection_id: str, wait: fl
         connection_id, wait: What the hook was made with.
 
         options: What the request itself tells: *endpoint*, *connection_id* and *wait*.
+
+    Since 0.1.
     """
     around, own = _named.get(), options or {}
     chosen = next((each for each in (own.get("wait"), around.wait) if each is not None), wait)
@@ -142,6 +146,8 @@ class ApiCall:
 
     Attributes:
         rate_limit: What the answer said about the channel's rate limit.
+
+    Since 0.1.
     """
 
     def __init__(

@@ -44,6 +44,9 @@ class ApiCallFinished(NamedTuple):
 class EndpointFolded(NamedTuple):
     """
     An endpoint was no template but a path with ids in it, and was made into one.
+
+    Attributes:
+        channel_type: The channel.
     """
 
     channel_type: str

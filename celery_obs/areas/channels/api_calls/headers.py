@@ -45,6 +45,8 @@ class RateLimitAnswer(NamedTuple):
         reset_after: Seconds until it begins anew, a day at most.
 
         retry_after: Seconds after which to ask again, a day at most.
+
+    Since 0.1.
     """
 
     limit: int | None = None
@@ -99,6 +101,8 @@ def _lowered(headers: Any, clues: tuple[str, ...]) -> Mapping[str, str]:
 def header(headers: Any, name: str) -> str | None:
     """
     Look *name* up in whatever a client calls headers, which may not be there.
+
+    Since 0.1.
     """
     return lowered(headers).get(name.lower())
 
@@ -134,6 +138,8 @@ def seconds_of(value: object, *, clock: Clock = wall) -> float | None:
     Read the value of a header such as ``Retry-After`` or ``X-RateLimit-Reset``: seconds from now on, or a moment in any form (see `moment_of`).
 
     What makes no sense, or is negative, is None; a moment that is over is 0, and more than a day is a day.
+
+    Since 0.1.
     """
     if isinstance(value, (bytes, bytearray)):
         value = value.decode("latin-1")
@@ -239,6 +245,8 @@ def rate_limit_answer(headers: Any, *, clock: Clock = wall) -> RateLimitAnswer:
     and those of Fitbit, HubSpot, Shopify and Strava.  Of several limits, the one with the least left counts.
 
     Never raises.
+
+    Since 0.1.
     """
     known = about_limits(headers)
     if not known:

@@ -135,6 +135,8 @@ class Guard:
     A block that calls a channel; made by `guard`.  As a decorator it is what `guarded` is.
 
     Threads: one for each block that is open at the same time.
+
+    Since 0.1.
     """
 
     __slots__ = ("_began", "_of", "_permit")
@@ -375,6 +377,8 @@ def guard_async(channel: str, *, endpoint: str = "", connection_id: str = "") ->
 class GuardAsync:
     """
     A block of a coroutine that calls a channel; made by `guard_async`.  As a decorator it is what `guarded` is.
+
+    Since 0.1.
     """
 
     __slots__ = ("_began", "_of", "_permit")
@@ -422,6 +426,8 @@ def outcome_of(error: BaseException) -> Outcome:
     from outside (a cancellation, a soft time limit, a generator that was closed) and Celery's own `Ignore`, `Reject` and `Retry` without a cause say
     nothing; of the first two see `gave_up_late`.
     Everything else is a failure, also what `classify` does not know: the errors of a channel's own client library are its own.
+
+    Since 0.1.
     """
     if not isinstance(error, Exception) or is_given_up(error):
         return "none"
@@ -437,6 +443,8 @@ def outcome_of(error: BaseException) -> Outcome:
 def is_given_up(error: BaseException) -> bool:
     """
     Tell whether *error* ended a call from the caller's side: its task was cancelled, as ``asyncio.wait_for`` does, or reached its soft time limit.
+
+    Since 0.1.
     """
     return any((kind.__module__.partition(".")[0], kind.__name__) in _GIVEN_UP for kind in type(error).__mro__)
 
@@ -444,6 +452,8 @@ def is_given_up(error: BaseException) -> bool:
 def gave_up_late(channel: str, error: BaseException | None, took: float) -> bool:
     """
     Tell whether the caller of *channel* gave up so late, after *took* seconds, that the channel has failed: see `BreakerPolicy.caller_timeout`.
+
+    Since 0.1.
     """
     return error is not None and is_given_up(error) and _guardian().is_late(channel, took)
 
@@ -607,6 +617,8 @@ def _garbage(channel: str) -> ValueError:
 class Breaker:
     """
     One channel's breaker, for operators.  Errors of Redis are raised: an operator wants to know them.
+
+    Since 0.1.
     """
 
     def __init__(self, channel: str) -> None:
@@ -698,6 +710,8 @@ class Registry:
 registry: Final = Registry()
 """
 The registry.
+
+Since 0.1.
 """
 
 

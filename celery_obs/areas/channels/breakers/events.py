@@ -33,6 +33,9 @@ class CircuitChanged(NamedTuple):
 class CircuitRejected(NamedTuple):
     """
     A call was not made because the breaker did not let it through.
+
+    Attributes:
+        channel_type: The channel.
     """
 
     channel_type: str

@@ -58,6 +58,8 @@ class Permit(NamedTuple):
         scope: The endpoint or connection whose breaker gave it; empty for the channel's.
 
         since: When it was given, by `time.perf_counter`, where the breaker wants to know of slow calls; else 0.
+
+    Since 0.1.
     """
 
     channel: str

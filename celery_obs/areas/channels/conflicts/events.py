@@ -41,6 +41,9 @@ class ConflictResolved(NamedTuple):
 class DoubleBookingDetected(NamedTuple):
     """
     One room, one night, two guests.
+
+    Attributes:
+        channel_type: The channel.
     """
 
     channel_type: str

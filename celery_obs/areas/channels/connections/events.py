@@ -13,6 +13,11 @@ __all__ = ["ConnectionErrored"]
 class ConnectionErrored(NamedTuple):
     """
     Something failed for a connection: a sync, a refresh, a reconciliation.
+
+    Attributes:
+        channel_type: The channel.
+
+        connection_id: The connection.
     """
 
     channel_type: str

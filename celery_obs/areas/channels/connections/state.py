@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["Connection", "Drift", "Facts", "Snapshot", "TokenExpiry"]
+__all__ = ["OWNED_BY_CONNECTION", "Connection", "Drift", "Facts", "Snapshot", "TokenExpiry"]
 
 
 OWNED_BY_CONNECTION: Final = (
@@ -65,6 +65,8 @@ class Connection(NamedTuple):
         url_parameters:
             What is filled into the token URL of its channel, such as ``{"shop": "acme"}`` for ``https://{shop}.example/token``.
             None leaves what is known as it is; it is not read back with the connection, see `Facts.url_parameters`.
+
+    Since 0.1.
     """
 
     connection_id: str

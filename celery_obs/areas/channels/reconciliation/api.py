@@ -95,6 +95,8 @@ class Reconciled(NamedTuple):
         at: When, in seconds since the epoch.
 
         unknown: Days that were not compared, because one side does not know them.
+
+    Since 0.1.
     """
 
     connection_id: str

@@ -70,6 +70,9 @@ class SyncFinished(NamedTuple):
 class SyncLost(NamedTuple):
     """
     A run's process died with it.  The process that finds its slot has counted it as a failure by then, once, even if one dies on the way.
+
+    Attributes:
+        channel_type, sync_type, direction: As in `SyncStarted`.
     """
 
     channel_type: str

@@ -43,6 +43,8 @@ class Answer(NamedTuple):
         headers: Anything that has a ``get``.
 
         data: The object in it.  It holds secrets or unchecked text: do not log it.
+
+    Since 0.1.
     """
 
     status: int

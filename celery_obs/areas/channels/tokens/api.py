@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "POINTS",
     "ClientRefusedError",
     "NoTokenError",
     "Provider",
@@ -89,12 +88,16 @@ __all__ = [
 class NoTokenError(CeleryObsError):
     """
     The connection has no token that can be refreshed.
+
+    Since 0.1.
     """
 
 
 class TokenNotStoredError(errors.ChannelError):
     """
     The channel gave a new token, and it could not be stored.  The old one may still be taken for a while.
+
+    Since 0.1.
     """
 
 
@@ -115,6 +118,8 @@ class Refreshed(NamedTuple):
             as after the customer has authorised again: that one counts.
 
         expires_at, lifetime: Of the token that is stored now; see `Token`.
+
+    Since 0.1.
     """
 
     connection_id: str
@@ -171,6 +176,8 @@ def reached(point: str) -> None:
 class Tokens:
     """
     The tokens of one process's engine: ``engine.part(Tokens)``.
+
+    Since 0.1.
     """
 
     def __init__(self, engine: engines.Engine) -> None:

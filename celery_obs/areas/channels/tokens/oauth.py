@@ -81,12 +81,16 @@ Seconds; a token that is said to last longer is taken to last so long.
 class TokenRefusedError(AuthError):
     """
     The channel no longer accepts the refresh token: the customer has to authorise again.
+
+    Since 0.1.
     """
 
 
 class ClientRefusedError(AuthError):
     """
     The channel rejects our client: the credentials in the settings are wrong, not the token.
+
+    Since 0.1.
     """
 
 
@@ -149,6 +153,8 @@ class TokenRequest:
         headers: With ours, such as ``Authorization``.
 
         parameters: What is sent as a form or as JSON.
+
+    Since 0.1.
     """
 
     connection: Connection

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 
-__all__ = ["ANY_PROVIDER", "AUTH_METHODS", "PROVIDERS", "Provider", "ProviderError", "provider_of"]
+__all__ = ["ANY_PROVIDER", "AUTH_METHODS", "BODIES", "PROVIDERS", "Provider", "ProviderError", "provider_of"]
 
 
 AUTH_METHODS: Final = ("client_secret_basic", "client_secret_post", "none", "private_key_jwt", "tls_client_auth")

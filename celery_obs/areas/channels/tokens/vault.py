@@ -43,6 +43,8 @@ __all__ = [
 class TokenUnreadableError(CeleryObsError):
     """
     What is stored cannot be decrypted, or belongs to another connection.
+
+    Since 0.1.
     """
 
 
@@ -262,6 +264,8 @@ class Rotation(NamedTuple):
         rotated: Tokens that the first key encrypts now.
 
         unreadable: Connections whose token none of the keys decrypts.
+
+    Since 0.1.
     """
 
     rotated: int

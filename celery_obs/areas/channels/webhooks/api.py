@@ -60,11 +60,15 @@ T = TypeVar("T")
 BODY_LIMIT: Final = 1 << 20
 """
 Bytes that a webhook may have unless you say otherwise.
+
+Since 0.1.
 """
 
 UNVERIFIED: Final = "unverified"
 """
 The type of event under which webhooks are counted whose signature was wrong: what a stranger says is no label.
+
+Since 0.1.
 """
 
 _THREE_DAYS: Final = 3 * 24 * 3600.0
@@ -76,6 +80,8 @@ _ROLLED_BACK: Final = "TransactionRolledBack"
 class BodyTooLargeError(CeleryObsError):
     """
     A webhook's body is longer than allowed, and was not read to its end.  Answer 413.
+
+    Since 0.1.
     """
 
 
@@ -83,6 +89,8 @@ class EventBusyError(CeleryObsError):
     """
     The same event, or another one about the same object, is being worked on by another request, which may yet fail.
     Answer 409 or 503, so that the channel sends it again.
+
+    Since 0.1.
     """
 
 
@@ -117,6 +125,8 @@ class Hook:
         is_stale: Whether the last `newest` found that something newer was done before.
 
     Threads: for one at a time.
+
+    Since 0.1.
     """
 
     def __init__(self, channel: str, event_type: str = "unknown", *, on_commit: OnCommit | None = None) -> None:

@@ -19,6 +19,8 @@ __all__ = ["OnCommit", "commits_of"]
 OnCommit: TypeAlias = Callable[[Callable[[], None]], object]
 """
 Calls what it is given after the transaction's commit, at once where none is open; and lets go of it, uncalled, when it is rolled back.
+
+Since 0.1.
 """
 
 

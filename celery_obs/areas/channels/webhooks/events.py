@@ -15,6 +15,11 @@ __all__ = ["WebhookProcessed", "WebhookReceived"]
 class WebhookReceived(NamedTuple):
     """
     A webhook came in.
+
+    Attributes:
+        channel_type: The channel that sent it.
+
+        event_type: What it says has happened, such as ``booking.created``.
     """
 
     channel_type: str

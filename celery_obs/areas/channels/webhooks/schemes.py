@@ -158,6 +158,8 @@ SCHEMES: Final[Mapping[str, SignatureScheme]] = {
 }
 """
 The schemes that have a name.
+
+Since 0.1.
 """
 
 

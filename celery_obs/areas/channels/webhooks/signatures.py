@@ -44,6 +44,8 @@ class InvalidSignatureError(CeleryObsError):
 
     Attributes:
         reason: missing, malformed, wrong, too_old or in_the_future.
+
+    Since 0.1.
     """
 
     def __init__(self, message: str, *, reason: Reason) -> None:
@@ -59,6 +61,8 @@ class Signed(NamedTuple):
         event_id: The event's id, where the scheme signs it; else empty.
 
         at: When it was signed, in seconds since the epoch; None where the scheme signs no time.
+
+    Since 0.1.
     """
 
     event_id: str
