@@ -227,10 +227,13 @@ def test_what_is_under_way_at_the_end_is_counted() -> None:
         ({"OTEL_TRACES_EXPORTER": "console"}, True),
     ],
 )
-def test_opentelemetry_traces_where_its_variables_say_so(environ: dict[str, str], expected: bool) -> None:
+def test_opentelemetry_traces_where_its_variables_say_so(environ: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     An endpoint or an exporter is what its users set.
     """
+    # Another test of this process may have set up a provider, which cannot be taken back.
+    monkeypatch.delitem(sys.modules, "opentelemetry.trace", raising=False)
+
     assert expected is is_traced(environ)
 
 
