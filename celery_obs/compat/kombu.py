@@ -4,6 +4,8 @@ kombu: the channels of its virtual transports, where a queue is looked at withou
 
 from __future__ import annotations
 
+import importlib
+
 from typing import Any
 
 
@@ -75,15 +77,23 @@ def sql_engine(channel: Any) -> Any:
     return channel._engine_from_config()
 
 
-def sqs_url(channel: Any, queue: str) -> str:
+def sqs_url(channel: Any, queue: str) -> str | None:
     """
-    Return the address of *queue* on Amazon SQS.
+    Return the address of *queue* on Amazon SQS; None where there is none.
 
-    Assumes: ``_resolve_queue_url(queue)`` of the SQS transport, which raises for a queue that does not exist.
+    The two exceptions that say so are in the transport's own module up to kombu 5.4.
+
+    Assumes: ``_resolve_queue_url(queue)`` of the SQS transport, which raises one of two exceptions for a queue that does not exist.
     Seen on: kombu 5.4 to 5.7.
     Lost: ``celery_queue_depth`` on Amazon SQS; the sidecar counts the failures.
     """
-    return str(channel._resolve_queue_url(queue))
+    transport = importlib.import_module("kombu.transport.SQS")
+    if not hasattr(transport, "DoesNotExistQueueException"):
+        transport = importlib.import_module("kombu.transport.SQS.exceptions")
+    try:
+        return str(channel._resolve_queue_url(queue))
+    except (transport.DoesNotExistQueueException, transport.UndefinedQueueException):
+        return None
 
 
 def forget_sqs_url(channel: Any, name: str) -> None:

@@ -269,4 +269,4 @@ def _argument(argument: ast.arg, default: ast.expr | None) -> str:
     written = ast.unparse(argument)
     if default is None:
         return written
-    return f"{written}{' = ' if argument.annotation else '='}{ast.unparse(default)}"
+    return f"{written}{' = ' if argument.annotation else '='}{ast.unparse(default).replace('lambda :', 'lambda:')}"  # As Python 3.11 writes it.

@@ -76,14 +76,13 @@ def on_sqs(channel: Any, queue: str) -> QueueReading | None:
     """
     Ask Amazon SQS for a queue's attributes; ``_size`` would create it.
     """
-    from kombu.transport.SQS.exceptions import DoesNotExistQueueException, UndefinedQueueException
-
     name = channel.canonical_queue_name(queue)
+    url = kombu.sqs_url(channel, queue)
+    if url is None:
+        return None
     client = channel.sqs(queue=name)
     try:
-        answer = client.get_queue_attributes(QueueUrl=kombu.sqs_url(channel, queue), AttributeNames=list(_SQS_ATTRIBUTES))
-    except (DoesNotExistQueueException, UndefinedQueueException):
-        return None
+        answer = client.get_queue_attributes(QueueUrl=url, AttributeNames=list(_SQS_ATTRIBUTES))
     except client.exceptions.QueueDoesNotExist:
         kombu.forget_sqs_url(channel, name)  # It was deleted since.
         return None
