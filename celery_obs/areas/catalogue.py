@@ -35,38 +35,33 @@ def catalogue(modules: Iterable[ModuleType]) -> Mapping[str, Metric]:
     return MappingProxyType(found)
 
 
-def _all() -> Mapping[str, Metric]:
+def _gathered() -> Mapping[str, Metric]:
     """
-    Gather the metrics of all areas; another distribution's that take a name of those before them are left out, and told.
-    """
-    modules: list[ModuleType] = []
-    for area, part in parts("metrics"):
-        with guarded(area, "metrics"):
-            _names(catalogue([*modules, part]))
-            modules.append(part)
-    return catalogue(modules)
-
-
-def _names(metrics: Mapping[str, Metric]) -> Mapping[str, str]:
-    """
-    Return the names on a page, each with the metric that has it.
+    Gather the metrics of all areas; an area of another distribution that takes a name on the page of those before is left out, and told.
 
     Raises:
-        ValueError: if two metrics share one.
+        ValueError: if two metrics of ours share a name.
     """
+    found: dict[str, Metric] = {}
     owners: dict[str, str] = {}
-    for metric in metrics.values():
-        for name in metric.names:
-            owner = owners.setdefault(name, metric.name)
-            if owner != metric.name:
-                message = f"{metric.name} and {owner} are both called {name} on the page."
-                raise ValueError(message)
-    return MappingProxyType(owners)
+    for area, part in parts("metrics"):
+        with guarded(area, "metrics"):
+            new, taken = catalogue([part]), dict(owners)
+            for metric in new.values():
+                name = metric.taken(taken)
+                if name is not None or found.get(metric.name, metric) is not metric:
+                    name = name or metric.name
+                    message = f"{metric.name} and {taken[name]} are both called {name} on the page:\n  {metric}\n  {found.get(taken[name])}"
+                    raise ValueError(message)
+                taken.update(dict.fromkeys(metric.names, metric.name))
+            found.update(new)
+            owners = taken
+    return MappingProxyType(found)
 
 
-CATALOGUE: Final = _all()
+CATALOGUE: Final = _gathered()
 
-NAMES: Final = _names(CATALOGUE)
+NAMES: Final[Mapping[str, str]] = MappingProxyType({name: metric.name for metric in CATALOGUE.values() for name in metric.names})
 """
 All names on a page that are taken, each with the metric that has it.
 """

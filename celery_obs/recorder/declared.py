@@ -230,10 +230,9 @@ def _declare(kind: type[_Kind], metric: Metric) -> _Kind:
         message = f"A metric called {metric.name} exists already:\n  {known}\nand this one differs:\n  {metric}\nGive it another name."
         raise ValueError(message)
     names = {**NAMES, **{name: other.name for other in _declared.values() for name in other.names}}
-    for name in metric.names:
-        owner = names.get(name, metric.name)
-        if owner != metric.name:
-            message = f"The {metric.kind} {metric.name} is called {name} on the page, and so is {owner}. Give it another name."
-            raise ValueError(message)
+    name = metric.taken(names)
+    if name is not None:
+        message = f"The {metric.kind} {metric.name} is called {name} on the page, and so is {names[name]}. Give it another name."
+        raise ValueError(message)
     _declared[metric.name] = metric
     return kind(metric)

@@ -260,7 +260,7 @@ def clashing(metrics: Iterable[Metric], *, owners: Mapping[str, str]) -> list[st
     """
     taken, found = dict(owners), []
     for metric in metrics:
-        if any(taken.get(name, metric.name) != metric.name for name in metric.names):
+        if metric.taken(taken) is not None:
             found.append(metric.name)
         else:
             taken.update(dict.fromkeys(metric.names, metric.name))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -104,6 +105,12 @@ class Metric:
         if self.kind == "counter":
             return self.name, self.name.removesuffix("_total")
         return (self.name, *(f"{self.name}_{each}" for each in ("bucket", "sum", "count"))) if self.kind == "histogram" else (self.name,)
+
+    def taken(self, owners: Mapping[str, str]) -> str | None:
+        """
+        Return one of its `names` that is another metric's in *owners*, which has metrics by the names that they take; None if there is none.
+        """
+        return next((name for name in self.names if owners.get(name, self.name) != self.name), None)
 
     def __hash__(self) -> int:
         """
