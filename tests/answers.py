@@ -29,7 +29,7 @@ from celery_obs.rules.packs.aliases import ALIASES
 from celery_obs.rules.third_party import HTTP_DURATION, HTTP_REQUESTS, NEWSLETTERS
 from tests.monitoring import PrometheusServer, Row, without_variables
 from tests.runbooks import RUNBOOKS, queries, text_of
-from tests.unit.generate.shipped import RECORDS
+from tests.unit.rules.shipped import RECORDS
 
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import RedisServer
-from tests.unit.test_environment import REPORTED
+from tests.unit.settings.test_environment import REPORTED
 from tests.workers import Worker
 
 

@@ -27,7 +27,7 @@ from celery_obs.cli.group import obs
 from celery_obs.rules.links import DASHBOARDS, JOB
 from tests.conftest import find_server
 from tests.queries import problems
-from tests.unit.generate.shipped import KNOWN
+from tests.unit.rules.shipped import KNOWN
 
 
 pytestmark = pytest.mark.integration

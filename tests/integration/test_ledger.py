@@ -3,7 +3,7 @@ The long run: thousands of mixed tasks, children recycled after a few tasks and 
 
 The killer knows what it kills: it stops a child, looks into the ledger whether that child is inside a task's body, and kills it only then.
 So which attempts were lost is known from outside, and no kill falls between the end of a body and our counting, where it would be open what is right.
-(What happens there is shown store by store in tests/unit/metrics/test_attempts.py.)
+(What happens there is shown store by store in tests/unit/recorder/test_attempts.py.)
 """
 
 from __future__ import annotations

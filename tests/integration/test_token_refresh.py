@@ -37,7 +37,7 @@ from celery_obs.testing import FakeClock
 from tests.certificates import Authority
 from tests.servers import RedisServer, free_port, wait_until
 from tests.tokens import CHANNEL, KEY, Rig, answering, dripping, rig_of, secrets_in, texts_of
-from tests.unit.traces.builders import attributes_of, observer
+from tests.unit.telemetry.traces.builders import attributes_of, observer
 
 
 pytestmark = pytest.mark.integration

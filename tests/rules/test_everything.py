@@ -17,7 +17,7 @@ from celery_obs.areas.catalogue import CATALOGUE
 from celery_obs.rules.packs.aliases import ALIASES, RELABELLED
 from celery_obs.rules.third_party import FOREIGN
 from celery_obs.vocabulary.spec import Metric
-from tests.unit.generate.shipped import RECORDS, made_here
+from tests.unit.rules.shipped import RECORDS, made_here
 
 from .promtool import promtool, run_tests
 

@@ -46,6 +46,16 @@ def test_the_map_has_every_folder() -> None:
     assert there == folders_of_the_map()
 
 
+def test_unit_tests_have_the_folders_of_the_package() -> None:
+    """
+    What is tested is found by its place; the pictures lie beside the package.
+    """
+    tests = ROOT / "tests" / "unit"
+    there = {path.parent.relative_to(tests).as_posix() for path in tests.rglob("*.py")} - {".", "pictures"}
+
+    assert there <= folders_of_the_map()
+
+
 def test_the_page_names_places_for_more_than_ten_changes() -> None:
     """
     Each row says where, and what belongs to it.

@@ -12,7 +12,7 @@ from celery_obs.areas.tasks.events import TaskFinished
 from celery_obs.areas.tasks.metrics import PUBLISHED
 from celery_obs.exceptions import CeleryObsError
 from celery_obs.testing import FakeClock, capture_events, counters
-from tests.unit.metrics.builders import recorder
+from tests.unit.recorder.builders import recorder
 
 
 def test_a_fake_clock_stands_until_told() -> None:

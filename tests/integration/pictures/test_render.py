@@ -16,7 +16,7 @@ from celery_obs.rules.dashboards.pages import DASHBOARDS
 from pictures.__main__ import PAGES, main, render
 from pictures.asking import Moment, Prometheus
 from pictures.pages import read
-from tests.integration.generate.test_panels import history
+from tests.integration.rules.test_panels import history
 from tests.monitoring import PrometheusServer
 
 

@@ -1,0 +1,3 @@
+"""
+Logs, traces and error reports.
+"""

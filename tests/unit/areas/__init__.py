@@ -1,0 +1,3 @@
+"""
+What can be watched, one folder each as in the package.
+"""

@@ -1,0 +1,3 @@
+"""
+Channels and what is watched of them.
+"""

@@ -1,0 +1,3 @@
+"""
+The metric files, both sides.
+"""

@@ -1,0 +1,3 @@
+"""
+The generator of rules, alerts and dashboards.
+"""

@@ -1,0 +1,3 @@
+"""
+What runs in the processes that are watched.
+"""

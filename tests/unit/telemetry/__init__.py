@@ -1,0 +1,3 @@
+"""
+Logs, traces, error reports, and what they share.
+"""
