@@ -47,6 +47,7 @@ from .exemplars import Exemplars
 from .format import Exit, Header, Phase, Record
 from .layout import Layout, width
 from .recorder import Recorder
+from .ring import HELD_BACK_CAUSE, AttemptRing
 from .series import SeriesWriter
 from .slots import Node, Slot
 
@@ -74,8 +75,9 @@ _STARTED_BEFORE, _OUTCOME_LANE, _OUTCOME_BEFORE, _VERDICT, _VERDICT_ON = (
     Record.VERDICT_ON,
 )
 _SYNC, _SYNC_BEFORE = Record.SYNC, Record.SYNC_BEFORE
+_STATE_NUMBERS: Final[dict[TaskState, int]] = {state: number for number, state in enumerate(STATES)}
 _ATTEMPTS_EDGES: Final = ATTEMPTS.buckets
-_CAUSES: Final[dict[TaskState, str]] = {"lost": "WorkerLostError", "timeout": "TimeLimitExceeded"}
+_CAUSES: Final[dict[str, str]] = {"lost": "WorkerLostError", "timeout": "TimeLimitExceeded"}
 
 
 def attempt_keys(task_id: str) -> tuple[int, int]:
@@ -223,6 +225,8 @@ class AttemptMeter:
         self._lost_syncs: list[SyncLost] = []
         self._retries, self._failures = SeriesWriter(recorder, RETRIES), SeriesWriter(recorder, FAILURES)
         self._exemplars: Exemplars | None = None
+        self._exemplar: Callable[[], int] | None = None
+        self._ring: AttemptRing | None = None
         self.on_lost_sync: Callable[[SyncLost], object] | None = None
         recorder.on_claim.append(self._inherit)
 
@@ -256,6 +260,9 @@ class AttemptMeter:
         words[at + 4] = retries
         floats[at + 5] = due_at or 0.0
         words[at + 6] = words[counted]
+        ring = self._ring
+        if ring is not None:
+            ring.begin((at - 32) >> 4, task_id, wait)
         words[at] = 1
         words[counted] += 1
         words[at] = 2
@@ -294,8 +301,16 @@ class AttemptMeter:
             retries = started[3]
             words[pair_words.attempts + (bisect_left(_ATTEMPTS_EDGES, retries + 1) if retries else 0)] += 1
             words[pair_words.attempts_sum] += retries + 1
-        if exception or entry:
-            self._explain(event, pair_words)
+        cause = self._explain(event, pair_words) if exception or entry else 0
+        ring = self._ring
+        if ring is not None:
+            _, _, _, retries, started_at, wait, _, due_at = started
+            trace = 0 if self._exemplar is None else self._exemplar()
+            kept_state = _STATE_NUMBERS[state] | retries << 8
+            try:
+                ring.end((at - 32) >> 4, pair_words.lane, kept_state, cause, started_at, runtime, wait, due_at, trace)
+            except OSError as exc:
+                self._ring_failed(exc)
         words[at] = 0
         if not self._is_single:
             words[at + _VERDICT_ON] = 0  # In a process of its own, a verdict ends with the process that it was passed on.
@@ -303,6 +318,10 @@ class AttemptMeter:
             self._free.append(at)
         if self._exemplars is not None:
             self._illustrate(self._exemplars, event, pair_words)
+
+    def _ring_failed(self, error: OSError) -> None:
+        self._ring = self._recorder.ring = None
+        self._recorder.complain(error)
 
     def _outcome(self, pair_words: _PairWords, state: TaskState) -> _OutcomeWords:
         pair = pair_words.pair
@@ -405,7 +424,7 @@ class AttemptMeter:
         for slot in recorder.node.others(recorder.slot):
             if any(slot.words[at] for at in _records(slot)) and recorder.node.try_lock(slot.number):
                 try:
-                    settled += self._settle_all(recorder.node, slot)
+                    settled += self._settle_other(recorder.node, slot)
                 finally:
                     recorder.node.unlock(slot.number)
         self._tell_lost_syncs()
@@ -418,7 +437,7 @@ class AttemptMeter:
         Raises:
             OSError: when the disk is full; it may be done again.
         """
-        self._settle_all(node, slot)
+        self._settle_other(node, slot)
 
     def settle_interrupted(self, *, older_than: float) -> None:
         """
@@ -442,21 +461,34 @@ class AttemptMeter:
         recorder = self._recorder
         if recorder.node is None or recorder.slot is None:
             return
-        self._settle(recorder.node, recorder.slot, at)
+        self._settle(recorder.node, recorder.slot, at, recorder.ring)
         for key, (_, _, record) in list(self._running.items()):
             if record == at:
                 del self._running[key]
                 self._free.append(at)
 
     def _inherit(self, node: Node, slot: Slot) -> None:
-        self._settle_all(node, slot)
+        self._settle_all(node, slot, self._recorder.ring)
         for at in _records(slot):
             slot.words[at + _VERDICT_ON] = 0  # On an attempt that ended by itself just before its process was killed.
 
-    def _settle_all(self, node: Node, slot: Slot) -> int:
-        return sum(self._settle(node, slot, at) for at in _records(slot))
+    def _settle_other(self, node: Node, slot: Slot) -> int:
+        """
+        Settle what the dead owner of another slot than ours left running.
+        """
+        if not any(slot.words[at] for at in _records(slot)):
+            return 0
+        ring = AttemptRing.of_another(node.folder, slot.number, layout_id=node.layout.layout_id or 0)
+        try:
+            return self._settle_all(node, slot, ring)
+        finally:
+            if ring is not None:
+                ring.close()
 
-    def _settle(self, node: Node, slot: Slot, at: int) -> bool:
+    def _settle_all(self, node: Node, slot: Slot, ring: AttemptRing | None) -> int:
+        return sum(self._settle(node, slot, at, ring) for at in _records(slot))
+
+    def _settle(self, node: Node, slot: Slot, at: int, ring: AttemptRing | None) -> bool:
         """
         Count what a record says that was not counted yet, and clear it; every step may be the last one, and may be done again.
         """
@@ -474,6 +506,8 @@ class AttemptMeter:
             _raise_to(slot, base + words[at + _OUTCOME_LANE], words[at + _OUTCOME_BEFORE] + 1)
         else:
             self._count_dead(node, slot, at)
+        if ring is not None and words[at] == Phase.FINISHING:
+            self._keep_dead(ring, node, slot, at)
         words[at + _VERDICT_ON] = 0
         words[at] = Phase.IDLE
         return True
@@ -485,7 +519,7 @@ class AttemptMeter:
         words, base, lane = slot.words, slot.lanes_at, slot.words[at + _SYNC]
         if abs(lane) <= slot.lanes:
             if lane > 0:
-                lost = next((values for values, place in node.layout.places(SYNCS) if place == lane - 1), None)
+                lost = _series_at(node.layout, SYNCS, lane - 1)
                 slot.back(base + lane - 1)
                 words[at + _SYNC_BEFORE] = words[base + lane - 1]
                 words[at + _SYNC] = lane = -lane
@@ -528,6 +562,33 @@ class AttemptMeter:
         if state in _CAUSES:
             self._observe(node, slot, FAILURES, (*pair, _CAUSES[state], "false"), 1)
 
+    def _keep_dead(self, ring: AttemptRing, node: Node, slot: Slot, at: int) -> None:
+        """
+        Put the attempt of a dead process into its ring, as it was counted.
+        """
+        words, floats = slot.words, slot.floats
+        series = _series_at(node.layout, FINISHED, words[at + _OUTCOME_LANE])
+        row = (at - Header.WORDS) // Record.WORDS
+        if series is None or row >= ring.shape.rows:
+            return
+        task, queue, state = series
+        cause = node.layout.place(FAILURES, (task, queue, _CAUSES.get(state, ""), "false"))
+        runtime = _last_sign_of_life(node) - floats[at + _STARTED_AT]
+        try:
+            ring.settle(
+                row,
+                (
+                    words[at + _STARTED_LANE],
+                    STATES.index(state) | words[at + _RETRIES] << 8,
+                    0 if cause is None else cause + 1,
+                    floats[at + _STARTED_AT],
+                    min(max(0.0, runtime), _LONGEST_RUNTIME),
+                    floats[at + _DUE_AT],
+                ),
+            )
+        except OSError as exc:
+            self._recorder.complain(exc)
+
     def _observe(self, node: Node, slot: Slot, metric: Metric, values: tuple[str, ...], value: float) -> None:
         """
         Record a value in any slot whose lock we hold; without room for the series, the outcome alone is counted.
@@ -549,17 +610,22 @@ class AttemptMeter:
             slot.words[word + bisect_left(metric.buckets, value)] += 1
             slot.words[word + len(metric.buckets) + 1] += round(value / metric.resolution)
 
-    def _explain(self, event: TaskFinished, pair_words: _PairWords) -> None:
+    def _explain(self, event: TaskFinished, pair_words: _PairWords) -> int:
         """
-        Count why an attempt failed or is tried again, and when a schedule entry last did its work.
+        Count why an attempt failed or is tried again, and when a schedule entry last did its work.  Return what a ring says of the cause.
         """
         if event.state == "retry":
-            self._retries.count((*pair_words.pair, event.exception))
-        elif event.exception and event.state != "ignored":
-            self._failures.count((*pair_words.pair, event.exception, "true" if event.exhausted else "false"))
-        elif event.entry and event.state == "success":
+            return self._counted(self._retries, (*pair_words.pair, event.exception))
+        if event.exception and event.state != "ignored":
+            return self._counted(self._failures, (*pair_words.pair, event.exception, "true" if event.exhausted else "false"))
+        if event.entry and event.state == "success":
             now = time.time()
             self._recorder.set(SUCCEEDED_ENTRY, (event.entry,), now, at=now)
+        return HELD_BACK_CAUSE if event.exception == HELD_BACK else 0
+
+    def _counted(self, series: SeriesWriter, values: tuple[str, ...]) -> int:
+        word = series.count(values)
+        return 0 if word is None else word - self._lanes_at + 1
 
     # -- looking up -------------------------------------------------------------------------------------------------
 
@@ -576,6 +642,8 @@ class AttemptMeter:
             return
         slot = recorder.slot
         self._exemplars = recorder.exemplars
+        self._ring = recorder.ring
+        self._exemplar = recorder.exemplar
         self._pair_words = {}
         self._running = {}
         self._current = _NOTHING
@@ -661,7 +729,9 @@ def _verdict(words: memoryview, at: int) -> TaskState:
 
 
 def _pair_of(layout: Layout, lane: int) -> tuple[str, str] | None:
-    for (task, queue), place in layout.places(STARTED):
-        if place == lane:
-            return task, queue
-    return None
+    found = _series_at(layout, STARTED, lane)
+    return None if found is None else (found[0], found[1])
+
+
+def _series_at(layout: Layout, metric: Metric, lane: int) -> tuple[str, ...] | None:
+    return next((values for values, place in layout.places(metric) if place == lane), None)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FALLBACK",
     "RefusedError",
+    "allocate",
     "explain",
     "is_for_one_user",
     "new_file",
@@ -254,6 +255,32 @@ def replace_file(path: str | os.PathLike[str], parts: Iterable[bytes], *, mode: 
             raise _no_file(path, "a directory") from None
         error.filename, error.filename2 = os.fspath(path), None
         raise
+
+
+def allocate(descriptor: int, start: int, size: int) -> None:
+    """
+    Take the disk space of these bytes of an open file now: a store into a hole of a full disk would end the process with SIGBUS.
+
+    Raises:
+        OSError: when the disk is full.
+    """
+    try:
+        os.posix_fallocate(descriptor, start, size)
+    except AttributeError:  # macOS has no posix_fallocate.
+        _fill(descriptor, start, size)
+    except OSError as exc:
+        if exc.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
+            raise
+        _fill(descriptor, start, size)
+
+
+def _fill(descriptor: int, start: int, size: int) -> None:
+    """
+    Write what is there once more: a hole becomes zeros, the rest stays as it is.
+    """
+    there = os.pread(descriptor, size, start)
+    if os.pwrite(descriptor, there.ljust(size, b"\0"), start) < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _remove(path: str | os.PathLike[str]) -> None:

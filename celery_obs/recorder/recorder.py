@@ -33,6 +33,7 @@ from .format import MOST_GAUGES, SHORTAGE, Exit, Gauge, Header
 from .layout import MOST_LANES, width
 from .metrics_dir import prepare_metrics_dir
 from .opening import explain, replace_file
+from .ring import AttemptRing, shape_of
 from .slots import Node, Slot, tell_cut_off
 
 
@@ -103,6 +104,8 @@ class Recorder:
 
         gauge_limit: Gauges that a process may have.
 
+        attempt_bytes: How many bytes a process keeps of its latest attempts, see `celery_obs.recorder.ring`; 0 for none.
+
     Attributes:
         epoch: Changes whenever bindings made before are no longer good.
 
@@ -112,6 +115,8 @@ class Recorder:
             Set it before a slot is claimed: without it none has room for exemplars.
 
         exemplars: Keeps exemplars in this process's slot; None where nothing traces, or no slot is claimed yet.
+
+        ring: Keeps the latest attempts of this process; None where none are kept, or no slot is claimed yet.
 
         declares: Tells of a label and a value whether the app declares it: its tasks, its queues, its schedule's entries.  Those are never folded.
     """
@@ -124,8 +129,10 @@ class Recorder:
         label_limit: int = 200,
         lane_limit: int | None = None,
         gauge_limit: int = MOST_GAUGES,
+        attempt_bytes: int = 0,
     ) -> None:
         self.metrics_dir = metrics_dir
+        self.attempt_bytes = attempt_bytes
         self.identify = identify
         self.label_limit = label_limit
         self.lane_limit = lane_limit
@@ -138,6 +145,7 @@ class Recorder:
         self.shares_hash_seed = True
         self.exemplar: Callable[[], int] | None = None
         self.exemplars: Exemplars | None = None
+        self.ring: AttemptRing | None = None
         self.epoch = object()
         self.on_claim: list[Callable[[Node, Slot], None]] = []
         self._complaints = LogThrottle(every=math.inf)
@@ -170,6 +178,7 @@ class Recorder:
             self.role = identity.role
             if self.node.layout.lanes <= _FEW_LANES:
                 self._try(slot.back_all, self.node.layout.lanes)
+            self.ring = self._open_ring(self.node, slot)
             for listener in self.on_claim:
                 self._try(listener, self.node, slot)
             self._take_over(slot)
@@ -213,6 +222,19 @@ class Recorder:
             node.close()
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(self.metrics_dir / identity.node))
 
+    def _open_ring(self, node: Node, slot: Slot) -> AttemptRing | None:
+        """
+        Open the ring of attempts beside the slot that this process just claimed; None where none is kept, or none can be.
+        """
+        shape = shape_of(self.attempt_bytes, rows=slot.records)
+        if shape is None:
+            return None
+        try:
+            return AttemptRing.open(node.folder, slot.number, layout_id=node.layout.layout_id or 0, shape=shape)
+        except (OSError, ValueError) as exc:
+            self.complain(exc)
+            return None
+
     def _claim(self) -> bool:
         try:
             self.open()
@@ -230,6 +252,8 @@ class Recorder:
         try:
             if slot.mend():
                 tell_cut_off(node.folder / f"slot-{slot.number}")
+            if self.ring is not None:
+                self.ring.mend()
         except OSError as exc:
             self.switch_off(exc)
 
@@ -275,7 +299,7 @@ class Recorder:
         Let go of the slot that belongs to the parent, in a child that was just forked.
         """
         self._lock = threading.RLock()
-        self.slot = self.exemplars = None
+        self.slot = self.exemplars = self.ring = None
         self.epoch = object()
         if self.node is not None:
             self.node = self.node.abandon()
@@ -288,6 +312,9 @@ class Recorder:
             if self.slot is not None:
                 self.slot.close()
                 self.slot = self.exemplars = None
+            if self.ring is not None:
+                self.ring.close()
+                self.ring = None
             if self.node is not None:
                 self.node.close()
                 self.node = None

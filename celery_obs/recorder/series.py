@@ -42,17 +42,19 @@ class SeriesWriter:
         self._epoch: object = None
         self._words: dict[tuple[str, ...], int] = {}
 
-    def count(self, values: tuple[str, ...]) -> None:
+    def count(self, values: tuple[str, ...]) -> int | None:
         """
-        Count up by one step: for counters of whole things.
+        Count up by one step: for counters of whole things.  Return the word that was counted up; None where there was no room.
         """
         recorder = self.recorder
         word = self._words.get(values) if self._epoch is recorder.epoch else None
         if word is None:
             word = self.word(values)
         slot = recorder.slot
-        if word is not None and slot is not None:
-            slot.words[word] += 1
+        if word is None or slot is None:
+            return None
+        slot.words[word] += 1
+        return word
 
     def inc(self, values: tuple[str, ...], amount: float = 1) -> None:
         """

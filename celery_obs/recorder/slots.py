@@ -33,7 +33,7 @@ from celery_obs.exceptions import LayoutError
 
 from .format import MAGIC, MOST_GAUGES, VERSION, WORD, Exemplar, Gauge, Header, Record, exemplar_region, folder_name, slot_number
 from .layout import MOST_LANES, LayoutFile
-from .opening import RefusedError, new_file, open_file, open_folder
+from .opening import RefusedError, allocate, new_file, open_file, open_folder
 from .remainder import pending_nodes
 
 
@@ -249,7 +249,7 @@ class Slot:
             return False
         _restore(self._descriptor, self._header, size)
         for page in self._backed:
-            _allocate(self._descriptor, page * _PAGE, min(_PAGE, size - page * _PAGE))
+            allocate(self._descriptor, page * _PAGE, min(_PAGE, size - page * _PAGE))
         return True
 
     def reserve(self, lanes: int) -> None:
@@ -278,7 +278,7 @@ class Slot:
         end = len(self.words) * WORD
         for page in range(first, last + 1):
             if page not in backed:
-                _allocate(self._descriptor, page * _PAGE, min(_PAGE, end - page * _PAGE))
+                allocate(self._descriptor, page * _PAGE, min(_PAGE, end - page * _PAGE))
                 backed.add(page)
 
     def back_all(self, lanes: int) -> None:
@@ -290,7 +290,7 @@ class Slot:
         """
         if lanes:
             first, last = self.lanes_at * WORD // _PAGE, ((self.lanes_at + lanes) * WORD - 1) // _PAGE
-            _allocate(self._descriptor, first * _PAGE, min((last + 1) * _PAGE, len(self.words) * WORD) - first * _PAGE)
+            allocate(self._descriptor, first * _PAGE, min((last + 1) * _PAGE, len(self.words) * WORD) - first * _PAGE)
             self._backed.update(range(first, last + 1))
 
     def totals(self, number: int) -> list[int]:
@@ -399,9 +399,9 @@ def _create(path: Path, old: bytes, *, layout_id: int, room: _Room) -> int:
     descriptor = new_file(fresh)
     try:
         os.ftruncate(descriptor, (lanes_at + _rounded(max(room.lanes, len(kept) // WORD))) * WORD)
-        _allocate(descriptor, 0, gauges_at * WORD)
+        allocate(descriptor, 0, gauges_at * WORD)
         if exemplars:
-            _allocate(descriptor, exemplars_at * WORD, exemplars * Exemplar.WORDS * WORD)
+            allocate(descriptor, exemplars_at * WORD, exemplars * Exemplar.WORDS * WORD)
         os.pwrite(descriptor, struct.pack(f"={Header.WORDS}q", *header) + running, 0)
         _carry_over(descriptor, values, gauges_at * WORD)
         _carry_over(descriptor, kept, lanes_at * WORD)
@@ -430,29 +430,6 @@ def _carry_over(descriptor: int, data: bytes, at: int) -> None:
 
 def _rounded(lanes: int) -> int:
     return -(-max(lanes, 1) // _GROWTH) * _GROWTH
-
-
-def _allocate(descriptor: int, start: int, size: int) -> None:
-    """
-    Take the disk space of these bytes now: a store into a hole of a full disk would end the process with SIGBUS.
-    """
-    try:
-        os.posix_fallocate(descriptor, start, size)
-    except AttributeError:  # macOS has no posix_fallocate.
-        _fill(descriptor, start, size)
-    except OSError as exc:
-        if exc.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
-            raise
-        _fill(descriptor, start, size)
-
-
-def _fill(descriptor: int, start: int, size: int) -> None:
-    """
-    Write what is there once more: a hole becomes zeros, the rest stays as it is.
-    """
-    there = os.pread(descriptor, size, start)
-    if os.pwrite(descriptor, there.ljust(size, b"\0"), start) < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _header(descriptor: int) -> list[int] | None:
@@ -502,7 +479,7 @@ def _restore(descriptor: int, header: Sequence[int], size: int) -> None:
         (header[Header.LANES_AT], header[Header.LANES_USED]),
     ):
         if words > 0:
-            _allocate(descriptor, first * WORD, words * WORD)
+            allocate(descriptor, first * WORD, words * WORD)
 
 
 class _Look(NamedTuple):

@@ -524,6 +524,7 @@ class Plugin:
             label_limit=settings.label_limit,
             lane_limit=settings.lane_limit,
             gauge_limit=settings.gauge_limit,
+            attempt_bytes=settings.attempt_bytes,
         )
         self.recorder.declares = self._declarations.include
         self.attempts = AttemptMeter(

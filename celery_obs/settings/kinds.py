@@ -42,6 +42,7 @@ __all__ = [
     "BUCKETS",
     "CLIENT_ERRORS",
     "CONNECTION_SOURCE",
+    "COUNT",
     "DIRECTORY",
     "LOG_FORMAT",
     "LOG_LEVELS",
@@ -58,7 +59,6 @@ __all__ = [
     "POSITIVE",
     "RECONCILIATION_SOURCE",
     "REDIS_URL",
-    "REPLICAS",
     "SECONDS",
     "SENTRY_DSN",
     "SENTRY_MODE",
@@ -105,7 +105,7 @@ SWITCH = Kind("a boolean; in the environment 1, true, yes, on, 0, false, no or o
 OPTIONAL_SWITCH = Kind("a boolean, or None; in the environment 1, true, yes, on, 0, false, no or off", optional(switch), parse_switch)
 POSITIVE = Kind("a whole number above 0", count(1), int)
 OPTIONAL_COUNT = Kind("a whole number above 0, or None", optional(count(1)), int)
-REPLICAS = Kind("a whole number, 0 or more", count(0), int)
+COUNT = Kind("a whole number, 0 or more", count(0), int)
 OPTIONAL_SECONDS = Kind("a number of seconds above 0, or None", optional(seconds), float)
 SECONDS = Kind("a number of seconds above 0", seconds, float)
 TEXT = Kind("a text that is not empty", text)

@@ -18,7 +18,14 @@ __all__ = ["finished", "lane", "meter", "phase", "recorder", "started", "states"
 
 
 def recorder(
-    folder: Path, *, number: int | None = 1, attempts: int = 1, node: str = "w@h", label_limit: int = 200, lane_limit: int = 1 << 18
+    folder: Path,
+    *,
+    number: int | None = 1,
+    attempts: int = 1,
+    node: str = "w@h",
+    label_limit: int = 200,
+    lane_limit: int = 1 << 18,
+    attempt_bytes: int = 0,
 ) -> Recorder:
     """
     A recorder in a pool process of the worker *node*.
@@ -28,6 +35,7 @@ def recorder(
         identify=lambda: Identity(node=node, role="child", number=number, attempts=attempts),
         label_limit=label_limit,
         lane_limit=lane_limit,
+        attempt_bytes=attempt_bytes,
     )
 
 

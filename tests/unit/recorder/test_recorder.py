@@ -285,7 +285,7 @@ def test_a_full_disk_switches_metrics_off_with_one_line(
     """
     Without room for a slot nothing is recorded, nothing is raised, and the log says so once.
     """
-    monkeypatch.setattr(slots, "_allocate", refuse)
+    monkeypatch.setattr(slots, "allocate", refuse)
     at = recorder(tmp_path)
 
     with caplog.at_level(logging.ERROR, "celery_obs"):
@@ -329,7 +329,7 @@ def test_what_was_laid_out_when_a_process_began_is_counted_on_a_disk_that_is_ful
     first.close()
     successor = recorder(tmp_path)
     successor.open()
-    monkeypatch.setattr(slots, "_allocate", refuse)
+    monkeypatch.setattr(slots, "allocate", refuse)
 
     successor.count(PUBLISHED, ("never counted", "q"))
     successor.count(PUBLISHED, ("t1999", "q"))

@@ -1,0 +1,572 @@
+"""
+The attempt log: the rings of all nodes of a metrics directory as one list of attempts, the newest first, to search in.
+
+Files are read with ``pread`` in portions of a megabyte, each portion twice: a record is whole if it has the same number before and after.
+What lies in the files is checked before it is believed; a file that is no ring, or is damaged, is passed over.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import heapq
+import json
+import os
+import struct
+import time
+
+from collections.abc import Collection, Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from celery_obs.areas.tasks.metrics import FAILURES, HELD_BACK, RETRIES, STARTED, STATES
+from celery_obs.clock import Clock, wall
+from celery_obs.exceptions import LayoutError
+
+from .format import WORD, Header, Phase, Record, node_name, slot_number
+from .layout import Layout, feed_from
+from .opening import open_file, open_folder, open_metrics_dir
+from .ring import (
+    HELD_BACK_CAUSE,
+    LONGEST_ID,
+    Finished,
+    RingHeader,
+    Row,
+    Shape,
+    encode_id,
+    read_shape,
+    ring_name,
+)
+from .slots import holder_lives
+
+
+__all__ = ["MOST_FOUND", "RUNNING", "Attempt", "AttemptLog", "Found", "Wanted"]
+
+
+MOST_FOUND: Final = 1000
+"""
+Attempts that one search may return; for more, it is asked again with `Found.following`.
+"""
+
+RUNNING: Final = "running"
+"""
+The state of an attempt that has not ended.
+"""
+
+_RECORD = struct.Struct("=4q4d40s16s8x")
+_ROW = struct.Struct("=40sdq8x")
+_HEADER = struct.Struct(f"={Header.WORDS}q")
+_SLOT_RECORD = struct.Struct("=3qdqd10q")
+_COUNTS = struct.Struct(f"={RingHeader.WORDS}q")
+_SIZE: Final = Finished.WORDS * WORD
+_ID_AT: Final = Finished.ID * WORD
+_PORTION: Final = 8192  # Records.
+_MOST_NODES: Final = 10_000
+_MOST_FILES: Final = 20_000
+_MOST_ROWS: Final = 1 << 16
+_COPIES: Final = 3  # A failure is in the ring, among those kept longer, and there twice if its process died in between.
+_FOREVER: Final = float("inf")
+
+assert (_RECORD.size, _ROW.size, _SLOT_RECORD.size) == (_SIZE, Row.WORDS * WORD, Record.WORDS * WORD)  # noqa: S101 -- as the formats say.
+
+
+class Attempt(NamedTuple):
+    """
+    One attempt.
+
+    Attributes:
+        id: The task's id; of one longer than 40 bytes ``#`` and a digest.
+
+        task: The task's name, as in metrics.
+
+        queue: The queue's name, as in metrics.
+
+        state: How it ended, as in ``celery_task_finished_total``; or ``running``.
+
+        exception: The class of what it raised, or was retried for; empty where there is none, ``HeldBack`` where a limit of our own held it back.
+
+        exhausted: Whether it failed because no retry was left.
+
+        retries: How many attempts were before it.
+
+        started_at: Seconds since the epoch.
+
+        runtime: Seconds; so far, while it is running.
+
+        wait: Seconds from publish (or ETA) to start; None where not known.
+
+        due_at: When the task was first due, in seconds since the epoch; None where not known.
+
+        trace_id: 32 hexadecimal digits; empty where it was not traced.
+
+        node: The node that it ran on.
+
+        process: The number of its pool process there.
+    """
+
+    id: str
+    task: str
+    queue: str
+    state: str
+    exception: str
+    exhausted: bool
+    retries: int
+    started_at: float
+    runtime: float
+    wait: float | None
+    due_at: float | None
+    trace_id: str
+    node: str
+    process: int
+
+    @property
+    def ended_at(self) -> float:
+        """
+        Seconds since the epoch; now, while it is running.
+        """
+        return self.started_at + self.runtime
+
+
+class Wanted(NamedTuple):
+    """
+    What to search for.  Everything given has to be true of an attempt.
+
+    Attributes:
+        id: The task's id.
+
+        task, queue, node: Shell patterns of names, such as ``emails.*``.
+
+        state: States; empty for all.
+
+        exception: A shell pattern of the exception's class.
+
+        since, until: Seconds since the epoch between which the attempt ended.
+
+        slower_than: Seconds that its runtime is above; negative for all.
+
+        limit: How many to return, the newest first.
+
+        after: `Found.following` of the search that is gone on with.
+    """
+
+    id: str = ""
+    task: str = ""
+    queue: str = ""
+    node: str = ""
+    state: Collection[str] = ()
+    exception: str = ""
+    since: float = 0.0
+    until: float = _FOREVER
+    slower_than: float = -1.0
+    limit: int = 100
+    after: str = ""
+
+
+class Found(NamedTuple):
+    """
+    What was found.
+
+    Attributes:
+        attempts: The newest first; those that are running before all others.
+
+        following: What `Wanted.after` is to be for those that come next; empty where there are no more.
+
+        kept: How many attempts the rings hold, whether wanted or not.
+
+        overwritten: How many they held before, as far as the files know.
+
+        is_complete: Whether everything was looked through in the time given.
+    """
+
+    attempts: list[Attempt]
+    following: str
+    kept: int
+    overwritten: int
+    is_complete: bool
+
+
+class _Key(NamedTuple):
+    """
+    What attempts are ordered by, and known again by.
+    """
+
+    ended_at: float
+    started_at: float
+    node: str
+    process: int
+    id: bytes
+
+
+class _Node:
+    """
+    A node's folder, and what its layout says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = node_name(folder.name) or folder.name
+        self.layout = Layout()
+        self.causes: dict[int, tuple[str, ...]] = {}
+        self.pairs: dict[int, tuple[str, ...]] = {}
+        self._inode = -1
+        self._known = 0
+
+    def refresh(self, folder: int) -> None:
+        """
+        Take in what its layout has more by now.
+
+        Raises:
+            OSError, LayoutError: if there is none that can be read.
+        """
+        descriptor = open_file(self.folder / "layout", dir_fd=folder)
+        try:
+            inode = os.fstat(descriptor).st_ino
+            if inode != self._inode:
+                self._inode, self.layout, self._known, self.causes, self.pairs = inode, Layout(), 0, {}, {}
+            feed_from(descriptor, self.layout, path=self.folder / "layout")
+        finally:
+            os.close(descriptor)
+        if self._known != len(self.layout.series):
+            self._known = len(self.layout.series)
+            self.pairs = {lane: values for values, lane in self.layout.places(STARTED)}
+            self.causes = {lane + 1: values for metric in (FAILURES, RETRIES) for values, lane in self.layout.places(metric)}
+
+
+class _Test(NamedTuple):
+    """
+    What is wanted, in the words of one node's files; None where anything is.
+    """
+
+    id: bytes | None
+    lanes: frozenset[int] | None
+    states: frozenset[int] | None
+    causes: frozenset[int] | None
+    since: float
+    until: float
+    slower_than: float
+
+    def places(self, data: bytes, floor: float) -> Sequence[int]:
+        """
+        Return the places of the records in *data* that are wanted, and ended at *floor* or later: by columns, for most are not.
+        """
+        words, floats = memoryview(data).cast("q"), memoryview(data).cast("d")
+        size = Finished.WORDS
+        found: Sequence[int] = range(len(data) // _SIZE)
+        if self.id is not None:
+            found = [place for place in found if data[place * _SIZE + _ID_AT : place * _SIZE + _ID_AT + LONGEST_ID] == self.id]
+        if self.lanes is not None:
+            lanes, column = self.lanes, words[Finished.STARTED_LANE :: size].tolist()
+            found = [place for place in found if column[place] in lanes]
+        if self.causes is not None:
+            causes, column = self.causes, words[Finished.CAUSE :: size].tolist()
+            found = [place for place in found if column[place] in causes]
+        if self.states is not None:
+            states, column = self.states, words[Finished.STATE :: size].tolist()
+            found = [place for place in found if column[place] & 255 in states]
+        runtimes = floats[Finished.RUNTIME :: size].tolist()
+        if self.slower_than >= 0:
+            found = [place for place in found if runtimes[place] > self.slower_than]
+        since, until, started = max(self.since, floor), self.until, floats[Finished.STARTED_AT :: size].tolist()
+        return [place for place in found if since <= started[place] + runtimes[place] <= until]
+
+
+class AttemptLog:
+    """
+    Search the attempts of all nodes.
+
+    Args:
+        metrics_dir: The folder that holds all nodes.
+
+        clock: Tells the time.
+
+    Threads: one search at a time.
+    """
+
+    def __init__(self, metrics_dir: Path, *, clock: Clock = wall) -> None:
+        self._metrics_dir = metrics_dir
+        self._clock = clock
+        self._nodes: dict[str, _Node] = {}
+
+    def search(self, wanted: Wanted, *, patience: float = _FOREVER) -> Found:
+        """
+        Return the attempts that are wanted.
+
+        Args:
+            wanted: What to search for.
+
+            patience: Seconds after which to return what was found so far.
+
+        Raises:
+            ValueError: if a state, the limit or *after* is invalid; the message says what was expected.
+
+            OSError: if the metrics directory cannot be read.
+        """
+        search = _Search(wanted, before=_checked(wanted), now=self._clock(), deadline=time.monotonic() + patience)
+        names: set[str] = set()
+        with _closing(open_metrics_dir(self._metrics_dir)) as directory, os.scandir(directory) as entries:
+            for entry in entries:
+                if node_name(entry.name) is not None and len(names) < _MOST_NODES:
+                    names.add(entry.name)
+        for gone in self._nodes.keys() - names:
+            del self._nodes[gone]
+        for name in sorted(names):
+            node = self._nodes.get(name) or _Node(self._metrics_dir / name)
+            if wanted.node and not fnmatchcase(node.name, wanted.node):
+                continue
+            with contextlib.suppress(OSError, LayoutError), _closing(open_folder(node.folder)) as folder:
+                node.refresh(folder)
+                self._nodes[name] = node
+                search.look_at(node, folder)
+        return search.found()
+
+
+class _Search:
+    """
+    One search.
+    """
+
+    def __init__(self, wanted: Wanted, *, before: _Key | None, now: float, deadline: float) -> None:
+        self._wanted = wanted
+        self._before = before
+        self._now = now
+        self._deadline = deadline
+        self._room = _COPIES * (wanted.limit + 1)
+        self._heap: list[tuple[_Key, int, tuple[Any, ...], _Node]] = []
+        self._serial = 0
+        self._running: list[Attempt] = []
+        self._kept = self._overwritten = 0
+        self._is_complete = True
+
+    def look_at(self, node: _Node, folder: int) -> None:
+        """
+        Look through all that a node keeps.
+        """
+        test = self._test(node)
+        numbers = sorted(self._numbers(folder))
+        with _closing(_lock_of(node, folder)) as lock:
+            for number in numbers:
+                with contextlib.suppress(OSError), _closing(open_file(node.folder / ring_name(number), dir_fd=folder)) as ring:
+                    shape = read_shape(ring, node.layout.layout_id or 0)
+                    if shape is None:
+                        continue
+                    if test is not None:
+                        self._look_through(ring, shape, test, node, number)
+                    self._count(ring, shape)
+                    if self._before is None and holder_lives(lock, number):
+                        self._look_at_running(node, folder, ring, shape, number)
+
+    @staticmethod
+    def _numbers(folder: int) -> Iterator[int]:
+        with os.scandir(folder) as entries:
+            for seen, entry in enumerate(entries):
+                if seen >= _MOST_FILES:
+                    return
+                number = slot_number(entry.name)
+                if number is not None:
+                    yield number
+
+    def _test(self, node: _Node) -> _Test | None:
+        """
+        Put what is wanted into the node's words; None where nothing there can be it.
+        """
+        wanted, lanes, causes = self._wanted, None, None
+        if wanted.task or wanted.queue:
+            lanes = frozenset(lane for lane, pair in node.pairs.items() if _fits(wanted.task, pair[0]) and _fits(wanted.queue, pair[1]))
+        if wanted.exception:
+            held = {HELD_BACK_CAUSE} if fnmatchcase(HELD_BACK, wanted.exception) else set()
+            causes = frozenset(held.union(cause for cause, values in node.causes.items() if fnmatchcase(values[2], wanted.exception)))
+        states = frozenset(number for number, state in enumerate(STATES) if state in wanted.state) if wanted.state else None
+        if (lanes is not None and not lanes) or (causes is not None and not causes) or (states is not None and not states):
+            return None
+        until = wanted.until if self._before is None else min(wanted.until, self._before.ended_at)
+        return _Test(encode_id(wanted.id) if wanted.id else None, lanes, states, causes, wanted.since, until, wanted.slower_than)
+
+    def _count(self, ring: int, shape: Shape) -> None:
+        written = _COUNTS.unpack(os.pread(ring, _COUNTS.size, 0))[RingHeader.WRITTEN]
+        kept = max(0, min(written, shape.records))
+        self._kept += kept
+        self._overwritten += max(0, written - kept)
+
+    def _look_through(self, ring: int, shape: Shape, test: _Test, node: _Node, number: int) -> None:
+        for at, records in ((shape.records_at, shape.records), (shape.failures_at, shape.failures)):
+            if at == shape.failures_at and test.states == frozenset({0}):
+                continue  # None of those succeeded.
+            for first in range(0, records, _PORTION):
+                if time.monotonic() > self._deadline:
+                    self._is_complete = False
+                    return
+                self._take(ring, at * WORD + first * _SIZE, min(_PORTION, records - first), test, node, number)
+
+    def _take(self, ring: int, at: int, records: int, test: _Test, node: _Node, number: int) -> None:  # noqa: PLR0917 -- a portion.
+        before = os.pread(ring, records * _SIZE, at)
+        if test.id is not None and before.find(test.id) < 0:
+            return
+        before = before[: len(before) // _SIZE * _SIZE]
+        if not any(before[:WORD]) and not any(before):
+            return  # Nothing was written here yet.
+        data = os.pread(ring, len(before), at)
+        after = os.pread(ring, len(before), at)
+        if not len(before) == len(data) == len(after):
+            return  # It is being cut off.
+        floor = self._heap[0][0].ended_at if len(self._heap) == self._room else -_FOREVER
+        for place in test.places(data, floor):
+            record = _RECORD.unpack_from(data, place * _SIZE)
+            stamps = before[place * _SIZE : place * _SIZE + WORD], after[place * _SIZE : place * _SIZE + WORD]
+            if record[Finished.NUMBER] > 0 and stamps[0] == stamps[1] == data[place * _SIZE : place * _SIZE + WORD]:
+                self._keep(record, node, number)
+
+    def _keep(self, record: tuple[Any, ...], node: _Node, number: int) -> None:
+        started_at, runtime = record[Finished.STARTED_AT], record[Finished.RUNTIME]
+        if len(self._heap) == self._room and started_at + runtime < self._heap[0][0].ended_at:
+            return
+        key = _Key(started_at + runtime, started_at, node.name, number, record[Finished.ID])
+        if self._before is not None and key >= self._before:
+            return
+        self._serial += 1
+        item = (key, self._serial, record, node)
+        if len(self._heap) < self._room:
+            heapq.heappush(self._heap, item)
+        else:
+            heapq.heappushpop(self._heap, item)
+
+    def _look_at_running(self, node: _Node, folder: int, ring: int, shape: Shape, number: int) -> None:
+        """
+        Take in what a living process is at.  A row is believed if its record in the slot is the same before and after.
+        """
+        if self._wanted.state and RUNNING not in self._wanted.state:
+            return
+        with _closing(open_file(node.folder / f"slot-{number}", dir_fd=folder)) as slot:
+            before = _records_of(slot, shape.rows)
+            rows = os.pread(ring, shape.rows * _ROW.size, RingHeader.WORDS * WORD)
+            after = _records_of(slot, shape.rows)
+        for record, same, row in zip(before, after, _whole(rows, _ROW), strict=False):
+            if record[Record.PHASE] not in {Phase.ANNOUNCED, Phase.RUNNING, Phase.INTERRUPTED}:
+                continue
+            facts = (Record.ATTEMPT, Record.STARTED_LANE, Record.STARTED_AT)
+            pair = node.pairs.get(record[Record.STARTED_LANE])
+            if pair is None or any(record[fact] != same[fact] for fact in facts):
+                continue
+            self._running_one(node, number, record, row, pair)
+
+    def _running_one(self, node: _Node, number: int, record: tuple[Any, ...], row: tuple[Any, ...], pair: tuple[str, ...]) -> None:
+        wanted, (found_id, wait, _) = self._wanted, row
+        started_at = record[Record.STARTED_AT]
+        runtime = max(0.0, self._now - started_at)
+        is_wanted = (
+            _fits(wanted.task, pair[0])
+            and _fits(wanted.queue, pair[1])
+            and not wanted.exception
+            and (not wanted.id or encode_id(wanted.id) == found_id)
+            and wanted.since <= self._now <= wanted.until
+            and runtime > wanted.slower_than
+            and len(self._running) < _MOST_ROWS
+        )
+        if is_wanted:
+            retries, due_at = max(0, record[Record.RETRIES]), record[Record.DUE_AT]
+            facts = (RUNNING, "", False, retries, started_at, runtime, _or_none(wait), due_at if due_at > 0 else None, "")
+            self._running.append(Attempt(_text(found_id), pair[0], pair[1], *facts, node.name, number))
+
+    def found(self) -> Found:
+        """
+        Return what was found, each attempt once.
+        """
+        limit = self._wanted.limit
+        running = sorted(self._running, key=lambda attempt: attempt.started_at)[:limit]
+        attempts: list[Attempt] = []
+        keys: list[_Key] = []
+        for key, _, record, node in sorted(self._heap, key=lambda item: item[:2], reverse=True):
+            attempt = None if keys and keys[-1] == key else _attempt(record, node, key.process)
+            if attempt is not None:
+                keys.append(key)
+                attempts.append(attempt)
+        shown = max(0, limit - len(running))
+        following = "" if len(attempts) <= shown else _written(keys[shown - 1]) if shown else _written(keys[0]._replace(id=b"\xff" * 41))
+        return Found([*running, *attempts[:shown]], following, self._kept, self._overwritten, self._is_complete)
+
+
+def _checked(wanted: Wanted) -> _Key | None:
+    """
+    Return where to go on, of a search that is valid.
+    """
+    known = (RUNNING, *STATES)
+    for state in wanted.state:
+        if state not in known:
+            message = f"There is no state {state!r}. Expected one of {', '.join(known)}."
+            raise ValueError(message)
+    if not 1 <= wanted.limit <= MOST_FOUND:
+        message = f"The limit is {wanted.limit}. Expected a whole number from 1 to {MOST_FOUND}."
+        raise ValueError(message)
+    return _read(wanted.after) if wanted.after else None
+
+
+def _written(key: _Key) -> str:
+    return base64.urlsafe_b64encode(json.dumps([*key[:4], key.id.hex()]).encode()).decode()
+
+
+def _read(after: str) -> _Key:
+    try:
+        ended_at, started_at, node, process, task_id = json.loads(base64.urlsafe_b64decode(after.encode()))
+        return _Key(float(ended_at), float(started_at), str(node), int(process), bytes.fromhex(task_id))
+    except (ValueError, TypeError, RecursionError):
+        message = f"The place to go on at is {after[:50]!r}. Expected what the answer before this one named."
+        raise ValueError(message) from None
+
+
+def _attempt(record: tuple[Any, ...], node: _Node, process: int) -> Attempt | None:
+    """
+    Return the attempt that a record tells of; None where it cannot be one that we wrote.
+    """
+    _, lane, word, cause, started_at, runtime, wait, due_at, task_id, trace = record
+    pair, number, retries = node.pairs.get(lane), word & 255, word >> 8
+    if pair is None or number >= len(STATES) or retries < 0 or not 0 <= runtime < _FOREVER:
+        return None
+    values = node.causes.get(cause, ("", "", HELD_BACK if cause == HELD_BACK_CAUSE else ""))
+    return Attempt(
+        _text(task_id),
+        pair[0],
+        pair[1],
+        STATES[number],
+        values[2],
+        values[3:] == ("true",),
+        retries,
+        started_at,
+        runtime,
+        _or_none(wait),
+        due_at if 0 < due_at < _FOREVER else None,
+        trace.hex() if any(trace) else "",
+        node.name,
+        process,
+    )
+
+
+def _or_none(seconds: float) -> float | None:
+    return seconds if 0 <= seconds < _FOREVER else None
+
+
+def _text(task_id: bytes) -> str:
+    return task_id.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _fits(pattern: str, name: str) -> bool:
+    return not pattern or fnmatchcase(name, pattern)
+
+
+def _whole(data: bytes, form: struct.Struct) -> Iterator[tuple[Any, ...]]:
+    return form.iter_unpack(data[: len(data) // form.size * form.size])
+
+
+def _records_of(slot: int, rows: int) -> list[tuple[Any, ...]]:
+    return list(_whole(os.pread(slot, rows * _SLOT_RECORD.size, _HEADER.size), _SLOT_RECORD))
+
+
+def _lock_of(node: _Node, folder: int) -> int:
+    return open_file(node.folder / "lock", dir_fd=folder)
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

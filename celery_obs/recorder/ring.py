@@ -1,0 +1,480 @@
+"""
+The ring: the latest attempts of one process, a record of 128 bytes each, so that they can be searched without events and without a database.
+
+It is a file beside the slot's, ``attempts-<n>``, that the owner of slot *n* maps and writes.  Words of eight bytes in the machine's byte order::
+
+    word 0..15   header, see `RingHeader`
+    ...          `RingHeader.ROWS` x `Row.WORDS`, and one more row where that is odd: of each attempt that runs, what the slot's table does not say
+    ...          `RingHeader.RECORDS` x `Finished.WORDS`: the latest attempts, whatever became of them
+    ...          `RingHeader.FAILURES` x `Finished.WORDS`: the latest of those that did not succeed, which so are kept longer
+
+Attempt number *s* of a ring stands at place *s* modulo its length.  `Finished.NUMBER` is 0 while a record is written, and *s* + 1 once it is whole: the last store.
+So a reader takes a record for whole if it finds the same number before and after it read the rest (a sequence lock; readers wait for nothing).
+
+Killed at any store, the record is finished by who settles the attempt in the slot, and only once: `Row.NUMBER` is the place that it was to have.
+
+Forks: a ring belongs to the process that claimed its slot.  Threads: one row each; numbers are given out in one step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import struct
+
+from hashlib import blake2b
+from itertools import count
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from .format import WORD
+from .opening import RefusedError, allocate, new_file, open_file
+
+
+__all__ = [
+    "HELD_BACK_CAUSE",
+    "LONGEST_ID",
+    "RING_MAGIC",
+    "RING_VERSION",
+    "AttemptRing",
+    "Finished",
+    "RingHeader",
+    "Row",
+    "Shape",
+    "encode_id",
+    "read_shape",
+    "ring_name",
+    "shape_of",
+]
+
+
+RING_MAGIC: Final = int.from_bytes(b"clryatt\x00", "little")
+RING_VERSION: Final = 1
+
+LONGEST_ID: Final = 40
+"""
+Bytes of a task's id that a record has room for; of a longer one it has a digest.
+"""
+
+HELD_BACK_CAUSE: Final = -1
+"""
+What `Finished.CAUSE` is for an attempt that was held back by a limit, a breaker or a pause of our own.
+"""
+
+_STEP: Final = 1 << 13  # Words whose disk space is taken at once: 64 KiB.  No record lies across two of them.
+_ROW = struct.Struct("=40sdq8x")
+_FACTS = struct.Struct("=3q4d40s24x")
+_MOST_NUMBERS: Final = 1 << 61
+_MOST_ROWS: Final = 1 << 16
+_MOST_RECORDS: Final = 1 << 22
+_DIGEST: Final = 19
+
+
+class RingHeader:
+    """
+    The words at the front of a ring's file.
+
+    *WRITTEN* and *FAILURES_WRITTEN* are how many records were ever begun: all but the last ones of them were overwritten.
+    """
+
+    MAGIC: Final = 0
+    VERSION: Final = 1
+    LAYOUT_ID: Final = 2
+    ROWS: Final = 3
+    RECORDS: Final = 4
+    FAILURES: Final = 5
+    WRITTEN: Final = 6
+    FAILURES_WRITTEN: Final = 7
+    WORDS: Final = 16
+
+
+class Row:
+    """
+    The words on an attempt that runs, relative to the start of its row.  Row *k* belongs to record *k* of the slot's table.
+
+    *ID* is 40 bytes, zeros behind the id's own.  *WAIT* is float64, in seconds; negative where it is not known.
+    *NUMBER* is 0 until the attempt's place in the ring is chosen.
+    """
+
+    ID: Final = 0
+    WAIT: Final = 5
+    NUMBER: Final = 6
+    WORDS: Final = 8
+
+
+class Finished:
+    """
+    The words on an attempt that ended, relative to the start of its record.
+
+    *STARTED_LANE* is the lane of its *started* counter, which stands for its task and queue.  *STATE* is the number of its state in
+    `celery_obs.areas.tasks.metrics.STATES`, with 256 times the number of retries before it added.
+    *CAUSE* is the number of the lane after that of the counter of failures or retries that names its exception; 0 where none does; or `HELD_BACK_CAUSE`.
+    *STARTED_AT* and *DUE_AT* are float64, in seconds since the epoch, *RUNTIME* and *WAIT* in seconds; *DUE_AT* is 0 and *WAIT* negative where not known.
+    *ID* is as in `Row`.  *TRACE* is sixteen bytes, the first one first; zeros where nothing was traced.
+    """
+
+    NUMBER: Final = 0
+    STARTED_LANE: Final = 1
+    STATE: Final = 2
+    CAUSE: Final = 3
+    STARTED_AT: Final = 4
+    RUNTIME: Final = 5
+    WAIT: Final = 6
+    DUE_AT: Final = 7
+    ID: Final = 8
+    TRACE: Final = 13
+    WORDS: Final = 16
+
+
+# The structures and the numbers in the hot path stand where the format says.
+assert (Row.ID, Row.WAIT, Row.NUMBER, RingHeader.WORDS, RingHeader.WRITTEN, _ROW.size) == (0, 5, 6, 16, 6, Row.WORDS * WORD)  # noqa: S101
+assert (Finished.STARTED_LANE, Finished.STATE, Finished.CAUSE, Finished.STARTED_AT, Finished.RUNTIME) == (1, 2, 3, 4, 5)  # noqa: S101
+assert (Finished.WAIT, Finished.DUE_AT, Finished.ID, Finished.TRACE, _FACTS.size) == (6, 7, 8, 13, (Finished.WORDS - 1) * WORD)  # noqa: S101
+
+
+class Shape(NamedTuple):
+    """
+    How much a ring has room for: attempts at once, attempts that ended, and of those that did not succeed once more.
+    """
+
+    rows: int
+    records: int
+    failures: int
+
+    @property
+    def records_at(self) -> int:
+        """
+        The word at which the records begin.
+        """
+        return RingHeader.WORDS + (self.rows + 1) // 2 * 2 * Row.WORDS
+
+    @property
+    def failures_at(self) -> int:
+        """
+        The word at which the failures begin.
+        """
+        return self.records_at + self.records * Finished.WORDS
+
+    @property
+    def words(self) -> int:
+        """
+        The words of the whole file.
+        """
+        return self.failures_at + self.failures * Finished.WORDS
+
+
+def shape_of(size: int, *, rows: int) -> Shape | None:
+    """
+    Return the shape of a ring of about *size* bytes, a quarter of it for what did not succeed; None for one that has no room for anything.
+    """
+    records = size // (Finished.WORDS * WORD)
+    failures = records // 4
+    return Shape(rows, records - failures, failures) if failures and rows else None
+
+
+def ring_name(number: int) -> str:
+    """
+    Return the name of the ring's file of slot *number*.
+    """
+    return f"attempts-{number}"
+
+
+def encode_id(task_id: str) -> bytes:
+    """
+    Return the 40 bytes that stand for a task's id; for a longer one ``#`` and a digest (BLAKE2b), so that it is found by its id all the same.
+    """
+    data = task_id.encode("utf-8", "surrogatepass")
+    if len(data) > LONGEST_ID:
+        data = b"#" + blake2b(data, digest_size=_DIGEST).hexdigest().encode()
+    return data.ljust(LONGEST_ID, b"\0")
+
+
+class AttemptRing:
+    """
+    The ring of one slot, mapped.
+
+    Make one with `open`; the caller holds the slot's lock.
+
+    Attributes:
+        shape: What it has room for.
+    """
+
+    __slots__ = (
+        "_backed",
+        "_descriptor",
+        "_failures",
+        "_ids",
+        "_layout_id",
+        "_map",
+        "_memory",
+        "_numbers",
+        "_records",
+        "_records_at",
+        "_words",
+        "shape",
+    )
+
+    def __init__(self, descriptor: int, layout_id: int, shape: Shape) -> None:
+        self.shape = shape
+        self._layout_id = layout_id
+        self._records_at, self._records = shape.records_at, shape.records
+        self._ids = [b""] * shape.rows
+        self._descriptor = descriptor
+        self._map = mmap.mmap(descriptor, shape.words * WORD)
+        self._memory = memoryview(self._map)
+        self._words = self._memory.cast("q")
+        self._backed: set[int] = set()
+        for step in range((shape.records_at - 1) // _STEP + 1):
+            self._back(step)
+        self._numbers = count(self._next(RingHeader.WRITTEN, shape.records_at, shape.records))
+        self._failures = count(self._next(RingHeader.FAILURES_WRITTEN, shape.failures_at, shape.failures))
+
+    def _next(self, written: int, at: int, records: int) -> int:
+        """
+        Return the number of the next record.  Threads may have said how many there are in another order than they wrote them.
+        """
+        highest = self._words[written]
+        if self.shape.rows > 1:
+            data = os.pread(self._descriptor, records * Finished.WORDS * WORD, at * WORD)  # Not the mapping: there may be holes.
+            numbers = memoryview(data[: len(data) // WORD * WORD]).cast("q")[:: Finished.WORDS].tolist()
+            highest = max(highest, *numbers)
+        return highest if 0 <= highest < _MOST_NUMBERS else 0
+
+    @classmethod
+    def open(cls, folder: Path, number: int, *, layout_id: int, shape: Shape) -> AttemptRing:
+        """
+        Open the ring of slot *number* in a node's folder; made anew where there is none of that shape and layout.
+
+        Raises:
+            OSError: if it cannot be made or read.
+        """
+        path = folder / ring_name(number)
+        descriptor = _opened(path, layout_id, shape)
+        if descriptor is None:
+            descriptor = _created(path, layout_id, shape)
+        try:
+            return cls(descriptor, layout_id, shape)
+        except (OSError, ValueError):
+            os.close(descriptor)
+            raise
+
+    @classmethod
+    def of_another(cls, folder: Path, number: int, *, layout_id: int) -> AttemptRing | None:
+        """
+        Open the ring that the last owner of slot *number* left; None where there is none that is whole.
+        """
+        path = folder / ring_name(number)
+        try:
+            descriptor = open_file(path, os.O_RDWR)
+        except OSError:
+            return None
+        shape = read_shape(descriptor, layout_id)
+        try:
+            if shape is not None:
+                return cls(descriptor, layout_id, shape)
+        except (OSError, ValueError):
+            pass
+        os.close(descriptor)
+        return None
+
+    def begin(self, row: int, task_id: str, wait: float | None) -> None:
+        """
+        Take down the attempt that begins in row *row*, before the slot says that it does.
+
+        Args:
+            row: The number of its record in the slot's table.
+
+            task_id: Its id.
+
+            wait: Seconds that it waited; None where that is not known.
+        """
+        try:
+            data = task_id.encode()
+        except UnicodeEncodeError:
+            data = encode_id(task_id)
+        if len(data) > LONGEST_ID:
+            data = encode_id(task_id)
+        self._ids[row] = data
+        _ROW.pack_into(self._memory, 128 + row * 64, data, -1.0 if wait is None else wait, 0)
+
+    def end(  # noqa: PLR0917 -- it is called for every attempt, and keywords cost.
+        self,
+        row: int,
+        lane: int,
+        state: int,
+        cause: int,
+        started_at: float,
+        runtime: float,
+        wait: float | None,
+        due_at: float | None,
+        trace: int,
+    ) -> None:
+        """
+        Put the attempt of row *row* into the ring.
+
+        Args:
+            row: As in `begin`.
+
+            lane: Its started lane.
+
+            state: As `Finished.STATE`.
+
+            cause: As `Finished.CAUSE`.
+
+            started_at: Seconds since the epoch.
+
+            runtime: Seconds.
+
+            wait: As in `begin`.
+
+            due_at: Seconds since the epoch; None where not known.
+
+            trace: The id of its trace; 0 where it has none.
+
+        Raises:
+            OSError: when the disk is full; the attempt is not in the ring then.
+        """
+        words, memory = self._words, self._memory
+        number = next(self._numbers)
+        at = self._records_at + number % self._records * 16
+        if at >> 13 not in self._backed:
+            self._back(at >> 13)
+        words[6] = words[22 + row * 8] = number + 1
+        words[at] = 0
+        wait = -1.0 if wait is None else wait
+        _FACTS.pack_into(memory, at * 8 + 8, lane, state, cause, started_at, runtime, wait, due_at or 0.0, self._ids[row])
+        if trace:
+            memory[(at + 13) * 8 : (at + 15) * 8] = trace.to_bytes(16, "big")
+        words[at] = number + 1
+        if state & 255:
+            self._keep_failure(at)
+
+    def settle(self, row: int, facts: tuple[int, int, int, float, float, float]) -> None:
+        """
+        Put the attempt of row *row*, whose process died, into the ring, unless that process had done so.
+
+        May be done again, after dying at any store.
+
+        Args:
+            row: As in `begin`.
+
+            facts: The words of `Finished` from *STARTED_LANE* to *DUE_AT*, without the wait, which the row knows.
+
+        Raises:
+            OSError: as `end`.
+        """
+        words, source = self._words, 16 + row * 8
+        number = words[source + Row.NUMBER] - 1
+        if not 0 <= number < _MOST_NUMBERS:
+            number = next(self._numbers)
+            words[RingHeader.WRITTEN] = max(words[RingHeader.WRITTEN], number + 1)
+            words[source + Row.NUMBER] = number + 1
+        at = self._records_at + number % self._records * Finished.WORDS
+        self._back(at // _STEP)
+        if words[at] != number + 1:
+            words[at] = 0
+            task_id, wait, _ = _ROW.unpack_from(self._memory, source * WORD)
+            _FACTS.pack_into(self._memory, (at + 1) * WORD, *facts[:5], wait, facts[5], task_id)
+            words[at] = number + 1
+        if words[at + Finished.STATE] & 255:
+            self._keep_failure(at)
+
+    def _keep_failure(self, source: int) -> None:
+        """
+        Copy the record at *source* to those that are kept longer.  One that is there twice, for its process died in between, is told once by readers.
+        """
+        words, shape = self._words, self.shape
+        number = next(self._failures)
+        at = shape.failures_at + number % shape.failures * 16
+        if at >> 13 not in self._backed:
+            self._back(at >> 13)
+        words[7] = number + 1
+        words[at] = 0
+        words[at + 1 : at + 16] = words[source + 1 : source + 16]
+        words[at] = number + 1
+
+    def mend(self) -> bool:
+        """
+        Make sure that the file is as long as it is mapped; return whether another program had cut it off, and what it held is gone.
+
+        Raises:
+            OSError: if it cannot be made longer; it is not to be touched then.
+        """
+        size = self.shape.words * WORD
+        if os.fstat(self._descriptor).st_size >= size:
+            return False
+        os.ftruncate(self._descriptor, size)
+        for step in self._backed:
+            self._back(step)
+        _write_header(self._descriptor, self._layout_id, self.shape)
+        return True
+
+    def _back(self, step: int) -> None:
+        """
+        Take the disk space of 64 KiB: a store into a hole of a full disk would end the process with SIGBUS.
+        """
+        first = step * _STEP
+        allocate(self._descriptor, first * WORD, (min(first + _STEP, self.shape.words) - first) * WORD)
+        self._backed.add(step)
+
+    def close(self) -> None:
+        """
+        Let go of the file.
+        """
+        os.close(self._descriptor)
+
+
+def read_shape(descriptor: int, layout_id: int) -> Shape | None:
+    """
+    Return the shape of an open ring; None if the file is no ring of that layout, or not as long as its header says.
+    """
+    data = os.pread(descriptor, RingHeader.WORDS * WORD, 0)
+    if len(data) < RingHeader.WORDS * WORD:
+        return None
+    words = struct.unpack(f"={RingHeader.WORDS}q", data)
+    shape = Shape(words[RingHeader.ROWS], words[RingHeader.RECORDS], words[RingHeader.FAILURES])
+    is_whole = (
+        words[RingHeader.MAGIC] == RING_MAGIC
+        and words[RingHeader.VERSION] == RING_VERSION
+        and words[RingHeader.LAYOUT_ID] == layout_id
+        and 0 < shape.rows <= _MOST_ROWS
+        and 0 < shape.records <= _MOST_RECORDS
+        and 0 < shape.failures <= _MOST_RECORDS
+        and os.fstat(descriptor).st_size >= shape.words * WORD
+    )
+    return shape if is_whole else None
+
+
+def _opened(path: Path, layout_id: int, shape: Shape) -> int | None:
+    try:
+        descriptor = open_file(path, os.O_RDWR)
+    except (FileNotFoundError, RefusedError):
+        return None
+    if read_shape(descriptor, layout_id) == shape:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _write_header(descriptor: int, layout_id: int, shape: Shape) -> None:
+    header = [RING_MAGIC, RING_VERSION, layout_id, *shape]
+    os.pwrite(descriptor, struct.pack(f"={len(header)}q", *header), 0)
+
+
+def _created(path: Path, layout_id: int, shape: Shape) -> int:
+    """
+    Make a ring's file, which has its name only once it is whole.
+    """
+    fresh = path.with_name(f"{path.name}.new")
+    descriptor = new_file(fresh)
+    try:
+        os.ftruncate(descriptor, shape.words * WORD)
+        _write_header(descriptor, layout_id, shape)
+        fresh.replace(path)
+    except OSError:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
+    return descriptor
