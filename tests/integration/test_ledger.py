@@ -24,6 +24,7 @@ import pytest
 from celery import Celery
 from redis import Redis
 
+from celery_obs.recorder.attempt_log import AttemptLog, Wanted
 from tests.clients import client_of
 from tests.servers import RedisServer, wait_until
 from tests.workers import Metrics, Worker, settle_at
@@ -133,9 +134,11 @@ def send(client: Celery, kinds: list[str]) -> None:
 @pytest.mark.parametrize("tasks", [500, pytest.param(20_000, marks=pytest.mark.faults)])
 def test_counts_agree_with_the_ledger_through_recycling_and_kills(redis_server: RedisServer, tmp_path: Path, tasks: int) -> None:
     """
-    After thousands of mixed tasks with children that live for seven tasks or until they are shot, each outcome was counted exactly as often as it happened.
+    After thousands of mixed tasks with children that live for seven tasks or until they are shot, each outcome was counted exactly as often as it happened,
+    and each attempt is kept once, under its id and with its outcome.
     """
-    worker = Worker("--concurrency=4", "--max-tasks-per-child=7", redis=redis_server.url, folder=tmp_path)
+    room = {"CELERY_OBS_ATTEMPT_BYTES": str(1 << 24)}
+    worker = Worker("--concurrency=4", "--max-tasks-per-child=7", redis=redis_server.url, folder=tmp_path, **room)
     worker.redis.flushall()
     kinds = random.Random(7).choices([*KINDS], weights=[*KINDS.values()], k=tasks)
     with worker:
@@ -152,6 +155,7 @@ def test_counts_agree_with_the_ledger_through_recycling_and_kills(redis_server: 
         expected = {**ended, "lost": sum(killer.killed.values())}
         settle_at(expected, lambda: metrics.states("mixed"), within=30)
         settle_at(0, lambda: metrics.find("celery_task_in_progress", task="observed.mixed"))
+        assert _attempts_of_the_ledger(worker) == _attempts_of_the_rings(worker.metrics_dir)
         watcher.stop()
 
         assert ran == sum(expected.values())
@@ -163,6 +167,29 @@ def test_counts_agree_with_the_ledger_through_recycling_and_kills(redis_server: 
         assert sum(killer.killed.values()) >= tasks // 1000
         assert {} == dict(metrics.errors.snapshot())
     print(f"\n{ran} attempts, {expected}, {watcher.scrapes} scrapes, {watcher.most_files} slot files")  # noqa: T201 -- for the one who runs it.
+
+
+def _attempts_of_the_ledger(worker: Worker) -> Counter[str]:
+    """
+    Return how often an attempt began and ended in each way, by its id and its retries; what began and did not end was lost.
+    """
+    ended = Counter(worker.redis.lrange("mixed:outcomes", 0, -1))
+    lost = Counter(worker.redis.lrange("mixed:began", 0, -1))
+    lost.subtract(key.rpartition(" ")[0] for key in ended.elements())
+    return ended + Counter({f"{key} lost": count for key, count in lost.items()})
+
+
+def _attempts_of_the_rings(metrics_dir: Path) -> Counter[str]:
+    """
+    Return the same of what the worker kept, page by page.
+    """
+    log, wanted, found = AttemptLog(metrics_dir), Wanted(task="observed.mixed", limit=1000), Counter[str]()
+    while True:
+        answer = log.search(wanted)
+        found.update(f"{each.id} {each.retries} {each.state}" for each in answer.attempts)
+        if not answer.following:
+            return found
+        wanted = wanted._replace(after=answer.following)
 
 
 def _wait_until_done(worker: Worker, killer: Killer) -> None:

@@ -218,6 +218,7 @@ def mixed(self: Task, kind: str) -> None:
     with redis.pipeline() as pipe:
         pipe.hset("inside", str(pid), kind)
         pipe.hincrby("mixed:ran", kind, 1)
+        pipe.rpush("mixed:began", f"{self.request.id} {self.request.retries}")
         pipe.execute()
     if kind == "slow":
         time.sleep(0.02)
@@ -225,6 +226,7 @@ def mixed(self: Task, kind: str) -> None:
     with redis.pipeline() as pipe:
         pipe.hdel("inside", str(pid))
         pipe.hincrby("mixed:ended", outcome, 1)
+        pipe.rpush("mixed:outcomes", f"{self.request.id} {self.request.retries} {outcome}")
         pipe.execute()
     if kind == "fail":
         raise ValueError("on purpose")
