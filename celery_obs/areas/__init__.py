@@ -78,7 +78,7 @@ def _ours(name: str, place: str = "", **commands: str) -> Area:
 
 
 _OURS: Final[tuple[Area, ...]] = (
-    _ours("tasks"),
+    _ours("tasks", attempts="Search the latest attempts of tasks."),
     _ours("workers"),
     _ours("queues"),
     _ours("beat", "schedules"),

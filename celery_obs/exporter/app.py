@@ -36,8 +36,10 @@ from celery_obs.recorder.opening import open_metrics_dir
 from celery_obs.throttle import LogThrottle
 from celery_obs.vocabulary.conditions import Area
 
+from .api.answers import Refusal, refuse
+from .api.attempts import AttemptsApi
 from .api.page import POLICY, status_page
-from .api.routes import Api, Refusal, refuse, shows_token
+from .api.routes import Api, shows_token
 from .exposition import OPENMETRICS_TYPE, TEXT_TYPE, Page, accepts_gzip, accepts_openmetrics, compress
 from .health import Health, Report
 from .hosts import AllowedHosts, is_loopback
@@ -114,6 +116,7 @@ def create_app(
     *,
     web: Callable[[], WebConfig] | None = None,
     api: Api | None = None,
+    attempts: AttemptsApi | None = None,
     overview: Callable[[], Overview] | None = None,
     leader: Callable[[], str] = str,
     health: Health | None = None,
@@ -131,6 +134,8 @@ def create_app(
         web: Returns the headers and users that are in force.
 
         api: Answers about the cluster; by default one that says that there is nothing to ask.
+
+        attempts: Answers which attempts there were; by default one that says that there are none to search.
 
         overview: Reads the cluster's state for the status page; None where there is none.
 
@@ -153,7 +158,11 @@ def create_app(
         "/startup": pages.ready,
     }
     app = Starlette(
-        routes=[*(Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()), *(api or Api(None)).routes()],
+        routes=[
+            *(Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()),
+            *(attempts or AttemptsApi(None)).routes(),
+            *(api or Api(None)).routes(),
+        ],
         exception_handlers={HTTPException: _not_so},
         middleware=list(_middleware(web, hosts)),
     )

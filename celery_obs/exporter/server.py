@@ -29,6 +29,7 @@ from celery_obs.state.lease import PERIOD, Lease
 from celery_obs.telemetry.redaction import redact_url
 from celery_obs.throttle import LogThrottle, ThrottleFilter
 
+from .api.attempts import AttemptsApi
 from .api.routes import Api
 from .app import Check, create_app, directory_check
 from .discovery import Discovery
@@ -344,6 +345,7 @@ def run(options: Options) -> None:
         build_checks(options),
         web=web.current if web is not None else None,
         api=Api(client, token=operations_token(options)),
+        attempts=AttemptsApi(options.directory if options.serves_workers else None),
         overview=overview,
         leader=lease.holder if lease is not None else str,
         hosts=AllowedHosts(options.allowed_hosts, listening=[parse_address(address)[0] for address in options.addresses]),

@@ -16,6 +16,7 @@ import struct
 import time
 
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -41,7 +42,7 @@ from .ring import (
 from .slots import holder_lives
 
 
-__all__ = ["MOST_FOUND", "RUNNING", "Attempt", "AttemptLog", "Found", "Wanted"]
+__all__ = ["MOST_FOUND", "RUNNING", "Attempt", "AttemptLog", "Found", "Wanted", "shown"]
 
 
 MOST_FOUND: Final = 1000
@@ -126,6 +127,37 @@ class Attempt(NamedTuple):
         Seconds since the epoch; now, while it is running.
         """
         return self.started_at + self.runtime
+
+
+def shown(attempt: Attempt) -> dict[str, object]:
+    """
+    Return an attempt for JSON, with its times as ISO 8601 in UTC.
+    """
+    is_running = attempt.state == RUNNING
+    return {
+        "id": attempt.id,
+        "task": attempt.task,
+        "queue": attempt.queue,
+        "state": attempt.state,
+        "exception": attempt.exception or None,
+        "exhausted": attempt.exhausted,
+        "retries": attempt.retries,
+        "due_at": _iso(attempt.due_at),
+        "started_at": _iso(attempt.started_at),
+        "ended_at": None if is_running else _iso(attempt.ended_at),
+        "wait_seconds": attempt.wait,
+        "runtime_seconds": attempt.runtime,
+        "trace_id": attempt.trace_id or None,
+        "node": attempt.node,
+        "process": attempt.process,
+    }
+
+
+def _iso(at: float | None) -> str | None:
+    try:
+        return None if at is None else datetime.fromtimestamp(at, timezone.utc).isoformat()
+    except (ValueError, OverflowError, OSError):  # A clock that was far off.
+        return None
 
 
 class Wanted(NamedTuple):

@@ -22,7 +22,9 @@ import contextlib
 import mmap
 import os
 import struct
+import sys
 
+from collections.abc import Mapping
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
@@ -62,6 +64,7 @@ HELD_BACK_CAUSE: Final = -1
 What `Finished.CAUSE` is for an attempt that was held back by a limit, a breaker or a pause of our own.
 """
 
+_SIZE: Final = 128  # Bytes of a record.
 _STEP: Final = 1 << 13  # Words whose disk space is taken at once: 64 KiB.  No record lies across two of them.
 _ROW = struct.Struct("=40sdq8x")
 _FACTS = struct.Struct("=3q4d40s24x")
@@ -130,7 +133,7 @@ class Finished:
 # The structures and the numbers in the hot path stand where the format says.
 assert (Row.ID, Row.WAIT, Row.NUMBER, RingHeader.WORDS, RingHeader.WRITTEN, _ROW.size) == (0, 5, 6, 16, 6, Row.WORDS * WORD)  # noqa: S101
 assert (Finished.STARTED_LANE, Finished.STATE, Finished.CAUSE, Finished.STARTED_AT, Finished.RUNTIME) == (1, 2, 3, 4, 5)  # noqa: S101
-assert (Finished.WAIT, Finished.DUE_AT, Finished.ID, Finished.TRACE, _FACTS.size) == (6, 7, 8, 13, (Finished.WORDS - 1) * WORD)  # noqa: S101
+assert (Finished.WAIT, Finished.DUE_AT, Finished.ID, Finished.TRACE, _FACTS.size) == (6, 7, 8, 13, _SIZE - WORD)  # noqa: S101
 
 
 class Shape(NamedTuple):
@@ -244,15 +247,13 @@ class AttemptRing:
     @classmethod
     def open(cls, folder: Path, number: int, *, layout_id: int, shape: Shape) -> AttemptRing:
         """
-        Open the ring of slot *number* in a node's folder; made anew where there is none of that shape and layout.
+        Open the ring of slot *number* in a node's folder; made anew where there is none of that layout, and with what it held where its shape is another.
 
         Raises:
             OSError: if it cannot be made or read.
         """
         path = folder / ring_name(number)
-        descriptor = _opened(path, layout_id, shape)
-        if descriptor is None:
-            descriptor = _created(path, layout_id, shape)
+        descriptor = _opened(path, layout_id, shape) or _created(path, layout_id, shape)
         try:
             return cls(descriptor, layout_id, shape)
         except (OSError, ValueError):
@@ -447,6 +448,9 @@ def read_shape(descriptor: int, layout_id: int) -> Shape | None:
 
 
 def _opened(path: Path, layout_id: int, shape: Shape) -> int | None:
+    """
+    Open a ring of exactly that layout and shape; None where there is none.
+    """
     try:
         descriptor = open_file(path, os.O_RDWR)
     except (FileNotFoundError, RefusedError):
@@ -464,13 +468,16 @@ def _write_header(descriptor: int, layout_id: int, shape: Shape) -> None:
 
 def _created(path: Path, layout_id: int, shape: Shape) -> int:
     """
-    Make a ring's file, which has its name only once it is whole.
+    Make a ring's file, which has its name only once it is whole; with the latest attempts of the one of another shape that is there.
     """
+    kept, failures = _held(path, layout_id)
     fresh = path.with_name(f"{path.name}.new")
     descriptor = new_file(fresh)
     try:
         os.ftruncate(descriptor, shape.words * WORD)
         _write_header(descriptor, layout_id, shape)
+        _carry_over(descriptor, kept, shape.records_at, shape.records, RingHeader.WRITTEN)
+        _carry_over(descriptor, failures, shape.failures_at, shape.failures, RingHeader.FAILURES_WRITTEN)
         fresh.replace(path)
     except OSError:
         os.close(descriptor)
@@ -478,3 +485,36 @@ def _created(path: Path, layout_id: int, shape: Shape) -> int:
             fresh.unlink()
         raise
     return descriptor
+
+
+def _held(path: Path, layout_id: int) -> tuple[dict[int, bytes], dict[int, bytes]]:
+    """
+    Return the records of the ring at *path* by their numbers, and its failures; nothing where there is no ring of that layout.
+    """
+    try:
+        descriptor = open_file(path)
+    except OSError:
+        return {}, {}
+    try:
+        shape = read_shape(descriptor, layout_id)
+        if shape is None:
+            return {}, {}
+        return (
+            _records(os.pread(descriptor, shape.records * _SIZE, shape.records_at * WORD)),
+            _records(os.pread(descriptor, shape.failures * _SIZE, shape.failures_at * WORD)),
+        )
+    finally:
+        os.close(descriptor)
+
+
+def _records(data: bytes) -> dict[int, bytes]:
+    whole = (data[at : at + _SIZE] for at in range(0, len(data) - _SIZE + 1, _SIZE))
+    return {number: record for record in whole if 0 < (number := int.from_bytes(record[:WORD], sys.byteorder, signed=True)) < _MOST_NUMBERS}
+
+
+def _carry_over(descriptor: int, records: Mapping[int, bytes], at: int, room: int, written: int) -> None:
+    latest = sorted(records)[-room:]
+    for number in latest:
+        os.pwrite(descriptor, records[number], at * WORD + (number - 1) % room * _SIZE)
+    if latest:
+        os.pwrite(descriptor, latest[-1].to_bytes(WORD, sys.byteorder), written * WORD)

@@ -11,6 +11,7 @@ import celery_obs
 
 from celery_obs.areas.channels.operations import OPERATIONS
 
+from . import attempts
 from .table import BODY, DEEDS, PARAMETERS, PREFIX, QUESTIONS, Deed, Question
 
 
@@ -38,17 +39,23 @@ def document() -> Mapping[str, Any]:
     Describe everything in the table.
     """
     paths: dict[str, Any] = {f"{PREFIX}{each.path}": {"get": _question(each)} for each in QUESTIONS}
+    paths[attempts.PATH] = {"get": _attempts()}
     paths |= {f"{PREFIX}/{{channel}}{each.path}": {"post": _deed(each)} for each in DEEDS}
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "celery_obs exporter",
             "version": celery_obs.__version__,
-            "description": "The state of the cluster's channels, and the operations on them.",
+            "description": "The latest attempts of tasks; the state of the cluster's channels, and the operations on them.",
         },
         "paths": paths,
         "components": {"securitySchemes": {"operations": {"type": "http", "scheme": "bearer"}}, "schemas": {"Error": _ERROR}},
     }
+
+
+def _attempts() -> Mapping[str, Any]:
+    told = dict(attempts.described())
+    return {**told, "responses": {"200": _answer("The answer.", told.pop("answer")), **_refusals("400", "503")}}
 
 
 def _question(question: Question) -> Mapping[str, Any]:

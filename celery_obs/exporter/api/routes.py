@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from celery_obs.areas.channels.operations import OPERATIONS, Order, perform
@@ -26,6 +26,7 @@ from celery_obs.state.audit import Audit
 from celery_obs.telemetry.redaction import without_secrets
 from celery_obs.throttle import LogThrottle
 
+from .answers import Refusal, answer, refuse
 from .openapi import document
 from .table import BODY, DEEDS, PARAMETERS, PREFIX, QUESTIONS, Deed, Question
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["Api", "Refusal", "refuse", "shows_token"]
+__all__ = ["Api", "shows_token"]
 
 
 T = TypeVar("T")
@@ -55,32 +56,6 @@ _SHOWN: Final = 20
 _STRANGERS: Final = frozenset({401, 403})
 
 log = logging.getLogger("celery_obs.exporter")
-
-
-class Refusal(Exception):  # noqa: N818 -- it is an answer.
-    """
-    What was asked for is not done.
-
-    Args:
-        status: The HTTP status.
-
-        error: A word for programs.
-
-        message: What was expected, what came, what to do.
-    """
-
-    def __init__(self, status: int, error: str, message: str, **headers: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.error = error
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
-
-
-def refuse(refusal: Refusal) -> Response:
-    """
-    Answer with a refusal.
-    """
-    return _json({"error": refusal.error, "message": str(refusal)}, refusal.status, refusal.headers)
 
 
 class Api:
@@ -116,13 +91,13 @@ class Api:
     # -- questions ----------------------------------------------------------------------------------------------------
 
     async def _describe(self, request: Request) -> Response:
-        return _json(self._document)
+        return answer(self._document)
 
     async def _ask(self, question: Question, request: Request) -> Response:
         try:
             given = {name: _number(name, request.query_params.get(name)) for name in question.parameters}
             same = (question.path, *sorted(given.items()))
-            return _json(await self._in_thread(self._questions, same, lambda: question.ask(self._need(self._reports), given)))
+            return answer(await self._in_thread(self._questions, same, lambda: question.ask(self._need(self._reports), given)))
         except Refusal as refusal:
             return refuse(refusal)
 
@@ -141,7 +116,7 @@ class Api:
                 actor = order.actor or _address(request)
                 Audit(None).write(deed.action, actor=actor, reason=order.reason, channel=channel, outcome=f"refused: {refusal.error}")
             return refuse(refusal)
-        return _json({"channel_type": channel, "action": deed.action, **result})
+        return answer({"channel_type": channel, "action": deed.action, **result})
 
     def _is_worth_a_line(self, deed: Deed, refusal: Refusal) -> bool:
         """
@@ -317,18 +292,3 @@ def _problem(schema: Mapping[str, Any], value: object) -> str:
         return "" if isinstance(value, str) and len(value) <= schema["maxLength"] else f"a text of at most {schema['maxLength']} characters"
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and schema["exclusiveMinimum"] < value <= schema["maximum"]
     return "" if is_number else f"a number of seconds above 0, and at most {schema['maximum']:.0f}"
-
-
-def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse(_whole(content), status_code=status, headers={"Cache-Control": "no-store", **(headers or {})})
-
-
-def _whole(content: Any) -> Any:
-    """
-    Replace what UTF-8 cannot encode: half characters, which a client's JSON may hold.
-    """
-    if isinstance(content, str):
-        return content if content.isascii() else content.encode("utf-8", "replace").decode()
-    if isinstance(content, Mapping):
-        return {_whole(key): _whole(value) for key, value in content.items()}
-    return [_whole(each) for each in content] if isinstance(content, (list, tuple)) else content

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ from celery_obs.areas.channels.connections.state import Connection, Facts, Token
 from celery_obs.areas.channels.overview import OverviewReader
 from celery_obs.areas.channels.reconciliation.state import Pending, PendingConnection, PendingDay
 from celery_obs.areas.channels.state import Channels
+from celery_obs.exporter.api.attempts import AttemptsApi
 from celery_obs.exporter.api.routes import LONGEST_BODY, Api
 from celery_obs.exporter.app import create_app
 from celery_obs.exporter.scrape import InternalErrors, Runner
@@ -32,6 +34,7 @@ from celery_obs.state import keys
 from celery_obs.state.connection import connect
 from tests.servers import RedisServer, free_port
 from tests.shared_state import audited, write_syncs
+from tests.unit.recorder.test_attempt_log import write
 
 
 pytestmark = pytest.mark.integration
@@ -59,16 +62,17 @@ def redis(redis_server: RedisServer) -> Iterator[Any]:
         yield client
 
 
-def app(redis: Any, *, token: str = "", users: dict[str, bytes] | None = None) -> Starlette:
+def app(redis: Any, *, token: str = "", users: dict[str, bytes] | None = None, metrics_dir: Path | None = None) -> Starlette:
     """
-    Make the exporter's application on *redis*.
+    Make the exporter's application on *redis*, and beside the workers of *metrics_dir*.
     """
     api = Api(redis, token=token)
     if api._reports is not None:
         api._reports._clock = lambda: 0.0
     web = None if users is None else lambda: WebConfig(users=users)
     overview = None if redis is None else OverviewReader(redis).read
-    return create_app(Runner([], InternalErrors()), web=web, api=api, overview=overview)
+    attempts = AttemptsApi(metrics_dir)
+    return create_app(Runner([], InternalErrors()), web=web, api=api, attempts=attempts, overview=overview)
 
 
 def ask(application: Starlette, path: str, method: str = "GET", **more: Any) -> Any:
@@ -350,7 +354,7 @@ def test_the_status_page_shows_how_things_stand_and_runs_nothing(redis: Any) -> 
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
-def test_no_request_that_the_description_allows_or_forbids_makes_a_server_error(redis: Any) -> None:
+def test_no_request_that_the_description_allows_or_forbids_makes_a_server_error(redis: Any, tmp_path: Path) -> None:
     """
     Schemathesis reads /openapi.json and tries what it can think of, with the token.
     """
@@ -359,7 +363,8 @@ def test_no_request_that_the_description_allows_or_forbids_makes_a_server_error(
     from hypothesis import strategies as st
     from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
-    application = app(redis, token=TOKEN)
+    write(tmp_path, [("sync", "q", "failure", 1, 0)] * 20)
+    application = app(redis, token=TOKEN, metrics_dir=tmp_path)
     schema = schemathesis.openapi.from_asgi("/openapi.json", application)
     tried, answered = 0, set[int]()
 

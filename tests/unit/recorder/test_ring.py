@@ -22,7 +22,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_obs.areas.tasks.metrics import STATES, TaskState
-from celery_obs.recorder import attempt_log
 from celery_obs.recorder import ring as rings
 from celery_obs.recorder.attempt_log import Attempt, AttemptLog, Wanted
 from celery_obs.recorder.attempts import AttemptMeter
@@ -209,6 +208,28 @@ def test_a_ring_goes_on_where_its_last_owner_left_it(tmp_path: Path) -> None:
     assert [f"{owner}-{number}" for owner in (3, 2) for number in range(9, -1, -1)] == kept[:20]
 
 
+@pytest.mark.parametrize("size", [SMALL, 2 * SMALL, SMALL // 2])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_ring_of_another_size_keeps_the_latest_attempts(tmp_path: Path, size: int, threads: int) -> None:
+    """
+    Changing the setting, or the number of threads, keeps as many of the latest attempts as the new ring has room for.
+    """
+    for owner, (bytes_, at_once) in enumerate(((SMALL, 2), (size, threads))):
+        at = recorder(tmp_path, attempts=at_once, attempt_bytes=bytes_)
+        counting = meter(at)
+        for number in range(60 if owner == 0 else 1):
+            opened = started(task_id=f"{owner}-{number}")
+            counting.started(opened)
+            state: TaskState = "failure" if number < 10 and owner == 0 else "success"
+            counting.finished(finished(opened, state, runtime=100.0 * owner + number, exception="KeyError" if state == "failure" else ""))
+        at.close()
+
+    room, failures = size // 128 * 3 // 4, size // 128 // 4
+    latest = [f"0-{number}" for number in range(59, -1, -1)][: min(room, 48) - (room <= 48)]
+    expected = dict.fromkeys(["1-0", *latest, *(f"0-{number}" for number in range(9, 9 - failures, -1) if number >= 0)])
+    assert list(expected) == [attempt.id for attempt in found(tmp_path, limit=1000)]
+
+
 def test_attempts_side_by_side_are_each_kept_with_their_own_facts(tmp_path: Path) -> None:
     """
     Threads that end in another order than they began do not mix up their attempts.
@@ -290,7 +311,7 @@ def test_a_read_that_a_writer_overtakes_at_any_byte_mixes_no_two_attempts(
 
     write(100)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attempt_log.os, "pread", overtaken)
+        patch.setattr("celery_obs.recorder.attempt_log.os.pread", overtaken)
         answer = AttemptLog(at.metrics_dir).search(Wanted(limit=1000))
 
     for attempt in answer.attempts:
