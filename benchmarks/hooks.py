@@ -10,6 +10,7 @@ import contextlib
 import time
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import celery
@@ -40,11 +41,14 @@ def measure(*, quick: bool) -> Report:
     with contextlib.ExitStack() as folders:
         fast, disk = folders.enter_context(fast_folder()), folders.enter_context(disk_folder())
         traced = stack.OurChild(folders.enter_context(fast_folder()), pairs=[(TASK, QUEUE)], exemplar=lambda: 1 << 127)
+        bare = stack.OurChild(folders.enter_context(fast_folder()), pairs=[(TASK, QUEUE)], attempt_bytes=0)
         ours, on_disk = (stack.OurChild(folder, pairs=[(TASK, QUEUE)]) for folder in (fast, disk))
         variants: dict[str, Callable[[], Any]] = {
             "no receivers": unchanged,
             "two empty receivers": lambda: stack.empty_pair(signals.task_prerun, signals.task_postrun),
-            "celery_obs": ours.connected,
+            "celery_obs": partial(ours.connected, in_tracer=True),
+            "celery_obs, no attempts kept": partial(bare.connected, in_tracer=True),
+            "celery_obs, by signals": ours.connected,
             "celery_obs, exemplars": traced.connected,
             "celery_obs, files on disk": on_disk.connected,
             "prometheus_client, 4 metrics": stack.prometheus_pair(),
@@ -52,6 +56,7 @@ def measure(*, quick: bool) -> Report:
         if stack.has_celery_control():
             variants["celery-control"] = stack.celery_control_connected()
         taken = in_turns({name: _timed(trace, variant, batch) for name, variant in variants.items()}, rounds=rounds)
+        bare.recorder.close()
         ours.recorder.close()
         on_disk.recorder.close()
         traced.recorder.close()

@@ -23,7 +23,7 @@ from celery_obs.runtime.hub import ErrorReporter, Hub
 from celery_obs.runtime.observers import Observer, Observers
 from celery_obs.runtime.publishing import Publishing
 from celery_obs.runtime.recording import MetricsObserver
-from celery_obs.runtime.signals import Receivers, connect, disconnect
+from celery_obs.runtime.signals import Receivers, connect, disconnect, hear_in_tracer
 from celery_obs.runtime.translate import QueueNames
 
 
@@ -83,6 +83,8 @@ class OurChild:
         others: Observers besides that of metrics, in the order in which they hear of beginnings.
 
         exemplar: Tells the trace of an attempt; None where nothing traces.
+
+        attempt_bytes: How many bytes it keeps of its latest attempts.
     """
 
     def __init__(
@@ -92,8 +94,11 @@ class OurChild:
         pairs: list[tuple[str, str]],
         others: Sequence[Observer] = (),
         exemplar: Callable[[], int] | None = None,
+        attempt_bytes: int = 1 << 20,
     ) -> None:
-        self.recorder = Recorder(folder, identify=lambda: Identity(node="worker@bench", role="child", number=1, attempts=1))
+        self.recorder = Recorder(
+            folder, identify=lambda: Identity(node="worker@bench", role="child", number=1, attempts=1), attempt_bytes=attempt_bytes
+        )
         self.recorder.exemplar = exemplar
         self.meter = AttemptMeter(self.recorder)
         self.hub = Hub(on_error=raise_error)
@@ -103,11 +108,13 @@ class OurChild:
         self.meter.prepare(pairs)
 
     @contextlib.contextmanager
-    def connected(self) -> Iterator[None]:
+    def connected(self, *, in_tracer: bool = False) -> Iterator[None]:
         """
-        Listen to Celery's signals for a while.
+        Listen to Celery's signals for a while; called by its dispatch, or by the tracer.
         """
         connect(self.receivers)
+        if in_tracer and not hear_in_tracer():
+            raise SystemExit("The tracer is not as expected.")  # noqa: EM101, TRY003 -- for the one who measures.
         try:
             yield
         finally:

@@ -32,7 +32,7 @@ from celery_obs.areas.tasks.events import (
     TaskRetried,
 )
 from celery_obs.areas.tasks.metrics import MALFORMED, UNREGISTERED
-from celery_obs.compat.celery import request_facts
+from celery_obs.compat.celery import call_in_place, remember_receivers, request_facts
 from celery_obs.runtime.hub import guarded
 from celery_obs.vocabulary import headers as stamps
 
@@ -369,6 +369,7 @@ class Receivers:
         A pool process is ready to work.
         """
         with self._guarded():
+            remember_receivers(signal for signal, _ in TABLE)
             self._lifecycle.child_started(sender if isinstance(sender, str) else None)
 
     def worker_process_shutdown(self, exitcode: int = 0, **_: object) -> None:
@@ -383,6 +384,7 @@ class Receivers:
         A worker or beat loads the app.
         """
         with self._guarded():
+            remember_receivers(signal for signal, _ in TABLE)
             self._lifecycle.program_started(sender)
 
     def beat_init(self, sender: Any = None, **_: object) -> None:
@@ -413,6 +415,14 @@ Every signal that we listen to, and the method that hears it.
 """
 
 
+_IN_PLACE: Final = ((signals.task_prerun, ("task", "task_id")), (signals.task_postrun, ("task", "state", "retval")))
+"""
+The signals that every attempt sends, and what our receivers take of each.
+"""
+
+_undo: list[Callable[[], None]] = []
+
+
 def connect(receivers: Receivers) -> None:
     """
     Connect each receiver to its signal; a second call changes nothing.
@@ -421,10 +431,36 @@ def connect(receivers: Receivers) -> None:
         signal.connect(method.__get__(receivers), weak=False, dispatch_uid=_uid(method))
 
 
+def hear_in_tracer() -> bool:
+    """
+    Have the tracer call what we connected to the signals of attempts, without Celery's dispatch, wherever we are the only ones who listen.
+
+    Return whether it does: it has to be as we know it.  A second call changes nothing.
+    """
+    if not _undo:
+        for signal, arguments in _IN_PLACE:
+            hear = next((receiver for (uid, _), receiver in signal.receivers if uid == f"celery_obs.{signal.name}"), None)
+            undo = None if hear is None else call_in_place(signal, hear, arguments)
+            if undo is None:
+                hear_by_signals()
+                return False
+            _undo.append(undo)
+    return True
+
+
+def hear_by_signals() -> None:
+    """
+    Leave the calling to Celery's dispatch again.
+    """
+    while _undo:
+        _undo.pop()()
+
+
 def disconnect() -> None:
     """
     Take our receivers off all signals.
     """
+    hear_by_signals()
     for signal, method in TABLE:
         signal.disconnect(dispatch_uid=_uid(method))
 
