@@ -173,8 +173,8 @@ def _attempts_of_the_ledger(worker: Worker) -> Counter[str]:
     """
     Return how often an attempt began and ended in each way, by its id and its retries; what began and did not end was lost.
     """
-    ended = Counter(worker.redis.lrange("mixed:outcomes", 0, -1))
-    lost = Counter(worker.redis.lrange("mixed:began", 0, -1))
+    ended = Counter(str(line) for line in worker.redis.lrange("mixed:outcomes", 0, -1))
+    lost = Counter(str(line) for line in worker.redis.lrange("mixed:began", 0, -1))
     lost.subtract(key.rpartition(" ")[0] for key in ended.elements())
     return ended + Counter({f"{key} lost": count for key, count in lost.items()})
 

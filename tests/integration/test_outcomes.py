@@ -35,19 +35,20 @@ class Rig(NamedTuple):
     pool: str
 
 
-def start(pool: str, redis: RedisServer, folder: Path) -> Rig:
-    worker = Worker(f"--pool={pool}", "--concurrency=2", redis=redis.url, folder=folder, name=f"{pool}@test")
+def start(pool: str, redis: RedisServer, folder: Path, **environ: str) -> Rig:
+    worker = Worker(f"--pool={pool}", "--concurrency=2", redis=redis.url, folder=folder, name=f"{pool}@test", **environ)
     worker.redis.flushall()
     worker.start()
     return Rig(worker, client_of(redis.url), Metrics(worker.metrics_dir), pool)
 
 
-@pytest.fixture(scope="module")
-def prefork(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+@pytest.fixture(scope="module", params=["tracer", "signals"])
+def prefork(request: pytest.FixtureRequest, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """
-    A prefork worker for the whole module.
+    A prefork worker for the whole module, which hears of attempts from the tracer, and one that hears of them by signals.
     """
-    rig = start("prefork", redis_server, tmp_path_factory.mktemp("prefork"))
+    environ = {"CELERY_OBS_CALL_IN_TRACER": str(int(request.param == "tracer"))}
+    rig = start("prefork", redis_server, tmp_path_factory.mktemp("prefork"), **environ)
     try:
         yield rig
     finally:

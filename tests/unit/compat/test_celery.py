@@ -7,16 +7,19 @@ from __future__ import annotations
 import inspect
 import sys
 
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from celery import Celery, Task, _state, current_app
+from celery import Celery, Task, _state, current_app, signals
+from celery.app import trace
 from celery.app.amqp import AMQP
 from celery.beat import PersistentScheduler, Scheduler, Service
 from celery.exceptions import Retry
 from celery.schedules import crontab, schedule
+from celery.utils.dispatch import Signal
 from celery.utils.timer2 import Timer
 from celery.worker.request import Request
 from kombu.utils.objects import cached_property
@@ -278,3 +281,119 @@ def test_beat_starts_in_one_method() -> None:
     It is the method in which the service goes through its schedule.
     """
     assert "self.scheduler" in inspect.getsource(getattr(Service, compat.START))
+
+
+def _answer() -> int:
+    return 42
+
+
+@pytest.fixture
+def traced(app: Celery) -> Iterator[Callable[[], Any]]:
+    """
+    Run a task as a pool does; with no receivers but those of the test.
+    """
+    held = [(signal, list(signal.receivers or ())) for signal in (signals.task_prerun, signals.task_postrun)]
+    for signal, _ in held:
+        signal.receivers[:] = []
+    app.task(name="traced")(_answer)
+    app.finalize()
+    run = trace.build_tracer("traced", app.tasks["traced"], app=app)
+    yield lambda: run("id-1", (), {}, {"id": "id-1", "delivery_info": {}})
+    for signal, receivers in held:
+        signal.receivers[:] = receivers
+
+
+class _Heard(list[Any]):
+    """
+    A receiver that takes down what it hears.
+    """
+
+    def __call__(self, task: Any = None, state: Any = None, retval: Any = None, **_: object) -> None:
+        self.append((task.name, state, retval))
+
+    def __hash__(self) -> int:  # type: ignore[override]  # Celery keeps receivers by their identity.
+        return id(self)
+
+
+def test_a_lone_receiver_is_called_by_the_tracer_itself(traced: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    It hears what Celery's dispatch would tell it, without the dispatch; undone, the dispatch calls it again.
+    """
+    hear, dispatched = _Heard(), list[object]()
+    signal = signals.task_postrun
+    signal.connect(hear, weak=False)
+    find = signal._live_receivers
+
+    def noted(sender: object) -> Any:
+        dispatched.append(sender)
+        return find(sender)
+
+    monkeypatch.setattr(signal, "_live_receivers", noted)
+    undo = compat.call_in_place(signal, hear, ("task", "state", "retval"))
+    assert undo is not None
+
+    traced()
+    assert ([("traced", "SUCCESS", 42)], 0) == (hear, len(dispatched))
+
+    undo()
+    traced()
+    assert ([("traced", "SUCCESS", 42)] * 2, 1) == (hear, len(dispatched))
+
+
+def test_several_receivers_are_called_by_celery_in_their_order(traced: Callable[[], Any]) -> None:
+    """
+    When others connect and leave, each hears each attempt once while it listens.
+    """
+    first, hear, last = _Heard(), _Heard(), _Heard()
+    signal = signals.task_postrun
+    signal.connect(hear, weak=False)
+    undo = compat.call_in_place(signal, hear, ("task", "state", "retval"))
+    assert undo is not None
+
+    traced()
+    signal.connect(last, weak=False)
+    traced()
+    signal.disconnect(hear)
+    traced()
+    signal.disconnect(last)
+    signal.connect(first, weak=False)
+    traced()
+    undo()
+
+    assert (1, 2, 2) == (len(first), len(hear), len(last))
+
+
+def test_a_tracer_that_another_has_changed_is_left_alone(traced: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where the tracer does not send as expected, nothing is changed, and the dispatch goes on.
+    """
+    other = _Heard()
+    monkeypatch.setattr(trace, "send_postrun", lambda task, **_: other(task))
+
+    assert compat.call_in_place(signals.task_postrun, _Heard(), ("task",)) is None
+    signals.task_postrun.connect(_Heard(), weak=False)
+    traced()
+    assert len(other) == 1
+
+
+def test_receivers_are_remembered_until_they_change_and_for_so_many_senders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A receiver that comes or goes is heard of at the next send, and names without end take no memory without end.
+    """
+    monkeypatch.setattr(compat, "_MOST_SENDERS", 10)
+    signal, heard = Signal(name="ours"), list[object]()
+
+    def hear(sender: object, **_: object) -> None:
+        heard.append(sender)
+
+    compat.remember_receivers([signal])
+    signal.connect(hear, weak=False)
+    for number in range(25):
+        signal.send(sender=f"sender {number}")
+    signal.send(sender="sender 1")
+    assert (26, True) == (len(heard), len(signal.sender_receivers_cache) <= 10)
+
+    signal.disconnect(hear)
+    signal.send(sender="sender 1")
+    assert len(heard) == 26
+    assert signal.use_caching
