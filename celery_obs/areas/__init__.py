@@ -8,6 +8,7 @@ by an entry point of the group ``celery_obs.areas``.  The parts, each a module t
 ``metrics``     `Metric` values, which the catalogue gathers; standard library only
 ``events``      what can happen, as named tuples; those that end what another began, in the same thread, are in ``ENDINGS``
 ``recording``   ``Recording(recorder, attempts)`` with ``subscriptions()``: which numbers the events change; ``channel_series(channel)``
+``runtime``     ``Runtime(process)``, a `celery_obs.areas.area_runtime.AreaRuntime`: what the area does in the processes that are watched
 ``tasks``       ``TASKS``, values of `celery_obs.areas.task_spec.TaskSpec`
 ``alerts``      ``ALERTS``, values of `celery_obs.rules.rules.Alert`; their runbooks are pages in the folder ``runbooks``
 ``dashboards``  ``DASHBOARDS``, values of `celery_obs.rules.dashboards.model.Dashboard`
@@ -82,6 +83,7 @@ _OURS: Final[tuple[Area, ...]] = (
     _ours("workers"),
     _ours("queues"),
     _ours("beat", "schedules"),
+    _ours("channels"),
     _ours("syncs", "channels.syncs"),
     _ours("api_calls", "channels.api_calls"),
     _ours("rate_limiter", "channels.rate_limits", rate_limit="Reset rate-limit counters."),

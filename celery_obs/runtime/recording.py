@@ -4,16 +4,15 @@ The metrics observer: which numbers each event changes, as every area says of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery_obs.areas import guarded, parts
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
-from celery_obs.vocabulary.spec import Metric
 
 
-__all__ = ["MetricsObserver", "channel_series"]
+__all__ = ["MetricsObserver"]
 
 
 class MetricsObserver:
@@ -39,13 +38,3 @@ class MetricsObserver:
         Return the events that change a number, each with what it does.
         """
         return self._subscriptions
-
-
-def channel_series(channel: str) -> Iterator[tuple[Metric, tuple[str, ...]]]:
-    """
-    Return the series that exist from the start for a channel that is configured.
-    """
-    for area, part in parts("recording"):
-        if hasattr(part, "channel_series"):
-            with guarded(area, "recording"):
-                yield from list(part.channel_series(channel))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from celery_obs.areas.sidecar.events import TelemetryDropped
@@ -35,14 +35,14 @@ class Telemetry:
     Args:
         hub: Hears of what had to be dropped, and of our errors.
 
-        channel_of: Returns the channel that a task is about by its name alone, or nothing.
+        tags_of: Returns what can be said of a task by its name alone, such as its channel.
 
     Forks: made before, used on both sides.
     """
 
-    def __init__(self, hub: Hub, *, channel_of: Callable[[str], str]) -> None:
+    def __init__(self, hub: Hub, *, tags_of: Callable[[str], Mapping[str, str]]) -> None:
         self._hub = hub
-        self._channel_of = channel_of
+        self._tags_of = tags_of
         self._logging: LogSetup | None = None
         self._sentry: Sentry | None = None
 
@@ -103,7 +103,7 @@ class Telemetry:
         if sentry is not None:
             from .errors.observer import ErrorObserver  # noqa: PLC0415
 
-            found.append(ErrorObserver(sentry, crons=settings.sentry_crons, channel_of=self._channel_of))
+            found.append(ErrorObserver(sentry, crons=settings.sentry_crons, channel_of=lambda task: self._tags_of(task).get("channel", "")))
         if settings.logs:
             from .logs.observer import TaskLogObserver  # noqa: PLC0415
             from .logs.sync_observer import SyncLogObserver  # noqa: PLC0415

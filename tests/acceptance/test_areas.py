@@ -128,6 +128,7 @@ def test_an_area_of_one_folder_is_counted_shown_and_alerted_on(tmp_path: Path) -
     with running(tmp_path, environ=environ_of(tmp_path)) as exporter:
         wait_until(lambda: exporter.metrics().get('property_bookings_total{source="web"}') == 2, what="the numbers")
         assert 1 == exporter.metrics()['property_bookings_total{source="desk"}']
+        assert 0 == exporter.metrics()['property_bookings_total{source="walk-in"}']
         assert "<h2>Bookings</h2>" in landing(exporter)
         assert "2 bookings" in landing(exporter)
 
@@ -141,7 +142,7 @@ def test_an_area_of_one_folder_is_counted_shown_and_alerted_on(tmp_path: Path) -
     assert "### `BookingTaken`" in (tmp_path / "monitoring/docs/reference/events.md").read_text()
 
 
-@pytest.mark.parametrize("part", ["metrics", "recording", "events", "page", "alerts"])
+@pytest.mark.parametrize("part", ["metrics", "recording", "events", "runtime", "page", "alerts"])
 def test_a_broken_part_costs_its_area_only(tmp_path: Path, part: str) -> None:
     """
     Tasks run and are counted, the sidecar serves, and one line says what is left out.

@@ -39,17 +39,19 @@ class Engine:
 
         clock: Tells the time.
 
+        redis: The shared state; by default where the settings say.
+
     Attributes:
         redis: The shared state; None where no Redis is configured, so that nothing is shared.
 
     Threads: safe.  Forks: safe, for the client connects anew in a child; no connection is made before the first command.
     """
 
-    def __init__(self, *, hub: Hub, settings: Settings, clock: Clock = wall) -> None:
+    def __init__(self, *, hub: Hub, settings: Settings, clock: Clock = wall, redis: Redis | None = None) -> None:
         self.hub = hub
         self.settings = settings
         self.clock = clock
-        self.redis: Redis | None = connect_redis(settings.redis) if settings.redis else None
+        self.redis = connect_redis(settings.redis) if redis is None and settings.redis else redis
         self._parts: dict[Callable[[Engine], Any], Any] = {}
         self._lock = threading.RLock()  # A part may be made of others.
 

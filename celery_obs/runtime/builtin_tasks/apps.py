@@ -27,13 +27,15 @@ class OurTasks:
 
         rename: Told of the bare names that mean tasks of ours, each with the full one, whenever these change.
 
-        has_channels: Tells of an app whether it has channels; one that has none gets no task.
+        needs_tasks: Tells of an app and the settings whether there is something for our tasks to do; where there is nothing, they are not there.
     """
 
-    def __init__(self, apps: Iterable[Any], *, rename: Callable[[Mapping[str, str]], object], has_channels: Callable[[Any], bool]) -> None:
+    def __init__(
+        self, apps: Iterable[Any], *, rename: Callable[[Mapping[str, str]], object], needs_tasks: Callable[[Any, Settings], bool]
+    ) -> None:
         self._apps = apps
         self._rename = rename
-        self._has_channels = has_channels
+        self._needs_tasks = needs_tasks
         self._settings: Settings | None = None
         self._aliases: Mapping[str, str] = MappingProxyType({})
 
@@ -51,7 +53,7 @@ class OurTasks:
         """
         if self._settings is None:
             return
-        if app.finalized and self._has_channels(app):
+        if app.finalized and self._needs_tasks(app, self._settings):
             tasks.register(app, self._settings)
         self._aliases = {bare: full for each in self._apps for bare, full in tasks.aliases(each, self._settings).items()}
         self._rename(self._aliases)

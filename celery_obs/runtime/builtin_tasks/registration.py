@@ -13,11 +13,10 @@ import functools
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from celery import Task, bootsteps
 
-from celery_obs.areas.channels import engine as engines
 from celery_obs.areas.task_spec import TaskSpec
 from celery_obs.compat.celery import registry_of
 from celery_obs.runtime.builtin_tasks.specs import specs
@@ -25,6 +24,10 @@ from celery_obs.settings import Settings
 
 from .entries import PERIODS
 from .waiting import taken
+
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 
 __all__ = ["AliasStep", "aliases", "connect", "disconnect", "periodic", "register", "specs"]
@@ -67,7 +70,7 @@ def _taking(spec: TaskSpec, name: str) -> Callable[..., Any]:
 
     def take() -> None:
         with contextlib.suppress(Exception):  # Beat finds out by itself, later.
-            taken(engines.current().redis, name)
+            taken(_redis(), name)
 
     @functools.wraps(spec.run)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -103,23 +106,28 @@ def _options(spec: TaskSpec, name: str) -> dict[str, Any]:
     return {**_OPTIONS, **limits, **spec.options, **made}
 
 
-_known: Callable[[Any], Mapping[str, str]] | None = None
+def _nothing(*_: Any) -> None:
+    return None
 
 
-def connect(known: Callable[[Any], Mapping[str, str]]) -> None:
+_known: Callable[[Any], Mapping[str, str] | None] = _nothing
+_redis: Callable[[], Redis | None] = _nothing
+
+
+def connect(known: Callable[[Any], Mapping[str, str]], redis: Callable[[], Redis | None]) -> None:
     """
-    Have *known* tell, from now on, the bare names that mean tasks of ours in an app.
+    Have *known* tell, from now on, the bare names that mean tasks of ours in an app, and *redis* where the marks of waiting messages are.
     """
-    global _known  # noqa: PLW0603 -- one plugin a process.
-    _known = known
+    global _known, _redis
+    _known, _redis = known, redis
 
 
 def disconnect() -> None:
     """
-    Know no bare names from now on.
+    Know no bare names and no marks from now on.
     """
-    global _known  # noqa: PLW0603 -- see connect.
-    _known = None
+    global _known, _redis  # noqa: PLW0603 -- see connect.
+    _known = _redis = _nothing
 
 
 class AliasStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types.
@@ -133,7 +141,7 @@ class AliasStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         """
         Begin to take them, each time the consumer has connected.
         """
-        for bare, full in (_known(parent.app) if _known is not None else {}).items():
+        for bare, full in (_known(parent.app) or {}).items():
             if bare not in parent.app.tasks and full in parent.strategies:
                 parent.strategies[bare] = _Renamed(parent.strategies, full)
 

@@ -129,7 +129,7 @@ def test_another_app_that_publishes_leaves_an_app_alone(active: Plugin) -> None:
 
     second.send_task("shop.sell", exchange="unknown", routing_key="anything")
     second.send_task("take_census")
-    active._channel_of("shop.sell")
+    active._tags_of("shop.sell")
 
     assert touches_nothing(third)
 
@@ -369,7 +369,7 @@ def test_an_app_that_publishes_nothing_has_no_settings_read(monkeypatch: pytest.
     Setting an app up, configuring it and making its tasks read none of our settings and register none of our tasks.
     """
     read: list[SimpleNamespace] = []
-    monkeypatch.setattr("celery_obs.runtime.plugin.load", lambda *args: read.append(SimpleNamespace()))
+    monkeypatch.setattr("celery_obs.runtime.configuration.load", lambda *args: read.append(SimpleNamespace()))
     app = Celery("idle", broker="redis://127.0.0.1:1/0", set_as_current=False)
     celery_obs.setup(app)
 

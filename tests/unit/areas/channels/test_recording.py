@@ -22,6 +22,7 @@ from celery_obs.areas.channels.rate_limits import metrics as rate_limiter
 from celery_obs.areas.channels.rate_limits.events import RateLimitChecked, RateLimitWaited
 from celery_obs.areas.channels.reconciliation import metrics as reconciliation
 from celery_obs.areas.channels.reconciliation.events import ConnectionReconciled
+from celery_obs.areas.channels.runtime import channel_series
 from celery_obs.areas.channels.syncs import metrics as syncs
 from celery_obs.areas.channels.syncs.events import SyncFinished, SyncHeldBack, SyncStarted
 from celery_obs.areas.channels.syncs.recording import sync_series
@@ -33,7 +34,7 @@ from celery_obs.areas.sidecar import metrics as ourselves
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
 from celery_obs.runtime.hub import Hub
-from celery_obs.runtime.recording import MetricsObserver, channel_series
+from celery_obs.runtime.recording import MetricsObserver
 from celery_obs.testing import RaisingErrors, counters
 from celery_obs.vocabulary.spec import Metric
 from tests.unit.recorder.builders import lane, recorder
