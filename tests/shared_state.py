@@ -10,7 +10,7 @@ import pytest
 
 from redis import Redis
 
-from celery_obs.areas.channels.connections.courier import ConnectionFactWriter
+from celery_obs.areas.channels.connections.fact_writer import ConnectionFactWriter
 from celery_obs.state import keys
 from celery_obs.state.scripts import text
 

@@ -7,16 +7,15 @@ of the troubles that there are.
 
 from __future__ import annotations
 
-import json
 import os
 import time
-import urllib.request
 
 from collections.abc import Callable
 from typing import Any, Final
 
 import celery_obs
 
+from .admin import ask, wait_for
 from .provider.zoo import SPECIES, client_of
 from .story import Act
 
@@ -32,7 +31,6 @@ The environment variable that says where the token endpoints are; absent without
 _LIFETIME: Final = 3600.0
 _LEFT: Final = 20.0
 _TROUBLES: Final = ("throttled", "broken", "gibberish", "revoked")
-_PATIENCE: Final = 20.0
 
 
 def channel_of(provider: str) -> str:
@@ -53,15 +51,7 @@ def prepare() -> None:
     """
     Wait for the endpoints, and make the connections known.
     """
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            _ask("/admin/ledger")
-            break
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+    wait_for(os.environ[ZOO], "/admin/ledger")
     for provider in SPECIES:
         # A customer's own part of the address, such as a shop's name.
         own = {name: "acme" for name in ("shop", "tenant") if f"{{{name}}}" in SPECIES[provider].path}
@@ -79,13 +69,14 @@ class _Consent:
 
     def __call__(self, send: Callable[..., Any]) -> None:
         provider, account = self._provider, f"{self._provider}-customer"
-        given = _ask("/admin/authorize", provider=provider, account=account)
+        zoo = os.environ[ZOO]
+        given = ask(zoo, "POST", "/admin/authorize", {"provider": provider, "account": account})
         celery_obs.tokens.store(account, celery_obs.tokens.Token(**given, expires_at=time.time() + _LEFT, lifetime=_LIFETIME))
         trouble = dict(enumerate(_TROUBLES)).get(self._number % (2 * len(_TROUBLES)))
         if trouble == "revoked":
-            _ask("/admin/revoke", provider=provider, account=account)
+            ask(zoo, "POST", "/admin/revoke", {"provider": provider, "account": account})
         elif trouble is not None:
-            _ask("/admin/answer_next", provider=provider, kind=trouble)
+            ask(zoo, "POST", "/admin/answer_next", {"provider": provider, "kind": trouble})
         self._number += 1
 
 
@@ -93,11 +84,3 @@ ACTS: Final = tuple(Act(number, _Consent(provider, number)) for number, provider
 """
 A story of its own, beside the demo's.
 """
-
-
-def _ask(path: str, **body: str) -> Any:
-    request = urllib.request.Request(os.environ[ZOO] + path, data=json.dumps(body).encode() if body else None)  # noqa: S310 -- our own http URL.
-    # A proxy of the environment has no business between us and loopback.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=3.0) as answer:
-        return json.load(answer)

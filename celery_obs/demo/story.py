@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from typing import Any, Final, NamedTuple
 
-import httpx
-
 import celery_obs
 
 from celery_obs.areas.channels import engine
 from celery_obs.areas.channels.pauses.state import Pauses
 
 from .accounts import ACCOUNTS, SERVED, Account, account_of, provider_url
+from .admin import ask, wait_for
 
 
 __all__ = ["ACTS", "LENGTH", "Act", "Story", "prepare"]
@@ -88,24 +87,11 @@ def prepare(*, patience: float = 20.0) -> None:
     """
     Register all accounts, and have their owners consent at the channels.
     """
-    _wait_for_provider(patience)
+    wait_for(provider_url(), "/admin/state", patience=patience)
     for account in ACCOUNTS:
         celery_obs.register_connection(account.connection_id, account.channel, status=account.status, created_at=account.created_at)
     for account in SERVED:
         _consent(account)
-
-
-def _wait_for_provider(patience: float) -> None:
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            _ask("GET", "/admin/state")
-        except httpx.HTTPError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
 
 
 def _consent(account: Account) -> None:
@@ -120,8 +106,7 @@ def _consent(account: Account) -> None:
 
 
 def _ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-    with httpx.Client(base_url=provider_url(), timeout=3.0, trust_env=False) as client:
-        return client.request(method, path, json=body).raise_for_status().json()
+    return ask(provider_url(), method, path, body)
 
 
 # --- the acts ---------------------------------------------------------------------------------------------------------------------

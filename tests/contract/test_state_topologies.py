@@ -17,7 +17,7 @@ import pytest
 
 from celery_obs.areas.channels import engine
 from celery_obs.areas.channels.breakers.state import Breakers
-from celery_obs.areas.channels.connections.courier import ConnectionFactWriter
+from celery_obs.areas.channels.connections.fact_writer import ConnectionFactWriter
 from celery_obs.areas.channels.connections.state import Connection, Drift, Facts, TokenExpiry
 from celery_obs.areas.channels.errors import RateLimitError
 from celery_obs.areas.channels.overview import OverviewReader

@@ -24,8 +24,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celery_obs.areas.channels import engine
-from celery_obs.areas.channels.connections.courier import ConnectionFactWriter
 from celery_obs.areas.channels.connections.events import ConnectionErrored
+from celery_obs.areas.channels.connections.fact_writer import ConnectionFactWriter
 from celery_obs.areas.channels.engine import Engine
 from celery_obs.areas.channels.errors import describe
 from celery_obs.areas.sidecar.events import ObservationDropped

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from celery_obs.areas.channels.connections.courier import ConnectionFactWriter
+from celery_obs.areas.channels.connections.fact_writer import ConnectionFactWriter
 from celery_obs.state import keys
 from celery_obs.state.connection import connect
 from tests.servers import RedisServer, Relay, free_port, wait_until
