@@ -26,6 +26,7 @@ from celery_obs.areas.channels.api_calls.events import ApiCallFinished
 from celery_obs.areas.channels.breakers.state import Breakers
 from celery_obs.areas.channels.connections.events import ConnectionErrored
 from celery_obs.areas.channels.connections.state import Connection, TokenExpiry
+from celery_obs.areas.channels.pauses.state import Pauses
 from celery_obs.areas.channels.tokens import api as tokens
 from celery_obs.areas.channels.tokens import oauth
 from celery_obs.areas.channels.tokens.api import RedisTokens, Token, Tokens
@@ -584,8 +585,21 @@ def test_an_open_breaker_of_the_token_endpoint_keeps_it_from_being_asked(rig: Ri
     assert isinstance(error, errors.CircuitOpenError)
     assert error.retryable
     assert 0 == provider.requests("/oauth/token")
-    assert [("failure", "CircuitOpenError")] == [(event.status, event.error) for event in rig.refreshes]
+    assert [("held_back", "CircuitOpenError")] == [(event.status, event.error) for event in rig.refreshes]
     assert {} == rig.facts.refreshes()
+
+
+def test_a_pause_of_the_token_endpoint_holds_refreshes_back(rig: Rig, provider: Provider) -> None:
+    """
+    By an operator or a 429: the channel is not asked, and nothing of it has failed.
+    """
+    Pauses(rig.redis).pause(TOKEN_GUARD, actor="operator", reason="maintenance", seconds=60.0)
+
+    error = refusal()
+
+    assert isinstance(error, errors.RateLimitError)
+    assert 0 == provider.requests("/oauth/token")
+    assert [("held_back", "RateLimitError")] == [(event.status, event.error) for event in rig.refreshes]
 
 
 def test_a_token_endpoint_that_is_down_opens_the_breaker(rig: Rig, provider: Provider) -> None:
@@ -618,6 +632,7 @@ def test_a_limit_that_is_reached_keeps_the_channel_from_being_asked(
         assert error.retry_after is not None
         assert 1 == provider.requests("/oauth/token")
         assert {} == rig.facts.refreshes()
+        assert ["success", "held_back"] == [event.status for event in rig.refreshes]
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------------------

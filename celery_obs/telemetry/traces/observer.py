@@ -422,7 +422,7 @@ class TraceObserver:
         """
         End it.
         """
-        self._finish(event.started, {"channel.refresh_status": event.status}, error=event.error)
+        self._finish(event.started, {"channel.refresh_status": event.status}, error="" if event.status == "held_back" else event.error)
 
     def reconciliation_started(self, event: ReconciliationStarted) -> None:
         """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.rules.promql import gauge, happened, increase, max_by, one_of, ratio, sum_by
+from celery_obs.rules.promql import Match, gauge, happened, increase, max_by, one_of, ratio, sum_by
 from celery_obs.rules.rules import Alert
 from celery_obs.rules.thresholds import DAY, amount, part, seconds
 
@@ -21,8 +21,9 @@ __all__ = ["ALERTS"]
 _BY = ("channel_type", "connection_id")
 _LEFT = f"{max_by(gauge(EXPIRES_AT), *_BY)} - time()"
 _LIFE = max_by(gauge(LIFETIME), *_BY)
-_FAILED_REFRESHES = happened(REFRESH_TOTAL, "2h", "channel_type", status=one_of("failure", "refused"))
-_REFRESHES = sum_by(increase(REFRESH_TOTAL, "1h"), "channel_type")
+_NOT_REFRESHED = happened(REFRESH_TOTAL, "2h", "channel_type", status=one_of("failure", "refused", "held_back"))
+# What our own breaker or pause held back tells nothing of the channel.
+_REFRESHES = sum_by(increase(REFRESH_TOTAL, "1h", status=Match("!=", "held_back")), "channel_type")
 
 ALERTS: Final = (
     Alert(
@@ -42,7 +43,7 @@ ALERTS: Final = (
         expr=(
             f"(\n  ({_LEFT} < $threshold and {_LIFE} >= {30 * DAY})\n  or\n"
             f"  ({_LEFT} < clamp_max(0.2 * {_LIFE}, $threshold) or ({_LEFT} < $threshold unless {_LIFE}))\n"
-            f"  and on (channel_type)\n  {_FAILED_REFRESHES} > 0\n)\n> 0"
+            f"  and on (channel_type)\n  {_NOT_REFRESHED} > 0\n)\n> 0"
         ),
         threshold=seconds(DAY),
         # Not longer: the last fifth of an hour's token is twelve minutes.

@@ -813,7 +813,7 @@ class _Refresh:
         if not isinstance(failure, (errors.ApiError, errors.NetworkError, TokenNotStoredError)):
             self._quietly(lambda: facts.refresh_ended(connection_id))
         self._quietly(lambda: self._pause_everywhere(failure))
-        self._emit("refused" if refused else "failure", began, error=type(failure).__name__)
+        self._emit("refused" if refused else "held_back" if _is_held_back(failure) else "failure", began, error=type(failure).__name__)
         if not isinstance(failure, (errors.CircuitOpenError, errors.RateLimitError)):
             self._engine.hub.emit(ConnectionErrored(self._connection.channel_type, connection_id))
 
@@ -835,6 +835,13 @@ class _Refresh:
 def _kept_in_redis(unstored: TokenNotStoredError) -> TokenNotStoredError:
     message = f"{unstored} Until then the token is kept encrypted in Redis, and the next refresh stores it."
     return TokenNotStoredError(message, channel=unstored.channel)
+
+
+def _is_held_back(failure: errors.ChannelError) -> bool:
+    """
+    Tell whether the token endpoint was not asked, because of our own breaker, rate limit or pause.
+    """
+    return isinstance(failure, errors.HeldBackError) or (isinstance(failure, errors.RateLimitError) and failure.status_code is None)
 
 
 def _silenced(error: Exception) -> Exception:

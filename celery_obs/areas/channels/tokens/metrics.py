@@ -12,12 +12,13 @@ from celery_obs.vocabulary.spec import Metric
 __all__ = ["AT_RISK", "EXPIRES_AT", "LIFETIME", "REFRESH_STATUSES", "REFRESH_TOTAL", "RISKS", "RefreshStatus", "Risk"]
 
 
-RefreshStatus: TypeAlias = Literal["success", "failure", "refused"]
+RefreshStatus: TypeAlias = Literal["success", "failure", "refused", "held_back"]
 """
 *failure*: it did not work and will be tried again.  *refused*: the provider said no for good, so that a person has to authorise again.
+*held_back*: our own breaker, rate limit or pause did not let it ask the token endpoint, and it is tried again.
 """
 
-REFRESH_STATUSES: Final[tuple[RefreshStatus, ...]] = ("success", "failure", "refused")
+REFRESH_STATUSES: Final[tuple[RefreshStatus, ...]] = ("success", "failure", "refused", "held_back")
 
 
 Risk: TypeAlias = Literal["parked", "lost", "not_replicated"]
@@ -46,7 +47,7 @@ LIFETIME = Metric(
 REFRESH_TOTAL = Metric(
     kind="counter",
     name="channel_token_refresh_total",
-    help="Do token refreshes succeed? Refreshes by outcome.",
+    help="Do token refreshes succeed? Refreshes by outcome; those held back by our own breaker, rate limit or pause did not ask the channel.",
     labels=("channel_type", "status"),
 )
 AT_RISK = Metric(

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps
 
+from celery_obs.areas.channels import errors
 from celery_obs.areas.channels.connections.state import TokenExpiry
 from celery_obs.areas.channels.tokens import vault
-from celery_obs.areas.channels.tokens.api import Token
+from celery_obs.areas.channels.tokens.api import Token, _is_held_back
 from celery_obs.areas.channels.tokens.oauth import LONGEST_LIFETIME, lifetime_of
 from celery_obs.areas.channels.tokens.tasks import is_due
 from celery_obs.exceptions import ConfigurationError
@@ -486,3 +487,21 @@ def test_a_value_that_is_missing_is_named_with_where_it_belongs() -> None:
     """
     with pytest.raises(ConfigurationError, match=r"register_connection\(\.\.\., url_parameters=\{'shop': '…'\}\)"):
         filled("shopify", SHOP_URL, {})
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_held_back"),
+    [
+        (errors.CircuitOpenError("open"), True),
+        (errors.LimitReachedError("our own limit"), True),
+        (errors.RateLimitError("paused"), True),
+        (errors.RateLimitError("429", status_code=429), False),
+        (errors.ApiError("502", status_code=502), False),
+        (errors.NetworkError("no answer"), False),
+    ],
+)
+def test_a_refresh_is_held_back_where_the_channel_was_not_asked(failure: errors.ChannelError, is_held_back: bool) -> None:
+    """
+    By our own breaker, limit or pause; an answer of the channel, or none, is a failure.
+    """
+    assert is_held_back is _is_held_back(failure)
