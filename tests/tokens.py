@@ -24,7 +24,7 @@ from celery_obs.areas.channels.connections.events import ConnectionErrored
 from celery_obs.areas.channels.connections.state import Connection, Facts
 from celery_obs.areas.channels.tokens.api import Token, guard_of
 from celery_obs.areas.channels.tokens.events import TokenRefreshed
-from celery_obs.clock import Clock
+from celery_obs.clock import Clock, wall
 from celery_obs.demo.provider import Grant
 from celery_obs.runtime.hub import Hub
 from celery_obs.settings import load
@@ -85,7 +85,7 @@ def rig_of(redis_url: str, *, token_url: str = "", clock: Clock | None = None, *
     if token_url:
         given["oauth_clients"] = {CHANNEL: client}
     settings = load({}, {}, {**given, **overrides})
-    engine = engines.Engine(hub=Hub(on_error=RaisingErrors()), settings=settings, **({} if clock is None else {"clock": clock}))
+    engine = engines.Engine(hub=Hub(on_error=RaisingErrors()), settings=settings, clock=clock or wall)
     pool = getattr(engine.redis, "connection_pool", None)
     if pool is not None:  # Hundreds of threads on a busy machine.
         pool.connection_kwargs.update(socket_timeout=20, socket_connect_timeout=20)

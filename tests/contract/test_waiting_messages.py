@@ -191,14 +191,14 @@ def test_a_redis_that_goes_between_mark_and_message_stops_nothing(app: Celery) -
 
 def test_a_message_that_is_thrown_away_makes_room(redis: Redis) -> None:
     """
-    An expired or revoked one of ours; those of others leave nothing to remove.
+    One of ours that expired or was revoked; those of others leave nothing to remove.
     """
     redis.set(keys.waiting(TASK), "mark")
     redis.set(keys.waiting("shop.order"), "theirs")
     discards = Discards(redis, {TASK})
 
     discards.discarded(TaskDiscarded("shop.order", "celery", "revoked"))
-    discards.discarded(TaskDiscarded(TASK, "celery", "expired"))
+    discards.discarded(TaskDiscarded(TASK, "celery", "revoked"))
 
     wait_until(lambda: not redis.exists(keys.waiting(TASK)), what="the mark to go")
     assert redis.exists(keys.waiting("shop.order"))
@@ -211,7 +211,7 @@ def test_a_task_that_runs_makes_room(app: Celery, redis: Redis, is_late: bool) -
     """
     seen: list[int] = []
     spec = SimpleNamespace(
-        run=lambda: seen.append(int(redis.exists(keys.waiting(TASK)))),  # type: ignore[arg-type]  # Typed for asyncio as well.
+        run=lambda: seen.append(int(redis.exists(keys.waiting(TASK)))),
         options={"acks_late": is_late},
     )
     redis.set(keys.waiting(TASK), "mark")

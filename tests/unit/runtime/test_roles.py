@@ -5,7 +5,9 @@ What a process can be, what it becomes in a fork, and what areas do in it.
 from __future__ import annotations
 
 import ast
+import json
 import os
+import subprocess
 import sys
 
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ import celery_obs
 
 from celery_obs.areas import Area
 from celery_obs.areas.area_runtime import AreaRuntime
+from celery_obs.exceptions import ConfigurationError
 from celery_obs.runtime import area_parts
 from celery_obs.runtime.area_parts import AreaParts
 from celery_obs.runtime.hub import Hub
@@ -30,6 +33,7 @@ from celery_obs.runtime.roles.child import PoolChild
 from celery_obs.runtime.roles.publisher import Publisher
 from celery_obs.runtime.roles.role import Role
 from celery_obs.runtime.roles.worker import WorkerMain
+from celery_obs.runtime.start_up import fatal
 from celery_obs.settings import load
 from tests.embedded import embedded_worker
 
@@ -296,7 +300,7 @@ def test_a_part_that_fails_is_told_and_the_others_answer(monkeypatch: pytest.Mon
     monkeypatch.setattr(area_parts, "parts", parts_of(Broken, AreaRuntime))
     settings = load({}, {}, {"metrics_dir": str(tmp_path)})
 
-    found = AreaParts(SimpleNamespace(hub=Hub(on_error=on_error)))  # type: ignore[arg-type]  # The hub is all that it looks at.
+    found = AreaParts(SimpleNamespace(hub=Hub(on_error=on_error)))
     answers = found.each(lambda part: (part.needs_tasks(None, settings), dict(part.tags_of("t")), list(part.series(None, settings))))
 
     assert ([(False, {}, [])], ["areas.broken: needs_tasks"]) == (answers, failed)
@@ -312,7 +316,77 @@ def test_a_part_that_cannot_be_made_is_left_out(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(area_parts, "parts", lambda _: iter([(Area("theirs", "elsewhere.roles"), SimpleNamespace(Runtime=fail))]))
 
-    found = AreaParts(SimpleNamespace(hub=Hub(on_error=lambda error, *, component: None)))  # type: ignore[arg-type]  # As above.
+    found = AreaParts(SimpleNamespace(hub=Hub(on_error=lambda error, *, component: None)))
 
     assert [] == found.each(lambda part: part.flush(1.0))
     assert "runtime of the area 'theirs' (elsewhere.roles) does not work, so it is left out. RuntimeError: not today" in caplog.text
+
+
+# -- beat -------------------------------------------------------------------------------------------------------------
+
+BEAT = """
+import json, sys
+from celery import Celery
+from celery.beat import Service
+import celery_obs
+from celery_obs.runtime.plugin import plugin
+from tests.embedded import embedded_worker
+
+app = Celery("proj", broker="memory://", backend="cache+memory://", set_as_current=False)
+celery_obs.setup(app, metrics_dir=sys.argv[1])
+app.conf.beat_schedule = {"nightly": {"task": "proj.nightly", "schedule": 600.0}}
+app.loader.import_default_modules()
+
+def begin():
+    service = Service(app, schedule_filename=sys.argv[2])
+    found = plugin()
+    found.beat_starting(service)
+    before = found.receivers.firing is not None
+    found.beat_started(service)
+    watched = found.receivers.firing is not None
+    recorder = found.recorder
+    print(json.dumps([type(found.role).__name__, recorder.role, recorder.node.name.partition("@")[0], before, watched]), file=sys.__stdout__)
+    celery_obs.teardown()
+    assert found.receivers.firing is None
+
+if sys.argv[3] == "alone":
+    begin()
+else:
+    with embedded_worker(app):
+        begin()
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "role", "node", "has_heart"), [("alone", ["Beat", "beat"], "beat", True), ("inside", ["WorkerMain", "worker"], "", False)]
+)
+def test_beat_is_a_process_or_a_part_of_its_worker(tmp_path: Path, where: str, role: list[str], node: str, has_heart: bool) -> None:
+    """
+    Alone it has a node and a heartbeat of its own, as a thread it shares its worker's; its entries are followed in both.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", BEAT, str(tmp_path), str(tmp_path / "schedule"), where],
+        check=False,
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert 0 == done.returncode, done.stderr
+    found = json.loads(done.stdout)
+    assert [*role, False, True] == [*found[:2], *found[3:]]
+    assert found[2].startswith(node)
+    assert has_heart is bool([path for path in tmp_path.glob("*/layout") if path.parent.name.startswith("beat")])
+
+
+def test_a_start_up_that_fails_ends_with_one_paragraph(capfd: pytest.CaptureFixture[str]) -> None:
+    """
+    And with the exit code of a failure; errors that are not ours go their way.
+    """
+    with pytest.raises(SystemExit, match="1"), fatal():
+        raise ConfigurationError("The setting is wrong.")
+    with pytest.raises(ZeroDivisionError), fatal():
+        raise ZeroDivisionError
+
+    assert "celery_obs: The setting is wrong.\n" == capfd.readouterr().err
