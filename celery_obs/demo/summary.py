@@ -182,7 +182,7 @@ def _tokens(samples: list[Sample], now: float) -> Iterator[str]:
     expiries = _least(samples, tokens.EXPIRES_AT.name, "channel_type")
     columns = {
         title: _by(samples, tokens.REFRESH_TOTAL.name, "channel_type", status=status)
-        for title, status in (("refreshed", "success"), ("failed", "failure"), ("refused", "refused"), ("held back", "held_back"))
+        for title, status in (("refreshed", "success"), ("failed", "failure"), ("refused", "refused"))
     }
     channels = sorted({channel for column in columns.values() for channel in column})
     if channels:
