@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["AliasStep", "aliases", "connect", "disconnect", "periodic", "register", "specs"]
+__all__ = ["AliasStep", "aliases", "connect", "disconnect", "full_name", "periodic", "register", "specs"]
 
 
 _SOFTLY: Final = 0.9
