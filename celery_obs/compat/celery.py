@@ -213,7 +213,7 @@ def remember_receivers(signals: Iterable[Signal]) -> None:
     """
     Have Celery remember which receivers a sender has, as Django's signals can, instead of working it out under a lock at each message.
 
-    For processes that end with their app: what is remembered keeps tasks alive.
+    For pool processes, which end with their app: what is remembered keeps tasks alive.
 
     Assumes: ``Signal.use_caching`` is asked at each send, and ``Signal.sender_receivers_cache`` is a mapping, emptied when receivers come and go.
     Seen on: Celery 5.4 to 5.7.

@@ -384,7 +384,6 @@ class Receivers:
         A worker or beat loads the app.
         """
         with self._guarded():
-            remember_receivers(signal for signal, _ in TABLE)
             self._lifecycle.program_started(sender)
 
     def beat_init(self, sender: Any = None, **_: object) -> None:

@@ -358,7 +358,7 @@ def test_a_token_endpoint_is_one_line_of_its_own_and_no_channel() -> None:
 
     lines = [line for line in joined(sections(read(page), now=100.0)) if line.startswith("fitbit")]
 
-    assert [["fitbit", "paused", "3", "-", "1", "-", "-"]] == [line.split() for line in lines]
+    assert [["fitbit", "paused", "3", "-", "1", "-", "-", "-"]] == [line.split() for line in lines]
 
 
 def test_a_paused_channel_says_so_and_what_is_unknown_is_a_dash() -> None:
