@@ -30,7 +30,7 @@ from types import MappingProxyType, ModuleType
 from typing import Final, NamedTuple
 
 
-__all__ = ["AREAS", "GROUP", "Area", "guarded", "parts"]
+__all__ = ["AREAS", "GROUP", "Area", "left_out_if_broken", "parts"]
 
 
 GROUP: Final = "celery_obs.areas"
@@ -120,14 +120,14 @@ def parts(name: str) -> Iterator[tuple[Area, ModuleType]]:
     Another distribution's that cannot be imported is left out, and told: it takes nothing of ours along.
     """
     for area in AREAS:
-        with guarded(area, name):
+        with left_out_if_broken(area, name):
             part = area.part(name)
             if part is not None:
                 yield area, part
 
 
 @contextlib.contextmanager
-def guarded(area: Area, name: str) -> Iterator[None]:
+def left_out_if_broken(area: Area, name: str) -> Iterator[None]:
     """
     Do something with a part of an *area*: what goes wrong in another distribution's is told once in the log, and goes no further.
     """

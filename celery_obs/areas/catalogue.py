@@ -10,7 +10,7 @@ from typing import Final
 
 from celery_obs.vocabulary.spec import Metric
 
-from . import guarded, parts
+from . import left_out_if_broken, parts
 
 
 __all__ = ["CATALOGUE", "NAMES", "catalogue"]
@@ -45,7 +45,7 @@ def _gathered() -> Mapping[str, Metric]:
     found: dict[str, Metric] = {}
     owners: dict[str, str] = {}
     for area, part in parts("metrics"):
-        with guarded(area, "metrics"):
+        with left_out_if_broken(area, "metrics"):
             new, taken = catalogue([part]), dict(owners)
             for metric in new.values():
                 name = metric.taken(taken)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import click
 
 from celery_obs import __version__
-from celery_obs.areas import AREAS, guarded
+from celery_obs.areas import AREAS, left_out_if_broken
 from celery_obs.exceptions import CeleryObsError
 from celery_obs.telemetry.redaction import redact, without_secrets
 
@@ -115,7 +115,7 @@ def _of_others() -> Mapping[str, click.Command]:
     found: dict[str, click.Command] = {}
     for area in AREAS:
         if not area.is_ours:  # Ours are not loaded before they are called.
-            with guarded(area, "commands"):
+            with left_out_if_broken(area, "commands"):
                 part = area.part("commands")
                 found.update(part.COMMANDS if part is not None else {})
     return found

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Final
 
-from celery_obs.areas import AREAS, guarded
+from celery_obs.areas import AREAS, left_out_if_broken
 
 from .links import Links
 from .render import Output, marked
@@ -36,7 +36,7 @@ def pages() -> dict[str, tuple[str, str]]:
     for area in AREAS:
         if area.is_ours:
             continue
-        with guarded(area, "runbooks"):
+        with left_out_if_broken(area, "runbooks"):
             folder = files(area.package) / "runbooks"
             for page in folder.iterdir() if folder.is_dir() else ():
                 if page.name.endswith(".md"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from celery_obs.areas import guarded, parts
+from celery_obs.areas import left_out_if_broken, parts
 from celery_obs.areas.area_runtime import AreaRuntime, WatchedProcess
 
 
@@ -29,7 +29,7 @@ class AreaParts:
         self._on_error = process.hub.on_error
         self._all: list[tuple[str, AreaRuntime]] = []
         for area, part in parts("runtime"):
-            with guarded(area, "runtime"):
+            with left_out_if_broken(area, "runtime"):
                 self._all.append((area.name, part.Runtime(process)))
 
     def each(self, ask: Callable[[AreaRuntime], T]) -> list[T]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from celery_obs.areas import guarded, parts
+from celery_obs.areas import left_out_if_broken, parts
 from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Recorder
 
@@ -30,7 +30,7 @@ class MetricsObserver:
     def __init__(self, recorder: Recorder, *, attempts: AttemptMeter) -> None:
         self._subscriptions: list[tuple[type, Callable[[Any], object]]] = []
         for area, part in parts("recording"):
-            with guarded(area, "recording"):
+            with left_out_if_broken(area, "recording"):
                 self._subscriptions += part.Recording(recorder, attempts).subscriptions()
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:

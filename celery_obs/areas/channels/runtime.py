@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from celery_obs.areas import guarded, parts
+from celery_obs.areas import left_out_if_broken, parts
 from celery_obs.areas.area_runtime import AreaRuntime, WatchedProcess
 from celery_obs.compat.celery import registry_of
 from celery_obs.runtime.builtin_tasks.registration import full_name, specs
@@ -150,7 +150,7 @@ def channel_series(channel: str) -> Iterator[tuple[Metric, tuple[str, ...]]]:
     """
     for area, part in parts("recording"):
         if hasattr(part, "channel_series"):
-            with guarded(area, "recording"):
+            with left_out_if_broken(area, "recording"):
                 yield from list(part.channel_series(channel))
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import celery_obs
 
-from celery_obs.areas import guarded, parts
+from celery_obs.areas import left_out_if_broken, parts
 from celery_obs.areas.channels.connections.metrics import STATUSES
 from celery_obs.areas.channels.overview import Overview
 from celery_obs.exporter.health import Report
@@ -100,7 +100,7 @@ def _cluster(read: Callable[[], Overview] | None, leader: str) -> str:
 def _of_areas(samples: Samples) -> str:
     sections = []
     for area, part in parts("page"):
-        with guarded(area, "page"):
+        with left_out_if_broken(area, "page"):
             rows = "".join(f'<tr><td>{_name(what)}</td><td class="n">{_name(value)}</td></tr>' for what, value in part.facts(samples))
             if rows:
                 sections.append(f"<h2>{_name(area.name.replace('_', ' ').capitalize())}</h2>\n<table>{rows}</table>\n")
