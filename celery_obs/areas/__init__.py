@@ -12,6 +12,8 @@ by an entry point of the group ``celery_obs.areas``.  The parts, each a module t
 ``tasks``       ``TASKS``, values of `celery_obs.areas.task_spec.TaskSpec`
 ``alerts``      ``ALERTS``, values of `celery_obs.rules.rules.Alert`; their runbooks are pages in the folder ``runbooks``
 ``dashboards``  ``DASHBOARDS``, values of `celery_obs.rules.dashboards.model.Dashboard`
+``collector``   ``collectors(sidecar)``: what the sidecar asks at each scrape, of a `celery_obs.exporter.options.Sidecar`
+``gauges``      ``gauges(series)``: what it shows of the state that all workers share, of a `celery_obs.areas.channels.series.Series`
 ``page``        ``facts(samples)``: pairs of a fact and its value, as texts, for the sidecar's status page
 ``commands``    ``COMMANDS``, click commands by the word that people type
 ==============  ====================================================================================================================
