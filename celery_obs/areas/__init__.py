@@ -4,7 +4,6 @@ What can be watched: one folder an area, with everything about it in files of th
 The rooms (the runtime, the sidecar, the rules, the commands) go through `AREAS` and take the parts that they work with.  Another distribution's area comes
 by an entry point of the group ``celery_obs.areas``.  The parts, each a module that may be missing:
 
-==============  ====================================================================================================================
 ``metrics``     `Metric` values, which the catalogue gathers; standard library only
 ``events``      what can happen, as named tuples; those that end what another began, in the same thread, are in ``ENDINGS``
 ``recording``   ``Recording(recorder, attempts)`` with ``subscriptions()``: which numbers the events change; ``channel_series(channel)``
@@ -17,6 +16,21 @@ by an entry point of the group ``celery_obs.areas``.  The parts, each a module t
 ``page``        ``facts(samples)``: pairs of a fact and its value, as texts, for the sidecar's status page
 ``commands``    ``COMMANDS``, click commands by the word that people type
 ==============  ====================================================================================================================
+=======
+=================== ===================================================================================================================
+``metrics``         `Metric` values, which the catalogue gathers; standard library only
+``events``          what can happen, as named tuples; those that end what another began, in the same thread, are in ``ENDINGS``
+``recording``       ``Recording(recorder, attempts)`` with ``subscriptions()``: which numbers the events change; ``channel_series(channel)``
+``tasks``           ``TASKS``, values of `celery_obs.areas.task_spec.TaskSpec`
+``collector``       ``collectors(sidecar)``: what the sidecar asks at each scrape, of a `celery_obs.exporter.options.Sidecar`
+``gauges``          ``gauges(series)``: what it shows of the state that all workers share, by a `celery_obs.areas.channels.series.Series`
+``recording_rules`` ``RULES``, values of `celery_obs.rules.rules.RecordingRule`; ``GROUP``, where several areas share a group
+``alerts``          ``ALERTS``, values of `celery_obs.rules.rules.Alert`; their runbooks are pages in the folder ``runbooks``
+``dashboards``      ``DASHBOARDS``, values of `celery_obs.rules.dashboards.model.Dashboard`
+``panels``          ``PANELS`` and ``COLUMNS``: what it gives to dashboards and tables of others, see `celery_obs.rules.dashboards.model`
+``page``            ``facts(samples)``: pairs of a fact and its value, as texts, for the sidecar's status page
+``commands``        ``COMMANDS``, click commands by the word that people type
+=================== ===================================================================================================================
 """
 
 from __future__ import annotations
@@ -39,6 +53,8 @@ GROUP: Final = "celery_obs.areas"
 """
 The group of entry points by which another distribution brings an area: its name, and the package that its parts are in.
 """
+
+_CHANNELS: Final = f"{__name__}.channels"
 
 log = logging.getLogger("celery_obs")
 
@@ -65,6 +81,13 @@ class Area(NamedTuple):
         Whether it comes with celery_obs.
         """
         return self.package.startswith(f"{__name__}.")
+
+    @property
+    def is_about_channels(self) -> bool:
+        """
+        Whether it comes with celery_obs and means nothing to an app without channels.
+        """
+        return self.package == _CHANNELS or self.package.startswith(f"{_CHANNELS}.")
 
     def part(self, name: str) -> ModuleType | None:
         """

@@ -77,7 +77,7 @@ The parts, by the words that people type.
 """
 
 _CHANNEL_RULES: Final = frozenset(
-    {"recording-channels", "slo-channels", *(f"alerts-{area.name.replace('_', '-')}" for area in AREAS if ".channels." in area.package)}
+    {"recording-channels", "slo-channels", *(f"alerts-{area.name.replace('_', '-')}" for area in AREAS if area.is_about_channels)}
 )
 _CHANNEL_FILES: Final = (
     "deploy/grafana/dashboards/channel-*",
