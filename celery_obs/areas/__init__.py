@@ -21,6 +21,8 @@ by an entry point of the group ``celery_obs.areas``.  The parts, each a module t
 ``metrics``         `Metric` values, which the catalogue gathers; standard library only
 ``events``          what can happen, as named tuples; those that end what another began, in the same thread, are in ``ENDINGS``
 ``recording``       ``Recording(recorder, attempts)`` with ``subscriptions()``: which numbers the events change; ``channel_series(channel)``
+``lines``           ``Lines(log)`` with ``subscriptions()``: which events have a line in the log, by a `celery_obs.telemetry.logs.sync_observer.SyncLogObserver`
+``spans``           ``Spans(traces)`` with ``subscriptions()``: which events have a span, by a `celery_obs.telemetry.traces.observer.TraceObserver`
 ``tasks``           ``TASKS``, values of `celery_obs.areas.task_spec.TaskSpec`
 ``collector``       ``collectors(sidecar)``: what the sidecar asks at each scrape, of a `celery_obs.exporter.options.Sidecar`
 ``gauges``          ``gauges(series)``: what it shows of the state that all workers share, by a `celery_obs.areas.channels.series.Series`
