@@ -48,7 +48,7 @@ from types import MappingProxyType, ModuleType
 from typing import Final, NamedTuple
 
 
-__all__ = ["AREAS", "GROUP", "Area", "guarded", "parts"]
+__all__ = ["AREAS", "GROUP", "Area", "guarded", "optional", "parts"]
 
 
 GROUP: Final = "celery_obs.areas"
@@ -151,6 +151,13 @@ def parts(name: str) -> Iterator[tuple[Area, ModuleType]]:
             part = area.part(name)
             if part is not None:
                 yield area, part
+
+
+def optional(name: str, part: str) -> ModuleType | None:
+    """
+    Return a part of the area of that *name*, for what works without it; None where the area or the part is not there.
+    """
+    return next((area.part(part) for area in _OURS if area.name == name), None)
 
 
 @contextlib.contextmanager

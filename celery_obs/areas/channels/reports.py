@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
+from celery_obs.areas import optional
 from celery_obs.clock import Clock, wall
 
 from .breakers.state import Breakers
 from .connections.state import Facts
 from .pauses.state import PauseInfo, Pauses
-from .reconciliation.state import Pending
 from .state import Channels
 
 
@@ -33,6 +33,8 @@ SOON: Final = 7 * DAY
 """
 Seconds before its end from which on a token expires soon.
 """
+
+_RECONCILIATION: Final = optional("reconciliation", "state")
 
 Json = dict[str, Any]
 
@@ -107,7 +109,8 @@ class Reports:
         """
         Tell what reconciliation left to be settled: ``count`` connections, those with the most days first.
         """
-        entries = sorted(Pending(self._redis).all().values(), key=lambda entry: (-entry.days, entry.connection_id))
+        found = {} if _RECONCILIATION is None else _RECONCILIATION.Pending(self._redis).all()
+        entries = sorted(found.values(), key=lambda entry: (-entry.days, entry.connection_id))
         return {
             "count": len(entries),
             "days": sum(entry.days for entry in entries),
