@@ -20,7 +20,7 @@ from celery_obs.areas import AREAS, Area
 from celery_obs.areas.catalogue import catalogue
 
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 REMOVABLE = ("webhooks", "tokens", "conflicts", "reconciliation")
 
