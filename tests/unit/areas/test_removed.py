@@ -137,3 +137,63 @@ def test_the_package_works_without_an_area(tmp_path: Path, name: str) -> None:
     asked = {(path.name, metric) for metric in metrics_of(name) for path, text in made.items() if re.search(rf"\b{metric}\b", text)}
     assert set() == asked
     assert not any(metric in answer["page"] for metric in metrics_of(name))
+
+
+def house_with_tests(folder: Path, name: str) -> Path:
+    """
+    Copy the package and its tests, and take an area out with those tests that are about it.
+    """
+    house = house_without(folder, name)
+    shutil.copytree(ROOT / "tests", house / "tests")
+    for place in ("pyproject.toml", "docs", "deploy"):
+        (house / place).symlink_to(ROOT / place)
+    gone = area(name).package
+    for path in (house / "tests/unit").rglob("test_*.py"):
+        text = path.read_text()
+        if gone in text or "house_with_tests" in text:
+            path.unlink()
+    return house
+
+
+_EACH_NAME = "test_the_catalogue_holds_every_name_of_the_contract"
+
+
+def test_the_tests_of_other_areas_pass_without_one(tmp_path: Path) -> None:
+    """
+    What an area is tested with needs no other area that can go.
+    """
+    house = house_with_tests(tmp_path / "house", "webhooks")
+    chosen = [
+        "areas/channels/test_collector.py",
+        "areas/channels/reconciliation",
+        "areas/channels/test_retries.py",
+        "rules/test_contributions.py",
+    ]
+
+    said = run(house, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/unit/{each}" for each in chosen))
+
+    assert " passed" in said
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", REMOVABLE)
+def test_all_tests_of_other_areas_pass_without_one(tmp_path: Path, name: str) -> None:
+    """
+    All of them, but the one that counts the names of the contract.
+    """
+    house = house_with_tests(tmp_path / "house", name)
+
+    said = run(
+        house,
+        "-m",
+        "pytest",
+        "-q",
+        "-n2",
+        "-p",
+        "no:cacheprovider",
+        "tests/unit/areas",
+        "--deselect",
+        f"tests/unit/areas/test_catalogue.py::{_EACH_NAME}",
+    )
+
+    assert " passed" in said
