@@ -14,12 +14,11 @@ import socket
 import ssl
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
-from celery_obs.areas import guarded, parts
-from celery_obs.areas.channels.overview import Overview, OverviewReader
+from celery_obs.areas import guarded, optional, parts
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.state.broker import Broker, reason_of
 from celery_obs.state.lease import Lease
@@ -36,6 +35,10 @@ from .options import Options, Scope, Sidecar
 from .probes import is_redis, scheme_of
 from .scrape import Collector, InternalErrors, Runner
 from .web_config import WebConfigFile
+
+
+if TYPE_CHECKING:
+    from celery_obs.areas.channels.overview import Overview
 
 
 __all__ = ["Options", "Scope", "build_checks", "build_collectors", "build_lease", "listen", "operations_token", "parse_address", "run"]
@@ -213,7 +216,8 @@ def run(options: Options) -> None:
     web = WebConfigFile(options.web_config, errors=errors) if options.web_config is not None else None
     lease = build_lease(options, errors)
     client = _redis(options.state or "") if options.shares_state else None
-    overview = OverviewReader(client).read if client is not None else None
+    channels = optional("channels", "overview")
+    overview = channels.OverviewReader(client).read if client is not None and channels is not None else None
     app = create_app(
         Runner(build_collectors(options, errors, overview=overview), errors, gate=lease),
         build_checks(options),
