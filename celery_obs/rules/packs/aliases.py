@@ -444,7 +444,10 @@ def groups() -> Iterator[Group]:
     """
     for system, aliases in ALIASES.items():
         rules = tuple(record for alias in aliases for record in alias.records())
-        yield Group(name=f"celery_obs_aliases_{system.replace('-', '_')}", comment=f"our series under the names of {system}.", rules=rules)
+        if rules:
+            yield Group(
+                name=f"celery_obs_aliases_{system.replace('-', '_')}", comment=f"our series under the names of {system}.", rules=rules
+            )
 
 
 def _page() -> Iterator[str]:
@@ -470,7 +473,7 @@ def build(links: Links) -> Iterator[Output]:
     """
     Write one file of aliases a system, and one of labels where a name is the same.
     """
-    for system, group in zip(ALIASES, groups(), strict=True):
+    for system, group in zip((system for system, aliases in ALIASES.items() if aliases), groups(), strict=True):
         yield Output(f"deploy/prometheus/aliases/aliases-{system}.yml", rule_file("celery_obs/rules/packs/aliases", [group], links))
     yield Output(
         "docs/reference/migration.md", marked("celery_obs/rules/packs/aliases", "\n".join(_page()) + "\n", comment="<!--", end=" -->")
