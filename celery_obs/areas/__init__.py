@@ -4,17 +4,29 @@ What can be watched: one folder an area, with everything about it in files of th
 The rooms (the runtime, the sidecar, the rules, the commands) go through `AREAS` and take the parts that they work with.  Another distribution's area comes
 by an entry point of the group ``celery_obs.areas``.  The parts, each a module that may be missing:
 
-==============  ====================================================================================================================
-``metrics``     `Metric` values, which the catalogue gathers; standard library only
-``events``      what can happen, as named tuples; those that end what another began, in the same thread, are in ``ENDINGS``
-``recording``   ``Recording(recorder, attempts)`` with ``subscriptions()``: which numbers the events change; ``channel_series(channel)``
-``runtime``     ``Runtime(process)``, a `celery_obs.areas.area_runtime.AreaRuntime`: what the area does in the processes that are watched
-``tasks``       ``TASKS``, values of `celery_obs.areas.task_spec.TaskSpec`
-``alerts``      ``ALERTS``, values of `celery_obs.rules.rules.Alert`; their runbooks are pages in the folder ``runbooks``
-``dashboards``  ``DASHBOARDS``, values of `celery_obs.rules.dashboards.model.Dashboard`
-``page``        ``facts(samples)``: pairs of a fact and its value, as texts, for the sidecar's status page
-``commands``    ``COMMANDS``, click commands by the word that people type
-==============  ====================================================================================================================
+=================== ===================================================================================================================
+``metrics``         `Metric` values, which the catalogue gathers; standard library only
+``events``          what can happen, as named tuples; those that end what another began, in the same thread, are in ``ENDINGS``
+``recording``       ``Recording(recorder, attempts)`` with ``subscriptions()``: which numbers the events change; ``channel_series(channel)``
+``runtime``         ``Runtime(process)``, a `celery_obs.areas.area_runtime.AreaRuntime`: what it does in the processes that are watched
+``lines``           ``Lines(log)`` with ``subscriptions()``: which events have a line in the log, by a `celery_obs.telemetry.logs.sync_observer.SyncLogObserver`
+``spans``           ``Spans(traces)`` with ``subscriptions()``: which events have a span, by a `celery_obs.telemetry.traces.observer.TraceObserver`
+``tasks``           ``TASKS``, values of `celery_obs.areas.task_spec.TaskSpec`
+``collector``       ``collectors(sidecar)``: what the sidecar asks at each scrape, of a `celery_obs.exporter.options.Sidecar`
+``gauges``          ``gauges(series)``: what it shows of the state that all workers share, by a `celery_obs.areas.channels.series.Series`
+``recording_rules`` ``RULES``, values of `celery_obs.rules.rules.RecordingRule`; ``GROUP``, where several areas share a group
+``alerts``          ``ALERTS``, values of `celery_obs.rules.rules.Alert`; their runbooks are pages in the folder ``runbooks``
+``dashboards``      ``DASHBOARDS``, values of `celery_obs.rules.dashboards.model.Dashboard`
+``panels``          ``PANELS`` and ``COLUMNS``: what it gives to dashboards and tables of others, see `celery_obs.rules.dashboards.model`
+``reference``       ``pages()``: pages of the reference besides those of its metrics, alerts and dashboards: path, source and text
+``http``            ``QUESTIONS`` and ``DEEDS``: what can be asked and done over HTTP, see `celery_obs.exporter.api.model`
+``page``            ``facts(samples)``: pairs of a fact and its value, as texts, for the sidecar's status page
+``commands``        ``COMMANDS``, click commands by the word that people type
+=================== ===================================================================================================================
+
+An area goes by taking away its folder and its line below: webhooks, tokens, conflicts and reconciliation, each for itself.  The others stay.  Tasks,
+workers, queues, schedules and the sidecar are what every app has.  Syncs, calls, rate limits, breakers, connections and pauses are what the sync engine is
+made of: a call asks breaker and limit, a sync asks pauses, and what is known of connections is what tokens and reconciliation are about.
 """
 
 from __future__ import annotations
@@ -30,13 +42,15 @@ from types import MappingProxyType, ModuleType
 from typing import Final, NamedTuple
 
 
-__all__ = ["AREAS", "GROUP", "Area", "left_out_if_broken", "parts"]
+__all__ = ["AREAS", "GROUP", "Area", "left_out_if_broken", "optional", "parts"]
 
 
 GROUP: Final = "celery_obs.areas"
 """
 The group of entry points by which another distribution brings an area: its name, and the package that its parts are in.
 """
+
+_CHANNELS: Final = f"{__name__}.channels"
 
 log = logging.getLogger("celery_obs")
 
@@ -63,6 +77,13 @@ class Area(NamedTuple):
         Whether it comes with celery_obs.
         """
         return self.package.startswith(f"{__name__}.")
+
+    @property
+    def is_about_channels(self) -> bool:
+        """
+        Whether it comes with celery_obs and means nothing to an app without channels.
+        """
+        return self.package == _CHANNELS or self.package.startswith(f"{_CHANNELS}.")
 
     def part(self, name: str) -> ModuleType | None:
         """
@@ -124,6 +145,13 @@ def parts(name: str) -> Iterator[tuple[Area, ModuleType]]:
             part = area.part(name)
             if part is not None:
                 yield area, part
+
+
+def optional(name: str, part: str) -> ModuleType | None:
+    """
+    Return a part of the area of that *name*, for what works without it; None where the area or the part is not there.
+    """
+    return next((area.part(part) for area in _OURS if area.name == name), None)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from celery_obs.rules.links import Links
 from celery_obs.rules.objectives import DEFAULT, read
 from celery_obs.rules.render import builders, differences, outputs, write
 from celery_obs.rules.rules import Alert
+from celery_obs.rules.shipped import without_channels
 from celery_obs.rules.validation import (
     RUNBOOKS,
     everything,
@@ -43,6 +44,7 @@ __all__ = ["generate"]
     envvar="CELERY_OBS_OUT",
     help="Directory that holds deploy/ and docs/.",
 )
+@click.option("--channels", is_flag=True, help="Include rules and dashboards about channels, for apps with sync tasks.")
 @click.option(
     "--runbooks-url", default=Links().runbooks, show_default=True, envvar="CELERY_OBS_RUNBOOKS_URL", help="Where you serve docs/runbooks."
 )
@@ -66,7 +68,15 @@ __all__ = ["generate"]
 )
 @click.pass_context
 def generate(
-    ctx: click.Context, *, out: Path, objectives: Path, changed: Path | None, runbooks_url: str, grafana_url: str, check: bool
+    ctx: click.Context,
+    *,
+    out: Path,
+    objectives: Path,
+    changed: Path | None,
+    channels: bool,
+    runbooks_url: str,
+    grafana_url: str,
+    check: bool,
 ) -> None:
     """
     Write rules, alerts, SLOs, dashboards and reference pages.
@@ -87,7 +97,10 @@ def generate(
     chosen["reference"] = functools.partial(reference.build, path=objectives, changes=changes)
     if ctx.parent is not None and isinstance(ctx.parent.command, click.Group):
         chosen["commands"] = functools.partial(commands.build, group=ctx.parent.command)
-    made = outputs(Links(runbooks=runbooks_url, grafana=grafana_url), chosen.values(), on_lack=lambda lack: click.echo(str(lack), err=True))
+    everywhere = outputs(
+        Links(runbooks=runbooks_url, grafana=grafana_url), chosen.values(), on_lack=lambda lack: click.echo(str(lack), err=True)
+    )
+    made = everywhere if channels else tuple(without_channels(everywhere))
     if check:
         stale = list(differences(out, made))
         for difference in stale:
@@ -101,3 +114,8 @@ def generate(
     for path in written:
         click.echo(f"wrote {path}")
     click.echo(f"{len(written)} of {len(made)} files written; the others are up to date.")
+    left_out = [output.path for output in everywhere if all(output.path != each.path for each in made)]
+    if left_out:
+        there = sum((out / path).exists() for path in left_out)
+        stale_ones = f" {there} of them are there from before and were not updated." if there else ""
+        click.echo(f"{len(left_out)} files about channels left out; --channels writes them.{stale_ones}")

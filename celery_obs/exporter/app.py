@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -30,7 +30,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import celery_obs
 
-from celery_obs.areas.channels.overview import Overview
 from celery_obs.clock import Clock, wall
 from celery_obs.recorder.opening import open_metrics_dir
 from celery_obs.throttle import LogThrottle
@@ -48,6 +47,10 @@ from .samples import Samples
 from .scrape import BackgroundJob, JobState, Runner
 from .sharing import SharedWork
 from .web_config import WebConfig
+
+
+if TYPE_CHECKING:
+    from celery_obs.areas.channels.overview import Overview
 
 
 T = TypeVar("T")

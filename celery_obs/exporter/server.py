@@ -14,42 +14,35 @@ import socket
 import ssl
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
-from celery_obs.areas.channels.overview import Overview, OverviewReader
+from celery_obs.areas import left_out_if_broken, optional, parts
 from celery_obs.exceptions import ConfigurationError
-from celery_obs.recorder.format import FORGET_AFTER
-from celery_obs.recorder.metrics_dir import default_metrics_dir
 from celery_obs.state.broker import Broker, reason_of
-from celery_obs.state.lease import PERIOD, Lease
+from celery_obs.state.lease import Lease
 from celery_obs.telemetry.redaction import redact_url
 from celery_obs.throttle import LogThrottle, ThrottleFilter
 
 from .api.attempts import AttemptsApi
 from .api.routes import Api
 from .app import Check, create_app, directory_check
-from .discovery import Discovery
 from .door import KEEP_ALIVE, MOST_CONNECTIONS, Server, visitor_type
 from .health import Health
 from .hosts import AllowedHosts
-from .probes import is_redis, probe_for, scheme_of
+from .options import Options, Scope, Sidecar
+from .probes import is_redis, scheme_of
 from .scrape import Collector, InternalErrors, Runner
 from .web_config import WebConfigFile
 
 
+if TYPE_CHECKING:
+    from celery_obs.areas.channels.overview import Overview
+
+
 __all__ = ["Options", "Scope", "build_checks", "build_collectors", "build_lease", "listen", "operations_token", "parse_address", "run"]
 
-
-Scope = Literal["worker", "cluster", "all"]
-"""
-What is served: *worker*, the metrics of the processes beside us; *cluster*, what all workers share; or both.
-"""
-
-DEFAULT_ADDRESS: Final = "127.0.0.1:19540"
 
 LONGEST_HEAD: Final = 16 * 1024
 SHORTEST_TOKEN: Final = 16
@@ -59,90 +52,9 @@ _LAST_PORT = 65535
 log = logging.getLogger("celery_obs.exporter")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """
-    What the command line says.
-
-    Attributes:
-        metrics_dir: Where the workers beside us write; by default the same as theirs.
-
-        redis_url: Where the cluster shares its state; by default *shared*, else the first broker that is a Redis.  May hold a password.
-
-        shared: The same as an app has it.
-
-        brokers: Which brokers to ask about queues; with several, each series of theirs has a label ``broker``.
-
-        queues: Names of queues to look at, beside those that workers announce.
-
-        addresses: Where to listen, as ``host:port``.
-
-        allowed_hosts: What requests may call this host; empty for names of loopback where only loopback is listened on, else any.
-
-        web_config: The file with TLS, users and headers.
-
-        multiproc_dir: A multiprocess directory of prometheus_client's to serve as well.
-
-        forget_after: Seconds for which a worker that went without a word is shown as down.
-
-        lease_period: Seconds for which one exporter is the one that serves what the cluster shares; the same for all.
-
-        enable_operations: Whether channels can be paused, and so on, over HTTP.
-
-        operations_token: What callers of the operations have to know, where no file has it.
-
-        operations_token_file: The file that has it.
-    """
-
-    metrics_dir: Path | None = None
-    redis_url: str = ""
-    shared: Broker | None = None
-    brokers: tuple[Broker, ...] = ()
-    queues: tuple[str, ...] = ()
-    addresses: tuple[str, ...] = (DEFAULT_ADDRESS,)
-    allowed_hosts: tuple[str, ...] = ()
-    web_config: Path | None = None
-    scope: Scope = "all"
-    multiproc_dir: Path | None = None
-    forget_after: float = FORGET_AFTER
-    lease_period: float = PERIOD
-    enable_operations: bool = False
-    operations_token: str = ""
-    operations_token_file: Path | None = None
-
-    def __repr__(self) -> str:
-        """
-        Show everything but the passwords.
-        """
-        return f"Options(metrics_dir={self.metrics_dir}, redis_url={redact_url(self.redis_url)!r}, brokers={self.brokers!r}, scope={self.scope!r})"
-
-    @property
-    def directory(self) -> Path:
-        return self.metrics_dir or default_metrics_dir(os.environ)
-
-    @property
-    def state(self) -> str | Broker | None:
-        """
-        The Redis of the cluster's state; None where there is none.
-        """
-        return self.redis_url or self.shared or next((broker for broker in self.brokers if broker.is_redis), None)
-
-    @property
-    def serves_workers(self) -> bool:
-        return self.scope in {"worker", "all"}
-
-    @property
-    def serves_cluster(self) -> bool:
-        return self.scope in {"cluster", "all"}
-
-    @property
-    def shares_state(self) -> bool:
-        return self.serves_cluster and bool(self.state)
-
-
 def build_collectors(options: Options, errors: InternalErrors, *, overview: Callable[[], Overview] | None = None) -> list[Collector]:
     """
-    Make the collectors that *options* ask for, those first that win where two show one series.
+    Make the collectors of all areas that *options* ask for, those first that win where two show one series: what only this sidecar shows, then what is shared.
 
     Args:
         overview: Reads the cluster's state; None where there is none to serve.
@@ -150,51 +62,16 @@ def build_collectors(options: Options, errors: InternalErrors, *, overview: Call
     Raises:
         ConfigurationError: if a URL cannot be used.
     """
-    from celery_obs.areas.sidecar.collector import OurselvesCollector
-
+    sidecar = Sidecar(options=options, errors=errors, folded=InternalErrors(), overview=overview, redis=_redis)
     collectors: list[Collector] = []
-    folded = InternalErrors()
-    if options.serves_workers:
-        from celery_obs.areas.workers.collector import WorkersCollector
-
-        collectors.append(WorkersCollector(options.directory, errors=errors, forget_after=options.forget_after))
-    collectors.append(OurselvesCollector(errors, folded=folded))
+    for area, part in parts("collector"):
+        with left_out_if_broken(area, "collector"):
+            collectors.extend(part.collectors(sidecar))
     if options.serves_workers and options.multiproc_dir is not None:
         from .multiprocess import StockCollector
 
         collectors.append(StockCollector(options.multiproc_dir, errors=errors))
-    if options.serves_cluster:
-        collectors.extend(_queues_collectors(options, errors))
-    if overview is not None:
-        from celery_obs.areas.channels.collector import ClusterCollector
-
-        collectors.append(ClusterCollector(overview, folded=folded))
-    return collectors
-
-
-def _queues_collectors(options: Options, errors: InternalErrors) -> Iterator[Collector]:
-    """
-    Make a collector for each broker, so that each fails for itself.
-
-    Raises:
-        ConfigurationError: if a broker cannot be used, or two have the same host and database.
-    """
-    from celery_obs.areas.queues.collector import QueuesCollector
-
-    brokers = {broker.name: broker for broker in options.brokers}
-    if len(brokers) < len(options.brokers):
-        message = (
-            f"Two of the brokers have the same host and database: {', '.join(sorted(b.name for b in options.brokers))}. Expected each once."
-        )
-        raise ConfigurationError(message)
-    for name, broker in brokers.items():
-        # What a Redis broker's workers announce, they announce there, unless they were told another place.
-        place = options.redis_url or options.shared or (broker if broker.is_redis else options.state)
-        client = _redis(place) if place else None
-        others = brokers.keys() - {name}
-        names = Discovery(options.queues, client=client, broker=name, others=others)
-        probe = probe_for(broker, announced=names.announced)
-        yield QueuesCollector(probe, names, errors=errors, broker=name if others else "")
+    return sorted(collectors, key=lambda each: bool(getattr(each, "shared", False)))
 
 
 def build_lease(options: Options, errors: InternalErrors) -> Lease | None:
@@ -339,7 +216,8 @@ def run(options: Options) -> None:
     web = WebConfigFile(options.web_config, errors=errors) if options.web_config is not None else None
     lease = build_lease(options, errors)
     client = _redis(options.state or "") if options.shares_state else None
-    overview = OverviewReader(client).read if client is not None else None
+    channels = optional("channels", "overview")
+    overview = channels.OverviewReader(client).read if client is not None and channels is not None else None
     app = create_app(
         Runner(build_collectors(options, errors, overview=overview), errors, gate=lease),
         build_checks(options),

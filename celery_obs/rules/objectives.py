@@ -194,6 +194,8 @@ def read(path: Path = DEFAULT) -> tuple[Objective, ...]:
     objectives = []
     for node in reader.sequence(top["slos"]):
         fields = reader.mapping(node, _SLO_KEYS, needed=("name", "description", "objective", "events"), renamed=_RENAMED)
+        if path == DEFAULT and reader.text(reader.mapping(fields["events"], _EVENT_KEYS, needed=("metric",))["metric"]) not in known:
+            continue  # Of an area that is not there.
         objective = _objective(reader, fields, known, kept)
         line = fields["name"].start_mark.line + 1
         if objective.name in names:

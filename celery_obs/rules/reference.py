@@ -11,11 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from celery_obs.areas import Area, parts
+from celery_obs.areas import Area, left_out_if_broken, parts
 from celery_obs.areas.catalogue import catalogue
 from celery_obs.vocabulary.spec import Metric
 
-from . import client_errors, compat_page, recording, slo
+from . import compat_page, recording, slo
 from .alerts import ALERTS
 from .changes import NOTHING, Changes
 from .dashboards.model import Dashboard, Kind, Panel
@@ -104,7 +104,9 @@ def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Ite
     yield _page("docs/reference/metrics.md", "celery_obs/areas", "".join(_metrics(objectives)))
     yield _page("docs/reference/alerts.md", changes.sources("celery_obs/areas"), "".join(_alerts(objectives, changes)))
     yield _page("docs/reference/dashboards.md", "celery_obs/rules/dashboards", "".join(_dashboards()))
-    yield _page("docs/reference/client-errors.md", "celery_obs/areas/channels/failures.py", client_errors.page())
+    for area, part in parts("reference"):
+        with left_out_if_broken(area, "reference"):
+            yield from [_page(*page) for page in part.pages()]
     yield _page("docs/reference/compat.md", "celery_obs/compat", compat_page.page())
 
 

@@ -21,7 +21,7 @@ from .links import Links
 from .render import Output
 
 
-__all__ = ["PARTS", "Part", "alerts_in", "is_about_channels", "shipped"]
+__all__ = ["PARTS", "Part", "alerts_in", "is_about_channels", "shipped", "without_channels"]
 
 
 _PACKAGE: Final = Path(__file__).parents[1]
@@ -77,7 +77,7 @@ The parts, by the words that people type.
 """
 
 _CHANNEL_RULES: Final = frozenset(
-    {"recording-channels", "slo-channels", *(f"alerts-{area.name.replace('_', '-')}" for area in AREAS if ".channels." in area.package)}
+    {"recording-channels", "slo-channels", *(f"alerts-{area.name.replace('_', '-')}" for area in AREAS if area.is_about_channels)}
 )
 _CHANNEL_FILES: Final = (
     "deploy/grafana/dashboards/channel-*",
@@ -131,7 +131,7 @@ def shipped(parts: Collection[str] = (), *, channels: bool = False, links: Links
     chosen = [PARTS[name] for name in parts] or [part for part in PARTS.values() if not part.only_when_named]
     files = tuple(_files())
     if not channels and not any(part.with_channels for part in chosen):
-        files = tuple(_without_channels(files))
+        files = tuple(without_channels(files))
     wanted = tuple(path for part in chosen for path in part.paths)
     where = links or Links()
     return tuple(_linked(file, where) for file in files if _is_below(file.path, wanted))
@@ -164,7 +164,10 @@ def _root() -> Path:
     raise ConfigurationError(message)
 
 
-def _without_channels(files: Collection[Output]) -> Iterator[Output]:
+def without_channels(files: Collection[Output]) -> Iterator[Output]:
+    """
+    Leave out what is about channels alone: rules, dashboards, runbooks, and what lists and manifests say of them.
+    """
     left_out = {file.path for file in files if is_about_channels(file.path)} | _runbooks_of_channels(files)
     kept = [file for file in files if file.path not in left_out]
     # Lists of rules and of dashboards name those that are there.

@@ -42,8 +42,9 @@ def build(links: Links, path: Path = DEFAULT, changes: Changes = NOTHING) -> Ite
     source = "celery_obs/rules/slo.yml" if path == DEFAULT else path.name
     objectives = read(path)
     general = [*_groups(_general(objectives)), *_alerts_on_all(objectives)]
-    for place, made in ((PATH, general), (CHANNELS_PATH, _groups(_of_channels(objectives), "channels_"))):
-        yield Output(place, rule_file(changes.sources(source), map(changes.in_group, made), links))
+    for place, made in ((PATH, general), (CHANNELS_PATH, list(_groups(_of_channels(objectives), "channels_")))):
+        if made or path != DEFAULT:  # Of objectives of one's own, a file that is empty takes the place of the one before.
+            yield Output(place, rule_file(changes.sources(source), map(changes.in_group, made), links))
 
 
 def groups(objectives: tuple[Objective, ...]) -> Iterator[Group]:

@@ -609,6 +609,7 @@ class Plugin:
         """
         if pool_index() is None:  # The solo pool sends this signal in the main process, before the worker is built.
             return
+        signals.remember()
         node = node or os.environ.get(NODE_VARIABLE)
         if not isinstance(self.role, PoolChild) and node:
             self.role = PoolChild(node, is_forked=False)

@@ -369,7 +369,6 @@ class Receivers:
         A pool process is ready to work.
         """
         with self._guarded():
-            remember_receivers(signal for signal, _ in TABLE)
             self._lifecycle.child_started(sender if isinstance(sender, str) else None)
 
     def worker_process_shutdown(self, exitcode: int = 0, **_: object) -> None:
@@ -445,6 +444,13 @@ def hear_in_tracer() -> bool:
                 return False
             _undo.append(undo)
     return True
+
+
+def remember() -> None:
+    """
+    Have Celery remember who listens to the signals that we listen to, in a process that ends with its app.
+    """
+    remember_receivers(signal for signal, _ in TABLE)
 
 
 def hear_by_signals() -> None:

@@ -14,7 +14,6 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from celery_obs.areas.channels.policies import ChannelPolicy, PolicyError
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.recorder.metrics_dir import default_metrics_dir
 from celery_obs.telemetry.redaction import redact, redact_url
@@ -56,6 +55,7 @@ from .secrets import Hidden, Secret, safe, short
 
 if TYPE_CHECKING:
     from celery_obs.areas.channels.failures import ClientError
+    from celery_obs.areas.channels.policies import ChannelPolicy
     from celery_obs.state.broker import Broker
 
     from .oauth import OAuthClient
@@ -492,7 +492,7 @@ def _parsed(setting: Setting, text: str, source: str) -> Any:
 def _wrong(setting: Setting, value: Any, source: str, error: Exception) -> ConfigurationError:
     default = "" if setting.default is None else f" The default is {setting.default!r}."
     shown = "***" if setting.secret and setting.kind is not REDIS_URL else _shown_url(value) if setting.kind is REDIS_URL else short(value)
-    detail = f" Reason: {redact(str(error))}." if isinstance(error, PolicyError) else ""
+    detail = f" Reason: {redact(str(error))}." if getattr(error, "tells_reason", False) else ""
     message = f"The setting {setting.name} is {shown} ({source}). Expected {setting.kind.expected}.{detail}{default}"
     return ConfigurationError(message)
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from celery_obs.areas.channels.policies import policies
-
 from .checks import (
     choice,
     count,
@@ -89,6 +87,12 @@ class Kind(NamedTuple):
     parse: Callable[[str], Any] = str
 
 
+def _policies(value: Any) -> Any:
+    from celery_obs.areas.channels.policies import policies
+
+    return policies(value)
+
+
 def _client_errors(value: Any) -> Any:
     from celery_obs.areas.channels.failures import client_errors
 
@@ -113,7 +117,7 @@ OPTIONAL_TEXT = Kind("a text that is not empty, or None", optional(text))
 TIMEZONE = Kind("a time zone such as Europe/Berlin", timezone)
 DIRECTORY = Kind("the path of a directory", directory)
 REDIS_URL = Kind("a URL such as redis://localhost:6379/0 (also rediss, valkey, unix, sentinel, redis+cluster), or None", redis_url)
-POLICIES = Kind("a dict of channels, each with circuit_breaker and rate_limits; in the environment as JSON", policies, parse_json)
+POLICIES = Kind("a dict of channels, each with circuit_breaker and rate_limits; in the environment as JSON", _policies, parse_json)
 CLIENT_ERRORS = Kind(
     "a dict from the class of an exception to a kind of failure, or to a dict of where to look; in the environment as JSON",
     _client_errors,

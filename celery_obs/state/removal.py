@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
-from celery_obs.areas.channels.connections.state import Facts
-from celery_obs.areas.channels.state import Channels
+from celery_obs.areas import optional
 
 from . import keys
 
@@ -31,7 +30,10 @@ def channels_of(redis: Any) -> frozenset[str]:
     """
     Return the channels that are known, as they stand in keys.
     """
-    known = {*Channels(redis).known(), *(each.channel_type for each in Facts(redis).connections().values())}
+    channels, connections = optional("channels", "state"), optional("connections", "state")
+    if channels is None or connections is None:
+        return frozenset()
+    known = {*channels.Channels(redis).known(), *(each.channel_type for each in connections.Facts(redis).connections().values())}
     return frozenset(map(keys.part, known))
 
 

@@ -136,8 +136,10 @@ def test_an_area_of_one_folder_is_counted_shown_and_alerted_on(tmp_path: Path) -
     rules = (tmp_path / "monitoring/deploy/prometheus/rules/alerts-bookings.yml").read_text()
     assert "alert: NoBookings" in rules
     assert "https://runbooks.test/NoBookings" in rules
+    assert "source:property_bookings:rate5m" in (tmp_path / "monitoring/deploy/prometheus/rules/recording.yml").read_text()
     assert "## Escalation" in (tmp_path / "monitoring/docs/runbooks/NoBookings.md").read_text()
     assert "property_bookings_total" in (tmp_path / "monitoring/deploy/grafana/dashboards/bookings.json").read_text()
+    assert "Bookings in the time shown" in (tmp_path / "monitoring/deploy/grafana/dashboards/celery-obs-infrastructure.json").read_text()
     assert "property_bookings_total" in (tmp_path / "monitoring/docs/reference/metrics.md").read_text()
     assert "### `BookingTaken`" in (tmp_path / "monitoring/docs/reference/events.md").read_text()
 

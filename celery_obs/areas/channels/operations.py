@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from celery_obs.exporter.api.model import LONGEST_PAUSE, Order
 from celery_obs.state.audit import Audit
 
 from .breakers.state import Breakers
@@ -19,29 +20,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["LONGEST_PAUSE", "OPERATIONS", "Operation", "Order", "perform"]
-
-
-LONGEST_PAUSE: Final = 366 * 86400.0
-"""
-Seconds; for longer, leave the time out and end it by hand.
-"""
-
-
-class Order(NamedTuple):
-    """
-    Who wants something done, and why.
-
-    Attributes:
-        actor: A person or a program.
-
-        reason: In words.
-
-        seconds: For how long; None until it is ended by hand.
-    """
-
-    actor: str
-    reason: str
-    seconds: float | None = None
 
 
 class Operation(NamedTuple):

@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from celery_obs.clock import Clock, wall
 from celery_obs.state import hashes, keys
 
 from .breakers.metrics import BreakerState
 from .breakers.state import Breakers
+from .connections.metrics import STATUSES, ConnectionStatus
 from .connections.state import Facts, Snapshot
 from .pauses.state import PauseInfo, Pauses
 from .state import Channels
@@ -62,7 +63,7 @@ class RateCount(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
     """
-    What is known.
+    What is known; ``STATUSES`` are those that a connection may have.
 
     Attributes:
         snapshot: Of the connections.
@@ -75,6 +76,8 @@ class Overview:
 
         rate_limits: By channel and connection, the latter empty for the whole channel.
     """
+
+    STATUSES: ClassVar[tuple[ConnectionStatus, ...]] = STATUSES
 
     snapshot: Snapshot
     channels: tuple[str, ...]

@@ -65,6 +65,8 @@ class PolicyError(ValueError):
     A policy is not what it should be; the message names the place, what stands there, and what was expected.
     """
 
+    tells_reason: Final = True
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerPolicy:

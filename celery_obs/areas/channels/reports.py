@@ -6,18 +6,19 @@ Their shapes are a contract: scripts read them with jq.
 
 from __future__ import annotations
 
+import functools
 import math
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
+from celery_obs.areas import optional
 from celery_obs.clock import Clock, wall
 
 from .breakers.state import Breakers
 from .connections.state import Facts
 from .pauses.state import PauseInfo, Pauses
-from .reconciliation.state import Pending
 from .state import Channels
 
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-__all__ = ["DAY", "SOON", "Reports"]
+__all__ = ["DAY", "SOON", "Reports", "reports_of"]
 
 
 DAY: Final = 86400.0
@@ -33,6 +34,8 @@ SOON: Final = 7 * DAY
 """
 Seconds before its end from which on a token expires soon.
 """
+
+_RECONCILIATION: Final = optional("reconciliation", "state")
 
 Json = dict[str, Any]
 
@@ -107,7 +110,8 @@ class Reports:
         """
         Tell what reconciliation left to be settled: ``count`` connections, those with the most days first.
         """
-        entries = sorted(Pending(self._redis).all().values(), key=lambda entry: (-entry.days, entry.connection_id))
+        found = {} if _RECONCILIATION is None else _RECONCILIATION.Pending(self._redis).all()
+        entries = sorted(found.values(), key=lambda entry: (-entry.days, entry.connection_id))
         return {
             "count": len(entries),
             "days": sum(entry.days for entry in entries),
@@ -146,6 +150,14 @@ class Reports:
             }
             for at, name in ends[offset : offset + limit]
         ]
+
+
+@functools.lru_cache(maxsize=1)
+def reports_of(redis: Redis) -> Reports:
+    """
+    Return what answers of a client, the same one again for the same: what did not change since the last time costs less.
+    """
+    return Reports(redis)
 
 
 def _pause(info: PauseInfo | None) -> Mapping[str, object]:

@@ -5,21 +5,49 @@ The queues of a broker: how much waits, how long, and who listens.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from celery_obs.clock import Clock, wall
-from celery_obs.exporter.discovery import QueueNames
+from celery_obs.exceptions import ConfigurationError
+from celery_obs.exporter.discovery import Discovery, QueueNames
 from celery_obs.exporter.exposition import Page, family, render
-from celery_obs.exporter.probes import QueueProbe, QueueReading
+from celery_obs.exporter.options import Sidecar
+from celery_obs.exporter.probes import QueueProbe, QueueReading, probe_for
 from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.vocabulary.spec import Metric
 
 from . import metrics as vocabulary
 
 
-__all__ = ["QueuesCollector", "page_of"]
+__all__ = ["QueuesCollector", "collectors", "page_of"]
+
+
+def collectors(sidecar: Sidecar) -> Iterator[QueuesCollector]:
+    """
+    Make a collector for each broker, so that each fails for itself.
+
+    Raises:
+        ConfigurationError: if a broker cannot be used, or two have the same host and database.
+    """
+    options = sidecar.options
+    if not options.serves_cluster:
+        return
+    brokers = {broker.name: broker for broker in options.brokers}
+    if len(brokers) < len(options.brokers):
+        message = (
+            f"Two of the brokers have the same host and database: {', '.join(sorted(b.name for b in options.brokers))}. Expected each once."
+        )
+        raise ConfigurationError(message)
+    for name, broker in brokers.items():
+        # What a Redis broker's workers announce, they announce there, unless they were told another place.
+        place = options.redis_url or options.shared or (broker if broker.is_redis else options.state)
+        client = sidecar.redis(place) if place else None
+        others = brokers.keys() - {name}
+        names = Discovery(options.queues, client=client, broker=name, others=others)
+        probe = probe_for(broker, announced=names.announced)
+        yield QueuesCollector(probe, names, errors=sidecar.errors, broker=name if others else "")
 
 
 class QueuesCollector:

@@ -8,10 +8,11 @@ from typing import Final
 
 from celery_obs.areas.tasks import metrics as tasks
 from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
-from celery_obs.rules.dashboards.parts import JOB, TO_QUEUES, higher_is_worse, oldest_message
+from celery_obs.rules.dashboards.parts import JOB, TO_QUEUES, higher_is_worse
 from celery_obs.rules.dashboards.queries import chosen, increase_of, max_of, per_minute, quantile_of, selector
 
 from . import metrics as queues
+from .panels import oldest_message
 
 
 __all__ = ["DASHBOARDS", "QUEUES"]

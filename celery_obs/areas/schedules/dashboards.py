@@ -6,11 +6,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.areas.channels.reconciliation import metrics as reconciliation
-from celery_obs.areas.channels.tokens import metrics as tokens
 from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, Step, Variable
-from celery_obs.rules.dashboards.parts import JOB, coloured, higher_is_worse
-from celery_obs.rules.dashboards.queries import age, chosen, max_of, min_of, per_minute
+from celery_obs.rules.dashboards.parts import JOB, higher_is_worse
+from celery_obs.rules.dashboards.queries import age, chosen, max_of, min_of
 
 from . import metrics as beat
 
@@ -98,33 +96,11 @@ _ENTRIES = Row(
     ),
 )
 
-_DUTIES = Row(
-    "What the schedule is for",
-    (
-        Panel(
-            kind="timeseries",
-            title="Token refreshes per minute",
-            question="Does the schedule keep the tokens fresh?",
-            queries=(Query(expr=per_minute(tokens.REFRESH_TOTAL, "status"), legend="{{status}}"),),
-            unit="opm",
-            stacked=True,
-            colours=coloured(tokens.REFRESH_STATUSES),
-        ),
-        Panel(
-            kind="timeseries",
-            title="Since the last reconciliation",
-            question="Is reconciliation up to date?",
-            queries=(Query(expr=age(reconciliation.LAST_RUN, "channel_type"), legend="{{channel_type}}"),),
-            unit="s",
-        ),
-    ),
-)
-
 BEAT: Final = Dashboard(
     uid="celery-beat",
     title="Celery Beat and Schedules",
     question="What was fired, what succeeded, and what is overdue?",
-    rows=(_SUMMARY, _ENTRIES, _DUTIES),
+    rows=(_SUMMARY, _ENTRIES, Row("What the schedule is for", ())),
     variables=(JOB, Variable("entry", "Entry", beat.ENTRY_DUE.name)),
     tags=("celery",),
 )

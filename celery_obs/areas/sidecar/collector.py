@@ -6,17 +6,26 @@ from __future__ import annotations
 
 import platform
 
+from collections.abc import Iterator
 from typing import Final
 
 import celery_obs
 
 from celery_obs.exporter.exposition import Page, family, render
+from celery_obs.exporter.options import Sidecar
 from celery_obs.exporter.scrape import InternalErrors
 
 from . import metrics as ourselves
 
 
-__all__ = ["OurselvesCollector"]
+__all__ = ["OurselvesCollector", "collectors"]
+
+
+def collectors(sidecar: Sidecar) -> Iterator[OurselvesCollector]:
+    """
+    Make the collector of the sidecar itself, which is always there.
+    """
+    yield OurselvesCollector(sidecar.errors, folded=sidecar.folded)
 
 
 class OurselvesCollector:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import os
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,6 +20,7 @@ from celery_obs.areas.tasks.metrics import IN_PROGRESS, LONGEST_RUNNING, STARTED
 from celery_obs.clock import Clock, wall
 from celery_obs.exceptions import ConfigurationError, LayoutError
 from celery_obs.exporter.exposition import Page
+from celery_obs.exporter.options import Sidecar
 from celery_obs.exporter.scrape import InternalErrors
 from celery_obs.recorder.format import FORGET_AFTER, node_name
 from celery_obs.recorder.kept import Kept, Share
@@ -34,7 +35,7 @@ from celery_obs.vocabulary.spec import Metric
 from .metrics import UP
 
 
-__all__ = ["WorkersCollector"]
+__all__ = ["WorkersCollector", "collectors"]
 
 
 _MICRO: Final = 1e6
@@ -44,6 +45,15 @@ _TRIES: Final = 5
 _MOST_NAMES: Final = 50_000
 
 log = logging.getLogger("celery_obs.exporter")
+
+
+def collectors(sidecar: Sidecar) -> Iterator[WorkersCollector]:
+    """
+    Make the collector of the metric files beside the sidecar, where it serves them.
+    """
+    options = sidecar.options
+    if options.serves_workers:
+        yield WorkersCollector(options.directory, errors=sidecar.errors, forget_after=options.forget_after)
 
 
 class _Resting(NamedTuple):

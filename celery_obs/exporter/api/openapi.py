@@ -9,10 +9,9 @@ from typing import Any, Final
 
 import celery_obs
 
-from celery_obs.areas.channels.operations import OPERATIONS
-
 from . import attempts
-from .table import BODY, DEEDS, PARAMETERS, PREFIX, QUESTIONS, Deed, Question
+from .model import BODY, PARAMETERS, PREFIX, Deed, Question
+from .table import DEEDS, QUESTIONS
 
 
 __all__ = ["document"]
@@ -79,12 +78,11 @@ def _parameter(name: str) -> Mapping[str, Any]:
 
 
 def _deed(deed: Deed) -> Mapping[str, Any]:
-    operation = OPERATIONS[deed.action]
-    fields = {name: schema for name, schema in BODY.items() if name != "seconds" or operation.takes_seconds}
+    fields = {name: schema for name, schema in BODY.items() if name != "seconds" or deed.takes_seconds}
     properties = {"channel_type": {"type": "string"}, "action": {"const": deed.action}, **deed.answer}
     return {
         "operationId": deed.name,
-        "summary": operation.summary,
+        "summary": deed.summary,
         "security": [{"operations": []}],
         "parameters": [
             {"name": "channel", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},

@@ -9,16 +9,21 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from html import escape
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import celery_obs
 
 from celery_obs.areas import left_out_if_broken, parts
-from celery_obs.areas.channels.connections.metrics import STATUSES
-from celery_obs.areas.channels.overview import Overview
 from celery_obs.exporter.health import Report
 from celery_obs.exporter.samples import Samples
 from celery_obs.telemetry.redaction import without_secrets
+
+from .model import PREFIX
+from .table import QUESTIONS
+
+
+if TYPE_CHECKING:
+    from celery_obs.areas.channels.overview import Overview
 
 
 __all__ = ["POLICY", "status_page"]
@@ -91,9 +96,10 @@ def _cluster(read: Callable[[], Overview] | None, leader: str) -> str:
     if not overview.channels:
         return ""  # Without channels there is nothing else to share.
     counts = Counter((each.channel_type, each.status) for each in overview.snapshot.connections.values())
-    head = "".join(f"<th>{word}</th>" for word in ("Channel", "Breaker", "Paused", *STATUSES))
-    rows = "".join(_row(channel, overview, [counts[channel, status] for status in STATUSES]) for channel in overview.channels)
-    links = "".join(f'<li><a href="{path}">{name}</a></li>' for path, name in _LINKS_OF_CHANNELS)
+    head = "".join(f"<th>{word}</th>" for word in ("Channel", "Breaker", "Paused", *overview.STATUSES))
+    rows = "".join(_row(channel, overview, [counts[channel, status] for status in overview.STATUSES]) for channel in overview.channels)
+    asked = {f"{PREFIX}{each.path}" for each in QUESTIONS}
+    links = "".join(f'<li><a href="{path}">{name}</a></li>' for path, name in _LINKS_OF_CHANNELS if path in asked)
     return f"<p>{who}</p>\n<table><tr>{head}</tr>\n{rows}</table>\n<ul>{links}</ul>"
 
 

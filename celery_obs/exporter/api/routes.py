@@ -19,16 +19,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from celery_obs.areas.channels.operations import OPERATIONS, Order, perform
-from celery_obs.areas.channels.reports import Reports
 from celery_obs.exporter.sharing import BusyError, SharedWork
 from celery_obs.state.audit import Audit
 from celery_obs.telemetry.redaction import without_secrets
 from celery_obs.throttle import LogThrottle
 
 from .answers import Refusal, answer, refuse
+from .model import BODY, PARAMETERS, PREFIX, Deed, Order, Question
 from .openapi import document
-from .table import BODY, DEEDS, PARAMETERS, PREFIX, QUESTIONS, Deed, Question
+from .table import DEEDS, QUESTIONS, known_channels
 
 
 if TYPE_CHECKING:
@@ -70,7 +69,6 @@ class Api:
 
     def __init__(self, redis: Redis | None, *, token: str = "") -> None:
         self._redis = redis
-        self._reports = None if redis is None else Reports(redis)
         self._token = _digest(token.encode()) if token else b""
         self._questions = SharedWork("celery-obs-api", threads=4, most=MOST_WAITING)
         # Whatever strangers ask, who knows the token can act.
@@ -97,7 +95,7 @@ class Api:
         try:
             given = {name: _number(name, request.query_params.get(name)) for name in question.parameters}
             same = (question.path, *sorted(given.items()))
-            return answer(await self._in_thread(self._questions, same, lambda: question.ask(self._need(self._reports), given)))
+            return answer(await self._in_thread(self._questions, same, lambda: question.ask(self._need(self._redis), given)))
         except Refusal as refusal:
             return refuse(refusal)
 
@@ -135,14 +133,14 @@ class Api:
 
     def _perform(self, deed: Deed, channel: str, order: Order) -> Mapping[str, object]:
         redis = self._need(self._redis)
-        known = self._need(self._reports).channels()
+        known = known_channels(redis)
         if channel not in known:
             some = ", ".join(name[:50] for name in known[:_SHOWN]) or "none so far"
             message = f"There is no channel {channel[:100]!r}. Known are: {some}{', …' if len(known) > _SHOWN else ''}."
             raise Refusal(404, "unknown_channel", message)
         order = order._replace(actor=order.actor or "unknown")
         try:
-            return perform(redis, deed.action, channel, order)
+            return deed.do(redis, channel, order)
         except Exception as error:
             raise _Done from error
 
@@ -268,7 +266,7 @@ def _order(deed: Deed, body: bytes, actor: str) -> Order:
         given: Any = json.loads(body) if body.strip() else {}
     except (ValueError, RecursionError):
         given = None
-    names = [name for name in BODY if name != "seconds" or OPERATIONS[deed.action].takes_seconds]
+    names = [name for name in BODY if name != "seconds" or deed.takes_seconds]
     expected = f"Expected a JSON object with nothing but {', '.join(names)}, or no body."
     if not isinstance(given, dict):
         message = f"The body is not a JSON object. {expected}"

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from celery_obs.areas.channels.api_calls import metrics as api_calls
-from celery_obs.areas.workers import metrics as workers
 from celery_obs.rules.promql import Match
 from celery_obs.rules.third_party import (
     CONTAINER_LIMIT,
@@ -25,7 +23,7 @@ from celery_obs.rules.third_party import (
 from celery_obs.vocabulary.spec import Metric
 
 from .model import Dashboard, Panel, Query, Row, Step
-from .parts import JOB, TO_PLATFORM, UP, higher_is_better, higher_is_worse
+from .parts import JOB, UP, higher_is_better, higher_is_worse
 from .queries import increase_of, max_of, per_second, quantile_of, ratio_of, selector, sum_of
 from .third_party import (
     NODE_CPU,
@@ -96,42 +94,6 @@ _MACHINES = Row(
             unit="percentunit",
             minimum=0,
             maximum=1,
-            width=8,
-        ),
-    ),
-)
-
-_POOLS = Row(
-    "Workers",
-    (
-        Panel(
-            kind="timeseries",
-            title="Memory of workers",
-            question="Which worker grows?",
-            queries=(Query(expr=sum_of(workers.RESIDENT_MEMORY, "worker"), legend="{{worker}}"),),
-            unit="bytes",
-            width=8,
-        ),
-        Panel(
-            kind="timeseries",
-            title="Processors in use by workers",
-            question="Which worker is busy?",
-            queries=(Query(expr=per_second(workers.CPU_SECONDS, "worker"), legend="{{worker}}"),),
-            width=8,
-        ),
-        Panel(
-            kind="timeseries",
-            title="Pool processes that died in the last hour",
-            question="Do processes die unexpectedly?",
-            queries=(
-                Query(
-                    expr=increase_of(workers.PROCESS_RESTARTS, "worker", "reason", over="1h", reason=Match("!=", "recycled")),
-                    legend="{{worker}}: {{reason}}",
-                ),
-            ),
-            unit="none",
-            decimals=0,
-            stacked=True,
             width=8,
         ),
     ),
@@ -295,39 +257,11 @@ _APPLICATION = Row(
     ),
 )
 
-_SERVICES = Row(
-    "Services that we call",
-    (
-        Panel(
-            kind="timeseries",
-            title="Latency by service (p95)",
-            question="Is a service slow?",
-            queries=(Query(expr=quantile_of(0.95, api_calls.LATENCY, "channel_type"), legend="{{channel_type}}", exemplars=True),),
-            unit="s",
-            links=(TO_PLATFORM,),
-        ),
-        Panel(
-            kind="timeseries",
-            title="Share of server errors",
-            question="Which share of calls ends with a 5xx, or without an answer?",
-            queries=(
-                Query(
-                    expr=ratio_of(api_calls.REQUESTS, "channel_type", of={"status_code": Match("=~", "5..|none")}),
-                    legend="{{channel_type}}",
-                ),
-            ),
-            unit="percentunit",
-            maximum=1,
-            links=(TO_PLATFORM,),
-        ),
-    ),
-)
-
 INFRASTRUCTURE: Final = Dashboard(
     uid="celery-obs-infrastructure",
     title="Infrastructure",
     question="Is the problem in the workers, or in what they depend on?",
-    rows=(_MACHINES, _POOLS, _REDIS, _APPLICATION, _SERVICES),
+    rows=(_MACHINES, Row("Workers", ()), _REDIS, _APPLICATION, Row("Services that we call", ())),
     variables=(JOB,),
     tags=("infrastructure",),
 )

@@ -14,6 +14,8 @@ from celery_obs.rules.links import Dashboard as Uid
 __all__ = [
     "WIDTH",
     "Colour",
+    "Column",
+    "Contribution",
     "Dashboard",
     "Kind",
     "Link",
@@ -185,6 +187,42 @@ class Row(NamedTuple):
 
     title: str
     panels: tuple[Panel, ...]
+
+
+class Contribution(NamedTuple):
+    """
+    A panel that an area gives to a dashboard about several areas.
+
+    Attributes:
+        dashboard: The uid.
+
+        row: The heading that it stands under; a row that the dashboard does not have comes last.
+
+        place: Where it stands in the row, from 0 on, where all areas are there; where one is missing, what follows moves up.
+    """
+
+    dashboard: str
+    row: str
+    place: int
+    panel: Panel
+
+
+class Column(NamedTuple):
+    """
+    A column that an area gives to a table of another.
+
+    Attributes:
+        dashboard: The uid.
+
+        panel: The title of the table.
+
+        place: Where it stands in the table, from 0 on, where all areas are there; where one is missing, what follows moves up.
+    """
+
+    dashboard: str
+    panel: str
+    place: int
+    query: Query
 
 
 class Variable(NamedTuple):

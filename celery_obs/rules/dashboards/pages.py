@@ -15,22 +15,17 @@ from celery_obs.rules.packs.business import BUSINESS
 from celery_obs.rules.render import NotBuiltError, Output
 
 from .budgets import SLO
+from .contributions import completed
 from .infrastructure import INFRASTRUCTURE
 from .model import Dashboard
-from .overview import OVERVIEW
-from .platform import PLATFORM
 
 
 __all__ = ["DASHBOARDS", "FOLDER", "build"]
 
 
 DASHBOARDS: Final[tuple[Dashboard, ...]] = (
-    OVERVIEW,
-    PLATFORM,
-    *(page for _, part in parts("dashboards") for page in part.DASHBOARDS),
-    SLO,
-    INFRASTRUCTURE,
-    BUSINESS,
+    *(completed(page) for _, part in parts("dashboards") for page in part.DASHBOARDS),
+    *map(completed, (SLO, INFRASTRUCTURE, BUSINESS)),
 )
 """
 All pages, in the order in which a reader meets them.

@@ -12,13 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from celery_obs.areas.channels.api_calls import metrics as api_calls
-from celery_obs.areas.channels.breakers import metrics as circuit_breaker
-from celery_obs.areas.channels.conflicts import metrics as conflicts
-from celery_obs.areas.channels.syncs import metrics as syncs
-from celery_obs.areas.channels.webhooks import metrics as webhooks
+from celery_obs.areas.catalogue import CATALOGUE
 from celery_obs.areas.queues import metrics as queues
 from celery_obs.areas.tasks import metrics as tasks
 from celery_obs.areas.workers import metrics as workers
@@ -192,17 +188,26 @@ _ERROR_NAMES: Final = {
 }
 
 
+def _of(*, metric: str, **more: Any) -> Iterator[Alias]:
+    """
+    Make an alias of a metric by its name; none where its area is not there.
+    """
+    if metric in CATALOGUE:
+        yield Alias(metric=CATALOGUE[metric], **more)
+
+
 def _one_for_each_state(name: str, label: str) -> Iterator[Derived]:
     """
     Write a breaker's state as one series for each state, of which one is 1.
     """
-    for value, state in enumerate(circuit_breaker.STATES):
+    state_of = CATALOGUE.get("channel_circuit_breaker_state")
+    if state_of is None:
+        return
+    for value, state in enumerate(("closed", "open", "half_open")):
         yield Derived(
             name=name,
-            help=circuit_breaker.STATE.help,
-            expr=_without(
-                _replaced(f"{gauge(circuit_breaker.STATE)} == bool {value}", label, "$1", "channel_type", "(.*)"), ["channel_type"]
-            ),
+            help=state_of.help,
+            expr=_without(_replaced(f"{gauge(state_of)} == bool {value}", label, "$1", "channel_type", "(.*)"), ["channel_type"]),
             by=(label,),
             labels={"state": state},
         )
@@ -342,52 +347,63 @@ _DIFFERENT: Final[Mapping[str, tuple[str, ...]]] = {
 
 ALIASES: Final[Mapping[str, tuple[Alias | Derived, ...]]] = {
     "business-hub": (
-        Alias(
+        *_of(
             name="sync_operations_total",
-            metric=syncs.TOTAL,
+            metric="channel_sync_total",
             labels={"channel_type": "source", "sync_type": "target", "status": "status"},
             values={"status": {"failure": "error"}},
         ),
-        Alias(name="sync_duration_seconds", metric=syncs.DURATION, labels={"channel_type": "source", "sync_type": "target"}),
-        Alias(name="active_syncs", metric=syncs.IN_PROGRESS, labels={"channel_type": "source"}),
+        *_of(
+            name="sync_duration_seconds", metric="channel_sync_duration_seconds", labels={"channel_type": "source", "sync_type": "target"}
+        ),
+        *_of(name="active_syncs", metric="channel_sync_in_progress", labels={"channel_type": "source"}),
     ),
     "pms": (
-        Alias(name="pms_sync_latency_seconds", metric=syncs.DURATION, labels=_CHANNEL),
-        Alias(name="pms_sync_errors_total", metric=api_calls.ERRORS, labels={**_CHANNEL, "error_type": "error_type"}),
-        Alias(
+        *_of(name="pms_sync_latency_seconds", metric="channel_sync_duration_seconds", labels=_CHANNEL),
+        *_of(name="pms_sync_errors_total", metric="channel_api_errors_total", labels={**_CHANNEL, "error_type": "error_type"}),
+        *_of(
             name="pms_channel_api_requests_total",
-            metric=api_calls.REQUESTS,
+            metric="channel_api_requests_total",
             labels={**_CHANNEL, "endpoint": "endpoint", "status_code": "status_code"},
         ),
         Alias(name="pms_celery_queue_depth", metric=queues.DEPTH, labels={"queue": "queue_name"}),
-        Alias(name="pms_circuit_breaker_state", metric=circuit_breaker.STATE, labels=_CHANNEL),
-        Alias(name="pms_double_booking_detected_total", metric=conflicts.DOUBLE_BOOKINGS),
+        *_of(name="pms_circuit_breaker_state", metric="channel_circuit_breaker_state", labels=_CHANNEL),
+        *_of(name="pms_double_booking_detected_total", metric="channel_double_bookings_detected_total"),
     ),
     "health-exchange": (
-        Alias(
+        *_of(
             name="ohe_sync_operations_total",
-            metric=syncs.TOTAL,
+            metric="channel_sync_total",
             labels={**_PROVIDER, "sync_type": "type", "status": "status"},
         ),
-        Alias(name="ohe_sync_duration_seconds", metric=syncs.DURATION, labels={**_PROVIDER, "sync_type": "type"}),
-        Alias(name="ohe_data_points_processed_total", metric=syncs.RECORDS, labels={**_PROVIDER, "sync_type": "type"}),
-        Alias(
+        *_of(name="ohe_sync_duration_seconds", metric="channel_sync_duration_seconds", labels={**_PROVIDER, "sync_type": "type"}),
+        *_of(name="ohe_data_points_processed_total", metric="channel_sync_records_total", labels={**_PROVIDER, "sync_type": "type"}),
+        *_of(
             name="ohe_provider_api_errors_total",
-            metric=api_calls.ERRORS,
+            metric="channel_api_errors_total",
             labels={**_PROVIDER, "error_type": "error_type"},
             values=_ERROR_NAMES,
         ),
-        Alias(name="ohe_provider_api_rate_limits_total", metric=api_calls.ERRORS, labels=_PROVIDER, where={"error_type": "rate_limit"}),
-        Alias(name="ohe_webhook_requests_total", metric=webhooks.RECEIVED, labels=_PROVIDER),
-        Alias(name="ohe_webhook_processing_time_seconds", metric=webhooks.PROCESSING, labels=_PROVIDER),
+        *_of(
+            name="ohe_provider_api_rate_limits_total",
+            metric="channel_api_errors_total",
+            labels=_PROVIDER,
+            where={"error_type": "rate_limit"},
+        ),
+        *_of(name="ohe_webhook_requests_total", metric="channel_webhook_received_total", labels=_PROVIDER),
+        *_of(name="ohe_webhook_processing_time_seconds", metric="channel_webhook_processing_seconds", labels=_PROVIDER),
         Alias(name="ohe_huey_queue_size", metric=queues.DEPTH, labels={"queue": "queue"}),
-        Alias(
+        *_of(
             name="ohe_circuit_breaker_transitions_total",
-            metric=circuit_breaker.TRANSITIONS,
+            metric="channel_circuit_breaker_transitions_total",
             labels={"channel_type": "breaker", "from_state": "from", "to_state": "to"},
         ),
         *_one_for_each_state("ohe_circuit_breaker_state", "breaker"),
-        Alias(name="ohe_circuit_breaker_open_duration_seconds", metric=circuit_breaker.OPEN_DURATION, labels={"channel_type": "breaker"}),
+        *_of(
+            name="ohe_circuit_breaker_open_duration_seconds",
+            metric="channel_circuit_breaker_open_duration_seconds",
+            labels={"channel_type": "breaker"},
+        ),
     ),
     "publishing": (Alias(name="publishing_queue_depth", metric=queues.DEPTH, labels={"queue": "queue"}),),
     "celery-exporter": (
@@ -428,7 +444,10 @@ def groups() -> Iterator[Group]:
     """
     for system, aliases in ALIASES.items():
         rules = tuple(record for alias in aliases for record in alias.records())
-        yield Group(name=f"celery_obs_aliases_{system.replace('-', '_')}", comment=f"our series under the names of {system}.", rules=rules)
+        if rules:
+            yield Group(
+                name=f"celery_obs_aliases_{system.replace('-', '_')}", comment=f"our series under the names of {system}.", rules=rules
+            )
 
 
 def _page() -> Iterator[str]:
@@ -454,7 +473,7 @@ def build(links: Links) -> Iterator[Output]:
     """
     Write one file of aliases a system, and one of labels where a name is the same.
     """
-    for system, group in zip(ALIASES, groups(), strict=True):
+    for system, group in zip((system for system, aliases in ALIASES.items() if aliases), groups(), strict=True):
         yield Output(f"deploy/prometheus/aliases/aliases-{system}.yml", rule_file("celery_obs/rules/packs/aliases", [group], links))
     yield Output(
         "docs/reference/migration.md", marked("celery_obs/rules/packs/aliases", "\n".join(_page()) + "\n", comment="<!--", end=" -->")

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from typing import Any, Final
 
-from celery_obs.areas.channels.syncs.events import SyncStarted
+from celery_obs.areas import parts
 from celery_obs.areas.schedules.events import EntryFiring, EntryMisfired
 from celery_obs.areas.tasks.events import (
     AttemptInterrupted,
@@ -100,13 +100,14 @@ class ErrorObserver:
         """
         Return the events that tell of errors, or of where one may come from.
         """
-        always = (
+        named: list[type] = [event for _, part in parts("events") for event in getattr(part, "NAMES_CHANNEL", ())]
+        always: tuple[tuple[type, Callable[[Any], object]], ...] = (
             (AttemptOpened, self.opened),
             (AttemptRaised, self.raised),
             (AttemptLost, self.lost),
             (AttemptInterrupted, self.interrupted),
             (TaskFinished, self.finished),
-            (SyncStarted, self.sync_started),
+            *((event, self.channel_named) for event in named),
         )
         if not self._crons:
             return always
@@ -145,7 +146,7 @@ class ErrorObserver:
         attempt.token = _current.set(attempt)
         self._running[id(started)] = attempt
 
-    def sync_started(self, event: SyncStarted) -> None:
+    def channel_named(self, event: Any) -> None:
         """
         Know which channel the attempt is about.
         """

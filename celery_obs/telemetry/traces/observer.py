@@ -10,7 +10,7 @@ State of an attempt lies under the identity of the event that opened it, never u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar, Token
 from time import time_ns
 from typing import Any, Final, NamedTuple
@@ -20,11 +20,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TraceFlags
 
-from celery_obs.areas.channels.api_calls.events import ApiCallFinished
-from celery_obs.areas.channels.api_calls.metrics import NO_RESPONSE
-from celery_obs.areas.channels.reconciliation.events import ReconciliationEnded, ReconciliationStarted
-from celery_obs.areas.channels.syncs.events import SyncFinished, SyncStarted
-from celery_obs.areas.channels.tokens.events import TokenRefreshEnded, TokenRefreshStarted
+from celery_obs.areas import left_out_if_broken, parts
 from celery_obs.areas.tasks.events import (
     AttemptInterrupted,
     AttemptLost,
@@ -38,6 +34,7 @@ from celery_obs.areas.tasks.events import (
 from celery_obs.vocabulary.headers import CORRELATION, ENTRY, correlation_of, text
 
 from .broker import Broker
+from .limits import LONGEST
 from .propagation import PREVIOUS, UNKNOWN, Incoming, Propagation, previous, with_span, written
 from .provider import Tracing
 from .raised import exception_attributes
@@ -48,7 +45,6 @@ __all__ = ["TraceObserver"]
 
 _BEFORE_THE_KILL: Final = 0.04
 _NANO: Final = 1_000_000_000
-_LONGEST: Final = 512
 _new = tuple.__new__  # Half the cost of a named tuple's own constructor, which is a Python function.
 
 
@@ -106,6 +102,7 @@ class TraceObserver:
             "messaging.operation.name": "process",
             "messaging.operation.type": "process",
         }
+        self._of_areas = tuple(self._subscriptions_of_areas())
         self._sending: dict[str, Any] = {**broker.attributes, "messaging.operation.name": "send", "messaging.operation.type": "send"}
 
     def subscriptions(self) -> Iterable[tuple[type, Callable[[Any], object]]]:
@@ -120,14 +117,13 @@ class TraceObserver:
             (AttemptLost, self.attempt_lost),
             (PublishStarted, self.publish_started),
             (PublishEnded, self.publish_ended),
-            (SyncStarted, self.sync_started),
-            (SyncFinished, self.sync_finished),
-            (ApiCallFinished, self.api_call_finished),
-            (TokenRefreshStarted, self.token_refresh_started),
-            (TokenRefreshEnded, self.token_refresh_ended),
-            (ReconciliationStarted, self.reconciliation_started),
-            (ReconciliationEnded, self.reconciliation_ended),
+            *self._of_areas,
         )
+
+    def _subscriptions_of_areas(self) -> Iterator[tuple[type, Callable[[Any], object]]]:
+        for area, part in parts("spans"):
+            with left_out_if_broken(area, "spans"):
+                yield from tuple(part.Spans(self).subscriptions())
 
     def exemplar(self) -> int:
         """
@@ -209,7 +205,7 @@ class TraceObserver:
             attributes["celery.task.queue_wait"] = wait
         worker = carrier.get("hostname")
         if type(worker) is str:
-            attributes["celery.worker"] = worker[:_LONGEST]
+            attributes["celery.worker"] = worker[:LONGEST]
         if ENTRY in carrier and (entry := text(carrier, ENTRY)):
             attributes["celery.beat.entry"] = entry
         delivery = carrier.get("delivery_info")
@@ -233,7 +229,7 @@ class TraceObserver:
         elif not expected:
             span.set_attribute("error.type", attributes["exception.type"])
             if not self._tracing.is_stock:
-                span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {attributes['exception.message']}"[:_LONGEST]))
+                span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {attributes['exception.message']}"[:LONGEST]))
 
     def task_finished(self, event: TaskFinished) -> None:
         """
@@ -297,7 +293,7 @@ class TraceObserver:
         if span.is_recording():
             message = self._redact(event.message)
             span.add_event("exception", {"exception.type": event.exception, "exception.message": message}, now)
-            span.set_status(Status(StatusCode.ERROR, message[:_LONGEST]))
+            span.set_status(Status(StatusCode.ERROR, message[:LONGEST]))
             span.end(now)
 
     # -- where OpenTelemetry's own instrumentation makes the spans --------------------------------------------------------
@@ -358,7 +354,7 @@ class TraceObserver:
         if ENTRY in headers and (entry := text(headers, ENTRY)):
             attributes["celery.beat.entry"] = entry
         if (eta := message.get("eta")) is not None:
-            attributes["celery.task.eta"] = str(eta)[:_LONGEST]
+            attributes["celery.task.eta"] = str(eta)[:LONGEST]
         span = maker.start(f"send {task}", SpanKind.PRODUCER, lambda: attributes, incoming)
         context = with_span(span, context)
         self._propagation.write(headers, context)
@@ -385,84 +381,33 @@ class TraceObserver:
             attributes = exception_attributes(error, self._redact)
             span.add_event("exception", attributes)
             span.set_attribute("error.type", attributes["exception.type"])
-            span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {attributes['exception.message']}"[:_LONGEST]))
+            span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {attributes['exception.message']}"[:LONGEST]))
 
-    # -- what happens inside --------------------------------------------------------------------------------------------
+    # -- what happens inside, as the areas say --------------------------------------------------------------------------
 
-    def sync_started(self, event: SyncStarted) -> None:
+    def record(self, name: str, attributes: dict[str, Any], *, duration: float, error_type: str = "") -> None:
         """
-        Begin a sync run's span.
-        """
-        attributes = {"channel.type": event.channel_type, "channel.sync_type": event.sync_type, "channel.direction": event.direction}
-        if event.connection_id:
-            attributes["channel.connection_id"] = event.connection_id[:_LONGEST]
-        self._begin(event, f"sync {event.channel_type} {event.sync_type}", attributes)
+        Make the span of something that is over, such as an API call: nothing happens below it that we would know of.
 
-    def sync_finished(self, event: SyncFinished) -> None:
-        """
-        End it.
-        """
-        attributes = {
-            "channel.sync_status": event.status,
-            "channel.records.created": event.created,
-            "channel.records.updated": event.updated,
-            "channel.records.failed": event.failed,
-            "channel.records.skipped": event.skipped,
-        }
-        self._finish(event.started, attributes, error=event.error if event.status == "failure" else "", message=event.error_message)
+        Args:
+            duration: Seconds.
 
-    def token_refresh_started(self, event: TokenRefreshStarted) -> None:
-        """
-        Begin a token refresh's span.
-        """
-        attributes = {"channel.type": event.channel_type, "channel.connection_id": event.connection_id[:_LONGEST]}
-        self._begin(event, f"refresh_token {event.channel_type}", attributes)
-
-    def token_refresh_ended(self, event: TokenRefreshEnded) -> None:
-        """
-        End it.
-        """
-        self._finish(event.started, {"channel.refresh_status": event.status}, error="" if event.status == "held_back" else event.error)
-
-    def reconciliation_started(self, event: ReconciliationStarted) -> None:
-        """
-        Begin a reconciliation's span.
-        """
-        attributes = {"channel.type": event.channel_type, "channel.connection_id": event.connection_id[:_LONGEST]}
-        self._begin(event, f"reconcile {event.channel_type}", attributes)
-
-    def reconciliation_ended(self, event: ReconciliationEnded) -> None:
-        """
-        End it.
-        """
-        self._finish(event.started, {"channel.days.checked": event.checked, "channel.days.drifted": event.drifted}, error=event.error)
-
-    def api_call_finished(self, event: ApiCallFinished) -> None:
-        """
-        Make an API call's span, now that it is over: nothing happens below it that we would know of.
+            error_type: Why it failed; empty where it did not.
         """
         maker = self._tracing.maker()
         if maker is None:
             return
-        attributes: dict[str, Any] = {
-            "channel.type": event.channel_type,
-            "http.request.method": event.method,
-            "url.template": event.endpoint,
-        }
-        if event.connection_id:
-            attributes["channel.connection_id"] = event.connection_id[:_LONGEST]
-        if event.status_code != NO_RESPONSE:
-            attributes["http.response.status_code"] = int(event.status_code)
-        if event.error_type:
-            attributes["error.type"] = event.error_type
         now = time_ns()
-        began = now - int(event.duration * _NANO)
-        span = maker.start(f"{event.method} {event.endpoint}", SpanKind.CLIENT, lambda: attributes, _here(), at=began)
-        if event.error_type:
-            span.set_status(Status(StatusCode.ERROR, event.error_type))
+        began = now - int(duration * _NANO)
+        span = maker.start(name, SpanKind.CLIENT, lambda: attributes, _here(), at=began)
+        if error_type:
+            span.set_status(Status(StatusCode.ERROR, error_type))
         span.end(now)
 
-    def _begin(self, event: object, name: str, attributes: dict[str, Any]) -> None:
+    def begin(self, event: object, name: str, attributes: dict[str, Any]) -> None:
+        """
+        Begin the span of what *event* tells the beginning of, and make it the current one.
+        """
         maker = self._tracing.maker()
         if maker is None:
             return
@@ -470,7 +415,10 @@ class TraceObserver:
         span = maker.start(name, SpanKind.INTERNAL, lambda: attributes, here)
         self._open[id(event)] = _Open(event, span, contexts.attach(with_span(span, here.context)))
 
-    def _finish(self, started: object, attributes: Mapping[str, Any], *, error: str = "", message: str = "") -> None:
+    def finish(self, started: object, attributes: Mapping[str, Any], *, error: str = "", message: str = "") -> None:
+        """
+        End the span that `begin` began for *started*.
+        """
         opened = self._open.pop(id(started), None)
         if opened is None or opened.span is None:
             return
@@ -480,7 +428,7 @@ class TraceObserver:
             span.set_attributes(attributes)
             if error:
                 span.set_attribute("error.type", error)
-                span.set_status(Status(StatusCode.ERROR, self._redact(f"{error}: {message}" if message else error)[:_LONGEST]))
+                span.set_status(Status(StatusCode.ERROR, self._redact(f"{error}: {message}" if message else error)[:LONGEST]))
         span.end()
 
 

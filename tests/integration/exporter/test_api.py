@@ -24,6 +24,7 @@ from celery_obs.areas.channels.breakers.state import Breakers
 from celery_obs.areas.channels.connections.state import Connection, Facts, TokenExpiry
 from celery_obs.areas.channels.overview import OverviewReader
 from celery_obs.areas.channels.reconciliation.state import Pending, PendingConnection, PendingDay
+from celery_obs.areas.channels.reports import reports_of
 from celery_obs.areas.channels.state import Channels
 from celery_obs.exporter.api.attempts import AttemptsApi
 from celery_obs.exporter.api.routes import LONGEST_BODY, Api
@@ -67,8 +68,8 @@ def app(redis: Any, *, token: str = "", users: dict[str, bytes] | None = None, m
     Make the exporter's application on *redis*, and beside the workers of *metrics_dir*.
     """
     api = Api(redis, token=token)
-    if api._reports is not None:
-        api._reports._clock = lambda: 0.0
+    if redis is not None:
+        reports_of(redis)._clock = lambda: 0.0
     web = None if users is None else lambda: WebConfig(users=users)
     overview = None if redis is None else OverviewReader(redis).read
     attempts = AttemptsApi(metrics_dir)

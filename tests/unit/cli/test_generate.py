@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from celery_obs.cli.group import obs
 from celery_obs.rules.dashboards import pages as dashboards
 from celery_obs.rules.render import NotBuiltError
+from celery_obs.rules.shipped import is_about_channels
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Everything, written once.
     """
     out = tmp_path_factory.mktemp("out")
-    result = CliRunner().invoke(obs, ["generate", "--out", str(out)])
+    result = CliRunner().invoke(obs, ["generate", "--channels", "--out", str(out)])
     assert 0 == result.exit_code, result.output
     return out
 
@@ -31,7 +32,7 @@ def test_what_was_written_passes_the_check(generated: Path) -> None:
     """
     Writing and checking agree.
     """
-    result = CliRunner().invoke(obs, ["generate", "--check", "--out", str(generated)])
+    result = CliRunner().invoke(obs, ["generate", "--channels", "--check", "--out", str(generated)])
 
     assert 0 == result.exit_code
     assert "files are up to date." in result.stdout
@@ -41,7 +42,36 @@ def test_a_second_run_writes_nothing(generated: Path) -> None:
     """
     Files that are right are left alone.
     """
-    assert CliRunner().invoke(obs, ["generate", "--out", str(generated)]).stdout.startswith("0 of ")
+    assert CliRunner().invoke(obs, ["generate", "--channels", "--out", str(generated)]).stdout.startswith("0 of ")
+
+
+def test_what_is_about_channels_is_written_when_it_is_asked_for(generated: Path, tmp_path: Path) -> None:
+    """
+    An app without channels sees no rule, no dashboard and no resource about them, and is told how to have them.
+    """
+    result = CliRunner().invoke(obs, ["generate", "--out", str(tmp_path)])
+
+    made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    everything = {path.relative_to(generated).as_posix() for path in generated.rglob("*") if path.is_file()}
+    assert made < everything
+    assert all(is_about_channels(path) for path in everything - made)
+    assert not any(is_about_channels(path) for path in made)
+    assert f"{len(everything - made)} files about channels left out; --channels writes them.\n" in result.stdout
+    rules = "".join(path.read_text() for path in (tmp_path / "deploy").rglob("*.y*ml") if "aliases" not in path.parts)
+    assert "channel_" not in rules
+    assert "alerts-syncs" not in rules
+    assert 0 == CliRunner().invoke(obs, ["generate", "--check", "--out", str(tmp_path)]).exit_code
+
+
+def test_files_about_channels_that_are_left_as_they_were_are_told(tmp_path: Path) -> None:
+    """
+    Who forgets the option after an upgrade hears that what is there is old.
+    """
+    CliRunner().invoke(obs, ["generate", "--channels", "--out", str(tmp_path)])
+
+    result = CliRunner().invoke(obs, ["generate", "--out", str(tmp_path)])
+
+    assert " of them are there from before and were not updated." in result.stdout
 
 
 def test_the_check_names_what_differs(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from celery_obs.areas.channels import engine as engines
 from celery_obs.areas.channels.errors import UnknownConnectionError
 from celery_obs.areas.channels.sources import named
-from celery_obs.areas.channels.tokens.vault import time_of
+from celery_obs.areas.channels.times import time_of
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.runtime.hub import guarded
 from celery_obs.vocabulary.spec import is_utf8

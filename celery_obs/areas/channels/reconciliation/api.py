@@ -17,8 +17,8 @@ from datetime import date, datetime, timedelta, tzinfo
 from typing import Any, Final, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
+from celery_obs.areas import optional
 from celery_obs.areas.channels import engine as engines
-from celery_obs.areas.channels.conflicts.events import ConflictDetected
 from celery_obs.areas.channels.connections.api import find_connection
 from celery_obs.areas.channels.connections.events import ConnectionErrored
 from celery_obs.areas.channels.connections.state import Connection, Drift, Facts
@@ -322,8 +322,12 @@ def _keep(engine: engines.Engine, result: Reconciled, sample: Iterable[PendingDa
     Facts(engine.redis).reconciled(result.connection_id, result.channel_type, Drift(result.drifted, result.checked, result.at))
 
 
+_CONFLICTS: Final = optional("conflicts", "events")
+
+
 def _tell(engine: engines.Engine, result: Reconciled, *, duration: float) -> None:
-    for conflict_type, count in sorted(result.conflicts.items(), key=operator.itemgetter(0)):
-        for _ in range(count):
-            engine.hub.emit(ConflictDetected(conflict_type, result.channel_type))
+    if _CONFLICTS is not None:
+        for conflict_type, count in sorted(result.conflicts.items(), key=operator.itemgetter(0)):
+            for _ in range(count):
+                engine.hub.emit(_CONFLICTS.ConflictDetected(conflict_type, result.channel_type))
     engine.hub.emit(ConnectionReconciled(result.channel_type, result.connection_id, result.checked, result.drifted, duration))

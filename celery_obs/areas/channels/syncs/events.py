@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from .metrics import HoldReason, SyncStatus
 
 
-__all__ = ["ENDINGS", "SyncFinished", "SyncHeldBack", "SyncLost", "SyncStarted"]
+__all__ = ["ENDINGS", "NAMES_CHANNEL", "SyncFinished", "SyncHeldBack", "SyncLost", "SyncStarted"]
 
 
 class SyncStarted(NamedTuple):
@@ -102,4 +102,9 @@ class SyncHeldBack(NamedTuple):
 ENDINGS: Final = (SyncFinished,)
 """
 Those that end what another one began, in the same thread.
+"""
+
+NAMES_CHANNEL: Final = (SyncStarted,)
+"""
+Those whose channel is what the attempt that they happen in is about.
 """

@@ -37,13 +37,14 @@ from celery_obs.areas.channels.errors import (
     seconds_of,
 )
 from celery_obs.areas.channels.sources import named
+from celery_obs.areas.channels.times import time_of
 from celery_obs.clock import Clock
 from celery_obs.exceptions import ConfigurationError, MissingExtraError
 from celery_obs.settings import Settings
 from celery_obs.settings.oauth import OAuthClient, filled, placeholders
 
 from .answers import Answer, Reading, answer_of, read
-from .vault import Token, time_of
+from .vault import Token
 
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ import math
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, TypeAlias
 
+from celery_obs.areas.channels.times import time_of, wrong_type
 from celery_obs.exceptions import CeleryObsError, ConfigurationError, MissingExtraError
 from celery_obs.settings import Secret
 from celery_obs.state import keys
@@ -36,7 +37,6 @@ __all__ = [
     "VersionedTokenSource",
     "same",
     "shown",
-    "time_of",
 ]
 
 
@@ -91,7 +91,7 @@ class Token:
         for name in ("access_token", "refresh_token"):
             value = getattr(self, name)
             if not isinstance(value, str):
-                raise _wrong_type(value, name, "a text")
+                raise wrong_type(value, name, "a text")
             object.__setattr__(self, name, Secret(value))  # It is frozen.
         if not self.access_token:
             message = "A Token has an empty access_token. Expected the text that the channel gave."
@@ -101,7 +101,7 @@ class Token:
         object.__setattr__(self, "lifetime", _seconds_of(self.lifetime))
         object.__setattr__(self, "scope", _scope_of(self.scope))
         if not isinstance(self.extra, Mapping):
-            raise _wrong_type(self.extra, "extra", "a dict")
+            raise wrong_type(self.extra, "extra", "a dict")
 
     def describe(self) -> dict[str, Any]:
         """
@@ -129,57 +129,6 @@ class Token:
         raise TypeError(message)
 
 
-def _wrong_type(value: object, name: str, expected: str, *, of: str = "Token") -> TypeError:
-    return TypeError(f"The {name} of a {of} is of type {type(value).__name__}. Expected {expected}.")
-
-
-_MILLISECONDS_FROM: Final = 1e11
-"""
-A time since the epoch that is larger than this, the year 5138 in seconds, is in milliseconds.
-"""
-
-_A_TIME: Final = "seconds since the epoch, a datetime with a time zone, or ISO 8601 with a time zone such as 2030-01-31T12:00:00Z"
-
-
-def time_of(value: Any, name: str, *, of: str = "Token") -> float | None:
-    """
-    Read a point in time as people and channels write it: a number or its text, in seconds or milliseconds, an aware datetime, or ISO 8601.
-
-    Raises:
-        TypeError, ValueError: for what is none; the message names it the *name* of what it is *of*, and does not show it.
-    """
-    if value is None:
-        return None
-    if isinstance(value, str):
-        value = _number_or_datetime(value, name, of)
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            message = f"The {name} of a {of} is a datetime without a time zone. Expected {_A_TIME}."
-            raise ValueError(message)
-        return value.timestamp()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _wrong_type(value, name, _A_TIME, of=of)
-    seconds = value / 1000 if value >= _MILLISECONDS_FROM else value
-    if not 0 <= seconds < _MILLISECONDS_FROM:  # Also not a number at all.
-        message = f"The {name} of a {of} is out of range. Expected {_A_TIME}."
-        raise ValueError(message)
-    return float(seconds)
-
-
-def _number_or_datetime(written: str, name: str, of: str) -> float | datetime:
-    stripped = written.strip()
-    try:
-        return float(stripped)
-    except ValueError:
-        pass
-    try:
-        # Python 3.10 knows no Z.
-        return datetime.fromisoformat(stripped[:-1] + "+00:00" if stripped[-1:] in {"Z", "z"} else stripped)
-    except ValueError:
-        message = f"The {name} of a {of} is not a time. Expected {_A_TIME}."
-        raise ValueError(message) from None
-
-
 def _seconds_of(value: Any) -> float | None:
     if value is None:
         return None
@@ -190,7 +139,7 @@ def _seconds_of(value: Any) -> float | None:
         except ValueError:
             seconds = math.nan
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise _wrong_type(value, "lifetime", "a number of seconds, or a timedelta")
+        raise wrong_type(value, "lifetime", "a number of seconds, or a timedelta")
     if not 0 <= seconds < math.inf:
         message = "The lifetime of a Token is not a number of seconds. Expected 0 or more, or None where the channel does not say."
         raise ValueError(message)
@@ -203,7 +152,7 @@ def _scope_of(value: Any) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise _wrong_type(value, "scope", "a text, or a list of texts")
+        raise wrong_type(value, "scope", "a text, or a list of texts")
     return value
 
 

@@ -170,7 +170,7 @@ def test_a_sync_tells_its_channel_to_what_fails_in_it(make: Make) -> None:
     reporting = make(sentry_mode="light")
     opened = started()
     reporting.observer.opened(AttemptOpened(opened, {}))
-    reporting.observer.sync_started(SyncStarted("airbnb", "prices", "outbound", "c-1", 1_800_000_000.0))
+    reporting.observer.channel_named(SyncStarted("airbnb", "prices", "outbound", "c-1", 1_800_000_000.0))
 
     fail(reporting, opened, ValueError("on purpose"))
     reporting.observer.finished(finished(opened, "failure"))

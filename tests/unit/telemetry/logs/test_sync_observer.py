@@ -210,7 +210,7 @@ def test_nothing_of_structlog_is_configured_by_us() -> None:
         "import structlog, logging; logging.basicConfig(level='INFO')\n"
         "from celery_obs.telemetry.logs.sync_observer import SyncLogObserver\n"
         "from celery_obs.areas.channels.syncs.events import SyncStarted\n"
-        "SyncLogObserver().sync_started(SyncStarted('airbnb', 'export', 'outbound', '', 1.0))\n"
+        "dict(SyncLogObserver().subscriptions())[SyncStarted](SyncStarted('airbnb', 'export', 'outbound', '', 1.0))\n"
         "print(structlog.is_configured())"
     )
 

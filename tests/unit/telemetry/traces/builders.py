@@ -60,6 +60,13 @@ def observer(tracing: Memory | None = None) -> tuple[TraceObserver, Memory]:
     return TraceObserver(found, broker=Broker("redis", "localhost", 6379), redact=redact, leave=lambda *_: None), found
 
 
+def tell(traces: TraceObserver, event: Any) -> None:
+    """
+    Tell an event to what hears it.
+    """
+    dict(traces.subscriptions())[type(event)](event)
+
+
 def started(**changes: Any) -> TaskStarted:
     usual = {
         "task": "shop.sell",

@@ -20,7 +20,7 @@ from celery_obs.areas.channels.api_calls.events import ApiCallFinished
 from celery_obs.areas.channels.syncs.events import SyncFinished, SyncStarted
 from celery_obs.areas.tasks.events import AttemptInterrupted, AttemptLost, AttemptOpened, AttemptRaised, PublishEnded, PublishStarted
 from celery_obs.telemetry.traces.propagation import PREVIOUS
-from tests.unit.telemetry.traces.builders import SENT, SPAN, TRACE, UNSAMPLED, Memory, attributes_of, finished, observer, started
+from tests.unit.telemetry.traces.builders import SENT, SPAN, TRACE, UNSAMPLED, Memory, attributes_of, finished, observer, started, tell
 
 
 @pytest.fixture(autouse=True)
@@ -300,10 +300,10 @@ def test_a_retry_carries_its_own_context_and_names_the_attempt_before() -> None:
 
     traces.attempt_opened(AttemptOpened(event, {"traceparent": SENT}))
     with_sync = SyncStarted("airbnb", "export", "outbound", "", 0.0)
-    traces.sync_started(with_sync)  # The attempt is linked, not what it was in the middle of.
+    tell(traces, with_sync)  # The attempt is linked, not what it was in the middle of.
     traces.publish_started(PublishStarted("shop.sell", "work", headers, headers, is_followed=True))
     traces.publish_ended(PublishEnded(headers, None))
-    traces.sync_finished(SyncFinished(with_sync, "retry", 0.1, 0, 0, 0, 0, "", ""))
+    tell(traces, SyncFinished(with_sync, "retry", 0.1, 0, 0, 0, 0, "", ""))
     traces.task_finished(finished(event, state="retry"))
     traces.attempt_opened(AttemptOpened(again, headers))
     traces.task_finished(finished(again))
@@ -381,9 +381,9 @@ def test_a_sync_and_its_calls_lie_below_their_attempt() -> None:
     event, run = started(), SyncStarted("airbnb", "export", "outbound", "conn-1", 0.0)
 
     traces.attempt_opened(AttemptOpened(event, {}))
-    traces.sync_started(run)
-    traces.api_call_finished(ApiCallFinished("airbnb", "/listings/{id}", "GET", "503", 0.25, "server_error", "conn-1"))
-    traces.sync_finished(SyncFinished(run, "failure", 1.0, 1, 2, 3, 4, "ApiError", "hunter2"))
+    tell(traces, run)
+    tell(traces, ApiCallFinished("airbnb", "/listings/{id}", "GET", "503", 0.25, "server_error", "conn-1"))
+    tell(traces, SyncFinished(run, "failure", 1.0, 1, 2, 3, 4, "ApiError", "hunter2"))
     traces.task_finished(finished(event))
 
     call, sync, attempt = memory.spans()

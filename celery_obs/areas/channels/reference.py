@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from celery_obs.areas.channels.failures import ANY_ERROR, CLIENTS, ClientError
+from .failures import ANY_ERROR, CLIENTS, ClientError
 
 
-__all__ = ["page"]
+__all__ = ["page", "pages"]
 
 
 _HEAD: Final = """\
@@ -56,6 +56,13 @@ Words that say more than the status does.
 | class | kind | codes |
 |---|---|---|
 """
+
+
+def pages() -> Iterator[tuple[str, str, str]]:
+    """
+    Return the page: where it belongs, what to change instead, and its text.
+    """
+    yield "docs/reference/client-errors.md", "celery_obs/areas/channels/failures.py", page()
 
 
 def page() -> str:
