@@ -20,8 +20,6 @@ from itertools import chain
 from math import floor
 from typing import Final, NamedTuple, TypeAlias
 
-from celery_obs.areas.channels.syncs.events import SyncLost
-from celery_obs.areas.channels.syncs.metrics import TOTAL as SYNCS
 from celery_obs.areas.sidecar.metrics import DROPPED
 from celery_obs.areas.tasks.events import AttemptInterrupted, AttemptKillDecided, TaskFinished, TaskStarted
 from celery_obs.areas.tasks.metrics import (
@@ -45,7 +43,7 @@ from celery_obs.vocabulary.spec import Metric
 
 from .exemplars import Exemplars
 from .format import Exit, Header, Phase, Record
-from .layout import Layout, width
+from .layout import Layout, Series, width
 from .recorder import Recorder
 from .ring import HELD_BACK_CAUSE, AttemptRing
 from .series import SeriesWriter
@@ -204,7 +202,9 @@ class AttemptMeter:
     Observe attempts: keep the table of what runs, count starts and outcomes, time them.
 
     Attributes:
-        on_lost_sync: Is told of each sync run whose process died with it, once that was counted.
+        lost_work: Makes, by the name of a counter, the event of work that its process died with, from the label values that it was counted under.
+
+        tell: Is told of those events, once their work was counted.
 
     Threads: safe under the GIL.  Forks: through the recorder.
     """
@@ -222,12 +222,13 @@ class AttemptMeter:
         self._lanes_at = 0
         self._key: Callable[[str], int] = hash
         self._mine = _Mine()
-        self._lost_syncs: list[SyncLost] = []
+        self._lost: list[Series] = []
         self._retries, self._failures = SeriesWriter(recorder, RETRIES), SeriesWriter(recorder, FAILURES)
         self._exemplars: Exemplars | None = None
         self._exemplar: Callable[[], int] | None = None
         self._ring: AttemptRing | None = None
-        self.on_lost_sync: Callable[[SyncLost], object] | None = None
+        self.lost_work: dict[str, Callable[[tuple[str, ...]], object]] = {}
+        self.tell: Callable[[object], object] | None = None
         recorder.on_claim.append(self._inherit)
 
     # -- the hot path -----------------------------------------------------------------------------------------------
@@ -427,7 +428,7 @@ class AttemptMeter:
                     settled += self._settle_other(recorder.node, slot)
                 finally:
                     recorder.node.unlock(slot.number)
-        self._tell_lost_syncs()
+        self._tell_lost()
         return settled
 
     def settle(self, node: Node, slot: Slot) -> None:
@@ -519,23 +520,25 @@ class AttemptMeter:
         words, base, lane = slot.words, slot.lanes_at, slot.words[at + _SYNC]
         if abs(lane) <= slot.lanes:
             if lane > 0:
-                lost = _series_at(node.layout, SYNCS, lane - 1)
+                place = lane - 1
+                lost = next((series for series in node.layout if series.at == place and series.family.kind == "counter"), None)
                 slot.back(base + lane - 1)
                 words[at + _SYNC_BEFORE] = words[base + lane - 1]
                 words[at + _SYNC] = lane = -lane
                 if lost is not None:
-                    self._lost_syncs.append(SyncLost(*lost[:3]))
+                    self._lost.append(lost)
             _raise_to(slot, base - lane - 1, words[at + _SYNC_BEFORE] + 1)
         words[at + _SYNC] = 0
 
-    def _tell_lost_syncs(self) -> None:
+    def _tell_lost(self) -> None:
         """
-        Say which runs were lost; not while a slot is being claimed, for who hears it may want to record something.
+        Say which work was lost; not while a slot is being claimed, for who hears it may want to record something.
         """
-        while self._lost_syncs:
-            lost = self._lost_syncs.pop(0)
-            if self.on_lost_sync is not None:
-                self.on_lost_sync(lost)
+        while self._lost:
+            series = self._lost.pop(0)
+            make = self.lost_work.get(series.family.name)
+            if make is not None and self.tell is not None:
+                self.tell(make(series.values))
 
     def _count_dead(self, node: Node, slot: Slot, at: int) -> None:
         words, base = slot.words, slot.lanes_at
@@ -652,7 +655,7 @@ class AttemptMeter:
         self._free = [] if self._is_single else list(_records(slot))[::-1]
         self._key = hash if recorder.shares_hash_seed else _checksum
         self._epoch = recorder.epoch
-        self._tell_lost_syncs()
+        self._tell_lost()
 
     def _words_of(self, task: str, queue: str) -> _PairWords | None:
         recorder = self._recorder

@@ -429,7 +429,7 @@ class Plugin:
             wait=_with_buckets(QUEUE_WAIT, settings.wait_buckets),
             latency=_with_buckets(LATENCY, settings.latency_buckets),
         )
-        attempts.on_lost_sync = self.hub.emit
+        attempts.tell = self.hub.emit
         recorder.on_claim.append(partial(self._claimed, recorder))  # After the attempts: settling them may tell why a process went.
         return Numbers(recorder, attempts)
 

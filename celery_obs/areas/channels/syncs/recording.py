@@ -14,7 +14,7 @@ from celery_obs.recorder.recorder import Recorder
 from celery_obs.recorder.series import SeriesWriter
 from celery_obs.vocabulary.spec import Metric
 
-from .events import SyncFinished, SyncHeldBack, SyncStarted
+from .events import SyncFinished, SyncHeldBack, SyncLost, SyncStarted
 from .metrics import DURATION, HELD_BACK, HOLD_REASONS, IN_PROGRESS, RECORD_RESULTS, RECORDS, STATUSES, TOTAL
 
 
@@ -35,6 +35,7 @@ class Recording:
 
     def __init__(self, recorder: Recorder, attempts: AttemptMeter) -> None:
         self._attempts = attempts
+        attempts.lost_work[TOTAL.name] = lambda values: SyncLost(*values[:3])
         self._tracked: dict[int, int] = {}
         self._syncs = SeriesWriter(recorder, TOTAL)
         self._durations = SeriesWriter(recorder, DURATION)

@@ -140,8 +140,9 @@ def test_a_lost_run_is_told_after_it_was_counted(tmp_path: Path) -> None:
 
     heir = recorder(tmp_path)
     following = meter(heir)
-    told: list[SyncLost] = []
-    following.on_lost_sync = told.append
+    Recording(heir, following)
+    told: list[object] = []
+    following.tell = told.append
     following.started(started(task_id="id-2"))
 
     assert [SyncLost("airbnb", "export", "outbound")] == told
@@ -162,8 +163,9 @@ def test_a_sweep_finds_the_run_of_a_killed_child(tmp_path: Path) -> None:
     Recording(child, counting).sync_started(run())
     main = recorder(tmp_path, number=0, attempts=0)
     sweeping = meter(main)
-    told: list[SyncLost] = []
-    sweeping.on_lost_sync = told.append
+    Recording(main, sweeping)
+    told: list[object] = []
+    sweeping.tell = told.append
 
     child.close()
     sweeping.sweep()
