@@ -19,6 +19,7 @@ from .harness import RESULTS, fast_folder
 
 NAMES: Final = (
     "hooks",
+    "pool_child",
     "publish",
     "logs",
     "traces",

@@ -8,6 +8,7 @@ import contextlib
 import os
 
 import celery
+import celery.signals
 
 
 app = celery.Celery("bench", broker=os.environ.get("BENCH_BROKER", "memory://"))
@@ -25,6 +26,12 @@ def noop() -> None:
     """
 
 
+def _measure(**_: object) -> None:
+    from benchmarks.pool_child import run_in_child
+
+    run_in_child(app)
+
+
 _for_life = contextlib.ExitStack()  # Held, for a context manager that is collected leaves its block.
 
 
@@ -36,6 +43,11 @@ def observe(variant: str) -> None:
         from celery_obs import setup
 
         setup(app, metrics_dir=os.environ["BENCH_FOLDER"])
+    elif variant == "child":
+        from celery_obs import setup
+
+        setup(app, metrics_dir=os.environ["BENCH_FOLDER"], logs=False, traces=False, errors=False)
+        celery.signals.worker_process_init.connect(_measure, weak=False)
     elif variant == "celery-control":
         from celery_control import setup_worker
 

@@ -44,7 +44,7 @@ def measure(*, quick: bool) -> Report:
     """
     warm, batch, rounds = (100, 300, 1) if quick else (1000, 6000, 6)
     names = [name for name in VARIANTS if name != "celery-control" or stack.has_celery_control()]
-    with _redis() as port:
+    with own_redis() as port:
         client = redis.Redis(port=port)
         for stamped in (False, True):
             _stage(client, port, "warm", warm, stamped=stamped)
@@ -170,7 +170,7 @@ def _stage(client: Any, port: int, name: str, count: int, *, stamped: bool) -> N
 
 
 @contextlib.contextmanager
-def _redis() -> Iterator[int]:
+def own_redis() -> Iterator[int]:
     """
     Run a Redis that stores nothing, on a free port of loopback; yield the port.
     """

@@ -150,7 +150,7 @@ def send_of(amqp: Any) -> Any:
 # -- signals ------------------------------------------------------------------------------------------------------------
 
 
-def call_in_place(signal: Signal, hear: Callable[..., object], arguments: tuple[str, ...]) -> Callable[[], None] | None:
+def call_in_place(signal: Signal, hear: Callable[..., object]) -> Callable[[], None] | None:
     """
     Have the tracer call *hear*, a receiver of *signal*, itself while it is the only one: dispatching to it costs more than all that it does.
 
@@ -159,9 +159,7 @@ def call_in_place(signal: Signal, hear: Callable[..., object], arguments: tuple[
     Args:
         signal: ``task_prerun`` or ``task_postrun``.
 
-        hear: Connected to it strongly.
-
-        arguments: Names of what the tracer passes, in the order in which *hear* takes it.
+        hear: Connected to it strongly; takes the task and its id, or the task, the state and what the task returned or raised.
 
     Returns:
         What undoes it; None where the tracer is not as expected, and dispatches as ever.
@@ -172,27 +170,59 @@ def call_in_place(signal: Signal, hear: Callable[..., object], arguments: tuple[
     """
     from celery.app import trace
 
-    name = f"send_{signal.name.removeprefix('task_')}" if signal.name else ""
-    send, receivers = signal.send, signal.receivers
-    if getattr(trace, name, None) != send or not isinstance(receivers, list):
+    name, make = ("send_prerun", _prerun_in_place) if signal.name == "task_prerun" else ("send_postrun", _postrun_in_place)
+    send = signal.send
+    if getattr(trace, name, None) != send or not isinstance(signal.receivers, list):
         return None
-
-    def send_in_place(**facts: Any) -> Any:
-        try:
-            (only,) = receivers
-        except ValueError:
-            return send(**facts)
-        if only[-1] is not hear:
-            return send(**facts)
-        return hear(*[facts[argument] for argument in arguments])
-
-    setattr(trace, name, send_in_place)
+    in_place = make(send, signal.receivers, hear)
+    setattr(trace, name, in_place)
 
     def undo() -> None:
-        if getattr(trace, name) is send_in_place:
+        if getattr(trace, name) is in_place:
             setattr(trace, name, send)
 
     return undo
+
+
+# Both name what the tracer passes, for a dictionary of it would cost as much again; and take whatever else a later one may pass.
+
+
+def _prerun_in_place(send: Callable[..., Any], receivers: list[Any], hear: Callable[..., object]) -> Callable[..., Any]:
+    def send_prerun(sender: Any, task: Any = None, task_id: Any = None, args: Any = None, kwargs: Any = None, **more: Any) -> Any:
+        try:
+            (only,) = receivers
+        except ValueError:
+            only = _NONE
+        if only[-1] is hear:
+            return hear(task, task_id)
+        return send(sender=sender, task=task, task_id=task_id, args=args, kwargs=kwargs, **more)
+
+    return send_prerun
+
+
+def _postrun_in_place(send: Callable[..., Any], receivers: list[Any], hear: Callable[..., object]) -> Callable[..., Any]:
+    def send_postrun(  # noqa: PLR0917 -- Celery's keywords.
+        sender: Any,
+        task: Any = None,
+        task_id: Any = None,
+        args: Any = None,
+        kwargs: Any = None,
+        retval: Any = None,
+        state: Any = None,
+        **more: Any,
+    ) -> Any:
+        try:
+            (only,) = receivers
+        except ValueError:
+            only = _NONE
+        if only[-1] is hear:
+            return hear(task, state, retval)
+        return send(sender=sender, task=task, task_id=task_id, args=args, kwargs=kwargs, retval=retval, state=state, **more)
+
+    return send_postrun
+
+
+_NONE: Final = (None,)
 
 
 class _Receivers(dict[Any, Any]):

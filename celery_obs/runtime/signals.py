@@ -413,9 +413,9 @@ Every signal that we listen to, and the method that hears it.
 """
 
 
-_IN_PLACE: Final = ((signals.task_prerun, ("task", "task_id")), (signals.task_postrun, ("task", "state", "retval")))
+_IN_PLACE: Final = (signals.task_prerun, signals.task_postrun)
 """
-The signals that every attempt sends, and what our receivers take of each.
+The signals that every attempt sends.
 """
 
 _undo: list[Callable[[], None]] = []
@@ -436,9 +436,9 @@ def hear_in_tracer() -> bool:
     Return whether it does: it has to be as we know it.  A second call changes nothing.
     """
     if not _undo:
-        for signal, arguments in _IN_PLACE:
+        for signal in _IN_PLACE:
             hear = next((receiver for (uid, _), receiver in signal.receivers if uid == f"celery_obs.{signal.name}"), None)
-            undo = None if hear is None else call_in_place(signal, hear, arguments)
+            undo = None if hear is None else call_in_place(signal, hear)
             if undo is None:
                 hear_by_signals()
                 return False

@@ -329,7 +329,7 @@ def test_a_lone_receiver_is_called_by_the_tracer_itself(traced: Callable[[], Any
         return find(sender)
 
     monkeypatch.setattr(signal, "_live_receivers", noted)
-    undo = compat.call_in_place(signal, hear, ("task", "state", "retval"))
+    undo = compat.call_in_place(signal, hear)
     assert undo is not None
 
     traced()
@@ -347,7 +347,7 @@ def test_several_receivers_are_called_by_celery_in_their_order(traced: Callable[
     first, hear, last = _Heard(), _Heard(), _Heard()
     signal = signals.task_postrun
     signal.connect(hear, weak=False)
-    undo = compat.call_in_place(signal, hear, ("task", "state", "retval"))
+    undo = compat.call_in_place(signal, hear)
     assert undo is not None
 
     traced()
@@ -370,7 +370,7 @@ def test_a_tracer_that_another_has_changed_is_left_alone(traced: Callable[[], An
     other = _Heard()
     monkeypatch.setattr(trace, "send_postrun", lambda task, **_: other(task))
 
-    assert compat.call_in_place(signals.task_postrun, _Heard(), ("task",)) is None
+    assert compat.call_in_place(signals.task_postrun, _Heard()) is None
     signals.task_postrun.connect(_Heard(), weak=False)
     traced()
     assert len(other) == 1
