@@ -100,7 +100,7 @@ def _ours(name: str, place: str = "", **commands: str) -> Area:
 
 
 _OURS: Final[tuple[Area, ...]] = (
-    _ours("tasks", attempts="Search the latest attempts of tasks."),
+    _ours("tasks", attempts="Search the latest attempts of tasks.", simulate="Simulate another number of pool processes."),
     _ours("workers"),
     _ours("queues"),
     _ours("beat", "schedules"),

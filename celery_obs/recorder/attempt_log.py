@@ -18,6 +18,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -45,9 +46,9 @@ from .slots import holder_lives
 __all__ = ["MOST_FOUND", "RUNNING", "Attempt", "AttemptLog", "Found", "Wanted", "shown"]
 
 
-MOST_FOUND: Final = 1000
+MOST_FOUND: Final = 200_000
 """
-Attempts that one search may return; for more, it is asked again with `Found.following`.
+Attempts that one search may return, about half a kilobyte each; for more, it is asked again with `Found.following`.
 """
 
 RUNNING: Final = "running"
@@ -335,6 +336,34 @@ class AttemptLog:
             OSError: if the metrics directory cannot be read.
         """
         search = _Search(wanted, before=_checked(wanted), now=self._clock(), deadline=time.monotonic() + patience)
+        for node, folder in self._folders(wanted.node):
+            search.look_at(node, folder)
+        return search.found()
+
+    def complete_since(self, *, node: str = "") -> float:
+        """
+        Return the time since which no attempt is missing because a ring wrote over it, in seconds since the epoch; 0 where none did.
+
+        Args:
+            node: Shell pattern of the nodes that count.
+
+        Raises:
+            OSError: if the metrics directory cannot be read.
+        """
+        since = 0.0
+        for known, folder in self._folders(node):
+            for number in _slot_numbers(folder):
+                with contextlib.suppress(OSError), _closing(open_file(known.folder / ring_name(number), dir_fd=folder)) as ring:
+                    shape = read_shape(ring, known.layout.layout_id or 0)
+                    if shape is not None and _written(ring) > shape.records:
+                        data = os.pread(ring, shape.records * _SIZE, shape.records_at * WORD)
+                        since = max(since, min(_ends(data), default=0.0))
+        return since
+
+    def _folders(self, node: str) -> Iterator[tuple[_Node, int]]:
+        """
+        Go through the nodes whose name fits the pattern *node*, each with its folder, open for as long as it is looked at.
+        """
         names: set[str] = set()
         with _closing(open_metrics_dir(self._metrics_dir)) as directory, os.scandir(directory) as entries:
             for entry in entries:
@@ -343,14 +372,13 @@ class AttemptLog:
         for gone in self._nodes.keys() - names:
             del self._nodes[gone]
         for name in sorted(names):
-            node = self._nodes.get(name) or _Node(self._metrics_dir / name)
-            if wanted.node and not fnmatchcase(node.name, wanted.node):
+            known = self._nodes.get(name) or _Node(self._metrics_dir / name)
+            if node and not fnmatchcase(known.name, node):
                 continue
-            with contextlib.suppress(OSError, LayoutError), _closing(open_folder(node.folder)) as folder:
-                node.refresh(folder)
-                self._nodes[name] = node
-                search.look_at(node, folder)
-        return search.found()
+            with contextlib.suppress(OSError, LayoutError), _closing(open_folder(known.folder)) as folder:
+                known.refresh(folder)
+                self._nodes[name] = known
+                yield known, folder
 
 
 class _Search:
@@ -375,7 +403,7 @@ class _Search:
         Look through all that a node keeps.
         """
         test = self._test(node)
-        numbers = sorted(self._numbers(folder))
+        numbers = sorted(_slot_numbers(folder))
         with _closing(_lock_of(node, folder)) as lock:
             for number in numbers:
                 with contextlib.suppress(OSError), _closing(open_file(node.folder / ring_name(number), dir_fd=folder)) as ring:
@@ -387,16 +415,6 @@ class _Search:
                     self._count(ring, shape)
                     if self._before is None and holder_lives(lock, number):
                         self._look_at_running(node, folder, ring, shape, number)
-
-    @staticmethod
-    def _numbers(folder: int) -> Iterator[int]:
-        with os.scandir(folder) as entries:
-            for seen, entry in enumerate(entries):
-                if seen >= _MOST_FILES:
-                    return
-                number = slot_number(entry.name)
-                if number is not None:
-                    yield number
 
     def _test(self, node: _Node) -> _Test | None:
         """
@@ -415,7 +433,7 @@ class _Search:
         return _Test(encode_id(wanted.id) if wanted.id else None, lanes, states, causes, wanted.since, until, wanted.slower_than)
 
     def _count(self, ring: int, shape: Shape) -> None:
-        written = _COUNTS.unpack(os.pread(ring, _COUNTS.size, 0))[RingHeader.WRITTEN]
+        written = _written(ring)
         kept = max(0, min(written, shape.records))
         self._kept += kept
         self._overwritten += max(0, written - kept)
@@ -513,8 +531,32 @@ class _Search:
                 keys.append(key)
                 attempts.append(attempt)
         shown = max(0, limit - len(running))
-        following = "" if len(attempts) <= shown else _written(keys[shown - 1]) if shown else _written(keys[0]._replace(id=b"\xff" * 41))
+        following = "" if len(attempts) <= shown else _place(keys[shown - 1]) if shown else _place(keys[0]._replace(id=b"\xff" * 41))
         return Found([*running, *attempts[:shown]], following, self._kept, self._overwritten, self._is_complete)
+
+
+def _slot_numbers(folder: int) -> Iterator[int]:
+    with os.scandir(folder) as entries:
+        for entry in islice(entries, _MOST_FILES):
+            number = slot_number(entry.name)
+            if number is not None:
+                yield number
+
+
+def _written(ring: int) -> int:
+    """
+    Return how many records were ever begun in an open ring.
+    """
+    return int(_COUNTS.unpack(os.pread(ring, _COUNTS.size, 0))[RingHeader.WRITTEN])
+
+
+def _ends(data: bytes) -> Iterator[float]:
+    """
+    Go through the times at which the attempts in *data* ended.
+    """
+    for record in _whole(data, _RECORD):
+        if record[Finished.NUMBER] > 0:
+            yield record[Finished.STARTED_AT] + record[Finished.RUNTIME]
 
 
 def _checked(wanted: Wanted) -> _Key | None:
@@ -532,7 +574,7 @@ def _checked(wanted: Wanted) -> _Key | None:
     return _read(wanted.after) if wanted.after else None
 
 
-def _written(key: _Key) -> str:
+def _place(key: _Key) -> str:
     return base64.urlsafe_b64encode(json.dumps([*key[:4], key.id.hex()]).encode()).decode()
 
 

@@ -1,5 +1,5 @@
 """
-``celery-obs attempts``: search the latest attempts of the workers on this host, and watch them come.
+``celery-obs attempts``: search the latest attempts of the workers on this host, and watch them come; ``celery-obs simulate``: what if there were more processes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import time
 
 from collections.abc import Iterator
 from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -19,10 +21,11 @@ from celery_obs.exceptions import ConfigurationError
 
 
 if TYPE_CHECKING:
+    from celery_obs.areas.tasks.simulation import Run
     from celery_obs.recorder.attempt_log import Attempt, AttemptLog, Wanted
 
 
-__all__ = ["COMMANDS", "attempts"]
+__all__ = ["COMMANDS", "attempts", "simulate"]
 
 
 _PAUSE: Final = 0.5  # Seconds between two looks of --follow.
@@ -73,10 +76,8 @@ def attempts(
     Each pool process keeps its last ones (setting attempt_bytes), and those that did not succeed longer.
     """
     from celery_obs.recorder.attempt_log import AttemptLog, Wanted  # noqa: PLC0415 -- help is quick.
-    from celery_obs.settings import load  # noqa: PLC0415
 
-    app = getattr(ctx.obj, "app", None)
-    directory = load(app.conf if app is not None else {}, os.environ, {"metrics_dir": metrics_dir} if metrics_dir else {}).metrics_dir
+    directory = _directory(ctx, metrics_dir)
     wanted = Wanted(
         id=task_id,
         task=task,
@@ -95,15 +96,101 @@ def attempts(
             _follow(log, wanted, found, as_json=as_json)
             return
     except OSError as error:
-        message = f"The metrics directory {directory} cannot be read: {error.strerror or error}. Does a worker run here, and does it use the same metrics_dir?"
-        raise ConfigurationError(message) from None
+        raise ConfigurationError(_unreadable(directory, error)) from None
     for attempt in reversed(found) if task_id else found:
         _print(attempt, as_json=as_json)
     if not found and not as_json:
         click.echo(_nothing(log, directory, wanted))
 
 
-COMMANDS = {"attempts": attempts}
+@click.command("simulate")
+@click.option("--queue", metavar="PATTERN", required=True, help="The queue whose waits you ask about.")
+@click.option("--processes", type=int, metavar="+N", default=1, show_default="+1", help="Pool processes more, or fewer such as -1.")
+@click.option("--since", callback=seconds_of, default="1h", show_default=True, metavar="TIME", help="How far to look back.")
+@click.option("--node", metavar="PATTERN", default="", help="Nodes by name, such as 'celery@web-*'.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--metrics-dir", envvar="CELERY_OBS_METRICS_DIR", help="Directory of the metric files.  [default: the app's, or your user's own]"
+)
+@click.pass_context
+def simulate(ctx: click.Context, *, queue: str, processes: int, since: float, node: str, as_json: bool, metrics_dir: str | None) -> None:
+    """
+    Simulate another number of pool processes, with the arrivals and runtimes of the last hour.
+
+    Tells how long tasks of the queue waited, what the model makes of that, and what it makes of the other number.
+    The model takes attempts first come first served; it leaves out prefetching, priorities, and tasks that slow each other down.
+    """
+    from celery_obs.areas.tasks import simulation  # noqa: PLC0415 -- help is quick.
+    from celery_obs.recorder.attempt_log import MOST_FOUND, AttemptLog, Wanted  # noqa: PLC0415
+
+    directory, now = _directory(ctx, metrics_dir), time.time()
+    log = AttemptLog(directory)
+    ended = _STATES[1:]
+    try:
+        begin = max(now - since, log.complete_since(node=node))
+        found = log.search(Wanted(node=node, state=ended, since=begin, until=now, limit=MOST_FOUND)).attempts
+    except OSError as error:
+        raise ConfigurationError(_unreadable(directory, error)) from None
+    asked = {(attempt.node, attempt.process) for attempt in found if fnmatchcase(attempt.queue, queue)}
+    runs = [_run(attempt, queue) for attempt in found if (attempt.node, attempt.process) in asked]
+    if not runs:
+        message = f"No attempt of the queue {queue} ended since {_time(begin)}. Look for it with celery-obs attempts --queue {queue}."
+        raise ConfigurationError(message)
+    if all(run.wait is None for run in runs if run.is_asked_about):
+        message = f"Not known how long tasks of {queue} waited: what publishes them has to call celery_obs.setup, too, to note when."
+        raise ConfigurationError(message)
+    try:
+        answer = simulation.simulate(runs, more=processes)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    if as_json:
+        rows = {name: getattr(answer, name)._asdict() for name in ("measured", "simulated", "changed")}
+        click.echo(json.dumps({"queue": queue, "attempts": answer.attempts, "since": answer.since, "until": answer.until, **rows}))
+        return
+    click.echo(f"{queue}: {answer.attempts} attempts from {_time(answer.since)} to {_time(answer.until)}")
+    click.echo(f"{'':<11}{'processes':>9}{'median wait':>13}{'p95':>10}{'longest':>10}{'busy':>7}")
+    for name, row in (("measured", answer.measured), ("simulated", answer.simulated), ("simulated", answer.changed)):
+        waits = f"{_seconds(row.median):>13}{_seconds(row.p95):>10}{_seconds(row.longest):>10}"
+        click.echo(f"{name:<11}{row.processes:>9}{waits}{row.busy:>7.0%}")
+    off = answer.simulated.p95 - answer.measured.p95
+    if abs(off) > max(0.1, answer.measured.p95 / 4):
+        click.echo(
+            f"The model is {_seconds(abs(off))} {'above' if off > 0 else 'below'} what was measured (p95): prefetching, priorities or tasks that "
+            "slow each other down count here. Take its last line as a direction."
+        )
+    if begin > now - since:
+        click.echo(f"Before {_time(begin)} attempts were written over (setting attempt_bytes).")
+
+
+COMMANDS = {"attempts": attempts, "simulate": simulate}
+
+
+def _directory(ctx: click.Context, given: str | None) -> Path:
+    """
+    Return the metrics directory: what the option says, the app's setting, or the user's own.
+    """
+    from celery_obs.settings import load  # noqa: PLC0415 -- help is quick.
+
+    app = getattr(ctx.obj, "app", None)
+    return load(app.conf if app is not None else {}, os.environ, {"metrics_dir": given} if given else {}).metrics_dir
+
+
+def _unreadable(directory: Path, error: OSError) -> str:
+    return (
+        f"The metrics directory {directory} cannot be read: {error.strerror or error}. "
+        "Does a worker run here, and does it use the same metrics_dir?"
+    )
+
+
+def _run(attempt: Attempt, queue: str) -> Run:
+    from celery_obs.areas.tasks.simulation import Run  # noqa: PLC0415 -- as above.
+
+    asked = fnmatchcase(attempt.queue, queue)
+    return Run((attempt.node, attempt.process), attempt.started_at, attempt.runtime, attempt.wait, asked)
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
 
 
 def _pages(log: AttemptLog, wanted: Wanted, limit: int) -> Iterator[Attempt]:

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from celery_obs.clock import Clock, wall
 from celery_obs.exporter.sharing import BusyError, SharedWork
-from celery_obs.recorder.attempt_log import MOST_FOUND, AttemptLog, Found, Wanted, shown
+from celery_obs.recorder.attempt_log import AttemptLog, Found, Wanted, shown
 from celery_obs.telemetry.redaction import without_secrets
 
 from .answers import Refusal, answer, refuse
@@ -26,6 +26,11 @@ __all__ = ["PATH", "AttemptsApi", "described"]
 
 
 PATH: Final = "/api/v1/attempts"
+
+MOST: Final = 1000
+"""
+Attempts in one answer at most.
+"""
 
 PATIENCE: Final = 5.0
 """
@@ -46,7 +51,7 @@ _PARAMETERS: Final[Mapping[str, str]] = {
     "since": "Ended at this time or later: seconds since the epoch, or seconds ago where negative.",
     "until": "Ended at this time or earlier; as since.",
     "slower_than": "Seconds that the runtime is above.",
-    "limit": f"Maximum number of attempts, from 1 to {MOST_FOUND}.",
+    "limit": f"Maximum number of attempts, from 1 to {MOST}.",
     "after": "The value of following in the answer before this one.",
 }
 
@@ -104,6 +109,10 @@ class AttemptsApi:
                 message = f"{name} has {len(value)} characters. Expected at most {_LONGEST}."
                 raise ValueError(message)
         now = self._clock()
+        limit = int(_number(given, "limit", default=100.0, whole=True))
+        if not 1 <= limit <= MOST:
+            message = f"The limit is {limit}. Expected a whole number from 1 to {MOST}."
+            raise ValueError(message)
         states = tuple(state.strip() for state in given.get("state", "").split(",") if state.strip())
         return Wanted(
             id=given.get("id", ""),
@@ -115,7 +124,7 @@ class AttemptsApi:
             since=_time(given, "since", now, default=0.0),
             until=_time(given, "until", now, default=float("inf")),
             slower_than=_number(given, "slower_than", default=-1.0),
-            limit=int(_number(given, "limit", default=100.0, whole=True)),
+            limit=limit,
             after=given.get("after", ""),
         )
 

@@ -136,6 +136,20 @@ def test_all_attempts_of_an_id_are_its_retry_story(tmp_path: Path) -> None:
     ]
 
 
+def test_it_is_told_since_when_nothing_was_written_over(tmp_path: Path) -> None:
+    """
+    A ring that went round is complete from the end of its oldest attempt on; the latest of all such times counts.
+    """
+    write(tmp_path, [("sync", "q1", "success", 1, 0)] * 40, node="quiet@h", size=SMALL)
+    log = AttemptLog(tmp_path)
+    assert log.complete_since() == 0.0
+
+    write(tmp_path, [("sync", "q1", "success", 1, 0)] * 200, node="busy@h", size=SMALL)
+
+    assert log.complete_since() == (200 - 2 * 48 + 1) * 10.0 + 1.0
+    assert log.complete_since(node="quiet*") == 0.0
+
+
 def test_nodes_are_chosen_by_name_and_leave_with_their_folder(tmp_path: Path) -> None:
     """
     Only the nodes that are asked for are looked at, and what a folder held is not found when it is gone.
@@ -195,7 +209,7 @@ def test_what_runs_is_found_while_its_process_lives(tmp_path: Path) -> None:
     ("wanted", "message"),
     [
         (Wanted(state=("done",)), "There is no state 'done'. Expected one of running, success"),
-        (Wanted(limit=0), "The limit is 0. Expected a whole number from 1 to 1000."),
+        (Wanted(limit=0), "The limit is 0. Expected a whole number from 1 to 200000."),
         (Wanted(after="nonsense"), "The place to go on at is 'nonsense'. Expected what the answer before this one named."),
         (Wanted(after="W10="), "The place to go on at is"),
     ],

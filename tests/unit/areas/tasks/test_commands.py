@@ -7,12 +7,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 from pathlib import Path
 
 from click.testing import CliRunner
 
-from celery_obs.areas.tasks.commands import attempts
+from celery_obs.areas.tasks.commands import attempts, simulate
 from celery_obs.exceptions import ConfigurationError
 from tests.unit.recorder.builders import finished, meter, recorder, started
 from tests.unit.recorder.test_attempt_log import write
@@ -120,3 +121,64 @@ def test_follow_goes_on_with_attempts_as_they_end(tmp_path: Path) -> None:
         finally:
             process.kill()
     assert ["w@h-0", "w@h-1", "w@h-2", "new-0", "new-1"] == seen
+
+
+def ask_what_if(folder: Path, *arguments: str) -> str:
+    """
+    Run the command, and return what it prints.
+    """
+    result = CliRunner().invoke(simulate, [*arguments, "--metrics-dir", str(folder)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def busy_hour(folder: Path) -> None:
+    """
+    One process was at work without a break for the last 100 seconds: 100 attempts of a second each, that all had arrived at the beginning.
+    """
+    begin = time.time() - 120
+    at = recorder(folder, attempt_bytes=1 << 20)
+    counting = meter(at)
+    for number in range(100):
+        opened = started("sync", "q", task_id=str(number), wait=float(number))._replace(started_at=begin + number)
+        counting.started(opened)
+        counting.finished(finished(opened, runtime=1.0))
+    at.close()
+
+
+def test_what_if_there_were_more_processes(tmp_path: Path) -> None:
+    """
+    Twice the processes halve a backlog's waits; the model is shown beside what was measured.
+    """
+    busy_hour(tmp_path)
+
+    lines = ask_what_if(tmp_path, "--queue", "q", "--processes", "+1").splitlines()
+    answer = json.loads(ask_what_if(tmp_path, "--queue", "q", "--processes", "+3", "--json"))
+
+    assert lines[0].startswith("q: 100 attempts from ")
+    assert ["measured", "1", "49.00s", "94.00s", "99.00s", "100%"] == lines[2].split()
+    assert ["simulated", "1", "49.00s", "94.00s", "99.00s", "100%"] == lines[3].split()
+    assert ["simulated", "2", "24.00s", "47.00s", "49.00s", "100%"] == lines[4].split()
+    assert len(lines) == 5
+    assert (4, 24.0) == (answer["changed"]["processes"], round(answer["changed"]["longest"], 6))
+
+
+def test_what_cannot_be_simulated_says_why(tmp_path: Path) -> None:
+    """
+    A queue without attempts, and fewer processes than one, are refused with what to do.
+    """
+    busy_hour(tmp_path)
+
+    unknown = CliRunner().invoke(simulate, ["--queue", "mail", "--metrics-dir", str(tmp_path)])
+    none_left = CliRunner().invoke(simulate, ["--queue", "q", "--processes", "-1", "--metrics-dir", str(tmp_path)])
+
+    at = recorder(tmp_path / "unstamped", attempt_bytes=SMALL)
+    counting = meter(at)
+    opened = started(wait=None)._replace(started_at=time.time() - 9)
+    counting.started(opened)
+    counting.finished(finished(opened))
+    unstamped = CliRunner().invoke(simulate, ["--queue", "q", "--metrics-dir", str(tmp_path / "unstamped")])
+
+    assert str(unstamped.exception).startswith("Not known how long tasks of q waited: what publishes them has to call celery_obs.setup")
+    assert "No attempt of the queue mail ended since" in str(unknown.exception)
+    assert str(none_left.exception) == "1 processes ran it, so that -1 leaves none. Expected +0 or more."
