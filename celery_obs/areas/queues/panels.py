@@ -8,9 +8,7 @@ from typing import Final
 
 from celery_obs.rules.dashboards.model import Contribution, Panel, Query
 from celery_obs.rules.dashboards.parts import higher_is_worse
-from celery_obs.rules.dashboards.queries import (
-    max_of,
-)
+from celery_obs.rules.dashboards.queries import max_of
 from celery_obs.rules.promql import Where
 
 from . import metrics

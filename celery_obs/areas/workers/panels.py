@@ -7,11 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from celery_obs.rules.dashboards.model import Contribution, Panel, Query
-from celery_obs.rules.dashboards.queries import (
-    increase_of,
-    per_second,
-    sum_of,
-)
+from celery_obs.rules.dashboards.queries import increase_of, per_second, sum_of
 from celery_obs.rules.promql import Match
 
 from . import metrics

@@ -8,14 +8,7 @@ from typing import Final
 
 from celery_obs.rules.dashboards.model import Contribution, Panel, Query
 from celery_obs.rules.dashboards.parts import TO_PLATFORM, higher_is_worse
-from celery_obs.rules.dashboards.queries import (
-    chosen,
-    increase_of,
-    per_minute,
-    per_second,
-    quantile_of,
-    ratio_of,
-)
+from celery_obs.rules.dashboards.queries import chosen, increase_of, per_minute, per_second, quantile_of, ratio_of
 from celery_obs.rules.promql import Match
 
 from . import metrics

@@ -8,13 +8,7 @@ from typing import Final
 
 from celery_obs.rules.dashboards.model import WIDTH, Colour, Column, Contribution, Mapping, Panel, Query, Step
 from celery_obs.rules.dashboards.parts import TO_PLATFORM
-from celery_obs.rules.dashboards.queries import (
-    chosen,
-    max_of,
-    per_minute,
-    quantile_of,
-    selector,
-)
+from celery_obs.rules.dashboards.queries import chosen, max_of, per_minute, quantile_of, selector
 from celery_obs.rules.promql import Where
 
 from . import metrics

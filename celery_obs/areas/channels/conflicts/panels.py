@@ -9,13 +9,7 @@ from typing import Final
 from celery_obs.areas.sidecar import metrics as ourselves
 from celery_obs.rules.dashboards.model import WIDTH, Contribution, Panel, Query, Step
 from celery_obs.rules.dashboards.parts import TO_PLATFORM
-from celery_obs.rules.dashboards.queries import (
-    chosen,
-    increase_of,
-    max_of,
-    per_minute,
-    sum_of,
-)
+from celery_obs.rules.dashboards.queries import chosen, increase_of, max_of, per_minute, sum_of
 
 from . import metrics
 

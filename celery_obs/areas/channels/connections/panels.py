@@ -8,11 +8,7 @@ from typing import Final
 
 from celery_obs.rules.dashboards.model import WIDTH, Contribution, Panel, Query
 from celery_obs.rules.dashboards.parts import TO_PLATFORM, coloured, higher_is_worse
-from celery_obs.rules.dashboards.queries import (
-    age,
-    chosen,
-    max_of,
-)
+from celery_obs.rules.dashboards.queries import age, chosen, max_of
 
 from . import metrics
 

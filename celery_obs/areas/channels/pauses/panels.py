@@ -9,10 +9,7 @@ from typing import Final
 from celery_obs.areas.channels.connections.metrics import PAUSED
 from celery_obs.rules.dashboards.model import Column, Contribution, Panel, Query
 from celery_obs.rules.dashboards.parts import NO
-from celery_obs.rules.dashboards.queries import (
-    chosen,
-    max_of,
-)
+from celery_obs.rules.dashboards.queries import chosen, max_of
 
 
 __all__ = ["COLUMNS", "PANELS"]

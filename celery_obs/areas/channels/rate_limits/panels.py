@@ -7,12 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from celery_obs.rules.dashboards.model import Contribution, Panel, Query
-from celery_obs.rules.dashboards.queries import (
-    chosen,
-    max_of,
-    quantile_of,
-    ratio_of,
-)
+from celery_obs.rules.dashboards.queries import chosen, max_of, quantile_of, ratio_of
 
 from . import metrics
 

@@ -8,12 +8,7 @@ from typing import Final
 
 from celery_obs.rules.dashboards.model import Column, Contribution, Panel, Query
 from celery_obs.rules.dashboards.parts import TO_PLATFORM, higher_is_worse
-from celery_obs.rules.dashboards.queries import (
-    age,
-    chosen,
-    increase_of,
-    max_of,
-)
+from celery_obs.rules.dashboards.queries import age, chosen, increase_of, max_of
 
 from . import metrics
 

@@ -8,15 +8,7 @@ from typing import Final
 
 from celery_obs.rules.dashboards.model import WIDTH, Column, Contribution, Panel, Query
 from celery_obs.rules.dashboards.parts import TO_PLATFORM, coloured, higher_is_better, higher_is_worse
-from celery_obs.rules.dashboards.queries import (
-    chosen,
-    increase_of,
-    mean,
-    per_minute,
-    quantile_of,
-    ratio_of,
-    sum_of,
-)
+from celery_obs.rules.dashboards.queries import chosen, increase_of, mean, per_minute, quantile_of, ratio_of, sum_of
 from celery_obs.rules.promql import one_of
 
 from . import metrics

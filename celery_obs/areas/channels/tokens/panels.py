@@ -8,12 +8,7 @@ from typing import Final
 
 from celery_obs.rules.dashboards.model import WIDTH, Contribution, Panel, Query, Step
 from celery_obs.rules.dashboards.parts import TO_PLATFORM, coloured, higher_is_better
-from celery_obs.rules.dashboards.queries import (
-    chosen,
-    max_of,
-    per_minute,
-    ratio_of,
-)
+from celery_obs.rules.dashboards.queries import chosen, max_of, per_minute, ratio_of
 
 from . import metrics
 

@@ -8,12 +8,7 @@ from typing import Final
 
 from celery_obs.rules.dashboards.model import Contribution, Panel, Query
 from celery_obs.rules.dashboards.parts import coloured
-from celery_obs.rules.dashboards.queries import (
-    chosen,
-    increase_of,
-    per_minute,
-    quantile_of,
-)
+from celery_obs.rules.dashboards.queries import chosen, increase_of, per_minute, quantile_of
 
 from . import metrics
 
