@@ -4,6 +4,7 @@ What every test gets: an environment without our settings, and a header that tel
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import platform
@@ -17,6 +18,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 import structlog
+
+from celery import _state as celery_state
 
 
 # What draws the dashboards lies beside the package.  At the end of the path, so that celery_obs is the installed one.
@@ -50,6 +53,14 @@ def pytest_configure() -> None:
         message = f"CELERY_OBS_TESTS_SERVERS is {folder}, which is no folder. Fetch programs with ./tests/newer-servers, and name the folder with bin at its end."
         raise pytest.UsageError(message)
     os.environ["PATH"] = os.pathsep.join([str(Path(folder).resolve()), os.environ["PATH"]])
+
+
+def pytest_collection_finish() -> None:
+    """
+    Spare what was loaded for good from every collection of garbage: it is most of the memory, and tests of what is left behind collect often.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> list[str]:
@@ -92,6 +103,17 @@ def _logging_stays() -> Iterator[None]:
     root.handlers[:] = handlers
     logging.disable(disabled)
     structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture(autouse=True)
+def _shared_tasks_stay() -> Iterator[None]:
+    """
+    Forget the tasks of the test's own apps, which Celery otherwise makes again in every app that any later test finalizes.
+    """
+    finalizers: set[object] = celery_state._on_app_finalizers
+    before = set(finalizers)
+    yield
+    finalizers.intersection_update(before)
 
 
 NeedServer = Callable[[str], str]
