@@ -26,7 +26,10 @@ from celery import _state as celery_state
 sys.path.append(str(Path(__file__).parents[1]))
 
 # Machines that run this are shared: how long one example takes says nothing about our code.
-hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# A run of the suite, in CI, too, tries forty examples of what a test gives no number; `tox -e fuzz` takes the deep ones with --hypothesis-profile=deep.
+_ALIKE = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("shared", _ALIKE, max_examples=40)
+hypothesis.settings.register_profile("deep", _ALIKE, max_examples=1000)
 hypothesis.settings.load_profile("shared")
 
 _SHOWN = ("celery", "kombu", "billiard", "redis", "prometheus-client", "starlette", "uvicorn", "click")
