@@ -4,6 +4,7 @@ What every test gets: an environment without our settings, and a header that tel
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import platform
@@ -18,12 +19,17 @@ import hypothesis
 import pytest
 import structlog
 
+from celery import _state as celery_state
+
 
 # What draws the dashboards lies beside the package.  At the end of the path, so that celery_obs is the installed one.
 sys.path.append(str(Path(__file__).parents[1]))
 
 # Machines that run this are shared: how long one example takes says nothing about our code.
-hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# A run of the suite, in CI, too, tries forty examples of what a test gives no number; `tox -e fuzz` takes the deep ones with --hypothesis-profile=deep.
+_ALIKE = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("shared", _ALIKE, max_examples=40)
+hypothesis.settings.register_profile("deep", _ALIKE, max_examples=1000)
 hypothesis.settings.load_profile("shared")
 
 _SHOWN = ("celery", "kombu", "billiard", "redis", "prometheus-client", "starlette", "uvicorn", "click")
@@ -50,6 +56,14 @@ def pytest_configure() -> None:
         message = f"CELERY_OBS_TESTS_SERVERS is {folder}, which is no folder. Fetch programs with ./tests/newer-servers, and name the folder with bin at its end."
         raise pytest.UsageError(message)
     os.environ["PATH"] = os.pathsep.join([str(Path(folder).resolve()), os.environ["PATH"]])
+
+
+def pytest_collection_finish() -> None:
+    """
+    Spare what was loaded for good from every collection of garbage: it is most of the memory, and tests of what is left behind collect often.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> list[str]:
@@ -92,6 +106,17 @@ def _logging_stays() -> Iterator[None]:
     root.handlers[:] = handlers
     logging.disable(disabled)
     structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture(autouse=True)
+def _shared_tasks_stay() -> Iterator[None]:
+    """
+    Forget the tasks of the test's own apps, which Celery otherwise makes again in every app that any later test finalizes.
+    """
+    finalizers: set[object] = celery_state._on_app_finalizers
+    before = set(finalizers)
+    yield
+    finalizers.intersection_update(before)
 
 
 NeedServer = Callable[[str], str]

@@ -33,6 +33,7 @@ The folder of channels can go as a whole, but for the recorder, which counts the
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 
 from collections.abc import Iterator, Mapping
@@ -91,7 +92,13 @@ class Area(NamedTuple):
         Import a part, such as ``metrics`` or ``alerts``; None if the area has no file of that name.
         """
         whole = f"{self.package}.{name}"
-        return import_module(whole) if find_spec(whole) is not None else None
+        return import_module(whole) if _is_there(whole) else None
+
+
+@functools.cache
+def _is_there(module: str) -> bool:
+    # Looked for once: Python goes through the whole path for what is missing, and the parts are asked for with each app and each task of ours.
+    return find_spec(module) is not None
 
 
 def _ours(name: str, place: str = "", **commands: str) -> Area:

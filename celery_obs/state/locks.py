@@ -12,7 +12,6 @@ A leader that dies is replaced when its TTL has passed.  Only the leader changes
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 import time
 import uuid
@@ -20,6 +19,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from celery_obs.clock import between
 from celery_obs.exceptions import CeleryObsError
 
 from . import keys
@@ -182,7 +182,7 @@ class Flights:
             if left <= 0:
                 message = "Another process is doing this and did not finish in time. Try again later; if it keeps happening, find out where that process hangs."
                 raise FlightTimeoutError(message)
-            time.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311 -- spreads those who wait, no secret.
+            time.sleep(min(left, pause * between(0.5, 1.0)))
             pause = min(2 * pause, _LONGEST_PAUSE)
             found = _text(self._redis.get(key))
             if found is None:

@@ -149,6 +149,7 @@ def start_worker(folder: Path) -> int:
 _numbers = itertools.count()
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="What a process has in memory is read from /proc.")
 @pytest.mark.parametrize("part", range(-(-CASES // PART)))
 def test_anything_in_a_metrics_directory_costs_itself_only(template: Path, part: int) -> None:

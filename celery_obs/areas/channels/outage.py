@@ -9,13 +9,13 @@ In a Redis Cluster that holds for each node by itself: while one is away, the ke
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from celery_obs.clock import between
 from celery_obs.state.connection import is_cluster, node_of
 
 from .engine import Engine
@@ -143,7 +143,7 @@ class Outage:
         """
         backoff = self._backoff_of(key)
         # Not all processes come back in the same moment.
-        backoff.until = time.monotonic() + backoff.pause * random.uniform(0.75, 1.25)  # noqa: S311 -- no secret.
+        backoff.until = time.monotonic() + backoff.pause * between(0.75, 1.25)
         backoff.pause = min(2 * backoff.pause, _LONGEST)
         self._hub.on_error(error, component=component)
 

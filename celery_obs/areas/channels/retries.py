@@ -14,10 +14,11 @@ On any other task Celery reads the nearest that it knows.
 from __future__ import annotations
 
 import math
-import random
 
 from types import EllipsisType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from celery_obs.clock import between
 
 from .errors import AuthError, ChannelError, ValidationError
 
@@ -74,7 +75,7 @@ class RetrySchedule(NamedTuple):
         except OverflowError:
             delay = self.max_delay
         if self.jitter:
-            delay *= random.uniform(0.5, 1.0)  # noqa: S311 -- it need not be unguessable.
+            delay *= between(0.5, 1.0)
         return delay if after is None else min(max(delay, after), _LONGEST)
 
 

@@ -8,6 +8,7 @@ it sleeps until there is something to send.  What cannot be sent is counted, and
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import threading
 
@@ -233,6 +234,11 @@ class Pipeline(SpanProcessor):
         overflown, self._overflown = self._overflown, 0
         self._count(NOT_EXPORTED, lost)
         self._count(QUEUE_FULL, overflown)
+        # One that tries again and again would go on in a program that does: in a test's, after the test.
+        exporter, self._exporter = self._exporter, None
+        if exporter is not None:
+            with contextlib.suppress(Exception):
+                exporter.shutdown()
 
     def shutdown(self) -> None:
         """

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -27,6 +26,7 @@ from celery_obs.areas.channels.errors import LimitReachedError
 from celery_obs.areas.channels.outage import Outage
 from celery_obs.areas.channels.policies import ANY_CHANNEL, RateLimit, limits_at, policy_of
 from celery_obs.areas.channels.state import Channels
+from celery_obs.clock import between
 from celery_obs.state import keys
 
 from .events import RateLimitChecked, RateLimitWaited
@@ -380,7 +380,7 @@ class _Limiter:
         left = wait - waited
         if retry_after and retry_after <= left:
             # Those who wait for the same moment come one after the other.
-            jitter = random.uniform(0.0, max(_LEAST_JITTER, _JITTER * retry_after))  # noqa: S311 -- no secret.
+            jitter = between(0.0, max(_LEAST_JITTER, _JITTER * retry_after))
             return max(_LEAST_PAUSE, min(retry_after + jitter, left))
         self._hub.emit(RateLimitWaited(channel, waited if waited > _LEAST_PAUSE and wait > 0 else 0.0))
         if retry_after:

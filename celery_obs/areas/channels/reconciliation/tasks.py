@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import random
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
@@ -17,6 +16,7 @@ from celery_obs.areas.channels.connections.state import Connection, Drift, Facts
 from celery_obs.areas.channels.errors import ChannelError
 from celery_obs.areas.channels.pauses.state import Pauses
 from celery_obs.areas.task_spec import TaskSpec
+from celery_obs.clock import between
 from celery_obs.state import keys
 from celery_obs.state.once import is_first
 
@@ -284,7 +284,7 @@ def _summary(found: reconciliation.Reconciled) -> dict[str, Any]:
 
 def _pause(retries: int, retry_after: float | None) -> float:
     least = 30.0 * 4**retries if retry_after is None else retry_after
-    return min(least, _LONGEST_PAUSE) * random.uniform(1.0, 1.5)  # noqa: S311 -- spreads attempts, no secret.
+    return min(least, _LONGEST_PAUSE) * between(1.0, 1.5)
 
 
 TASKS: Final = (

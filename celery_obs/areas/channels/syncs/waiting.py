@@ -8,13 +8,13 @@ Where there is no line, or when the turn came and another task was quicker, it i
 from __future__ import annotations
 
 import math
-import random
 
 from typing import Any, Final, NamedTuple
 
 from celery_obs.areas.channels.engine import Engine
 from celery_obs.areas.channels.errors import HeldBackError
 from celery_obs.areas.channels.outage import Outage
+from celery_obs.clock import between
 from celery_obs.state import keys
 
 from .turns import Turns
@@ -102,7 +102,7 @@ class Waiting:
         """
         Return the seconds after which a paused channel's task comes again, and what it takes along: what it waited for others is forgotten.
         """
-        return self._otherwise * _random(0.8, 1.2), Held()
+        return self._otherwise * between(0.8, 1.2), Held()
 
     def refused(self, refusal: HeldBackError, held: Held) -> tuple[float, Held]:
         """
@@ -125,7 +125,7 @@ class Waiting:
                 return delay, Held(since, 0, refusal.line, now + delay, refusal.spacing)
         spread = min(max(1.0, refusal.spacing) * 2 ** min(held.times, _MOST_DOUBLINGS), _LONGEST_SPREAD)
         line, turn = (held.line, held.turn) if had_its_turn else ("", 0.0)
-        return min(after, LONGEST - _LONGEST_SPREAD) + _random(0.0, spread), Held(since, held.times + 1, line, turn, refusal.spacing)
+        return min(after, LONGEST - _LONGEST_SPREAD) + between(0.0, spread), Held(since, held.times + 1, line, turn, refusal.spacing)
 
     def before_its_turn(self, held: Held) -> tuple[float, Held] | None:
         """
@@ -161,8 +161,4 @@ _LEAST_SPACING: Final = 0.001
 
 
 def _in_between() -> float:
-    return _random(LONGEST / 2, LONGEST)
-
-
-def _random(low: float, high: float) -> float:
-    return random.uniform(low, high)  # noqa: S311 -- it need not be unguessable.
+    return between(LONGEST / 2, LONGEST)

@@ -5,7 +5,6 @@ The tasks around tokens: refresh one, and find those that are about to expire.
 from __future__ import annotations
 
 import contextlib
-import random
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -15,6 +14,7 @@ from celery_obs.areas.channels import engine as engines
 from celery_obs.areas.channels.connections.state import Connection, Facts, TokenExpiry
 from celery_obs.areas.channels.errors import ChannelError
 from celery_obs.areas.task_spec import TaskSpec
+from celery_obs.clock import between
 from celery_obs.exceptions import CeleryObsError
 from celery_obs.state import keys
 
@@ -72,7 +72,7 @@ def _pause(retries: int, retry_after: float | None) -> float:
     Return how long to wait before the next attempt: what the channel wants, or twice as long each time; never all at once.
     """
     least = min(2.0 * 2**retries, _LONGEST_PAUSE) if retry_after is None else min(retry_after, _LONGEST_ADVICE)
-    return least * random.uniform(1.0, 1.5)  # noqa: S311 -- spreads attempts, no secret.
+    return least * between(1.0, 1.5)
 
 
 def refresh_expiring_tokens(task: Any, period: float = PERIOD) -> dict[str, int]:
@@ -101,7 +101,7 @@ def refresh_expiring_tokens(task: Any, period: float = PERIOD) -> dict[str, int]
     for connection_id in ours:
         try:
             # It comes before the next scan, or not at all: that one sends another.
-            countdown = random.uniform(0.0, spread) if len(ours) > 1 else None  # noqa: S311 -- spreads load, no secret.
+            countdown = between(0.0, spread) if len(ours) > 1 else None
             single.apply_async(args=[connection_id], countdown=countdown, expires=period)
         except Exception:
             with contextlib.suppress(Exception):

@@ -35,6 +35,10 @@ class Door(SpanExporter):
         self.is_open = threading.Event()
         self.is_open.set()
         self.knocked = threading.Event()
+        self.is_shut_down = False
+
+    def shutdown(self) -> None:
+        self.is_shut_down = True
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.knocked.set()
@@ -220,3 +224,15 @@ def test_those_that_leave_do_not_wait_for_a_collector_that_is_away(door: Door, d
     assert took < 2.0
     assert 2 == dropped["spans_not_exported"]
     assert health.is_worth_waiting()
+
+
+def test_the_last_flush_ends_the_exporter(door: Door, dropped: Counter[str]) -> None:
+    """
+    One that tries again and again does not go on in a program that does.
+    """
+    made = pipeline(door, dropped)
+    made.on_end(SPANS[0])
+
+    made.shutdown()
+
+    assert (["span 0"], True) == (door.sent, door.is_shut_down)
