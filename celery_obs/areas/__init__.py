@@ -27,7 +27,7 @@ by an entry point of the group ``celery_obs.areas``.  The parts, each a module t
 An area goes by taking away its folder and its line below: webhooks, tokens, conflicts and reconciliation, each for itself.  The others stay.  Tasks,
 workers, queues, schedules and the sidecar are what every app has.  Syncs, calls, rate limits, breakers, connections and pauses are what the sync engine is
 made of: a call asks breaker and limit, a sync asks pauses, and what is known of connections is what tokens and reconciliation are about.
-The folder of channels can go as a whole, but for the recorder, which counts the syncs of processes that died.
+The folder of channels can go as a whole, too.
 """
 
 from __future__ import annotations
