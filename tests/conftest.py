@@ -4,12 +4,15 @@ What every test gets: an environment without our settings, and a header that tel
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import os
 import platform
+import random
 import shutil
 import sys
+import threading
 
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -26,11 +29,52 @@ from celery import _state as celery_state
 sys.path.append(str(Path(__file__).parents[1]))
 
 # Machines that run this are shared: how long one example takes says nothing about our code.
-# A run of the suite, in CI, too, tries forty examples of what a test gives no number; `tox -e fuzz` takes the deep ones with --hypothesis-profile=deep.
+# At a desk a run tries forty examples of what a test gives no number, in CI a hundred; `tox -e fuzz` takes the deep ones with --hypothesis-profile=deep.
 _ALIKE = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.register_profile("shared", _ALIKE, max_examples=40)
+hypothesis.settings.register_profile("shared", _ALIKE, max_examples=100 if os.environ.get("CI") else 40)
 hypothesis.settings.register_profile("deep", _ALIKE, max_examples=1000)
 hypothesis.settings.load_profile("shared")
+
+
+def _draw_apart_in_threads() -> None:
+    """
+    Give each thread but the first random numbers of its own.
+
+    Hypothesis takes it for a test's fault if the program's generator moves while it makes an example; and a thread of a library that an earlier test used, such
+    as one that waits for a while before it tries again, may draw at that very moment.  What our own code draws from is held in test_clock.py.
+    """
+    own = threading.local()
+
+    def apart(name: str) -> Callable[..., object]:
+        shared = getattr(random, name)
+
+        @functools.wraps(shared)
+        def draw(*args: object, **kwargs: object) -> object:
+            if threading.current_thread() is threading.main_thread():
+                return shared(*args, **kwargs)
+            if not hasattr(own, "generator"):
+                own.generator = random.Random()
+            return getattr(own.generator, name)(*args, **kwargs)
+
+        return draw
+
+    for name in (
+        "random",
+        "uniform",
+        "randint",
+        "randrange",
+        "getrandbits",
+        "choice",
+        "choices",
+        "sample",
+        "shuffle",
+        "gauss",
+        "expovariate",
+    ):
+        setattr(random, name, apart(name))
+
+
+_draw_apart_in_threads()
 
 _SHOWN = ("celery", "kombu", "billiard", "redis", "prometheus-client", "starlette", "uvicorn", "click")
 _SHOWN_SERVERS = (

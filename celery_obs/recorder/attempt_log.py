@@ -15,7 +15,7 @@ import os
 import struct
 import time
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -40,10 +40,10 @@ from .ring import (
     read_shape,
     ring_name,
 )
-from .slots import holder_lives
+from .slots import holder_lives, holder_pid
 
 
-__all__ = ["MOST_FOUND", "RUNNING", "Attempt", "AttemptLog", "Found", "Wanted", "shown"]
+__all__ = ["MOST_FOUND", "RUNNING", "Attempt", "AttemptLog", "Found", "Spell", "Wanted", "Work", "shown"]
 
 
 MOST_FOUND: Final = 200_000
@@ -219,6 +219,39 @@ class Found(NamedTuple):
     is_complete: bool
 
 
+class Spell(NamedTuple):
+    """
+    For how long a process was at a task: from when to when, in seconds since the epoch; the end is infinite while it still is.
+    """
+
+    task: str
+    began_at: float
+    ended_at: float
+
+
+class Work(NamedTuple):
+    """
+    What a living process did since it was last looked at.
+
+    Attributes:
+        node: Its node.
+
+        process: Its number there.
+
+        pid: Its id, as this process sees it.
+
+        written: How many attempts it has ended since its ring was made: where to look next time.
+
+        spells: The attempts that it ended since then, and those that it is at.
+    """
+
+    node: str
+    process: int
+    pid: int
+    written: int
+    spells: list[Spell]
+
+
 class _Key(NamedTuple):
     """
     What attempts are ordered by, and known again by.
@@ -339,6 +372,23 @@ class AttemptLog:
         for node, folder in self._folders(wanted.node):
             search.look_at(node, folder)
         return search.found()
+
+    def work(self, seen: Mapping[tuple[str, int], int]) -> Iterator[Work]:
+        """
+        Go through the living processes that run attempts, those that can be seen from this PID namespace, each with what it did since it was last looked at.
+
+        Args:
+            seen: `Work.written` of then, by node and process; of a process that is new only what it is at is told.
+
+        Raises:
+            OSError: if the metrics directory cannot be read.
+        """
+        for node, folder in self._folders(""):
+            with contextlib.suppress(OSError), _closing(_lock_of(node, folder)) as lock:
+                for number in sorted(_slot_numbers(folder)):
+                    pid = holder_pid(lock, number)
+                    if pid:
+                        yield from _work_of(node, folder, number, pid, seen)
 
     def complete_since(self, *, node: str = "") -> float:
         """
@@ -533,6 +583,38 @@ class _Search:
         shown = max(0, limit - len(running))
         following = "" if len(attempts) <= shown else _place(keys[shown - 1]) if shown else _place(keys[0]._replace(id=b"\xff" * 41))
         return Found([*running, *attempts[:shown]], following, self._kept, self._overwritten, self._is_complete)
+
+
+def _work_of(node: _Node, folder: int, number: int, pid: int, seen: Mapping[tuple[str, int], int]) -> Iterator[Work]:
+    """
+    Tell what one process did; nothing where it keeps no attempts.
+    """
+    with contextlib.suppress(OSError), _closing(open_file(node.folder / ring_name(number), dir_fd=folder)) as ring:
+        shape = read_shape(ring, node.layout.layout_id or 0)
+        if shape is None:
+            return
+        written = _written(ring)
+        first = max(seen.get((node.name, number), written), written - shape.records, 0)
+        spells = [spell for at in range(first, written) if (spell := _spell(node, ring, shape, at)) is not None]
+        with _closing(open_file(node.folder / f"slot-{number}", dir_fd=folder)) as slot:
+            for record in _records_of(slot, shape.rows):
+                pair = node.pairs.get(record[Record.STARTED_LANE])
+                if pair is not None and record[Record.PHASE] in {Phase.ANNOUNCED, Phase.RUNNING, Phase.INTERRUPTED}:
+                    spells.append(Spell(pair[0], record[Record.STARTED_AT], _FOREVER))
+        yield Work(node.name, number, pid, written, spells)
+
+
+def _spell(node: _Node, ring: int, shape: Shape, number: int) -> Spell | None:
+    """
+    Read attempt *number* of a ring; None where it is not whole, or was written over.
+    """
+    data = os.pread(ring, _SIZE, shape.records_at * WORD + number % shape.records * _SIZE)
+    record = _RECORD.unpack(data) if len(data) == _SIZE else None
+    pair = None if record is None else node.pairs.get(record[Finished.STARTED_LANE])
+    if record is None or pair is None or record[Finished.NUMBER] != number + 1:
+        return None
+    started_at, runtime = record[Finished.STARTED_AT], record[Finished.RUNTIME]
+    return Spell(pair[0], started_at, started_at + max(0.0, runtime))
 
 
 def _slot_numbers(folder: int) -> Iterator[int]:

@@ -41,6 +41,7 @@ __all__ = [
     "Node",
     "Slot",
     "holder_lives",
+    "holder_pid",
     "is_alive",
     "is_held",
     "is_still",
@@ -79,6 +80,19 @@ def holder_lives(lock: int, number: int) -> bool:
     return kind != fcntl.F_UNLCK and length == 1  # All slots at once are held by a process that retires the node.
 
 
+def holder_pid(lock: int, number: int) -> int:
+    """
+    Return the id of the process that owns slot *number*, as this process sees it; 0 where none does, or none that can be seen from this PID namespace.
+
+    Args:
+        lock: As for `holder_lives`.
+
+        number: The slot.
+    """
+    kind, length, pid = _lock_on(lock, number, 1)
+    return pid if kind != fcntl.F_UNLCK and length == 1 and pid > 0 else 0
+
+
 def is_held(lock: int) -> bool:
     """
     Tell whether a living process other than this one owns any slot; asked as `holder_lives`.
@@ -90,13 +104,20 @@ def _holder(lock: int, first: int, number: int) -> tuple[int, int]:
     """
     Return the kind and the length of a lock on *number* bytes from *first* on; a length of 0 is one of all bytes.
     """
+    return _lock_on(lock, first, number)[:2]
+
+
+def _lock_on(lock: int, first: int, number: int) -> tuple[int, int, int]:
+    """
+    Return the kind, the length and the owner of a lock on these bytes.
+    """
     if sys.platform == "darwin":
         answer = fcntl.fcntl(lock, fcntl.F_GETLK, _FLOCK.pack(first, number, 0, fcntl.F_WRLCK, os.SEEK_SET))
-        _, length, _, kind, _ = _FLOCK.unpack(answer)
+        _, length, pid, kind, _ = _FLOCK.unpack(answer)
     else:
         answer = fcntl.fcntl(lock, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, first, number, 0))
-        kind, _, _, length, _ = _FLOCK.unpack(answer)
-    return kind, length
+        kind, _, _, length, pid = _FLOCK.unpack(answer)
+    return kind, length, pid
 
 
 def slot_numbers(folder: Path) -> Iterator[int]:

@@ -15,6 +15,8 @@ from celery_obs.vocabulary.spec import Metric
 __all__ = [
     "ATTEMPTS",
     "CLOCK_SKEW",
+    "CPU",
+    "CPU_DELAY",
     "FAILURES",
     "FINAL_STATES",
     "FINISHED",
@@ -23,6 +25,7 @@ __all__ = [
     "LATENCY",
     "LONGEST_RUNNING",
     "MALFORMED",
+    "MEMORY_GROWTH",
     "PUBLISHED",
     "QUEUE_WAIT",
     "RECEIVED",
@@ -162,6 +165,24 @@ LONGEST_RUNNING = Metric(
     kind="gauge",
     name="celery_task_longest_running_seconds",
     help="Is a task hung? Age of the oldest running attempt, right even if its process does not respond.",
+    labels=("task",),
+)
+CPU = Metric(
+    kind="counter",
+    name="celery_task_cpu_seconds_total",
+    help="Which task uses the processors? Processor time of pool processes while they ran it, sampled by the sidecar each second.",
+    labels=("task",),
+)
+CPU_DELAY = Metric(
+    kind="counter",
+    name="celery_task_cpu_delay_seconds_total",
+    help="Do tasks wait for a processor? Time for which pool processes could have run it, and others ran; sampled by the sidecar each second.",
+    labels=("task",),
+)
+MEMORY_GROWTH = Metric(
+    kind="gauge",
+    name="celery_task_memory_growth_bytes",
+    help="Which task leaks? Estimate of the resident memory that its runs added to pool processes, less what they gave back, since the sidecar started.",
     labels=("task",),
 )
 CLOCK_SKEW = Metric(
