@@ -81,8 +81,8 @@ def test_what_one_sidecar_shows_comes_before_what_all_share(tmp_path: Path) -> N
 
     everything = names(Options(metrics_dir=tmp_path, multiproc_dir=tmp_path, brokers=(broker,)))
 
-    assert ["workers", "ourselves", "multiproc", "queues", "cluster"] == everything
-    assert ["workers", "ourselves"] == names(Options(metrics_dir=tmp_path, scope="worker"))
+    assert ["usage", "workers", "ourselves", "multiproc", "queues", "cluster"] == everything
+    assert ["usage", "workers", "ourselves"] == names(Options(metrics_dir=tmp_path, scope="worker"))
     assert ["ourselves", "queues", "cluster"] == names(Options(scope="cluster", brokers=(broker,)))
 
 
@@ -92,7 +92,7 @@ def test_an_area_of_another_distribution_has_a_collector(folder: Path, tmp_path:
     """
     (folder / "collector.py").write_text(COLLECTOR)
 
-    assert ["workers", "ourselves", "bookings"] == names(Options(metrics_dir=tmp_path, scope="worker"))
+    assert ["usage", "workers", "ourselves", "bookings"] == names(Options(metrics_dir=tmp_path, scope="worker"))
 
 
 def test_a_collector_that_cannot_be_made_is_left_out(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -101,7 +101,7 @@ def test_a_collector_that_cannot_be_made_is_left_out(folder: Path, tmp_path: Pat
     """
     (folder / "collector.py").write_text("def collectors(sidecar):\n    raise OSError('no door')\n")
 
-    assert ["workers", "ourselves"] == names(Options(metrics_dir=tmp_path, scope="worker"))
+    assert ["usage", "workers", "ourselves"] == names(Options(metrics_dir=tmp_path, scope="worker"))
     assert "no door" in caplog.text
 
 
