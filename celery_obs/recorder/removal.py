@@ -24,7 +24,8 @@ __all__ = ["Remains", "live_nodes", "look_for_files", "remove_files"]
 
 
 _OURS: Final = re.compile(
-    r"layout(\.[0-9]+\.new|\.bad)?|slot-[0-9]+(\.bad|\.new)?|lock|heartbeat(\.new)?|about(\.[0-9]+)?|shortage(\.[0-9]+|\.new)?", re.ASCII
+    r"layout(\.[0-9]+\.new|\.bad)?|slot-[0-9]+(\.bad|\.new)?|attempts-[0-9]+(\.new)?|lock|heartbeat(\.new)?|about(\.[0-9]+)?|shortage(\.[0-9]+|\.new)?",
+    re.ASCII,
 )
 _OF_ALL: Final = re.compile(r"remainder(\.lock|\.new)?", re.ASCII)
 _OTHER_VERSION: Final = re.compile(r".+\.v[0-9]+", re.ASCII)

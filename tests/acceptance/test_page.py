@@ -59,6 +59,7 @@ def full_page(stage: Stage) -> Page:
     assert 0 == code, said
     wait_until(lambda: page.find("celery_beat_entry_last_success_timestamp_seconds"), what="a success of beat's")
     wait_until(lambda: page.find("celery_task_longest_running_seconds", task="observed.wait_for_ever"), what="the long task")
+    wait_until(lambda: page.find("celery_task_cpu_seconds_total", task="observed.wait_for_ever") is not None, what="a second look at it")
     wait_until(lambda: page.find("celery_queue_oldest_message_age_seconds", queue="unconsumed"), what="an old message")
     return page
 

@@ -53,4 +53,4 @@ def test_an_unknown_name_is_told_with_the_known_ones() -> None:
     done = subprocess.run([sys.executable, "-m", "benchmarks", "hoks"], cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert 2 == done.returncode
-    assert "There is no benchmark hoks. Expected some of: hooks, publish," in done.stderr
+    assert "There is no benchmark hoks. Expected some of: hooks, pool_child," in done.stderr

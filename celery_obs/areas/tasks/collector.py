@@ -84,6 +84,8 @@ class UsageCollector:
         while time.monotonic() - self._asked_at < _UNASKED:
             try:
                 self._usage.step()
+            except OSError:
+                pass  # The directory cannot be read: the workers' collector says so.
             except Exception:  # noqa: BLE001 -- counted; the next look may work.
                 self._errors.count("usage")
             time.sleep(self._period)

@@ -34,7 +34,8 @@ def test_all_that_a_node_writes_goes(tmp_path: Path) -> None:
     """
     place = tmp_path / "metrics"
     record(place).close()
-    (place / "w@host.v1" / "slot-7.bad").touch()
+    for name in ("slot-7.bad", "attempts-0", "attempts-1.new"):
+        (place / "w@host.v1" / name).touch()
     (place / "beat@host.v99").mkdir()
     (place / "beat@host.v99" / "layout").touch()
     (place / "remainder").touch()
@@ -44,7 +45,7 @@ def test_all_that_a_node_writes_goes(tmp_path: Path) -> None:
     removed = remove_files(place, itself=True)
 
     assert ("", ("beat@host.v99", "w@host.v1")) == (found.problem, found.folders)
-    assert found.files == removed == 9
+    assert found.files == removed == 11
     assert not place.exists()
     assert 0 == remove_files(place, itself=True)
     assert 0 == look_for_files(place).files
