@@ -32,25 +32,32 @@ _PAUSE: Final = 0.5  # Seconds between two looks of --follow.
 _LATE: Final = 5.0  # Seconds for which an attempt that ended may not be in the files yet, or a thread may be between two stores.
 _STATES: Final = ("running", "success", "failure", "retry", "ignored", "rejected", "lost", "timeout", "terminated")
 
+_metrics_dir = click.option(
+    "--metrics-dir", envvar="CELERY_OBS_METRICS_DIR", metavar="DIR", help="Directory of the metric files.  [default: the app's]"
+)
+
 
 @click.command()
 @click.option("--task", metavar="PATTERN", default="", help="Tasks by name, such as 'emails.*'.")
 @click.option("--queue", metavar="PATTERN", default="", help="Queues by name.")
 @click.option("--node", metavar="PATTERN", default="", help="Nodes by name, such as 'celery@web-*'.")
 @click.option(
-    "--state", "states", multiple=True, type=click.Choice(_STATES), help="Only attempts in this state; may be given several times."
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(_STATES),
+    metavar="STATE",
+    help="State, such as running; may be given several times.",
 )
-@click.option("--failed", is_flag=True, help="Only attempts that failed, timed out, were terminated or lost.")
+@click.option("--failed", is_flag=True, help="Failures, timeouts, and those terminated or lost.")
 @click.option("--exception", metavar="PATTERN", default="", help="Exceptions by class, such as 'Connect*'.")
-@click.option("--id", "task_id", default="", help="All attempts of the task with this id, the first one first.")
-@click.option("--since", callback=seconds_of, metavar="TIME", help="Only those that ended within this time, such as 15m.")
-@click.option("--slower-than", callback=seconds_of, metavar="TIME", help="Only those that ran for longer, such as 10.")
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="Maximum number of attempts.")
-@click.option("--follow", "-f", is_flag=True, help="Go on with attempts as they end, until you press Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object on each line, as the exporter's API has them.")
-@click.option(
-    "--metrics-dir", envvar="CELERY_OBS_METRICS_DIR", help="Directory of the metric files.  [default: the app's, or your user's own]"
-)
+@click.option("--id", "task_id", default="", metavar="ID", help="All attempts of this task, the first one first.")
+@click.option("--since", callback=seconds_of, metavar="TIME", help="Ended within this time, such as 15m.")
+@click.option("--slower-than", callback=seconds_of, metavar="TIME", help="Ran for longer, such as 10 or 5m.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), metavar="N", default=50, show_default=True, help="Maximum number.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with attempts as they end, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object on each line.")
+@_metrics_dir
 @click.pass_context
 def attempts(
     ctx: click.Context,
@@ -72,8 +79,7 @@ def attempts(
     """
     Search the latest attempts of the workers on this host, the newest first.
 
-    An attempt is one execution of a task; a task that was retried twice has three.
-    Each pool process keeps its last ones (setting attempt_bytes), and those that did not succeed longer.
+    Each pool process keeps its last ones (setting attempt_bytes).
     """
     from celery_obs.recorder.attempt_log import AttemptLog, Wanted  # noqa: PLC0415 -- help is quick.
 
@@ -109,9 +115,7 @@ def attempts(
 @click.option("--since", callback=seconds_of, default="1h", show_default=True, metavar="TIME", help="How far to look back.")
 @click.option("--node", metavar="PATTERN", default="", help="Nodes by name, such as 'celery@web-*'.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option(
-    "--metrics-dir", envvar="CELERY_OBS_METRICS_DIR", help="Directory of the metric files.  [default: the app's, or your user's own]"
-)
+@_metrics_dir
 @click.pass_context
 def simulate(ctx: click.Context, *, queue: str, processes: int, since: float, node: str, as_json: bool, metrics_dir: str | None) -> None:
     """
