@@ -67,6 +67,7 @@ _PORTION: Final = 8192  # Records.
 _MOST_NODES: Final = 10_000
 _MOST_FILES: Final = 20_000
 _MOST_ROWS: Final = 1 << 16
+_MOST_AT_ONCE: Final = 1 << 14  # Attempts of one process between two looks: more than any process ends in a second.
 _COPIES: Final = 3  # A failure is in the ring, among those kept longer, and there twice if its process died in between.
 _FOREVER: Final = float("inf")
 
@@ -594,7 +595,7 @@ def _work_of(node: _Node, folder: int, number: int, pid: int, seen: Mapping[tupl
         if shape is None:
             return
         written = _written(ring)
-        first = max(seen.get((node.name, number), written), written - shape.records, 0)
+        first = max(seen.get((node.name, number), written), written - min(shape.records, _MOST_AT_ONCE), 0)
         spells = [spell for at in range(first, written) if (spell := _spell(node, ring, shape, at)) is not None]
         with _closing(open_file(node.folder / f"slot-{number}", dir_fd=folder)) as slot:
             for record in _records_of(slot, shape.rows):

@@ -7,6 +7,8 @@ A *node* (one Celery worker, one beat, the publishers of a host) has a folder ``
     Which series exist and where each one's numbers lie.  Lines of JSON, only ever appended to, shared by all processes of the node.
 ``slot-<n>``
     The numbers of one process at a time.  Words of eight bytes in the machine's byte order.
+``attempts-<n>``
+    The latest attempts of the owner of slot *n*; see `celery_obs.recorder.ring`.
 ``lock``
     Never read or written: the process that owns slot *n* holds a POSIX record lock on its byte *n*.
 ``heartbeat``

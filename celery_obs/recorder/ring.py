@@ -43,8 +43,10 @@ __all__ = [
     "Finished",
     "RingHeader",
     "Row",
+    "Seen",
     "Shape",
     "encode_id",
+    "look_after",
     "read_shape",
     "ring_name",
     "shape_of",
@@ -70,7 +72,7 @@ _ROW = struct.Struct("=40sdq8x")
 _FACTS = struct.Struct("=3q4d40s24x")
 _MOST_NUMBERS: Final = 1 << 61
 _MOST_ROWS: Final = 1 << 16
-_MOST_RECORDS: Final = 1 << 22
+_MOST_RECORDS: Final = 1 << 20  # 128 MiB.
 _DIGEST: Final = 19
 
 
@@ -169,9 +171,9 @@ class Shape(NamedTuple):
 
 def shape_of(size: int, *, rows: int) -> Shape | None:
     """
-    Return the shape of a ring of about *size* bytes, a quarter of it for what did not succeed; None for one that has no room for anything.
+    Return the shape of a ring of about *size* bytes, 128 MiB at most, a quarter of it for what did not succeed; None where there is room for nothing.
     """
-    records = size // (Finished.WORDS * WORD)
+    records = min(size // _SIZE, _MOST_RECORDS)
     failures = records // 4
     return Shape(rows, records - failures, failures) if failures and rows else None
 
@@ -424,6 +426,41 @@ class AttemptRing:
         Let go of the file.
         """
         os.close(self._descriptor)
+
+
+class Seen(NamedTuple):
+    """
+    A ring's file as it was when it was whole.
+    """
+
+    inode: int
+    size: int
+    header: bytes
+
+
+def look_after(path: Path, seen: Seen | None) -> Seen | None:
+    """
+    Give the ring of another process its length again if it was cut off since it was *seen*, for its owner would die of it; return how it is now.
+
+    What it held is gone.  None where no ring can be read.
+
+    Raises:
+        OSError: if it cannot be made longer.
+    """
+    try:
+        descriptor = open_file(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        found = os.fstat(descriptor)
+        if seen is None or seen.inode != found.st_ino or found.st_size >= seen.size:
+            return Seen(found.st_ino, found.st_size, os.pread(descriptor, RingHeader.WORDS * WORD, 0))
+        os.pwrite(descriptor, seen.header, 0)
+        os.ftruncate(descriptor, seen.size)
+        allocate(descriptor, 0, seen.size)
+        return seen
+    finally:
+        os.close(descriptor)
 
 
 def read_shape(descriptor: int, layout_id: int) -> Shape | None:

@@ -35,6 +35,7 @@ from .format import MAGIC, MOST_GAUGES, VERSION, WORD, Exemplar, Gauge, Header, 
 from .layout import MOST_LANES, LayoutFile
 from .opening import RefusedError, allocate, new_file, open_file, open_folder
 from .remainder import pending_nodes
+from .ring import Seen, look_after, ring_name
 
 
 __all__ = [
@@ -539,6 +540,7 @@ class Node:
         self._lock: int | None = None
         self._owned: set[int] = set()
         self._seen: dict[int, _Look] = {}
+        self._rings: dict[int, Seen | None] = {}
         self._is_inherited = False
 
     def _clear_away(self, metrics_dir: Path) -> None:
@@ -635,6 +637,8 @@ class Node:
             if own is not None and number == own.number:
                 continue
             with contextlib.suppress(OSError):
+                self._rings[number] = look_after(self.folder / ring_name(number), self._rings.get(number))
+            with contextlib.suppress(OSError):
                 descriptor = open_file(self.folder / f"slot-{number}", os.O_RDWR)
                 try:
                     header = _header(descriptor) or self._mended(number, descriptor)
@@ -704,6 +708,7 @@ class Node:
         child._lock = None
         child._owned = set()
         child._seen = {}
+        child._rings = {}
         child._is_inherited = True
         return child
 

@@ -432,6 +432,30 @@ def test_a_ring_that_is_cut_off_under_its_owner_is_made_long_again(tmp_path: Pat
     assert [attempt.id for attempt in found(tmp_path)] == ["id-1"]
 
 
+def test_the_main_process_makes_a_childs_ring_long_again(tmp_path: Path) -> None:
+    """
+    It looks at the files of its children at each heartbeat: a child whose ring was cut off in between would die of its next attempt.
+    """
+    child = recorder(tmp_path, attempt_bytes=SMALL)
+    counting = meter(child)
+    main = AttemptMeter(recorder(tmp_path, number=0, attempts=0))
+    main._recorder.open()
+    main.sweep()
+    assert child.node is not None
+    path = child.node.folder / "attempts-1"
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.truncate(100)
+
+    main.sweep()
+    opened = started()
+    counting.started(opened)
+    counting.finished(finished(opened))
+
+    assert path.stat().st_size == size
+    assert [attempt.id for attempt in found(tmp_path)] == ["id-1"]
+
+
 @given(size=st.integers(0, 1 << 24), rows=st.integers(0, 500))
 def test_a_ring_takes_no_more_than_its_size_and_no_record_lies_across_two_pages_of_disk_space(size: int, rows: int) -> None:
     """
