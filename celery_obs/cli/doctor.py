@@ -27,7 +27,7 @@ from celery_obs.state.broker import Broker, of_app, of_url, reach, reason_of, sh
 from celery_obs.state.connection import connect
 from celery_obs.telemetry.switches import EXTRAS, Finding, is_installed, reaches, switches
 
-from .operate import print_json
+from .operate import metrics_dir_option, print_json
 from .probe import Heartbeat, Unreadable, heartbeats, standby
 
 
@@ -372,9 +372,7 @@ def _broker_of(app: Any, url: str | None) -> tuple[Broker | None, str]:
 
 
 @click.command()
-@click.option(
-    "--metrics-dir", envvar="CELERY_OBS_METRICS_DIR", help="Directory of the metric files.  [default: the app's, or your user's own]"
-)
+@metrics_dir_option
 @click.option("--redis-url", envvar="CELERY_OBS_REDIS_URL", help="Redis of the cluster's state.  [default: the app's, or the broker]")
 @click.option("--broker-url", envvar="CELERY_OBS_BROKER_URL", help="The broker.  [default: the app's]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: status, checks, and what the running nodes announced.")

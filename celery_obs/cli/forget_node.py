@@ -15,15 +15,15 @@ from celery_obs.exceptions import ConfigurationError
 from celery_obs.recorder.format import folder_name, node_name
 from celery_obs.recorder.opening import RefusedError, open_metrics_dir
 
+from .operate import metrics_dir_of, metrics_dir_option
+
 
 __all__ = ["forget_node"]
 
 
 @click.command("forget-node")
 @click.argument("name")
-@click.option(
-    "--metrics-dir", envvar="CELERY_OBS_METRICS_DIR", help="Directory of the metric files.  [default: the app's, or your user's own]"
-)
+@metrics_dir_option
 @click.option("--force", is_flag=True, help="Forget a node that is alive, too: its counts until its restart are lost.")
 @click.pass_context
 def forget_node(ctx: click.Context, name: str, metrics_dir: str | None, force: bool) -> None:  # noqa: FBT001 -- click's.
@@ -37,10 +37,8 @@ def forget_node(ctx: click.Context, name: str, metrics_dir: str | None, force: b
     from celery_obs.recorder.recorder import Identity, Recorder  # noqa: PLC0415
     from celery_obs.recorder.retiring import Retiring  # noqa: PLC0415
     from celery_obs.recorder.slots import is_alive  # noqa: PLC0415
-    from celery_obs.settings import load  # noqa: PLC0415
 
-    app = getattr(ctx.obj, "app", None)
-    directory = load(app.conf if app is not None else {}, os.environ, {"metrics_dir": metrics_dir} if metrics_dir else {}).metrics_dir
+    directory = metrics_dir_of(ctx, metrics_dir)
     try:
         os.close(open_metrics_dir(directory))
     except RefusedError as error:

@@ -12,6 +12,7 @@ import logging
 import os
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,7 +26,19 @@ if TYPE_CHECKING:
     from celery_obs.state.broker import Broker
 
 
-__all__ = ["connected", "deed", "find_redis", "json_option", "print_json", "redis_option", "reports", "run", "seconds_of"]
+__all__ = [
+    "connected",
+    "deed",
+    "find_redis",
+    "json_option",
+    "metrics_dir_of",
+    "metrics_dir_option",
+    "print_json",
+    "redis_option",
+    "reports",
+    "run",
+    "seconds_of",
+]
 
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -35,6 +48,13 @@ redis_option = click.option(
 )
 """
 Where the state is.
+"""
+
+metrics_dir_option = click.option(
+    "--metrics-dir", envvar="CELERY_OBS_METRICS_DIR", help="Directory of the metric files.  [default: the app's, or your user's own]"
+)
+"""
+Where the files are.
 """
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the exporter's API does.")
@@ -135,6 +155,16 @@ def find_redis(ctx: click.Context, given: str | None) -> str | Broker:
         return redis
     message = "No Redis is given. Expected --redis-url, CELERY_OBS_REDIS_URL, or celery -A proj obs … of an app whose broker is Redis."
     raise ConfigurationError(message)
+
+
+def metrics_dir_of(ctx: click.Context, given: str | None) -> Path:
+    """
+    Return the metrics directory: what the option says, the app's setting, or the user's own.
+    """
+    from celery_obs.settings import load  # noqa: PLC0415 -- help is quick.
+
+    app = getattr(ctx.obj, "app", None)
+    return load(app.conf if app is not None else {}, os.environ, {"metrics_dir": given} if given else {}).metrics_dir
 
 
 def seconds_of(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:

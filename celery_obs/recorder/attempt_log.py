@@ -18,7 +18,6 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -26,21 +25,22 @@ from celery_obs.areas.tasks.metrics import FAILURES, HELD_BACK, RETRIES, STARTED
 from celery_obs.clock import Clock, wall
 from celery_obs.exceptions import LayoutError
 
-from .format import WORD, Header, Phase, Record, node_name, slot_number
+from .format import WORD, Header, Phase, Record, node_name
 from .layout import Layout, feed_from
 from .opening import open_file, open_folder, open_metrics_dir
 from .ring import (
     HELD_BACK_CAUSE,
     LONGEST_ID,
+    RECORD_FORM,
+    ROW_FORM,
     Finished,
     RingHeader,
-    Row,
     Shape,
     encode_id,
     read_shape,
     ring_name,
 )
-from .slots import holder_lives, holder_pid
+from .slots import holder_lives, holder_pid, slot_numbers
 
 
 __all__ = ["MOST_FOUND", "RUNNING", "Attempt", "AttemptLog", "Found", "Spell", "Wanted", "Work", "shown"]
@@ -56,12 +56,9 @@ RUNNING: Final = "running"
 The state of an attempt that has not ended.
 """
 
-_RECORD = struct.Struct("=4q4d40s16s8x")
-_ROW = struct.Struct("=40sdq8x")
 _HEADER = struct.Struct(f"={Header.WORDS}q")
-_SLOT_RECORD = struct.Struct("=3qdqd10q")
 _COUNTS = struct.Struct(f"={RingHeader.WORDS}q")
-_SIZE: Final = Finished.WORDS * WORD
+_SIZE: Final = RECORD_FORM.size
 _ID_AT: Final = Finished.ID * WORD
 _PORTION: Final = 8192  # Records.
 _MOST_NODES: Final = 10_000
@@ -70,8 +67,6 @@ _MOST_ROWS: Final = 1 << 16
 _MOST_AT_ONCE: Final = 1 << 14  # Attempts of one process between two looks: more than any process ends in a second.
 _COPIES: Final = 3  # A failure is in the ring, among those kept longer, and there twice if its process died in between.
 _FOREVER: Final = float("inf")
-
-assert (_RECORD.size, _ROW.size, _SLOT_RECORD.size) == (_SIZE, Row.WORDS * WORD, Record.WORDS * WORD)  # noqa: S101 -- as the formats say.
 
 
 class Attempt(NamedTuple):
@@ -386,7 +381,7 @@ class AttemptLog:
         """
         for node, folder in self._folders(""):
             with contextlib.suppress(OSError), _closing(_lock_of(node, folder)) as lock:
-                for number in sorted(_slot_numbers(folder)):
+                for number in sorted(slot_numbers(folder, most=_MOST_FILES)):
                     pid = holder_pid(lock, number)
                     if pid:
                         yield from _work_of(node, folder, number, pid, seen)
@@ -403,7 +398,7 @@ class AttemptLog:
         """
         since = 0.0
         for known, folder in self._folders(node):
-            for number in _slot_numbers(folder):
+            for number in slot_numbers(folder, most=_MOST_FILES):
                 with contextlib.suppress(OSError), _closing(open_file(known.folder / ring_name(number), dir_fd=folder)) as ring:
                     shape = read_shape(ring, known.layout.layout_id or 0)
                     if shape is not None and _written(ring) > shape.records:
@@ -454,7 +449,7 @@ class _Search:
         Look through all that a node keeps.
         """
         test = self._test(node)
-        numbers = sorted(_slot_numbers(folder))
+        numbers = sorted(slot_numbers(folder, most=_MOST_FILES))
         with _closing(_lock_of(node, folder)) as lock:
             for number in numbers:
                 with contextlib.suppress(OSError), _closing(open_file(node.folder / ring_name(number), dir_fd=folder)) as ring:
@@ -512,7 +507,7 @@ class _Search:
             return  # It is being cut off.
         floor = self._heap[0][0].ended_at if len(self._heap) == self._room else -_FOREVER
         for place in test.places(data, floor):
-            record = _RECORD.unpack_from(data, place * _SIZE)
+            record = RECORD_FORM.unpack_from(data, place * _SIZE)
             stamps = before[place * _SIZE : place * _SIZE + WORD], after[place * _SIZE : place * _SIZE + WORD]
             if record[Finished.NUMBER] > 0 and stamps[0] == stamps[1] == data[place * _SIZE : place * _SIZE + WORD]:
                 self._keep(record, node, number)
@@ -539,9 +534,9 @@ class _Search:
             return
         with _closing(open_file(node.folder / f"slot-{number}", dir_fd=folder)) as slot:
             before = _records_of(slot, shape.rows)
-            rows = os.pread(ring, shape.rows * _ROW.size, RingHeader.WORDS * WORD)
+            rows = os.pread(ring, shape.rows * ROW_FORM.size, RingHeader.WORDS * WORD)
             after = _records_of(slot, shape.rows)
-        for record, same, row in zip(before, after, _whole(rows, _ROW), strict=False):
+        for record, same, row in zip(before, after, _whole(rows, ROW_FORM), strict=False):
             if record[Record.PHASE] not in {Phase.ANNOUNCED, Phase.RUNNING, Phase.INTERRUPTED}:
                 continue
             facts = (Record.ATTEMPT, Record.STARTED_LANE, Record.STARTED_AT)
@@ -610,20 +605,12 @@ def _spell(node: _Node, ring: int, shape: Shape, number: int) -> Spell | None:
     Read attempt *number* of a ring; None where it is not whole, or was written over.
     """
     data = os.pread(ring, _SIZE, shape.records_at * WORD + number % shape.records * _SIZE)
-    record = _RECORD.unpack(data) if len(data) == _SIZE else None
+    record = RECORD_FORM.unpack(data) if len(data) == _SIZE else None
     pair = None if record is None else node.pairs.get(record[Finished.STARTED_LANE])
     if record is None or pair is None or record[Finished.NUMBER] != number + 1:
         return None
     started_at, runtime = record[Finished.STARTED_AT], record[Finished.RUNTIME]
     return Spell(pair[0], started_at, started_at + max(0.0, runtime))
-
-
-def _slot_numbers(folder: int) -> Iterator[int]:
-    with os.scandir(folder) as entries:
-        for entry in islice(entries, _MOST_FILES):
-            number = slot_number(entry.name)
-            if number is not None:
-                yield number
 
 
 def _written(ring: int) -> int:
@@ -637,7 +624,7 @@ def _ends(data: bytes) -> Iterator[float]:
     """
     Go through the times at which the attempts in *data* ended.
     """
-    for record in _whole(data, _RECORD):
+    for record in _whole(data, RECORD_FORM):
         if record[Finished.NUMBER] > 0:
             yield record[Finished.STARTED_AT] + record[Finished.RUNTIME]
 
@@ -714,7 +701,7 @@ def _whole(data: bytes, form: struct.Struct) -> Iterator[tuple[Any, ...]]:
 
 
 def _records_of(slot: int, rows: int) -> list[tuple[Any, ...]]:
-    return list(_whole(os.pread(slot, rows * _SLOT_RECORD.size, _HEADER.size), _SLOT_RECORD))
+    return list(_whole(os.pread(slot, rows * Record.FORM.size, _HEADER.size), Record.FORM))
 
 
 def _lock_of(node: _Node, folder: int) -> int:

@@ -32,6 +32,7 @@ Nothing is locked while numbers are written.  What each lane and each gauge is s
 from __future__ import annotations
 
 import re
+import struct
 
 from collections.abc import Sequence
 from typing import Final
@@ -156,6 +157,10 @@ class Record:
     SYNC: Final = 11
     SYNC_BEFORE: Final = 12
     WORDS: Final = 16
+    FORM: Final = struct.Struct("=3qdqd10q")
+
+
+assert Record.FORM.size == Record.WORDS * WORD  # noqa: S101 -- the record's floats stand where the words say.
 
 
 class Phase:

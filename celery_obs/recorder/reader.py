@@ -36,7 +36,6 @@ __all__ = ["FileCounts", "GaugeReading", "NodeReader", "NodeReading", "Remainder
 
 
 _HEADER = struct.Struct(f"={Header.WORDS}q")
-_RECORD = struct.Struct("=3qdqd10q")
 _GAUGE = struct.Struct("=dq")
 _SPILL: Final = 0xE0
 _MOST_RECORDS: Final = 1 << 16
@@ -46,8 +45,6 @@ _SKEW: Final = 60.0
 _MOST_NAMES: Final = 20_000
 _RESERVED: Final = 256  # Descriptors that are left for connections.
 _MOST_PROBLEMS: Final = 20
-
-assert _RECORD.size == Record.WORDS * WORD  # noqa: S101 -- the record's floats stand where the format says.
 
 
 class RunningAttempt(NamedTuple):
@@ -200,7 +197,7 @@ class _SlotView:
             if lanes & _top_bits(layout.lanes):
                 return False
             self.block, self.lanes = block, lanes
-        wanted = _HEADER.size + header[Header.RECORDS] * _RECORD.size
+        wanted = _HEADER.size + header[Header.RECORDS] * Record.FORM.size
         if len(front) < wanted:
             self.front = wanted
             front = os.pread(self.descriptor, wanted, 0)
@@ -209,7 +206,7 @@ class _SlotView:
         if layout.gauges:
             size = min(layout.gauges, header[Header.GAUGES]) * _GAUGE.size
             self.gauges = os.pread(self.descriptor, size, header[Header.GAUGES_AT] * WORD)
-        return len(self.records) % _RECORD.size == 0 and len(self.gauges) % _GAUGE.size == 0
+        return len(self.records) % Record.FORM.size == 0 and len(self.gauges) % _GAUGE.size == 0
 
     def _read_exemplars(self, header: tuple[int, ...]) -> None:
         at, places = exemplar_region(header)
@@ -569,6 +566,6 @@ def _gauges(view: _SlotView, *, is_live: bool) -> Iterator[GaugeReading]:
 
 
 def _running(view: _SlotView) -> Iterator[RunningAttempt]:
-    for record in _RECORD.iter_unpack(view.records):
+    for record in Record.FORM.iter_unpack(view.records):
         if record[Record.PHASE] in {Phase.ANNOUNCED, Phase.RUNNING}:
             yield RunningAttempt(record[Record.STARTED_LANE], record[Record.STARTED_AT])

@@ -37,8 +37,10 @@ from .opening import RefusedError, allocate, new_file, open_file
 __all__ = [
     "HELD_BACK_CAUSE",
     "LONGEST_ID",
+    "RECORD_FORM",
     "RING_MAGIC",
     "RING_VERSION",
+    "ROW_FORM",
     "AttemptRing",
     "Finished",
     "RingHeader",
@@ -66,9 +68,17 @@ HELD_BACK_CAUSE: Final = -1
 What `Finished.CAUSE` is for an attempt that was held back by a limit, a breaker or a pause of our own.
 """
 
-_SIZE: Final = 128  # Bytes of a record.
 _STEP: Final = 1 << 13  # Words whose disk space is taken at once: 64 KiB.  No record lies across two of them.
-_ROW = struct.Struct("=40sdq8x")
+ROW_FORM: Final = struct.Struct("=40sdq8x")
+"""
+A row, as bytes.
+"""
+
+RECORD_FORM: Final = struct.Struct("=4q4d40s16s8x")
+"""
+A record, as bytes: for readers, for a writer stores its number apart.
+"""
+
 _FACTS = struct.Struct("=3q4d40s24x")
 _MOST_NUMBERS: Final = 1 << 61
 _MOST_ROWS: Final = 1 << 16
@@ -133,9 +143,10 @@ class Finished:
 
 
 # The structures and the numbers in the hot path stand where the format says.
-assert (Row.ID, Row.WAIT, Row.NUMBER, RingHeader.WORDS, RingHeader.WRITTEN, _ROW.size) == (0, 5, 6, 16, 6, Row.WORDS * WORD)  # noqa: S101
+assert (Row.ID, Row.WAIT, Row.NUMBER, RingHeader.WORDS, RingHeader.WRITTEN, ROW_FORM.size) == (0, 5, 6, 16, 6, Row.WORDS * WORD)  # noqa: S101
 assert (Finished.STARTED_LANE, Finished.STATE, Finished.CAUSE, Finished.STARTED_AT, Finished.RUNTIME) == (1, 2, 3, 4, 5)  # noqa: S101
-assert (Finished.WAIT, Finished.DUE_AT, Finished.ID, Finished.TRACE, _FACTS.size) == (6, 7, 8, 13, _SIZE - WORD)  # noqa: S101
+assert (Finished.WAIT, Finished.DUE_AT, Finished.ID, Finished.TRACE, _FACTS.size) == (6, 7, 8, 13, RECORD_FORM.size - WORD)  # noqa: S101
+assert RECORD_FORM.size == Finished.WORDS * WORD  # noqa: S101
 
 
 class Shape(NamedTuple):
@@ -173,7 +184,7 @@ def shape_of(size: int, *, rows: int) -> Shape | None:
     """
     Return the shape of a ring of about *size* bytes, 128 MiB at most, a quarter of it for what did not succeed; None where there is room for nothing.
     """
-    records = min(size // _SIZE, _MOST_RECORDS)
+    records = min(size // RECORD_FORM.size, _MOST_RECORDS)
     failures = records // 4
     return Shape(rows, records - failures, failures) if failures and rows else None
 
@@ -299,7 +310,7 @@ class AttemptRing:
         if len(data) > LONGEST_ID:
             data = encode_id(task_id)
         self._ids[row] = data
-        _ROW.pack_into(self._memory, 128 + row * 64, data, -1.0 if wait is None else wait, 0)
+        ROW_FORM.pack_into(self._memory, 128 + row * 64, data, -1.0 if wait is None else wait, 0)
 
     def end(  # noqa: PLR0917 -- it is called for every attempt, and keywords cost.
         self,
@@ -377,7 +388,7 @@ class AttemptRing:
         self._back(at // _STEP)
         if words[at] != number + 1:
             words[at] = 0
-            task_id, wait, _ = _ROW.unpack_from(self._memory, source * WORD)
+            task_id, wait, _ = ROW_FORM.unpack_from(self._memory, source * WORD)
             _FACTS.pack_into(self._memory, (at + 1) * WORD, *facts[:5], wait, facts[5], task_id)
             words[at] = number + 1
         if words[at + Finished.STATE] & 255:
@@ -537,21 +548,21 @@ def _held(path: Path, layout_id: int) -> tuple[dict[int, bytes], dict[int, bytes
         if shape is None:
             return {}, {}
         return (
-            _records(os.pread(descriptor, shape.records * _SIZE, shape.records_at * WORD)),
-            _records(os.pread(descriptor, shape.failures * _SIZE, shape.failures_at * WORD)),
+            _records(os.pread(descriptor, shape.records * RECORD_FORM.size, shape.records_at * WORD)),
+            _records(os.pread(descriptor, shape.failures * RECORD_FORM.size, shape.failures_at * WORD)),
         )
     finally:
         os.close(descriptor)
 
 
 def _records(data: bytes) -> dict[int, bytes]:
-    whole = (data[at : at + _SIZE] for at in range(0, len(data) - _SIZE + 1, _SIZE))
+    whole = (data[at : at + RECORD_FORM.size] for at in range(0, len(data) - RECORD_FORM.size + 1, RECORD_FORM.size))
     return {number: record for record in whole if 0 < (number := int.from_bytes(record[:WORD], sys.byteorder, signed=True)) < _MOST_NUMBERS}
 
 
 def _carry_over(descriptor: int, records: Mapping[int, bytes], at: int, room: int, written: int) -> None:
     latest = sorted(records)[-room:]
     for number in latest:
-        os.pwrite(descriptor, records[number], at * WORD + (number - 1) % room * _SIZE)
+        os.pwrite(descriptor, records[number], at * WORD + (number - 1) % room * RECORD_FORM.size)
     if latest:
         os.pwrite(descriptor, latest[-1].to_bytes(WORD, sys.byteorder), written * WORD)

@@ -26,6 +26,7 @@ import sys
 import time
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -121,12 +122,17 @@ def _lock_on(lock: int, first: int, number: int) -> tuple[int, int, int]:
     return kind, length, pid
 
 
-def slot_numbers(folder: Path) -> Iterator[int]:
+def slot_numbers(folder: Path | int, *, most: int | None = None) -> Iterator[int]:
     """
     Go through the numbers of the slot files in a node's folder.
+
+    Args:
+        folder: The folder, or its descriptor.
+
+        most: How many entries to look at; None for all.
     """
     with os.scandir(folder) as entries:
-        for entry in entries:
+        for entry in islice(entries, most):
             number = slot_number(entry.name)
             if number is not None:
                 yield number

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 
 from collections.abc import Iterator
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from celery_obs.cli.operate import seconds_of
+from celery_obs.areas.tasks.metrics import STATES
+from celery_obs.cli.operate import metrics_dir_of, metrics_dir_option, seconds_of
 from celery_obs.exceptions import ConfigurationError
 
 
@@ -30,11 +30,7 @@ __all__ = ["COMMANDS", "attempts", "simulate"]
 
 _PAUSE: Final = 0.5  # Seconds between two looks of --follow.
 _LATE: Final = 5.0  # Seconds for which an attempt that ended may not be in the files yet, or a thread may be between two stores.
-_STATES: Final = ("running", "success", "failure", "retry", "ignored", "rejected", "lost", "timeout", "terminated")
-
-_metrics_dir = click.option(
-    "--metrics-dir", envvar="CELERY_OBS_METRICS_DIR", metavar="DIR", help="Directory of the metric files.  [default: the app's]"
-)
+_STATES: Final = ("running", *(state for state in STATES if state != "revoked"))  # What is revoked was never attempted.
 
 
 @click.command()
@@ -57,7 +53,7 @@ _metrics_dir = click.option(
 @click.option("--limit", type=click.IntRange(1, 1_000_000), metavar="N", default=50, show_default=True, help="Maximum number.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with attempts as they end, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object on each line.")
-@_metrics_dir
+@metrics_dir_option
 @click.pass_context
 def attempts(
     ctx: click.Context,
@@ -83,7 +79,7 @@ def attempts(
     """
     from celery_obs.recorder.attempt_log import AttemptLog, Wanted  # noqa: PLC0415 -- help is quick.
 
-    directory = _directory(ctx, metrics_dir)
+    directory = metrics_dir_of(ctx, metrics_dir)
     wanted = Wanted(
         id=task_id,
         task=task,
@@ -115,7 +111,7 @@ def attempts(
 @click.option("--since", callback=seconds_of, default="1h", show_default=True, metavar="TIME", help="How far to look back.")
 @click.option("--node", metavar="PATTERN", default="", help="Nodes by name, such as 'celery@web-*'.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_metrics_dir
+@metrics_dir_option
 @click.pass_context
 def simulate(ctx: click.Context, *, queue: str, processes: int, since: float, node: str, as_json: bool, metrics_dir: str | None) -> None:
     """
@@ -127,7 +123,7 @@ def simulate(ctx: click.Context, *, queue: str, processes: int, since: float, no
     from celery_obs.areas.tasks import simulation  # noqa: PLC0415 -- help is quick.
     from celery_obs.recorder.attempt_log import MOST_FOUND, AttemptLog, Wanted  # noqa: PLC0415
 
-    directory, now = _directory(ctx, metrics_dir), time.time()
+    directory, now = metrics_dir_of(ctx, metrics_dir), time.time()
     log = AttemptLog(directory)
     ended = _STATES[1:]
     try:
@@ -167,16 +163,6 @@ def simulate(ctx: click.Context, *, queue: str, processes: int, since: float, no
 
 
 COMMANDS = {"attempts": attempts, "simulate": simulate}
-
-
-def _directory(ctx: click.Context, given: str | None) -> Path:
-    """
-    Return the metrics directory: what the option says, the app's setting, or the user's own.
-    """
-    from celery_obs.settings import load  # noqa: PLC0415 -- help is quick.
-
-    app = getattr(ctx.obj, "app", None)
-    return load(app.conf if app is not None else {}, os.environ, {"metrics_dir": given} if given else {}).metrics_dir
 
 
 def _unreadable(directory: Path, error: OSError) -> str:

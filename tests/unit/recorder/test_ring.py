@@ -72,7 +72,7 @@ def wire(at: Recorder, fuse: list[int], patch: pytest.MonkeyPatch) -> None:
 
 def _wire_ring(ring: AttemptRing, fuse: list[int], patch: pytest.MonkeyPatch) -> None:
     ring._words = Tripwire(ring._words, fuse)  # type: ignore[assignment]
-    patch.setattr(rings, "_ROW", Torn(struct.Struct("=40sdq8x"), fuse))
+    patch.setattr(rings, "ROW_FORM", Torn(struct.Struct("=40sdq8x"), fuse))
     patch.setattr(rings, "_FACTS", Torn(struct.Struct("=3q4d40s24x"), fuse))
 
 
