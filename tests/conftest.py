@@ -110,6 +110,35 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+_FLAKY_AT_MOST = 2
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """
+    Show how each test failed that passed at its second try (``--reruns``): it is flaky, which is a bug to be found, and this is all there is to find it by.
+    """
+    again = terminalreporter.stats.get("rerun", [])
+    for report in again:
+        terminalreporter.section(f"FLAKY, or failed twice: {report.nodeid}", sep="-")
+        terminalreporter.line(report.longreprtext)
+        for title, text in report.sections:
+            terminalreporter.section(title, sep=".")
+            terminalreporter.line(text)
+    if len(again) > _FLAKY_AT_MOST:
+        terminalreporter.line(f"{len(again)} tests needed a second try, which fails the run: at most {_FLAKY_AT_MOST} may.")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """
+    Fail a run in which more than two tests needed a second try: one late process is bad luck, three are the code's fault.
+    """
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    again = [] if reporter is None else reporter.stats.get("rerun", [])
+    if len(again) > _FLAKY_AT_MOST and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_report_header() -> list[str]:
     """
     Say which libraries and servers the run has.

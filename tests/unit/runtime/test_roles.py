@@ -345,7 +345,7 @@ def begin():
     found.beat_started(service)
     watched = found.receivers.firing is not None
     recorder = found.recorder
-    print(json.dumps([type(found.role).__name__, recorder.role, recorder.node.name.partition("@")[0], before, watched]), file=sys.__stdout__)
+    print(json.dumps([type(found.role).__name__, recorder.role, recorder.node.name.partition("@")[0], before, watched]), file=sys.__stdout__, flush=True)
     celery_obs.teardown()
     assert found.receivers.firing is None
 
