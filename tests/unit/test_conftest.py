@@ -8,10 +8,12 @@ import os
 import re
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from tests.conftest import find_server, pytest_configure
+from tests.conftest import find_server, pytest_configure, pytest_sessionfinish
 
 
 def test_a_missing_server_skips_the_test_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +56,20 @@ def test_a_folder_of_servers_that_is_none_is_refused(monkeypatch: pytest.MonkeyP
 
     with pytest.raises(pytest.UsageError, match=r"which is no folder\. Fetch programs with \./tests/newer-servers"):
         pytest_configure()
+
+
+@pytest.mark.parametrize(("again", "ends"), [(0, pytest.ExitCode.OK), (2, pytest.ExitCode.OK), (3, pytest.ExitCode.TESTS_FAILED)])
+def test_a_run_fails_of_three_tests_that_needed_a_second_try(again: int, ends: pytest.ExitCode) -> None:
+    """
+    Two may be bad luck.
+    """
+    reporter = SimpleNamespace(stats={"rerun": [object()] * again})
+    plugins = SimpleNamespace(get_plugin={"terminalreporter": reporter}.get)
+    session = SimpleNamespace(exitstatus=pytest.ExitCode.OK, config=SimpleNamespace(pluginmanager=plugins))
+
+    pytest_sessionfinish(cast("pytest.Session", session))
+
+    assert ends == session.exitstatus
 
 
 def test_what_tox_runs_is_there() -> None:
