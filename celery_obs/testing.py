@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
 from celery_obs.exceptions import CeleryObsError, MissingExtraError
-from celery_obs.recorder.format import node_name
-from celery_obs.recorder.slots import Node
+from celery_obs.recorder.format import folder_name, node_name
+from celery_obs.recorder.reader import NodeReader
 from celery_obs.vocabulary.spec import Metric
 
 
@@ -334,11 +334,11 @@ def counters(metrics_dir: Path) -> Mapping[tuple[str, tuple[str, ...]], int]:
 
 
 def _counts(metrics_dir: Path, name: str) -> Iterator[tuple[Metric, tuple[str, ...], int]]:
-    node = Node(metrics_dir, name, gauges=0)
+    reader = NodeReader(metrics_dir / folder_name(name))
     try:
-        for slot in node.others(None):
-            for series in node.layout:
-                if series.family.kind == "counter" and series.at < slot.lanes:
-                    yield series.family, series.values, int(slot.words[slot.lanes_at + series.at])
+        lanes = reader.read().lanes
+        for series in reader.layout:
+            if series.family.kind == "counter":
+                yield series.family, series.values, lanes[series.at]
     finally:
-        node.close()
+        reader.close()

@@ -1,15 +1,20 @@
 """
 Attempts: counting every start and every outcome once, through any death.
 
-Each process keeps, in the table of its slot, what it is doing.  Counting goes through four phases, and before a lane is counted up,
-the record says which lane and what it held.  So any process that finds a dead one's record can finish the counting, and can do so again after dying itself:
-``lane = max(lane, before + 1)`` counts once however often it is done.  Only the histograms of the one attempt in hand may lack an observation.
+Each process keeps, in the table of its slot, what it is doing.
 
-A pool child runs one attempt at a time and has one record.  Pools of threads and greenlets share a process and have a record for each.
+A pool child runs one attempt at a time.  It has one record, and a ring for the attempts that ended, out of which they are counted in batches
+(`celery_obs.recorder.batches`): an attempt is *announced* until its record in the ring is whole, which is one store.
+
+Pools of threads and greenlets share a process and have a record for each attempt; they, and processes that keep no ring, count each attempt by itself.
+That goes through four phases, and before a lane is counted up, the record says which lane and what it held.
+So any process that finds a dead one's record can finish the counting, and can do so again after dying itself:
+``lane = max(lane, before + 1)`` counts once however often it is done.  Only the histograms of the one attempt in hand may lack an observation.
 """
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 import zlib
@@ -41,13 +46,15 @@ from celery_obs.areas.tasks.metrics import (
 )
 from celery_obs.vocabulary.spec import Metric
 
+from .batches import count_tail
 from .exemplars import Exemplars
 from .format import Exit, Header, Phase, Record
 from .layout import Layout, Series, width
 from .recorder import Recorder
-from .ring import HELD_BACK_CAUSE, AttemptRing
+from .ring import HELD_BACK_CAUSE, AttemptRing, RingHeader, Row
 from .series import SeriesWriter
 from .slots import Node, Slot
+from .tally import Tally
 
 
 __all__ = ["AttemptMeter", "attempt_keys"]
@@ -72,9 +79,11 @@ _STARTED_BEFORE, _OUTCOME_LANE, _OUTCOME_BEFORE, _VERDICT, _VERDICT_ON = (
     Record.VERDICT,
     Record.VERDICT_ON,
 )
+_BEGUN: Final = struct.Struct("=2qdqdq")  # A record from ATTEMPT to STARTED_BEFORE.
 _SYNC, _SYNC_BEFORE = Record.SYNC, Record.SYNC_BEFORE
 _STATE_NUMBERS: Final[dict[TaskState, int]] = {state: number for number, state in enumerate(STATES)}
 _ATTEMPTS_EDGES: Final = ATTEMPTS.buckets
+_UNCOUNTED: Final = frozenset({Phase.ANNOUNCED, Phase.INTERRUPTED})
 _CAUSES: Final[dict[str, str]] = {"lost": "WorkerLostError", "timeout": "TimeLimitExceeded"}
 
 
@@ -227,6 +236,10 @@ class AttemptMeter:
         self._exemplars: Exemplars | None = None
         self._exemplar: Callable[[], int] | None = None
         self._ring: AttemptRing | None = None
+        self._batch = 0
+        self._counted = 0
+        self._memory = memoryview(b"")
+        self._tally = Tally(Layout())
         self.lost_work: dict[str, Callable[[tuple[str, ...]], object]] = {}
         self.tell: Callable[[object], object] | None = None
         recorder.on_claim.append(self._inherit)
@@ -242,6 +255,9 @@ class AttemptMeter:
         task, queue, task_id, retries, started_at, wait, skewed, due_at = event
         pair_words = self._pair_words.get((task, queue)) or self._words_of(task, queue)
         if pair_words is None:
+            return
+        if self._batch:
+            self._begin(event, pair_words)
             return
         words, floats, counted = pair_words.words, pair_words.floats, pair_words.started
         if self._is_single:
@@ -273,6 +289,29 @@ class AttemptMeter:
             if skewed:
                 self._recorder.count(CLOCK_SKEW, (queue,))
 
+    def _begin(self, event: TaskStarted, pair_words: _PairWords) -> None:
+        """
+        Take down that an attempt runs, where attempts are counted out of the ring.
+        """
+        _, _, task_id, retries, started_at, wait, skewed, due_at = event
+        words, ring = pair_words.words, self._ring
+        if words[32]:
+            self._settle_own(32)
+        try:
+            number = ring.make_room()  # type: ignore[union-attr]  # There is one where attempts are counted in batches.
+        except OSError as exc:
+            self._ring_failed(exc)
+            self.started(event)
+            return
+        self._current = (event, pair_words, 32)
+        _BEGUN.pack_into(
+            self._memory, 264, self._key(task_id), pair_words.lane, started_at, retries, due_at or 0.0, words[pair_words.started]
+        )
+        ring.begin(0, task_id, wait, number)  # type: ignore[union-attr]
+        words[32] = 1
+        if skewed:
+            self._recorder.count(CLOCK_SKEW, (event[1],))
+
     def finished(self, event: TaskFinished) -> None:
         """
         Count an outcome, and time it.
@@ -288,6 +327,9 @@ class AttemptMeter:
         if pair_words is None:
             return
         outcome, timing, timing_sum, is_final = pair_words.outcomes.get(state) or self._outcome(pair_words, state)
+        if self._batch:
+            self._end(event, pair_words)
+            return
         words = pair_words.words
         words[at + 7] = outcome - self._lanes_at
         words[at + 8] = words[outcome]
@@ -320,7 +362,46 @@ class AttemptMeter:
         if self._exemplars is not None:
             self._illustrate(self._exemplars, event, pair_words)
 
+    def _end(self, event: TaskFinished, pair_words: _PairWords) -> None:
+        """
+        Put an attempt into the ring, where attempts are counted out of it.
+        """
+        (_, _, _, retries, started_at, wait, _, due_at), state, runtime, _, exception, _, entry = event
+        cause = self._explain(event, pair_words) if exception or entry else 0
+        trace = 0 if self._exemplar is None else self._exemplar()
+        ring = self._ring
+        assert ring is not None  # noqa: S101 -- there is one where attempts are counted in batches.
+        try:
+            ring.end(0, pair_words.lane, _STATE_NUMBERS[state] | retries << 8, cause, started_at, runtime, wait, due_at, trace)
+        except OSError as exc:  # There was no room among the failures; it is in the ring.
+            self._recorder.complain(exc)
+        pair_words.words[32] = 0
+        if self._exemplars is not None:
+            self._illustrate(self._exemplars, event, pair_words)
+        if ring.written - self._counted >= self._batch:
+            self.count_tail()
+
+    def count_tail(self) -> None:
+        """
+        Count the attempts that this process has put into its ring since it last did.
+        """
+        recorder, ring, slot = self._recorder, self._ring, self._recorder.slot
+        if ring is None or slot is None or not self._batch:
+            return
+        try:
+            count_tail(ring, slot, self._tally)
+        except OSError as exc:
+            recorder.complain(exc)
+        if ring.words[RingHeader.COUNTED] != ring.written:  # Another program cut the file off, and what was in it is gone.
+            ring.count_from_here()
+        self._counted = ring.written
+
     def _ring_failed(self, error: OSError) -> None:
+        ring = self._ring
+        self.count_tail()
+        if ring is not None:
+            ring.give_up()
+        self._batch = 0
         self._ring = self._recorder.ring = None
         self._recorder.complain(error)
 
@@ -469,16 +550,14 @@ class AttemptMeter:
                 self._free.append(at)
 
     def _inherit(self, node: Node, slot: Slot) -> None:
-        self._settle_all(node, slot, self._recorder.ring)
+        self._settle_other(node, slot)
         for at in _records(slot):
             slot.words[at + _VERDICT_ON] = 0  # On an attempt that ended by itself just before its process was killed.
 
     def _settle_other(self, node: Node, slot: Slot) -> int:
         """
-        Settle what the dead owner of another slot than ours left running.
+        Settle what the dead owner of a slot left running or uncounted.
         """
-        if not any(slot.words[at] for at in _records(slot)):
-            return 0
         ring = AttemptRing.of_another(node.folder, slot.number, layout_id=node.layout.layout_id or 0)
         try:
             return self._settle_all(node, slot, ring)
@@ -487,7 +566,13 @@ class AttemptMeter:
                 ring.close()
 
     def _settle_all(self, node: Node, slot: Slot, ring: AttemptRing | None) -> int:
-        return sum(self._settle(node, slot, at, ring) for at in _records(slot))
+        settled = sum(self._settle(node, slot, at, ring) for at in _records(slot))
+        if ring is not None:
+            try:
+                count_tail(ring, slot, Tally(node.layout))
+            except OSError as exc:
+                self._recorder.complain(exc)
+        return settled
 
     def _settle(self, node: Node, slot: Slot, at: int, ring: AttemptRing | None) -> bool:
         """
@@ -501,6 +586,11 @@ class AttemptMeter:
         if not _is_sound(slot, at):  # Another program wrote into the file: what it says cannot be counted.
             words[at + _VERDICT_ON] = words[at] = 0
             return False
+        if ring is not None and ring.words[RingHeader.COUNTED] != RingHeader.BY_ITSELF and phase in _UNCOUNTED:
+            self._settle_uncounted(node, slot, at, ring)
+            words[at + _VERDICT_ON] = 0
+            words[at] = Phase.IDLE
+            return True
         if phase == Phase.ANNOUNCED:
             _raise_to(slot, base + words[at + _STARTED_LANE], words[at + _STARTED_BEFORE] + 1)
         if phase == Phase.FINISHING:
@@ -512,6 +602,38 @@ class AttemptMeter:
         words[at + _VERDICT_ON] = 0
         words[at] = Phase.IDLE
         return True
+
+    def _settle_uncounted(self, node: Node, slot: Slot, at: int, ring: AttemptRing) -> None:
+        """
+        Put an attempt that was to be counted out of the ring into it, unless its process had; it is counted with the rest.
+        """
+        words, floats = slot.words, slot.floats
+        pair = _pair_of(node.layout, words[at + _STARTED_LANE])
+        if pair is None or ring.has(ring.words[RingHeader.WORDS + Row.NUMBER]):
+            return
+        state = _verdict(words, at)
+        if state == "timeout":
+            words[Header.EXIT] = Exit.TIMEOUT
+        wanted: list[tuple[Metric, tuple[str, ...]]] = [(self._metrics.runtime, (*pair, state))]
+        explained = (*pair, _CAUSES.get(state, ""), "false")
+        if state in _CAUSES:
+            wanted.append((FAILURES, explained))
+        try:
+            node.file.declare(wanted)
+            cause = node.layout.place(FAILURES, explained)
+            runtime = min(max(0.0, _last_sign_of_life(node) - floats[at + _STARTED_AT]), _LONGEST_RUNTIME)
+            word = STATES.index(state) | words[at + _RETRIES] << 8
+            facts = (
+                words[at + _STARTED_LANE],
+                word,
+                0 if cause is None else cause + 1,
+                floats[at + _STARTED_AT],
+                runtime,
+                floats[at + _DUE_AT],
+            )
+            ring.settle((at - Header.WORDS) // Record.WORDS, facts)
+        except OSError as exc:
+            self._recorder.complain(exc)
 
     def _settle_sync(self, node: Node, slot: Slot, at: int) -> None:
         """
@@ -618,16 +740,16 @@ class AttemptMeter:
         Count why an attempt failed or is tried again, and when a schedule entry last did its work.  Return what a ring says of the cause.
         """
         if event.state == "retry":
-            return self._counted(self._retries, (*pair_words.pair, event.exception))
+            return self._counted_as(self._retries, (*pair_words.pair, event.exception))
         if event.exception and event.state != "ignored":
-            return self._counted(self._failures, (*pair_words.pair, event.exception, "true" if event.exhausted else "false"))
+            return self._counted_as(self._failures, (*pair_words.pair, event.exception, "true" if event.exhausted else "false"))
         if event.entry and event.state == "success":
             now = time.time()
             self._recorder.set(SUCCEEDED_ENTRY, (event.entry,), now, at=now)
         return HELD_BACK_CAUSE if event.exception == HELD_BACK else 0
 
-    def _counted(self, series: SeriesWriter, values: tuple[str, ...]) -> int:
-        word = series.count(values)
+    def _counted_as(self, series: SeriesWriter, values: tuple[str, ...]) -> int:
+        word = series.word(values) if self._batch else series.count(values)
         return 0 if word is None else word - self._lanes_at + 1
 
     # -- looking up -------------------------------------------------------------------------------------------------
@@ -645,7 +767,12 @@ class AttemptMeter:
             return
         slot = recorder.slot
         self._exemplars = recorder.exemplars
-        self._ring = recorder.ring
+        self._ring = ring = recorder.ring
+        self._batch = 0 if ring is None else ring.batch
+        self._counted = 0 if ring is None else ring.words[RingHeader.COUNTED]
+        self._memory = slot.memory
+        if recorder.node is not None and self._tally.layout is not recorder.node.layout:
+            self._tally = Tally(recorder.node.layout)
         self._exemplar = recorder.exemplar
         self._pair_words = {}
         self._running = {}

@@ -167,7 +167,7 @@ class Phase:
     """
     How far an attempt has come.
 
-    *ANNOUNCED*: about to be counted as started.  *RUNNING*: in the task's body.  *FINISHING*: about to be counted as finished.
+    *ANNOUNCED*: not counted as started yet; where attempts are counted in batches, until it ends.  *RUNNING*: counted, and in the task's body.  *FINISHING*: about to be counted as finished.
     *INTERRUPTED*: unwound by a BaseException, outcome not yet known.
     """
 

@@ -23,13 +23,16 @@ from celery_obs.clock import Clock, wall
 from celery_obs.exceptions import LayoutError
 from celery_obs.vocabulary.spec import Metric
 
+from .batches import TailReader
 from .exemplars import Noted, decode
 from .format import MAGIC, VERSION, WORD, Exemplar, Gauge, Header, Phase, Record, exemplar_region, node_name, slot_number
 from .layout import Layout, feed_from
 from .merge import NodeNumbers
 from .opening import RefusedError, explain, open_file, open_folder
 from .remainder import Remainder
+from .ring import RING_PREFIX, ring_name
 from .slots import holder_lives, is_held
+from .tally import Tally
 
 
 __all__ = ["FileCounts", "GaugeReading", "NodeReader", "NodeReading", "RemainderReader", "RunningAttempt", "look"]
@@ -45,6 +48,7 @@ _SKEW: Final = 60.0
 _MOST_NAMES: Final = 20_000
 _RESERVED: Final = 256  # Descriptors that are left for connections.
 _MOST_PROBLEMS: Final = 20
+_TRIES: Final = 4
 
 
 class RunningAttempt(NamedTuple):
@@ -125,10 +129,12 @@ class _SlotView:
         "problem",
         "records",
         "slot_id",
+        "tail",
     )
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.tail = TailReader(number)
         self.descriptor = -1
         self.front = _HEADER.size
         self.inode = -1
@@ -167,18 +173,25 @@ class _SlotView:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+        self.tail.close()
 
-    def read(self, layout: Layout) -> bool:
+    def total(self) -> int:
+        """
+        Return its lanes, with what its ring has and they do not, as one number.
+        """
+        return self.lanes + sum(more << 64 * lane for lane, more in self.tail.changes.items() if lane * WORD < len(self.block))
+
+    def read(self, layout: Layout, tally: Tally) -> bool:
         """
         Read what is there now; return whether it is whole.  What is not whole changes nothing.
         """
         try:
-            self.is_good = self.descriptor >= 0 and self._read(layout)
+            self.is_good = self.descriptor >= 0 and self._read(layout, tally)
         except OSError as error:
             self.is_good, self.problem = False, f"slot-{self.number}: {error.strerror}."
         return self.is_good
 
-    def _read(self, layout: Layout) -> bool:
+    def _read(self, layout: Layout, tally: Tally) -> bool:
         front = os.pread(self.descriptor, self.front, 0)
         if len(front) < _HEADER.size:
             return False
@@ -189,14 +202,8 @@ class _SlotView:
             return False  # Another file under our name: the node makes a new view of it.
         if header[Header.EXEMPLARS_WRITTEN] != self.exemplars_written:  # Before the lanes, so that none is newer than its bucket's count.
             self._read_exemplars(header)
-        block = os.pread(self.descriptor, layout.lanes * WORD, header[Header.LANES_AT] * WORD)
-        if len(block) % WORD or len(block) < min(header[Header.LANES_USED], layout.lanes) * WORD:
+        if not self._read_lanes(header, layout, tally):
             return False
-        if block != self.block:
-            lanes = int.from_bytes(block, "little")
-            if lanes & _top_bits(layout.lanes):
-                return False
-            self.block, self.lanes = block, lanes
         wanted = _HEADER.size + header[Header.RECORDS] * Record.FORM.size
         if len(front) < wanted:
             self.front = wanted
@@ -207,6 +214,25 @@ class _SlotView:
             size = min(layout.gauges, header[Header.GAUGES]) * _GAUGE.size
             self.gauges = os.pread(self.descriptor, size, header[Header.GAUGES_AT] * WORD)
         return len(self.records) % Record.FORM.size == 0 and len(self.gauges) % _GAUGE.size == 0
+
+    def _read_lanes(self, header: tuple[int, ...], layout: Layout, tally: Tally) -> bool:
+        """
+        Read the lanes and what they lack, so that they belong together; what was read before stays where a busy owner does not let it.
+        """
+        for _ in range(_TRIES):
+            self.tail.begin()
+            block = os.pread(self.descriptor, layout.lanes * WORD, header[Header.LANES_AT] * WORD)
+            if len(block) % WORD or len(block) < min(header[Header.LANES_USED], layout.lanes) * WORD:
+                return False
+            lanes = self.lanes
+            if block != self.block:
+                lanes = int.from_bytes(block, "little")
+                if lanes & _top_bits(layout.lanes):
+                    return False
+            if self.tail.finish(block, slot=self.descriptor, tally=tally):
+                self.block, self.lanes = block, lanes
+                break
+        return True
 
     def _read_exemplars(self, header: tuple[int, ...]) -> None:
         at, places = exemplar_region(header)
@@ -287,7 +313,9 @@ class NodeReader:
         self._exemplars: dict[int, Noted] = {}
         self._slots: dict[int, _SlotView] = {}
         self._retired: dict[int, int] = {}
+        self._tally = Tally(self.layout)
         self._last: tuple[int, ...] = ()
+        self._last_tails: list[Mapping[int, int]] = []
         self._last_sum = -1
         self._set_aside = 0
         self.layout_is_bad = False
@@ -356,7 +384,7 @@ class NodeReader:
         running: list[RunningAttempt] = []
         is_up: bool | None = None
         for number, view in self._slots.items():
-            if not view.read(self.layout):
+            if not view.read(self.layout, self._tally):
                 view = self._reopened(view)  # noqa: PLW2901 -- the same slot, looked at anew.
             if not view.is_good:
                 corrupt += 1
@@ -406,6 +434,7 @@ class NodeReader:
         See which slot files are there, by name and inode, without opening those that are known.
         """
         there: dict[int, int] = {}
+        rings: dict[str, int] = {}
         self._set_aside = 0
         with contextlib.suppress(FileNotFoundError), os.scandir(self._folder_file) as entries:
             for seen, entry in enumerate(entries):
@@ -415,6 +444,8 @@ class NodeReader:
                 number = slot_number(entry.name)
                 if number is not None:
                     there[number] = entry.inode()
+                elif entry.name.startswith(RING_PREFIX):
+                    rings[entry.name] = entry.inode()
                 elif entry.name.endswith(".bad") or (entry.name.startswith("slot-") and not entry.name.endswith(".new")):
                     self._set_aside += 1
                     self._note(entry.name, "is not a file of celery_obs. Look at it, and remove it")
@@ -428,6 +459,21 @@ class NodeReader:
                 known = self._slots[place] = _SlotView(place)
             if known.inode != inode:
                 known.open(self.folder / f"slot-{place}", inode, folder=self._folder_file)
+            ring = rings.get(ring_name(place), -1)
+            if known.tail.inode != ring:
+                self._open_tail(known, ring)
+
+    def _open_tail(self, view: _SlotView, inode: int) -> None:
+        """
+        Look at the ring beside a slot that is there now.
+        """
+        view.tail.close()
+        if inode >= 0:
+            try:
+                view.tail.open(self.folder, inode, dir_fd=self._folder_file, layout_id=self.layout.layout_id or 0)
+            except OSError as error:
+                path = self.folder / ring_name(view.number)
+                self._note(path.name, explain(error, within=path))
 
     def _reopened(self, view: _SlotView) -> _SlotView:
         """
@@ -435,7 +481,7 @@ class NodeReader:
         """
         fresh = _SlotView(view.number)
         fresh.open(self.folder / f"slot-{view.number}", view.inode, folder=self._folder_file)
-        if view.slot_id and fresh.read(self.layout) and fresh.slot_id != view.slot_id:
+        if view.slot_id and fresh.read(self.layout, self._tally) and fresh.slot_id != view.slot_id:
             self._keep(view)
             view.close()
             self._slots[view.number] = fresh
@@ -446,7 +492,7 @@ class NodeReader:
 
     def _keep(self, view: _SlotView) -> None:
         if view.slot_id:
-            self._retired[view.slot_id] = view.lanes
+            self._retired[view.slot_id] = view.total()
 
     def _lives(self, number: int) -> bool:
         if self._lock is None:
@@ -463,9 +509,15 @@ class NodeReader:
             del self._retired[slot_id]  # It vanished, and came back.
         total = sum(view.lanes for view in self._slots.values()) + sum(self._retired.values())
         count = self.layout.lanes
-        if total != self._last_sum or len(self._last) != count:
-            self._last_sum = total
-            self._last = struct.unpack(f"<{count}q", total.to_bytes(count * WORD, "little"))
+        tails = [view.tail.changes for view in self._slots.values() if view.tail.changes]
+        if total != self._last_sum or tails != self._last_tails or len(self._last) != count:
+            self._last_sum, self._last_tails = total, tails
+            lanes = list(struct.unpack(f"<{count}q", total.to_bytes(count * WORD, "little")))
+            for tail in tails:
+                for lane, more in tail.items():
+                    if lane < count:
+                        lanes[lane] += more
+            self._last = tuple(lanes)
         return self._last
 
 

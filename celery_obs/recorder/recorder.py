@@ -178,9 +178,9 @@ class Recorder:
             self.role = identity.role
             if self.node.layout.lanes <= _FEW_LANES:
                 self._try(slot.back_all, self.node.layout.lanes)
-            self.ring = self._open_ring(self.node, slot)
             for listener in self.on_claim:
                 self._try(listener, self.node, slot)
+            self.ring = self._open_ring(self.node, slot)  # After what its last owner left in it is counted.
             self._take_over(slot)
             if identity.role == "worker":
                 with contextlib.suppress(OSError):
@@ -230,10 +230,12 @@ class Recorder:
         if shape is None:
             return None
         try:
-            return AttemptRing.open(node.folder, slot.number, layout_id=node.layout.layout_id or 0, shape=shape)
+            ring = AttemptRing.open(node.folder, slot.number, layout_id=node.layout.layout_id or 0, shape=shape)
+            ring.count_from_here()
         except (OSError, ValueError) as exc:
             self.complain(exc)
             return None
+        return ring
 
     def _claim(self) -> bool:
         try:

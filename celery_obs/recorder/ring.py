@@ -5,6 +5,7 @@ It is a file beside the slot's, ``attempts-<n>``, that the owner of slot *n* map
 
     word 0..15   header, see `RingHeader`
     ...          `RingHeader.ROWS` x `Row.WORDS`, and one more row where that is odd: of each attempt that runs, what the slot's table does not say
+    ...          the journal of a batch that is being counted: `JOURNAL` x two words, a lane and what it is to hold; only where there is one row
     ...          `RingHeader.RECORDS` x `Finished.WORDS`: the latest attempts, whatever became of them
     ...          `RingHeader.FAILURES` x `Finished.WORDS`: the latest of those that did not succeed, which so are kept longer
 
@@ -12,6 +13,8 @@ Attempt number *s* of a ring stands at place *s* modulo its length.  `Finished.N
 So a reader takes a record for whole if it finds the same number before and after it read the rest (a sequence lock; readers wait for nothing).
 
 Killed at any store, the record is finished by who settles the attempt in the slot, and only once: `Row.NUMBER` is the place that it was to have.
+
+Where attempts run one at a time, they are counted out of the ring, in batches: see `celery_obs.recorder.batches`.
 
 Forks: a ring belongs to the process that claimed its slot.  Threads: one row each; numbers are given out in one step.
 """
@@ -28,17 +31,20 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .format import WORD
 from .opening import RefusedError, allocate, new_file, open_file
 
 
 __all__ = [
+    "BATCH",
     "HELD_BACK_CAUSE",
+    "JOURNAL",
     "LONGEST_ID",
     "RECORD_FORM",
     "RING_MAGIC",
+    "RING_PREFIX",
     "RING_VERSION",
     "ROW_FORM",
     "AttemptRing",
@@ -50,17 +56,30 @@ __all__ = [
     "encode_id",
     "look_after",
     "read_shape",
+    "read_tail",
     "ring_name",
     "shape_of",
 ]
 
 
 RING_MAGIC: Final = int.from_bytes(b"clryatt\x00", "little")
-RING_VERSION: Final = 1
+RING_VERSION: Final = 2
+
+RING_PREFIX: Final = "attempts-"
 
 LONGEST_ID: Final = 40
 """
 Bytes of a task's id that a record has room for; of a longer one it has a digest.
+"""
+
+BATCH: Final = 32
+"""
+How many attempts are counted at once.
+"""
+
+JOURNAL: Final = BATCH * 11
+"""
+How many lanes one batch can change: an attempt changes eleven.
 """
 
 HELD_BACK_CAUSE: Final = -1
@@ -91,6 +110,8 @@ class RingHeader:
     The words at the front of a ring's file.
 
     *WRITTEN* and *FAILURES_WRITTEN* are how many records were ever begun: all but the last ones of them were overwritten.
+    *COUNTED* is how many of the records the lanes of the slot have; `BY_ITSELF` where the owner counts each attempt by itself.
+    *COUNTING* is what *COUNTED* is about to be; while they differ, the first *ENTRIES* entries of the journal are in force.
     """
 
     MAGIC: Final = 0
@@ -101,7 +122,12 @@ class RingHeader:
     FAILURES: Final = 5
     WRITTEN: Final = 6
     FAILURES_WRITTEN: Final = 7
+    COUNTED: Final = 8
+    COUNTING: Final = 9
+    ENTRIES: Final = 10
     WORDS: Final = 16
+
+    BY_ITSELF: Final = -1
 
 
 class Row:
@@ -109,7 +135,7 @@ class Row:
     The words on an attempt that runs, relative to the start of its row.  Row *k* belongs to record *k* of the slot's table.
 
     *ID* is 40 bytes, zeros behind the id's own.  *WAIT* is float64, in seconds; negative where it is not known.
-    *NUMBER* is 0 until the attempt's place in the ring is chosen.
+    *NUMBER* is 0 until the attempt's place in the ring is chosen; where attempts are counted in batches, it is chosen when the attempt begins.
     """
 
     ID: Final = 0
@@ -159,11 +185,25 @@ class Shape(NamedTuple):
     failures: int
 
     @property
+    def journal_at(self) -> int:
+        """
+        The word at which the journal begins.
+        """
+        return RingHeader.WORDS + (self.rows + 1) // 2 * 2 * Row.WORDS
+
+    @property
+    def batch(self) -> int:
+        """
+        How many attempts are counted at once; 0 where each is counted by itself.
+        """
+        return min(BATCH, self.records) if self.rows == 1 else 0
+
+    @property
     def records_at(self) -> int:
         """
         The word at which the records begin.
         """
-        return RingHeader.WORDS + (self.rows + 1) // 2 * 2 * Row.WORDS
+        return self.journal_at + (2 * JOURNAL if self.batch else 0)
 
     @property
     def failures_at(self) -> int:
@@ -193,7 +233,7 @@ def ring_name(number: int) -> str:
     """
     Return the name of the ring's file of slot *number*.
     """
-    return f"attempts-{number}"
+    return f"{RING_PREFIX}{number}"
 
 
 def encode_id(task_id: str) -> bytes:
@@ -214,6 +254,14 @@ class AttemptRing:
 
     Attributes:
         shape: What it has room for.
+
+        batch: As `Shape.batch`.
+
+        words: The whole file as int64 words.
+
+        memory: The same as bytes.
+
+        written: How many attempts were ever put into it; where attempts are counted in batches, those that are whole.
     """
 
     __slots__ = (
@@ -223,34 +271,38 @@ class AttemptRing:
         "_ids",
         "_layout_id",
         "_map",
-        "_memory",
         "_numbers",
         "_records",
         "_records_at",
-        "_words",
+        "batch",
+        "memory",
         "shape",
+        "words",
+        "written",
     )
 
     def __init__(self, descriptor: int, layout_id: int, shape: Shape) -> None:
         self.shape = shape
+        self.batch = shape.batch
         self._layout_id = layout_id
         self._records_at, self._records = shape.records_at, shape.records
         self._ids = [b""] * shape.rows
         self._descriptor = descriptor
         self._map = mmap.mmap(descriptor, shape.words * WORD)
-        self._memory = memoryview(self._map)
-        self._words = self._memory.cast("q")
+        self.memory = memoryview(self._map)
+        self.words = self.memory.cast("q")
         self._backed: set[int] = set()
         for step in range((shape.records_at - 1) // _STEP + 1):
             self._back(step)
-        self._numbers = count(self._next(RingHeader.WRITTEN, shape.records_at, shape.records))
+        self.written = self._next(RingHeader.WRITTEN, shape.records_at, shape.records)
+        self._numbers = count(self.written)
         self._failures = count(self._next(RingHeader.FAILURES_WRITTEN, shape.failures_at, shape.failures))
 
     def _next(self, written: int, at: int, records: int) -> int:
         """
         Return the number of the next record.  Threads may have said how many there are in another order than they wrote them.
         """
-        highest = self._words[written]
+        highest = max(self.words[written], self.words[RingHeader.COUNTED] if written == RingHeader.WRITTEN else 0)
         if self.shape.rows > 1:
             data = os.pread(self._descriptor, records * Finished.WORDS * WORD, at * WORD)  # Not the mapping: there may be holes.
             numbers = memoryview(data[: len(data) // WORD * WORD]).cast("q")[:: Finished.WORDS].tolist()
@@ -292,9 +344,35 @@ class AttemptRing:
         os.close(descriptor)
         return None
 
-    def begin(self, row: int, task_id: str, wait: float | None) -> None:
+    def count_from_here(self) -> None:
         """
-        Take down the attempt that begins in row *row*, before the slot says that it does.
+        Say how the attempts of a new owner are counted: where in batches, all that is there now is counted, or will never be.
+        """
+        words, number = self.words, self.written if self.batch else RingHeader.BY_ITSELF
+        words[RingHeader.WRITTEN] = self.written
+        words[RingHeader.COUNTING] = words[RingHeader.COUNTED] = number
+
+    def give_up(self) -> None:
+        """
+        Say that attempts are not put into this ring any more, and counted by themselves; what is in it is counted.
+        """
+        self.words[RingHeader.COUNTING] = self.words[RingHeader.COUNTED] = RingHeader.BY_ITSELF
+
+    def make_room(self) -> int:
+        """
+        Take the disk space of the next attempt's record; return its number.  For an owner whose attempts run one at a time.
+
+        Raises:
+            OSError: when the disk is full.
+        """
+        at = self._records_at + self.written % self._records * 16
+        if at >> 13 not in self._backed:
+            self._back(at >> 13)
+        return self.written + 1
+
+    def begin(self, row: int, task_id: str, wait: float | None, number: int = 0) -> bytes:
+        """
+        Take down the attempt that begins in row *row*, before the slot says that it does.  Return its id as it is kept.
 
         Args:
             row: The number of its record in the slot's table.
@@ -302,6 +380,8 @@ class AttemptRing:
             task_id: Its id.
 
             wait: Seconds that it waited; None where that is not known.
+
+            number: What `make_room` returned; 0 where its place is chosen when it ends.
         """
         try:
             data = task_id.encode()
@@ -310,7 +390,8 @@ class AttemptRing:
         if len(data) > LONGEST_ID:
             data = encode_id(task_id)
         self._ids[row] = data
-        ROW_FORM.pack_into(self._memory, 128 + row * 64, data, -1.0 if wait is None else wait, 0)
+        ROW_FORM.pack_into(self.memory, 128 + row * 64, data, -1.0 if wait is None else wait, number)
+        return data
 
     def end(  # noqa: PLR0917 -- it is called for every attempt, and keywords cost.
         self,
@@ -349,18 +430,23 @@ class AttemptRing:
         Raises:
             OSError: when the disk is full; the attempt is not in the ring then.
         """
-        words, memory = self._words, self._memory
-        number = next(self._numbers)
-        at = self._records_at + number % self._records * 16
-        if at >> 13 not in self._backed:
-            self._back(at >> 13)
-        words[6] = words[22 + row * 8] = number + 1
+        words, memory = self.words, self.memory
+        if self.batch:
+            number = self.written
+            at = self._records_at + number % self._records * 16
+        else:
+            number = next(self._numbers)
+            at = self._records_at + number % self._records * 16
+            if at >> 13 not in self._backed:
+                self._back(at >> 13)
+            words[22 + row * 8] = number + 1
+        words[6] = number + 1
         words[at] = 0
         wait = -1.0 if wait is None else wait
         _FACTS.pack_into(memory, at * 8 + 8, lane, state, cause, started_at, runtime, wait, due_at or 0.0, self._ids[row])
         if trace:
             memory[(at + 13) * 8 : (at + 15) * 8] = trace.to_bytes(16, "big")
-        words[at] = number + 1
+        words[at] = self.written = number + 1
         if state & 255:
             self._keep_failure(at)
 
@@ -378,27 +464,40 @@ class AttemptRing:
         Raises:
             OSError: as `end`.
         """
-        words, source = self._words, 16 + row * 8
+        words, source = self.words, 16 + row * 8
         number = words[source + Row.NUMBER] - 1
         if not 0 <= number < _MOST_NUMBERS:
-            number = next(self._numbers)
-            words[RingHeader.WRITTEN] = max(words[RingHeader.WRITTEN], number + 1)
+            number = self.written if self.batch else next(self._numbers)
             words[source + Row.NUMBER] = number + 1
+        words[RingHeader.WRITTEN] = max(words[RingHeader.WRITTEN], number + 1)
         at = self._records_at + number % self._records * Finished.WORDS
         self._back(at // _STEP)
         if words[at] != number + 1:
             words[at] = 0
-            task_id, wait, _ = ROW_FORM.unpack_from(self._memory, source * WORD)
-            _FACTS.pack_into(self._memory, (at + 1) * WORD, *facts[:5], wait, facts[5], task_id)
+            task_id, wait, _ = ROW_FORM.unpack_from(self.memory, source * WORD)
+            _FACTS.pack_into(self.memory, (at + 1) * WORD, *facts[:5], wait, facts[5], task_id)
             words[at] = number + 1
+        self.written = max(self.written, number + 1)
         if words[at + Finished.STATE] & 255:
             self._keep_failure(at)
+
+    def has(self, number: int) -> bool:
+        """
+        Tell whether the record of attempt *number*, counted from 1, is whole.
+        """
+        return 0 < number < _MOST_NUMBERS and bool(read_tail(self._descriptor, self.shape, number - 1, most=1))
+
+    def tail(self, counted: int) -> list[tuple[Any, ...]]:
+        """
+        Return the whole records behind the first *counted*, in order, one batch at most, as `RECORD_FORM` has them.
+        """
+        return read_tail(self._descriptor, self.shape, counted, most=self.batch)
 
     def _keep_failure(self, source: int) -> None:
         """
         Copy the record at *source* to those that are kept longer.  One that is there twice, for its process died in between, is told once by readers.
         """
-        words, shape = self._words, self.shape
+        words, shape = self.words, self.shape
         number = next(self._failures)
         at = shape.failures_at + number % shape.failures * 16
         if at >> 13 not in self._backed:
@@ -422,6 +521,7 @@ class AttemptRing:
         for step in self._backed:
             self._back(step)
         _write_header(self._descriptor, self._layout_id, self.shape)
+        self.count_from_here()
         return True
 
     def _back(self, step: int) -> None:
@@ -472,6 +572,24 @@ def look_after(path: Path, seen: Seen | None) -> Seen | None:
         return seen
     finally:
         os.close(descriptor)
+
+
+def read_tail(descriptor: int, shape: Shape, counted: int, *, most: int) -> list[tuple[Any, ...]]:
+    """
+    Return the whole records of an open ring that follow the first *counted*, in order, up to *most*, as `RECORD_FORM` has them.
+    """
+    first = counted % shape.records
+    before_the_end = min(most, shape.records - first)
+    data = os.pread(descriptor, before_the_end * RECORD_FORM.size, shape.records_at * WORD + first * RECORD_FORM.size)
+    if most > before_the_end and len(data) == before_the_end * RECORD_FORM.size:
+        data += os.pread(descriptor, (most - before_the_end) * RECORD_FORM.size, shape.records_at * WORD)
+    found: list[tuple[Any, ...]] = []
+    for record in RECORD_FORM.iter_unpack(data[: len(data) // RECORD_FORM.size * RECORD_FORM.size]):
+        counted += 1
+        if record[Finished.NUMBER] != counted:
+            break
+        found.append(record)
+    return found
 
 
 def read_shape(descriptor: int, layout_id: int) -> Shape | None:

@@ -9,8 +9,10 @@ from pathlib import Path
 from celery_obs.areas.tasks.events import TaskFinished, TaskStarted
 from celery_obs.areas.tasks.metrics import FINISHED, STARTED, STATES, TaskState
 from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.batches import count_tail
 from celery_obs.recorder.format import Header
 from celery_obs.recorder.recorder import Identity, Recorder
+from celery_obs.recorder.tally import Tally
 from celery_obs.vocabulary.spec import Metric
 
 
@@ -75,10 +77,12 @@ def finished(
 
 def lane(recorder: Recorder, metric: Metric, *values: str) -> int:
     """
-    Return what a counter holds in this process's slot.
+    Return what a counter holds in this process's slot, once all that is in its ring is counted.
     """
     assert recorder.node is not None
     assert recorder.slot is not None
+    if recorder.ring is not None:
+        count_tail(recorder.ring, recorder.slot, Tally(recorder.node.layout))
     place = recorder.node.layout.place(metric, values)
     return 0 if place is None else int(recorder.slot.words[recorder.slot.lanes_at + place])
 

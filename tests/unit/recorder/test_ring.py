@@ -21,10 +21,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celery_obs.areas.tasks.metrics import STATES, TaskState
+from celery_obs.areas.tasks.metrics import ATTEMPTS, FINISHED, LATENCY, QUEUE_WAIT, RUNTIME, STARTED, STATES, TaskState
+from celery_obs.recorder import attempts as meters
 from celery_obs.recorder import ring as rings
 from celery_obs.recorder.attempt_log import Attempt, AttemptLog, Wanted
 from celery_obs.recorder.attempts import AttemptMeter
+from celery_obs.recorder.format import folder_name
+from celery_obs.recorder.reader import NodeReader
 from celery_obs.recorder.recorder import Recorder
 from celery_obs.recorder.ring import AttemptRing, Finished, RingHeader, Shape, encode_id, shape_of
 
@@ -71,24 +74,27 @@ def wire(at: Recorder, fuse: list[int], patch: pytest.MonkeyPatch) -> None:
 
 
 def _wire_ring(ring: AttemptRing, fuse: list[int], patch: pytest.MonkeyPatch) -> None:
-    ring._words = Tripwire(ring._words, fuse)  # type: ignore[assignment]
+    ring.words = Tripwire(ring.words, fuse)  # type: ignore[assignment]
+    patch.setattr(meters, "_BEGUN", Torn(struct.Struct("=2qdqdq"), fuse))
     patch.setattr(rings, "ROW_FORM", Torn(struct.Struct("=40sdq8x"), fuse))
     patch.setattr(rings, "_FACTS", Torn(struct.Struct("=3q4d40s24x"), fuse))
 
 
 def live_until_killed(folder: Path, stores: int, *, state: TaskState) -> bool:
     """
-    Run two attempts in a process that is killed after so many stores; return whether it survived.
+    Run three attempts, and count them in two batches, in a process that is killed after so many stores; return whether it survived.
     """
     victim = recorder(folder, attempt_bytes=SMALL)
     counting = meter(victim)
     with pytest.MonkeyPatch.context() as patch:
         wire(victim, [stores], patch)
         try:
-            for number in range(2):
+            for number in range(3):
                 opened = started(task_id=f"id-{number}")
                 counting.started(opened)
                 counting.finished(finished(opened, state, exception="KeyError" if state == "failure" else ""))
+                if number:
+                    counting.count_tail()
         except KilledError:
             return False
     return True
@@ -109,12 +115,18 @@ def test_an_attempt_killed_at_any_store_is_in_the_ring_once_as_it_was_counted(tm
     for stores in itertools.count():
         folder = tmp_path / str(stores)
         survived = live_until_killed(folder, stores, state=state)
+        read = read_by_sidecar(folder)
 
         heir = recorder(folder, attempt_bytes=SMALL)
         meter(heir)
 
         counted = states(heir)
         kept = found(folder)
+        assert counted.get("started", 0) == read.pop("started", 0), f"killed before store {stores}"
+        assert {**counted, **read} == counted
+        assert counted == read_by_sidecar(folder)
+        begun, final = counted.get("started", 0), counted.get(state, 0)
+        assert {"wait": begun, "runtime": begun, "latency": final, "attempts": final} == observations(heir)
         assert counted.pop("started", 0) == len(kept), f"killed before store {stores}"
         assert sorted(attempt.state for attempt in kept) == sorted(itertools.chain(*([name] * number for name, number in counted.items())))
         assert {attempt.id for attempt in kept} == {f"id-{number}" for number in range(len(kept))}
@@ -124,21 +136,50 @@ def test_an_attempt_killed_at_any_store_is_in_the_ring_once_as_it_was_counted(tm
         heir.close()
         if survived:
             break
-    assert [attempt.state for attempt in kept] == [state] * 2
-    assert stores > 40
+    assert [attempt.state for attempt in kept] == [state] * 3
+    assert stores > 100
+
+
+def read_by_sidecar(folder: Path) -> dict[str, int]:
+    """
+    What the sidecar would tell: starts, and ends by state.
+    """
+    reader = NodeReader(folder / folder_name("w@h"))
+    try:
+        lanes = reader.read().lanes
+        found = {series.values[2]: lanes[series.at] for series in reader.layout if series.family.name == FINISHED.name}
+        found["started"] = sum(lanes[series.at] for series in reader.layout if series.family.name == STARTED.name)
+    finally:
+        reader.close()
+    return {state: count for state, count in found.items() if count}
+
+
+def observations(at: Recorder) -> dict[str, int]:
+    """
+    How many values each histogram of attempts has taken; of the runtime, in all states together.
+    """
+    assert at.node is not None
+    assert at.slot is not None
+    names = {QUEUE_WAIT.name: "wait", RUNTIME.name: "runtime", LATENCY.name: "latency", ATTEMPTS.name: "attempts"}
+    sums = dict.fromkeys(names.values(), 0)
+    for series in at.node.layout:
+        if series.family.name in names:
+            first = at.slot.lanes_at + series.at
+            sums[names[series.family.name]] += sum(at.slot.words[first : first + len(series.family.buckets) + 1].tolist())
+    return sums
 
 
 def test_settling_into_a_ring_may_itself_be_killed_at_any_store(tmp_path: Path) -> None:
     """
     A successor that dies while it puts its predecessor's attempt into the ring leaves the next one the same list.
     """
-    for first, second in itertools.product(range(0, 60, 3), range(24)):
+    for first, second in itertools.product(range(0, 150, 7), range(0, 60, 2)):
         folder = tmp_path / f"{first}-{second}"
         live_until_killed(folder, first, state="failure")
         heir = recorder(folder, attempt_bytes=SMALL)
         AttemptMeter(heir)
         with pytest.MonkeyPatch.context() as patch:
-            heir.on_claim.insert(0, lambda _, slot: wire_both(heir, slot, [second], patch))  # noqa: B023 -- called in this round.
+            wire_heir(heir, [second], patch)
             with contextlib.suppress(KilledError):
                 heir.open()
 
@@ -153,13 +194,20 @@ def test_settling_into_a_ring_may_itself_be_killed_at_any_store(tmp_path: Path) 
             at.close()
 
 
-def wire_both(at: Recorder, slot: Any, fuse: list[int], patch: pytest.MonkeyPatch) -> None:
+def wire_heir(at: Recorder, fuse: list[int], patch: pytest.MonkeyPatch) -> None:
     """
-    Let every store into the slot and the ring of a process that is just claiming them burn down *fuse*.
+    Let every store into the slot and the ring that a process is about to take over burn down *fuse*.
     """
-    _wire_slot(slot, fuse)
-    assert at.ring is not None
-    _wire_ring(at.ring, fuse, patch)
+    of_another = AttemptRing.of_another
+
+    def wired(*args: Any, **options: Any) -> AttemptRing | None:
+        ring = of_another(*args, **options)
+        if ring is not None:
+            _wire_ring(ring, fuse, patch)
+        return ring
+
+    patch.setattr(AttemptRing, "of_another", wired)
+    at.on_claim.insert(0, lambda _, slot: _wire_slot(slot, fuse))
 
 
 @given(outcomes=st.lists(st.sampled_from(["success", "success", "failure", "retry"]), max_size=150), threads=st.sampled_from([1, 3]))
@@ -295,6 +343,7 @@ def test_a_read_that_a_writer_overtakes_at_any_byte_mixes_no_two_attempts(
     at = recorder(tmp_path_factory.mktemp("dir"), attempt_bytes=SMALL)
     counting, numbers, real = meter(at), itertools.count(), os.pread
     steps = itertools.cycle(cuts)
+    writing: list[bool] = []
 
     def write(attempts: int) -> None:
         for number in itertools.islice(numbers, attempts):
@@ -303,9 +352,13 @@ def test_a_read_that_a_writer_overtakes_at_any_byte_mixes_no_two_attempts(
             counting.finished(finished(opened, runtime=float(number), latency=None))
 
     def overtaken(descriptor: int, size: int, offset: int) -> bytes:
+        if writing:
+            return real(descriptor, size, offset)
         cut, attempts, backward = next(steps)
         before = real(descriptor, size, offset)
+        writing.append(True)
         write(attempts)
+        writing.clear()
         after = real(descriptor, size, offset)
         return after[:cut] + before[cut:] if backward else before[:cut] + after[cut:]
 
@@ -332,7 +385,7 @@ def test_threads_that_told_their_numbers_in_another_order_leave_no_number_to_be_
             counting.started(opened)
             counting.finished(finished(opened, runtime=float(10 * owner + number)))
         assert at.ring is not None
-        at.ring._words[RingHeader.WRITTEN] -= 3
+        at.ring.words[RingHeader.WRITTEN] -= 3
         at.close()
 
     assert [f"{owner}-{number}" for owner in (1, 0) for number in range(9, -1, -1)] == [attempt.id for attempt in found(tmp_path)]
