@@ -23,7 +23,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from itertools import chain
 from math import floor
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from celery_obs.areas.sidecar.metrics import DROPPED
 from celery_obs.areas.tasks.events import AttemptInterrupted, AttemptKillDecided, TaskFinished, TaskStarted
@@ -51,7 +51,7 @@ from .exemplars import Exemplars
 from .format import Exit, Header, Phase, Record
 from .layout import Layout, Series, width
 from .recorder import Recorder
-from .ring import HELD_BACK_CAUSE, AttemptRing, RingHeader, Row
+from .ring import FACTS_FORM, HELD_BACK_CAUSE, LONGEST_ID, ROW_FORM, AttemptRing, RingHeader, Row, encode_id
 from .series import SeriesWriter
 from .slots import Node, Slot
 from .tally import Tally
@@ -192,6 +192,17 @@ _Running: TypeAlias = "tuple[TaskStarted | None, _PairWords | None, int]"
 _NOTHING: Final[_Running] = (None, None, 0)
 
 
+_Opened: TypeAlias = tuple[_PairWords, bytes]
+_Begin: TypeAlias = Callable[[Any], "_Opened | None"]
+_End: TypeAlias = Callable[[_Opened, Any, float], None]
+
+
+def _never(opened: _Opened, event: Any, runtime: float) -> None:
+    """
+    What `AttemptMeter.end` is where `AttemptMeter.begin` never returns anything.
+    """
+
+
 class _NoRoomError(Exception):
     """
     A series has no place.
@@ -215,6 +226,11 @@ class AttemptMeter:
 
         tell: Is told of those events, once their work was counted.
 
+        begin: Does what `started` does, for an attempt of a process that runs one at a time; its event may be a plain tuple.
+            Returns what `end` takes; None where `finished` is to be told instead.
+
+        end: Does what `finished` does, for an attempt that succeeded and that no schedule published: takes what `begin` returned, the event and seconds.
+
     Threads: safe under the GIL.  Forks: through the recorder.
     """
 
@@ -237,7 +253,9 @@ class AttemptMeter:
         self._exemplar: Callable[[], int] | None = None
         self._ring: AttemptRing | None = None
         self._batch = 0
-        self._counted = 0
+        self._until = 0
+        self.begin: _Begin = self._begin_first
+        self.end: _End = _never
         self._memory = memoryview(b"")
         self._tally = Tally(Layout())
         self.lost_work: dict[str, Callable[[tuple[str, ...]], object]] = {}
@@ -304,9 +322,7 @@ class AttemptMeter:
             self.started(event)
             return
         self._current = (event, pair_words, 32)
-        _BEGUN.pack_into(
-            self._memory, 264, self._key(task_id), pair_words.lane, started_at, retries, due_at or 0.0, words[pair_words.started]
-        )
+        _BEGUN.pack_into(self._memory, 264, self._key(task_id), pair_words.lane, started_at, retries, due_at or 0.0, -1)
         ring.begin(0, task_id, wait, number)  # type: ignore[union-attr]
         words[32] = 1
         if skewed:
@@ -316,7 +332,7 @@ class AttemptMeter:
         """
         Count an outcome, and time it.
         """
-        started, state, runtime, latency, exception, _, entry = event
+        started = event[0]
         if self._is_single:
             opened, pair_words, at = self._current
             self._current = _NOTHING
@@ -326,10 +342,17 @@ class AttemptMeter:
             _, pair_words, at = self._running.pop(id(started), _NOTHING)
         if pair_words is None:
             return
-        outcome, timing, timing_sum, is_final = pair_words.outcomes.get(state) or self._outcome(pair_words, state)
         if self._batch:
             self._end(event, pair_words)
-            return
+        else:
+            self._count(event, pair_words, at)
+
+    def _count(self, event: TaskFinished, pair_words: _PairWords, at: int) -> None:
+        """
+        Count an outcome, where each is counted by itself.
+        """
+        started, state, runtime, latency, exception, _, entry = event
+        outcome, timing, timing_sum, is_final = pair_words.outcomes.get(state) or self._outcome(pair_words, state)
         words = pair_words.words
         words[at + 7] = outcome - self._lanes_at
         words[at + 8] = words[outcome]
@@ -367,6 +390,8 @@ class AttemptMeter:
         Put an attempt into the ring, where attempts are counted out of it.
         """
         (_, _, _, retries, started_at, wait, _, due_at), state, runtime, _, exception, _, entry = event
+        if state not in pair_words.outcomes:
+            self._outcome(pair_words, state)
         cause = self._explain(event, pair_words) if exception or entry else 0
         trace = 0 if self._exemplar is None else self._exemplar()
         ring = self._ring
@@ -378,7 +403,7 @@ class AttemptMeter:
         pair_words.words[32] = 0
         if self._exemplars is not None:
             self._illustrate(self._exemplars, event, pair_words)
-        if ring.written - self._counted >= self._batch:
+        if ring.written > self._until:
             self.count_tail()
 
     def count_tail(self) -> None:
@@ -394,7 +419,7 @@ class AttemptMeter:
             recorder.complain(exc)
         if ring.words[RingHeader.COUNTED] != ring.written:  # Another program cut the file off, and what was in it is gone.
             ring.count_from_here()
-        self._counted = ring.written
+        self._until = ring.written + self._batch - 1
 
     def _ring_failed(self, error: OSError) -> None:
         ring = self._ring
@@ -402,6 +427,7 @@ class AttemptMeter:
         if ring is not None:
             ring.give_up()
         self._batch = 0
+        self.begin, self.end = self._begin_first, _never
         self._ring = self._recorder.ring = None
         self._recorder.complain(error)
 
@@ -425,6 +451,73 @@ class AttemptMeter:
             exemplars.note(pair_words.wait + bisect_left(self._wait_edges, wait), wait, started_at)
         if latency is not None:
             exemplars.note(pair_words.latency + bisect_left(self._latency_edges, latency), latency, ended_at)
+
+    def _begin_first(self, event: Any) -> _Opened | None:
+        """
+        What `begin` is where attempts are not counted out of the ring, or are not yet.
+        """
+        if self._epoch is not self._recorder.epoch:
+            self._renew()
+            if self._batch:
+                return self.begin(event)
+        self.started(event)
+        return None
+
+    def _beginning_and_end(self, slot: Slot, ring: AttemptRing) -> tuple[_Begin, _End]:
+        """
+        Make `begin` and `end` for a slot and its ring: what `_begin` and `_end` do for most attempts, in two functions, for each call costs.
+        """
+        recorder, epoch, pairs, key = self._recorder, self._recorder.epoch, self._pair_words, self._key
+        record, memory, ring_words, ring_memory = slot.words, slot.memory, ring.words, ring.memory
+        take_down, take_down_row, put = _BEGUN.pack_into, ROW_FORM.pack_into, FACTS_FORM.pack_into
+        first, records, step, backed, ids = ring.shape.records_at, ring.shape.records, ring.step, ring.backed, ring.ids
+
+        def begin(event: Any) -> _Opened | None:
+            if recorder.epoch is not epoch:
+                return self._begin_first(event)
+            task, queue, task_id, retries, started_at, wait, skewed, due_at = event
+            pair_words = pairs.get((task, queue)) or self._words_of(task, queue)
+            if pair_words is None:
+                return None
+            number = ring.written
+            at = first + number % records * 16
+            data = task_id.encode("utf-8", "surrogatepass")
+            if record[32] or skewed or at // step not in backed or len(data) > LONGEST_ID:
+                self._begin(event, pair_words)
+                return (pair_words, encode_id(task_id)) if self._batch else None
+            self._current = (event, pair_words, 32)
+            lane = pair_words.lane
+            take_down(memory, 264, key(task_id), lane, started_at, retries, due_at or 0.0, -1)
+            take_down_row(ring_memory, 128, data, -1.0 if wait is None else wait, number + 1)
+            record[32] = 1
+            ids[0] = data
+            return pair_words, data
+
+        def end(opened: _Opened, event: Any, runtime: float) -> None:
+            self._current = _NOTHING
+            number = ring.written
+            at = first + number % records * 16
+            wait, due_at = event[5], event[7]
+            ring_words[6] = number + 1
+            ring_words[at] = 0
+            put(
+                ring_memory,
+                at * 8 + 8,
+                opened[0].lane,
+                event[3] << 8,
+                0,
+                event[4],
+                runtime,
+                -1.0 if wait is None else wait,
+                due_at or 0.0,
+                opened[1],
+            )
+            ring_words[at] = ring.written = number + 1
+            record[32] = 0
+            if number >= self._until:
+                self.count_tail()
+
+        return begin, end
 
     def _take_record(self) -> int:
         if self._free:
@@ -592,6 +685,8 @@ class AttemptMeter:
             words[at] = Phase.IDLE
             return True
         if phase == Phase.ANNOUNCED:
+            if words[at + _STARTED_BEFORE] < 0:  # It was to be counted out of a ring that is gone.
+                words[at + _STARTED_BEFORE] = words[base + words[at + _STARTED_LANE]]
             _raise_to(slot, base + words[at + _STARTED_LANE], words[at + _STARTED_BEFORE] + 1)
         if phase == Phase.FINISHING:
             _raise_to(slot, base + words[at + _OUTCOME_LANE], words[at + _OUTCOME_BEFORE] + 1)
@@ -769,7 +864,7 @@ class AttemptMeter:
         self._exemplars = recorder.exemplars
         self._ring = ring = recorder.ring
         self._batch = 0 if ring is None else ring.batch
-        self._counted = 0 if ring is None else ring.words[RingHeader.COUNTED]
+        self._until = self._batch - 1 + (0 if ring is None else ring.words[RingHeader.COUNTED])
         self._memory = slot.memory
         if recorder.node is not None and self._tally.layout is not recorder.node.layout:
             self._tally = Tally(recorder.node.layout)
@@ -782,6 +877,9 @@ class AttemptMeter:
         self._free = [] if self._is_single else list(_records(slot))[::-1]
         self._key = hash if recorder.shares_hash_seed else _checksum
         self._epoch = recorder.epoch
+        self.begin, self.end = self._begin_first, _never
+        if ring is not None and self._batch and self._exemplar is None:
+            self.begin, self.end = self._beginning_and_end(slot, ring)
         self._tell_lost()
 
     def _words_of(self, task: str, queue: str) -> _PairWords | None:

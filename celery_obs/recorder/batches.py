@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 import struct
 
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -60,11 +61,12 @@ def count_tail(ring: AttemptRing, slot: Slot, tally: Tally) -> None:
         changes = tally.of(records)
         lanes, at = slot.lanes_at, ring.shape.journal_at
         slot.reserve(max(changes, default=0) + 1)
+        held, back, journal = slot.words, slot.back, array("q")
         for lane, more in changes.items():
-            slot.back(lanes + lane)
-            words[at] = lane
-            words[at + 1] = slot.words[lanes + lane] + more
-            at += 2
+            back(lanes + lane)
+            journal.append(lane)
+            journal.append(held[lanes + lane] + more)
+        words[at : at + len(journal)] = memoryview(journal)
         words[RingHeader.ENTRIES] = len(changes)
         words[RingHeader.COUNTING] = words[RingHeader.COUNTED] + len(records)
         _finish(ring, slot)
@@ -81,11 +83,12 @@ def _finish(ring: AttemptRing, slot: Slot) -> None:
     if not counted < counting <= counted + ring.batch or not 0 <= entries <= JOURNAL:
         words[RingHeader.COUNTING] = counted  # Another program wrote into the file.
         return
-    for at in range(ring.shape.journal_at, ring.shape.journal_at + 2 * entries, 2):
-        word = slot.lanes_at + words[at]
-        if slot.lanes_at <= word < len(slot.words):
-            slot.back(word)
-            slot.words[word] = max(slot.words[word], words[at + 1])
+    journal = words[ring.shape.journal_at : ring.shape.journal_at + 2 * entries].tolist()
+    held, lanes, most, back = slot.words, slot.lanes_at, slot.lanes, slot.back
+    for lane, value in zip(journal[::2], journal[1::2], strict=True):
+        if 0 <= lane < most:
+            back(lanes + lane)
+            held[lanes + lane] = max(held[lanes + lane], value)
     words[RingHeader.COUNTED] = counting
 
 

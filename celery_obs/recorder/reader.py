@@ -433,6 +433,25 @@ class NodeReader:
         """
         See which slot files are there, by name and inode, without opening those that are known.
         """
+        there, rings = self._look_for_files()
+        for gone in self._slots.keys() - there.keys():
+            view = self._slots.pop(gone)
+            self._keep(view)
+            view.close()
+        for place, inode in there.items():
+            known = self._slots.get(place)
+            if known is None:
+                known = self._slots[place] = _SlotView(place)
+            if known.inode != inode:
+                known.open(self.folder / f"slot-{place}", inode, folder=self._folder_file)
+            ring = rings.get(ring_name(place), -1)
+            if known.tail.inode != ring:
+                self._open_tail(known, ring)
+
+    def _look_for_files(self) -> tuple[dict[int, int], dict[str, int]]:
+        """
+        Return the inodes of slot files, by number, and of rings, by name.
+        """
         there: dict[int, int] = {}
         rings: dict[str, int] = {}
         self._set_aside = 0
@@ -449,19 +468,7 @@ class NodeReader:
                 elif entry.name.endswith(".bad") or (entry.name.startswith("slot-") and not entry.name.endswith(".new")):
                     self._set_aside += 1
                     self._note(entry.name, "is not a file of celery_obs. Look at it, and remove it")
-        for gone in self._slots.keys() - there.keys():
-            view = self._slots.pop(gone)
-            self._keep(view)
-            view.close()
-        for place, inode in there.items():
-            known = self._slots.get(place)
-            if known is None:
-                known = self._slots[place] = _SlotView(place)
-            if known.inode != inode:
-                known.open(self.folder / f"slot-{place}", inode, folder=self._folder_file)
-            ring = rings.get(ring_name(place), -1)
-            if known.tail.inode != ring:
-                self._open_tail(known, ring)
+        return there, rings
 
     def _open_tail(self, view: _SlotView, inode: int) -> None:
         """

@@ -39,6 +39,7 @@ from .opening import RefusedError, allocate, new_file, open_file
 
 __all__ = [
     "BATCH",
+    "FACTS_FORM",
     "HELD_BACK_CAUSE",
     "JOURNAL",
     "LONGEST_ID",
@@ -98,7 +99,11 @@ RECORD_FORM: Final = struct.Struct("=4q4d40s16s8x")
 A record, as bytes: for readers, for a writer stores its number apart.
 """
 
-_FACTS = struct.Struct("=3q4d40s24x")
+FACTS_FORM: Final = struct.Struct("=3q4d40s24x")
+"""
+A record behind its number, as bytes, without a trace.
+"""
+
 _MOST_NUMBERS: Final = 1 << 61
 _MOST_ROWS: Final = 1 << 16
 _MOST_RECORDS: Final = 1 << 20  # 128 MiB.
@@ -171,7 +176,7 @@ class Finished:
 # The structures and the numbers in the hot path stand where the format says.
 assert (Row.ID, Row.WAIT, Row.NUMBER, RingHeader.WORDS, RingHeader.WRITTEN, ROW_FORM.size) == (0, 5, 6, 16, 6, Row.WORDS * WORD)  # noqa: S101
 assert (Finished.STARTED_LANE, Finished.STATE, Finished.CAUSE, Finished.STARTED_AT, Finished.RUNTIME) == (1, 2, 3, 4, 5)  # noqa: S101
-assert (Finished.WAIT, Finished.DUE_AT, Finished.ID, Finished.TRACE, _FACTS.size) == (6, 7, 8, 13, RECORD_FORM.size - WORD)  # noqa: S101
+assert (Finished.WAIT, Finished.DUE_AT, Finished.ID, Finished.TRACE, FACTS_FORM.size) == (6, 7, 8, 13, RECORD_FORM.size - WORD)  # noqa: S101
 assert RECORD_FORM.size == Finished.WORDS * WORD  # noqa: S101
 
 
@@ -257,6 +262,10 @@ class AttemptRing:
 
         batch: As `Shape.batch`.
 
+        ids: The id of the attempt of each row, as it is kept.
+
+        backed: The steps of `step` words each whose disk space was taken.
+
         words: The whole file as int64 words.
 
         memory: The same as bytes.
@@ -265,33 +274,35 @@ class AttemptRing:
     """
 
     __slots__ = (
-        "_backed",
         "_descriptor",
         "_failures",
-        "_ids",
         "_layout_id",
         "_map",
         "_numbers",
         "_records",
         "_records_at",
+        "backed",
         "batch",
+        "ids",
         "memory",
         "shape",
         "words",
         "written",
     )
 
+    step: Final = _STEP
+
     def __init__(self, descriptor: int, layout_id: int, shape: Shape) -> None:
         self.shape = shape
         self.batch = shape.batch
         self._layout_id = layout_id
         self._records_at, self._records = shape.records_at, shape.records
-        self._ids = [b""] * shape.rows
+        self.ids = [b""] * shape.rows
         self._descriptor = descriptor
         self._map = mmap.mmap(descriptor, shape.words * WORD)
         self.memory = memoryview(self._map)
         self.words = self.memory.cast("q")
-        self._backed: set[int] = set()
+        self.backed: set[int] = set()
         for step in range((shape.records_at - 1) // _STEP + 1):
             self._back(step)
         self.written = self._next(RingHeader.WRITTEN, shape.records_at, shape.records)
@@ -366,7 +377,7 @@ class AttemptRing:
             OSError: when the disk is full.
         """
         at = self._records_at + self.written % self._records * 16
-        if at >> 13 not in self._backed:
+        if at >> 13 not in self.backed:
             self._back(at >> 13)
         return self.written + 1
 
@@ -389,7 +400,7 @@ class AttemptRing:
             data = encode_id(task_id)
         if len(data) > LONGEST_ID:
             data = encode_id(task_id)
-        self._ids[row] = data
+        self.ids[row] = data
         ROW_FORM.pack_into(self.memory, 128 + row * 64, data, -1.0 if wait is None else wait, number)
         return data
 
@@ -437,13 +448,13 @@ class AttemptRing:
         else:
             number = next(self._numbers)
             at = self._records_at + number % self._records * 16
-            if at >> 13 not in self._backed:
+            if at >> 13 not in self.backed:
                 self._back(at >> 13)
             words[22 + row * 8] = number + 1
         words[6] = number + 1
         words[at] = 0
         wait = -1.0 if wait is None else wait
-        _FACTS.pack_into(memory, at * 8 + 8, lane, state, cause, started_at, runtime, wait, due_at or 0.0, self._ids[row])
+        FACTS_FORM.pack_into(memory, at * 8 + 8, lane, state, cause, started_at, runtime, wait, due_at or 0.0, self.ids[row])
         if trace:
             memory[(at + 13) * 8 : (at + 15) * 8] = trace.to_bytes(16, "big")
         words[at] = self.written = number + 1
@@ -475,7 +486,7 @@ class AttemptRing:
         if words[at] != number + 1:
             words[at] = 0
             task_id, wait, _ = ROW_FORM.unpack_from(self.memory, source * WORD)
-            _FACTS.pack_into(self.memory, (at + 1) * WORD, *facts[:5], wait, facts[5], task_id)
+            FACTS_FORM.pack_into(self.memory, (at + 1) * WORD, *facts[:5], wait, facts[5], task_id)
             words[at] = number + 1
         self.written = max(self.written, number + 1)
         if words[at + Finished.STATE] & 255:
@@ -500,7 +511,7 @@ class AttemptRing:
         words, shape = self.words, self.shape
         number = next(self._failures)
         at = shape.failures_at + number % shape.failures * 16
-        if at >> 13 not in self._backed:
+        if at >> 13 not in self.backed:
             self._back(at >> 13)
         words[7] = number + 1
         words[at] = 0
@@ -518,7 +529,7 @@ class AttemptRing:
         if os.fstat(self._descriptor).st_size >= size:
             return False
         os.ftruncate(self._descriptor, size)
-        for step in self._backed:
+        for step in self.backed:
             self._back(step)
         _write_header(self._descriptor, self._layout_id, self.shape)
         self.count_from_here()
@@ -530,7 +541,7 @@ class AttemptRing:
         """
         first = step * _STEP
         allocate(self._descriptor, first * WORD, (min(first + _STEP, self.shape.words) - first) * WORD)
-        self._backed.add(step)
+        self.backed.add(step)
 
     def close(self) -> None:
         """

@@ -7,6 +7,7 @@ It looks up the series by the layout alone, so that a reader, or the heir of a p
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable
 from math import floor
 from typing import Any, Final, NamedTuple
@@ -37,13 +38,19 @@ class _Times(NamedTuple):
     scale: float
 
 
+_NOWHERE: Final = _Times(-1 << 40, (), -1 << 40, 0.0)
+"""
+Where what has no series is put, and left.
+"""
+
+
 class _Outcome(NamedTuple):
     """
     The lanes of one outcome of one task on one queue.
     """
 
     finished: int | None
-    runtime: _Times | None
+    runtime: _Times
     is_final: bool
 
 
@@ -52,9 +59,9 @@ class _Pair(NamedTuple):
     The lanes of one task on one queue, whatever its outcome.
     """
 
-    wait: _Times | None
-    latency: _Times | None
-    attempts: _Times | None
+    wait: _Times
+    latency: _Times
+    attempts: _Times
     outcomes: tuple[_Outcome, ...]
 
 
@@ -83,28 +90,72 @@ class Tally:
         """
         if len(self.layout.series) != self._read:
             self._refresh()
-        changes: dict[int, int] = {}
-        lanes = self.layout.lanes
+        changes: defaultdict[int, int] = defaultdict(int)
+        last, used = (-1, -1), 0
+        of_runtime = of_wait = of_latency = _NOWHERE
+        runtimes = waits = latencies = 0
         for _, lane, word, cause, started_at, runtime, wait, due_at, _, _ in records:
-            pair, state = self._pairs.get(lane) or self._pair(lane), word & 255
-            if pair is None or state >= _STATES:
-                continue
-            outcome = pair.outcomes[state]
-            if outcome.finished is None:
-                continue
-            changes[lane] = changes.get(lane, 0) + 1
-            changes[outcome.finished] = changes.get(outcome.finished, 0) + 1
-            _observe(changes, outcome.runtime, runtime)
-            if wait >= 0.0:
-                _observe(changes, pair.wait, wait)
-            if 0 < cause <= lanes:
-                changes[cause - 1] = changes.get(cause - 1, 0) + 1
-            if outcome.is_final and cause != HELD_BACK_CAUSE:
-                _observe(changes, pair.attempts, (word >> 8) + 1)
-                if due_at:
-                    latency = started_at + runtime - due_at
-                    _observe(changes, pair.latency, max(0.0, latency))
-        return changes
+            if (lane, word) != last or cause:  # Most are as the one before: what they share is added once.
+                self._add(changes, last, used, (of_runtime, runtimes), (of_wait, waits), (of_latency, latencies))
+                last, used = (lane, word), 0
+                runtimes = waits = latencies = 0
+                of_runtime, of_wait, of_latency = self._times_of(lane, word, cause)
+                if 0 < cause <= self.layout.lanes:
+                    changes[cause - 1] += 1
+            used += 1
+            at, edges, _, scale = of_runtime
+            if 0.0 <= runtime < _LONGEST:
+                changes[at + bisect_left(edges, runtime)] += 1
+                runtimes += floor(runtime * scale)
+            at, edges, _, scale = of_wait
+            if 0.0 <= wait < _LONGEST:
+                changes[at + bisect_left(edges, wait)] += 1
+                waits += floor(wait * scale)
+            if due_at:
+                at, edges, _, scale = of_latency
+                latency = started_at + runtime - due_at
+                if latency < _LONGEST:
+                    changes[at + bisect_left(edges, latency)] += 1
+                    latencies += floor(latency * scale) if latency > 0.0 else 0
+        self._add(changes, last, used, (of_runtime, runtimes), (of_wait, waits), (of_latency, latencies))
+        return {lane: more for lane, more in changes.items() if lane >= 0}
+
+    def _times_of(self, lane: int, word: int, cause: int) -> tuple[_Times, _Times, _Times]:
+        """
+        Return where the runtime, the wait and the latency of an attempt are observed.
+        """
+        pair, state = self._pairs.get(lane) or self._pair(lane), word & 255
+        if pair is None or state >= _STATES or pair.outcomes[state].finished is None:
+            return _NOWHERE, _NOWHERE, _NOWHERE
+        outcome = pair.outcomes[state]
+        counts = outcome.is_final and cause != HELD_BACK_CAUSE
+        return outcome.runtime, pair.wait, pair.latency if counts else _NOWHERE
+
+    def _add(
+        self,
+        changes: defaultdict[int, int],
+        alike: tuple[int, int],
+        used: int,
+        *sums: tuple[_Times, int],
+    ) -> None:
+        """
+        Add what *used* attempts share, which have the lane and the word that *alike* says.
+        """
+        lane, word = alike
+        pair, state = self._pairs.get(lane), word & 255
+        if not used or pair is None or state >= _STATES:
+            return
+        outcome = pair.outcomes[state]
+        if outcome.finished is None:
+            return
+        changes[lane] += used
+        changes[outcome.finished] += used
+        for times, total in sums:
+            changes[times.sum_at] += total
+        if sums[-1][0] is not _NOWHERE:
+            at, edges, sum_at, _ = pair.attempts
+            changes[at + bisect_left(edges, (word >> 8) + 1)] += used
+            changes[sum_at] += used * ((word >> 8) + 1)
 
     def of_running(self, lane: int, wait: float) -> dict[int, int]:
         """
@@ -116,8 +167,10 @@ class Tally:
         if pair is None:
             return {}
         changes = {lane: 1}
-        if wait >= 0.0:
-            _observe(changes, pair.wait, wait)
+        at, edges, sum_at, scale = pair.wait
+        if 0.0 <= wait < _LONGEST and at >= 0:
+            changes[at + bisect_left(edges, wait)] = 1
+            changes[sum_at] = floor(wait * scale)
         return changes
 
     def _refresh(self) -> None:
@@ -150,16 +203,9 @@ class Tally:
         series = self._series.get((metric.name, values))
         return None if series is None else series.at
 
-    def _times(self, metric: Metric, values: tuple[str, ...]) -> _Times | None:
+    def _times(self, metric: Metric, values: tuple[str, ...]) -> _Times:
         series = self._series.get((metric.name, values))
         if series is None:
-            return None
+            return _NOWHERE
         family = series.family
         return _Times(series.at, family.buckets, series.at + len(family.buckets) + 1, round(1 / family.resolution))
-
-
-def _observe(changes: dict[int, int], times: _Times | None, value: float) -> None:
-    if times is not None and 0.0 <= value < _LONGEST:
-        bucket = times.at + bisect_left(times.edges, value)
-        changes[bucket] = changes.get(bucket, 0) + 1
-        changes[times.sum_at] = changes.get(times.sum_at, 0) + floor(value * times.scale)

@@ -88,10 +88,14 @@ class ErrorReporter:
 class Hub:
     """
     Pass each event on to the observers of its type, in the order in which they subscribed.
+
+    Attributes:
+        changed: Called when an observer came or went; None where that is of no interest.
     """
 
     def __init__(self, *, on_error: OnError) -> None:
         self.on_error = on_error
+        self.changed: Callable[[], object] | None = None
         self._observers: dict[type, tuple[EventListener, ...]] = {}
 
     def subscribe(self, event_type: type, observer: EventListener) -> None:
@@ -99,6 +103,8 @@ class Hub:
         Let *observer* hear every event of exactly *event_type*.
         """
         self._observers[event_type] = (*self._observers.get(event_type, ()), observer)
+        if self.changed is not None:
+            self.changed()
 
     def unsubscribe(self, event_type: type, observer: EventListener) -> None:
         """
@@ -109,6 +115,8 @@ class Hub:
             self._observers[event_type] = left
         else:
             self._observers.pop(event_type, None)
+        if self.changed is not None:
+            self.changed()
 
     def unsubscribe_all(self) -> None:
         """

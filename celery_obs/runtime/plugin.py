@@ -27,7 +27,7 @@ from celery.local import Proxy
 from celery_obs.areas.queues.metrics import shared_label
 from celery_obs.areas.schedules.start import StartHook
 from celery_obs.areas.tasks.metrics import LATENCY, QUEUE_WAIT, RUNTIME
-from celery_obs.compat.celery import amqp_of, object_of, queues_of
+from celery_obs.compat.celery import amqp_of, object_of, queues_of, registry_of
 from celery_obs.exceptions import CeleryObsError, ConfigurationError
 from celery_obs.recorder import declared
 from celery_obs.recorder.about import write_about
@@ -59,6 +59,7 @@ from .roles.child import NODE_VARIABLE, PoolChild, pool_index
 from .roles.publisher import PublishedQueues, Publisher
 from .roles.role import Role
 from .roles.worker import WorkerMain
+from .tracer import AroundTracer
 from .translate import Binding, QueueNames
 
 
@@ -238,7 +239,9 @@ class Plugin:
         self._observers = Observers(self.hub)
         self._publishing = Publishing(self.hub, self.apps)
         self._published = PublishedQueues(self.apps, self.hub.on_error)
-        self.receivers = signals.Receivers(self.hub, queues=QueueNames(self._bindings), lifecycle=self, publishing=self._publishing)
+        self._queues = QueueNames(self._bindings)
+        self._around: AroundTracer | None = None
+        self.receivers = signals.Receivers(self.hub, queues=self._queues, lifecycle=self, publishing=self._publishing)
         self._ours = OurTasks(self.apps, rename=self.receivers.rename, needs_tasks=self._needs_tasks)
         self._beat: BeatService | None = None
         self._start_hook = StartHook(self.beat_starting)
@@ -495,6 +498,9 @@ class Plugin:
         Write what is kept back.
         """
         self.areas.each(lambda part: part.flush(_FAREWELL))
+        active = self.active
+        if active is not None and active.numbers is not None:
+            active.numbers.attempts.count_tail()
         self._observers.flush(within=_FAREWELL)
 
     def close(self) -> None:
@@ -502,6 +508,9 @@ class Plugin:
         Let go of everything.
         """
         self._is_closed = True
+        if self._around is not None:
+            self._around.take_away()
+            self._around = None
         self._start_hook.uninstall()
         self.receivers.firing = None
         main = self._main
@@ -618,6 +627,19 @@ class Plugin:
         if recorder is not None:
             recorder.shares_hash_seed = isinstance(self.role, PoolChild) and self.role.is_forked
             recorder.ready()
+            self._count_around_tracer()
+
+    def _count_around_tracer(self) -> None:
+        """
+        Have attempts counted around the tracers of this pool process, where that is wanted and their traces are not asked for.
+        """
+        active, app = self.active, self.apps.configured()
+        if active is None or active.numbers is None or app is None or not active.settings.call_in_tracer:
+            return
+        if active.numbers.recorder.exemplar is None and not app.conf.worker_deduplicate_successful_tasks:
+            around = AroundTracer(self.receivers, active.numbers.attempts, hub=self.hub, queues=self._queues)
+            if around.put(registry_of(app)):
+                self._around = around
 
     def child_stopping(self, exitcode: int) -> None:
         """

@@ -27,9 +27,11 @@ from celery_obs.areas.tasks.events import (
     AttemptRaised,
     PublishStarted,
     TaskDiscarded,
+    TaskFinished,
     TaskPublished,
     TaskReceived,
     TaskRetried,
+    TaskStarted,
 )
 from celery_obs.areas.tasks.metrics import MALFORMED, UNREGISTERED
 from celery_obs.compat.celery import call_in_place, remember_receivers, request_facts
@@ -98,6 +100,9 @@ class Receivers:
     Attributes:
         lost: Finds the attempts that came to no end of their own.
 
+        attempt: The event that opened the attempt that the tracer is at, as a tuple, and when it began, where it is counted around the tracer; else None.
+            Who hears that it was refused another retry adds `translate.GAVE_UP`.
+
         firing: In beat, writes on a message which schedule entry it belongs to; None in all other processes.
     """
 
@@ -109,6 +114,7 @@ class Receivers:
         self._ignored: tuple[str, ...] = ()
         self._names: Mapping[str, str] = {}
         self._publishes = False
+        self.attempt: list[Any] | None = None
         self.firing: Callable[[Any], object] | None = None
         self.lost = LostAttempts(hub, queues=queues)
         self._publishing = publishing
@@ -119,13 +125,36 @@ class Receivers:
         """
         self._ignored = patterns
 
+    def counted_by_tracer(self) -> None:
+        """
+        Attempts are counted around the tracer from now on: hear their signals for others only, and while there are any.
+        """
+        self._hub.changed = self._listen_for_others
+        self._listen_for_others()
+
+    def counted_by_signals(self) -> None:
+        """
+        Attempts are counted by their signals again.
+        """
+        self._hub.changed = None
+        _listen(self)
+
+    def _listen_for_others(self) -> None:
+        if any(self._hub.wants(each) for each in (TaskStarted, AttemptOpened, TaskFinished, AttemptInterrupted)):
+            _listen(self)
+        else:
+            _stop_listening()
+
     def rename(self, names: Mapping[str, str]) -> None:
         """
         Call tasks that are published under one of *names* by what it stands for.
         """
         self._names = names
 
-    def _ignores(self, task: str) -> bool:
+    def ignores(self, task: str) -> bool:
+        """
+        Tell whether nothing is recorded of *task*.
+        """
         return any(fnmatchcase(task, pattern) for pattern in self._ignored)
 
     def _fail(self, error: Exception) -> None:
@@ -134,7 +163,10 @@ class Receivers:
     def _guarded(self) -> AbstractContextManager[None]:
         return guarded(self._hub.on_error, "worker.signals")
 
-    def _complain(self, reason: str) -> None:
+    def complain(self, reason: str) -> None:
+        """
+        Count that a value made no sense.
+        """
         self._hub.emit(ObservationDropped(reason))
 
     # -- an attempt, in the process that runs it --------------------------------------------------------------------
@@ -150,7 +182,10 @@ class Receivers:
         try:
             facts = request_facts(task)
             name = task.name
-            if facts.get("is_eager") or (self._ignored and self._ignores(name)):
+            if facts.get("is_eager") or (self._ignored and self.ignores(name)):
+                return
+            if self.attempt is not None:
+                self._opened_in_tracer(facts)
                 return
             try:
                 info = facts["delivery_info"]
@@ -159,7 +194,7 @@ class Receivers:
                 queue = self._queues.of(facts.get("delivery_info"))
             if type(task_id) is not str:
                 task_id = translate.identity(task_id)
-            event = translate.started(facts, name, task_id, queue, time(), self._complain)
+            event = translate.started(facts, name, task_id, queue, time(), self.complain)
             facts[_ATTEMPT] = (event, perf_counter())
             self._hub.emit(event)
             if self._hub.wants(AttemptOpened):
@@ -184,9 +219,12 @@ class Receivers:
         """
         try:
             facts = request_facts(task)
-            if _ATTEMPT not in facts:
+            if _ATTEMPT in facts:
+                event, began = facts.pop(_ATTEMPT)
+            elif self.attempt is not None and (opened := self._opened(facts)) is not None:
+                event, began = opened, self.attempt[1]
+            else:
                 return
-            event, began = facts.pop(_ATTEMPT)
             if state is None:
                 self._hub.emit(AttemptInterrupted(event))
                 return
@@ -195,6 +233,38 @@ class Receivers:
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self._fail(exc)
 
+    def _opened_in_tracer(self, facts: dict[str, Any]) -> None:
+        """
+        Tell others of an attempt that is counted around the tracer.
+        """
+        event = self._opened(facts)
+        if event is not None:
+            self._hub.emit(event)
+            if self._hub.wants(AttemptOpened):
+                self._hub.emit(_new(AttemptOpened, (event, facts)))
+
+    def _opened(self, facts: Mapping[str, Any]) -> TaskStarted | None:
+        """
+        Return the event that opened the attempt whose request has the attributes *facts*; None where it is not an attempt that is observed.
+        """
+        found = facts.get(_ATTEMPT)
+        if found is not None:
+            event: TaskStarted = found[0]
+            return event
+        attempt = self.attempt
+        if attempt is None or facts.get("is_eager") or translate.identity(facts.get("id")) != attempt[0][2]:
+            return None
+        return _new(TaskStarted, attempt[0])
+
+    def _opened_by(self, task: Any) -> TaskStarted | None:
+        """
+        Return the event that opened the attempt of *task* that this thread runs; None where none runs.
+        """
+        try:
+            return self._opened(request_facts(task))
+        except AttributeError:  # No request at all.
+            return None
+
     # -- what only the main process knows ---------------------------------------------------------------------------
 
     def task_received(self, request: Any = None, **_: object) -> None:
@@ -202,7 +272,7 @@ class Receivers:
         A message came from the broker.
         """
         try:
-            if not (self._ignored and self._ignores(request.name)):
+            if not (self._ignored and self.ignores(request.name)):
                 queue = self._queues.of(request.delivery_info)
                 self._hub.emit(TaskReceived(request.name, queue))
                 self.lost.watch(request, queue=queue)
@@ -219,7 +289,7 @@ class Receivers:
             if terminated:
                 self._hub.emit(AttemptKillDecided(translate.identity(request.id), "terminated"))
                 self.lost.found(request.id, "terminated", "Terminated", "It was revoked and its process killed.")
-            elif not (self._ignored and self._ignores(sender.name)):
+            elif not (self._ignored and self.ignores(sender.name)):
                 self._hub.emit(TaskDiscarded(sender.name, self._queues.of(request.delivery_info), "revoked"))
 
     def task_rejected(self, message: Any = None, **_: object) -> None:
@@ -244,12 +314,14 @@ class Receivers:
         """
         try:
             task_id = translate.identity(task_id)
-            opened = translate.opened_by(sender, _ATTEMPT)
+            opened = self._opened_by(sender)
             if opened is not None and opened.task_id == task_id:
                 facts = request_facts(sender)
                 # The one that is being handled is what the body raised; Celery's may be what it made of it so that it can be pickled.
                 if translate.gave_up(sys.exc_info()[1] or exception, facts):
                     facts[translate.GAVE_UP] = True
+                    if self.attempt is not None:
+                        self.attempt.append(translate.GAVE_UP)
                 if self._hub.wants(AttemptRaised):
                     self._hub.emit(
                         AttemptRaised(opened, "failure", exception, isinstance(exception, getattr(sender, "throws", None) or ()))
@@ -276,7 +348,7 @@ class Receivers:
         """
         try:
             error = getattr(reason, "exc", None)
-            opened = translate.opened_by(sender, _ATTEMPT)
+            opened = self._opened_by(sender)
             if opened is not None:
                 if self._hub.wants(AttemptRaised):
                     self._hub.emit(AttemptRaised(opened, "retry", error if isinstance(error, BaseException) else None, expected=True))
@@ -320,7 +392,7 @@ class Receivers:
             message = headers if "task" in headers else translate.message_of(headers, body)
             if _DUE not in headers:
                 headers[_DUE] = self._first_due(message, now) if message.get("eta") or message.get("retries") else now
-            if self._hub.wants(PublishStarted) and not (self._ignored and self._ignores(str(sender))):
+            if self._hub.wants(PublishStarted) and not (self._ignored and self.ignores(str(sender))):
                 name, queue = self._names.get(str(sender), str(sender)), self._queues.find(exchange, routing_key)
                 origin = self.lost.carrier_of(message.get("parent_id"))
                 self._hub.emit(PublishStarted(name, queue, headers, message, self._publishing.follows(headers), origin))
@@ -331,10 +403,10 @@ class Receivers:
         if message.get("retries"):  # With sentry-sdk a retry loses its headers; the running attempt still has them.
             from celery import current_task  # noqa: PLC0415 -- the proxy looks at the thread that publishes.
 
-            opened = current_task.request.__dict__.get(_ATTEMPT) if current_task else None
-            if opened is not None and opened[0].task_id == translate.identity(message.get("id")) and opened[0].due_at is not None:
-                return float(opened[0].due_at)
-        return max(now, translate.due_time(message.get("eta"), self._complain) or now)
+            opened = self._opened(current_task.request.__dict__) if current_task else None
+            if opened is not None and opened.task_id == translate.identity(message.get("id")) and opened.due_at is not None:
+                return float(opened.due_at)
+        return max(now, translate.due_time(message.get("eta"), self.complain) or now)
 
     def after_task_publish(
         self,
@@ -352,7 +424,7 @@ class Receivers:
         try:
             if sender in self._names:
                 sender = self._names[sender]
-            if self._ignored and self._ignores(sender):
+            if self._ignored and self.ignores(sender):
                 return
             try:
                 queue = self._routes[exchange, routing_key]
@@ -427,6 +499,24 @@ def connect(receivers: Receivers) -> None:
     """
     for signal, method in TABLE:
         signal.connect(method.__get__(receivers), weak=False, dispatch_uid=_uid(method))
+
+
+def _listen(receivers: Receivers) -> None:
+    """
+    Hear the signals of attempts.
+    """
+    for signal, method in TABLE:
+        if signal in _IN_PLACE:
+            signal.connect(method.__get__(receivers), weak=False, dispatch_uid=_uid(method))
+
+
+def _stop_listening() -> None:
+    """
+    Hear them no more.
+    """
+    for signal, method in TABLE:
+        if signal in _IN_PLACE:
+            signal.disconnect(dispatch_uid=_uid(method))
 
 
 def hear_in_tracer() -> bool:

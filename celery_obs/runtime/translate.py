@@ -17,7 +17,7 @@ from celery.utils.time import maybe_iso8601
 
 from celery_obs.areas.tasks.events import TaskFinished, TaskStarted
 from celery_obs.areas.tasks.metrics import HELD_BACK, TaskState
-from celery_obs.compat.celery import is_refused_retry, request_facts
+from celery_obs.compat.celery import is_refused_retry
 from celery_obs.vocabulary import headers
 
 
@@ -26,6 +26,7 @@ __all__ = [
     "GAVE_UP",
     "IMPLAUSIBLE_STAMP",
     "LONGEST_WAIT",
+    "MOST_RETRIES",
     "Binding",
     "QueueNames",
     "due_time",
@@ -34,7 +35,6 @@ __all__ = [
     "gave_up",
     "identity",
     "message_of",
-    "opened_by",
     "seconds",
     "started",
 ]
@@ -56,7 +56,7 @@ _STATES: Final[Mapping[str, TaskState]] = {
     "REJECTED": "rejected",
 }
 _DELAYED: Final = re.compile(r"(?:[01]\.){28}")
-_MOST_RETRIES: Final = 1_000_000
+MOST_RETRIES: Final = 1_000_000
 _LONGEST_NAME: Final = 500
 _MOST_ROUTES: Final = 2048
 _LONGEST_CHAIN: Final = 20  # Errors behind an error that are looked at.
@@ -73,17 +73,6 @@ Hears why a value was treated as absent.
 
 _PUBLISHED, _DUE = headers.PUBLISHED, headers.DUE
 _new = tuple.__new__  # Half the cost of a named tuple's own constructor, which is a Python function.
-
-
-def opened_by(task: Any, mark: str) -> TaskStarted | None:
-    """
-    Return the event that opened the attempt of *task* that this thread runs, which lies on its request under *mark*; None where none runs.
-    """
-    try:
-        opened: TaskStarted = request_facts(task)[mark][0]
-    except (AttributeError, KeyError):  # No request at all, or one that the main process made to tell of a lost attempt.
-        return None
-    return opened
 
 
 def identity(task_id: object) -> str:
@@ -172,7 +161,7 @@ def started(facts: Mapping[str, Any], task: str, task_id: str, queue: str, now: 
             and 0.0 <= now - published < LONGEST_WAIT
             and -LONGEST_WAIT < now - due < LONGEST_WAIT
             and type(retries) is int
-            and 0 <= retries < _MOST_RETRIES
+            and 0 <= retries < MOST_RETRIES
         ):
             return _new(TaskStarted, (task, queue, task_id, retries, now, now - published, False, due))
     except KeyError:
@@ -194,7 +183,7 @@ def _started_carefully(facts: Mapping[str, Any], *, task: str, task_id: str, que
     if type(due) is not float:
         due = seconds(due, complain)
     retries = facts.get("retries") or 0
-    if type(retries) is not int or not 0 <= retries < _MOST_RETRIES:
+    if type(retries) is not int or not 0 <= retries < MOST_RETRIES:
         complain(BAD_HEADER)
         retries = 0
     wait, skewed = (None, False) if published is None else _wait(published, facts.get("eta"), now, complain)

@@ -397,3 +397,61 @@ def test_receivers_are_remembered_until_they_change_and_for_so_many_senders(monk
     signal.send(sender="sender 1")
     assert len(heard) == 26
     assert signal.use_caching
+
+
+def test_a_tracer_answers_with_what_became_of_the_task_to_what_is_put_around_it(app: Celery) -> None:
+    """
+    It is called with a task's id, arguments and request; None says success, else there is Celery's state; and it can be taken away.
+    """
+
+    def end(how: str) -> str:
+        if how == "fail":
+            raise KeyError(how)
+        if how == "retry":
+            raise Retry("again")
+        return how
+
+    task = app.task(name="end", shared=False)(end)
+    app.finalize()
+    task = app.tasks["end"]
+    task.__trace__ = trace.build_tracer("end", task, app=app)
+    seen: list[Any] = []
+
+    def around(name: str, traced: Callable[..., Any]) -> Callable[..., Any]:
+        def call(uuid: Any, args: Any, kwargs: Any, request: Any = None) -> Any:
+            answer = traced(uuid, args, kwargs, request)
+            seen.append((name, uuid, args, request["id"], answer[1] and answer[1].state, type(answer[1] and answer[1].retval)))
+            return answer
+
+        return call
+
+    undo = compat.put_around_tracers({"end": task}, around)
+    assert undo is not None
+    for how in ("well", "fail", "retry"):
+        trace.trace_task(task, how, (how,), {}, {"id": how, "delivery_info": {}})
+    undo()
+    trace.trace_task(task, "again", ("well",), {}, {"id": "again", "delivery_info": {}})
+
+    assert [
+        ("end", "well", ("well",), "well", None, type(None)),
+        ("end", "fail", ("fail",), "fail", "FAILURE", KeyError),
+        ("end", "retry", ("retry",), "retry", "RETRY", Retry),
+    ] == seen
+
+
+@pytest.mark.parametrize("tracer", [None, lambda *args: None, lambda uuid, args, kwargs: None], ids=["none", "any", "fewer"])
+def test_nothing_is_put_around_tracers_that_are_not_as_expected(tracer: Any) -> None:
+    """
+    One that takes other arguments, or is not there, leaves all as they are.
+    """
+
+    def expected(uuid: Any, args: Any, kwargs: Any, request: Any = None) -> None:
+        """
+        Take what Celery's own takes.
+        """
+
+    tasks = {"one": SimpleNamespace(__trace__=expected), "two": SimpleNamespace(__trace__=tracer)}
+
+    assert compat.put_around_tracers(tasks, lambda _, traced: traced) is None
+    assert tasks["one"].__trace__ is expected
+    assert tasks["two"].__trace__ is tracer

@@ -77,7 +77,7 @@ def _wire_ring(ring: AttemptRing, fuse: list[int], patch: pytest.MonkeyPatch) ->
     ring.words = Tripwire(ring.words, fuse)  # type: ignore[assignment]
     patch.setattr(meters, "_BEGUN", Torn(struct.Struct("=2qdqdq"), fuse))
     patch.setattr(rings, "ROW_FORM", Torn(struct.Struct("=40sdq8x"), fuse))
-    patch.setattr(rings, "_FACTS", Torn(struct.Struct("=3q4d40s24x"), fuse))
+    patch.setattr(rings, "FACTS_FORM", Torn(struct.Struct("=3q4d40s24x"), fuse))
 
 
 def live_until_killed(folder: Path, stores: int, *, state: TaskState) -> bool:
@@ -137,7 +137,7 @@ def test_an_attempt_killed_at_any_store_is_in_the_ring_once_as_it_was_counted(tm
         if survived:
             break
     assert [attempt.state for attempt in kept] == [state] * 3
-    assert stores > 100
+    assert stores > 60
 
 
 def read_by_sidecar(folder: Path) -> dict[str, int]:
