@@ -38,6 +38,7 @@ _PATIENCE = 3.0
 _TOLERATED_SKEW = 1.0
 _STALE = 30.0
 _MOST_NAMES = 5
+_HEARD = {"tracer": "Celery's tracer calls us directly", "signals": "Celery's signals call us"}
 _STATUS = {"OK": "ok", "FAIL": "fail", "--": "not_checked"}
 
 
@@ -332,7 +333,7 @@ def examine_switches(
     others_logging: str = "",
 ) -> Iterator[Finding]:
     """
-    Tell of metrics, logs, traces and errors what the running nodes announced; where none did, what follows from this shell's environment.
+    Tell of attempts, metrics, logs, traces and errors what the running nodes announced; where none did, what follows from this shell's environment.
     """
     announced = [(node, each) for node in nodes if node.about is not None for each in _announced_switches(node.about)]
     if not announced:
@@ -355,6 +356,11 @@ def examine_switches(
 
 
 def _announced_switches(about: Mapping[str, Any]) -> Iterator[Finding]:
+    attempts = about.get("attempts")
+    heard = _HEARD.get(str(attempts.get("heard_by"))) if isinstance(attempts, dict) else None
+    if heard is not None:
+        because = attempts.get("because")
+        yield Finding("OK", "attempts", f"{heard}, because {because}." if because else f"{heard}.")
     listed = about.get("switches")
     for each in listed if isinstance(listed, list) else ():
         if isinstance(each, dict) and each.get("verdict") in _STATUS:

@@ -50,6 +50,7 @@ from .builtin_tasks.apps import OurTasks, is_ours
 from .configuration import Configuration
 from .declarations import Declarations
 from .hub import ErrorReporter, Hub
+from .listeners import how_attempts_are_heard
 from .main_process import MainProcess
 from .observers import Observers
 from .publishing import Publishing
@@ -451,7 +452,9 @@ class Plugin:
 
             settings = self.settings or self.configuration.of(app)
             others = self.telemetry.others_logging() if self.role.is_celerys else ""
-            write_about(node.folder, about(settings, app, os.environ, role=recorder.role, node=node.name, others_logging=others))
+            attempts = how_attempts_are_heard(in_tracer=settings.call_in_tracer) if self.role.runs_tasks else None
+            facts = about(settings, app, os.environ, role=recorder.role, node=node.name, others_logging=others, attempts=attempts)
+            write_about(node.folder, facts)
         except Exception as exc:  # noqa: BLE001 -- never fail the observed.
             self.errors(exc, component="about")
 

@@ -45,7 +45,7 @@ from .publishing import Publishing
 from .translate import QueueNames
 
 
-__all__ = ["Lifecycle", "Receivers", "connect", "disconnect"]
+__all__ = ["Lifecycle", "Receivers", "connect", "disconnect", "hear_in_tracer"]
 
 
 _ATTEMPT: Final = "celery_obs_attempt"

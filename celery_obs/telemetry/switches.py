@@ -111,7 +111,16 @@ def switches(
     yield _errors(settings, environ, installed, unreachable)
 
 
-def about(settings: Settings, app: Any, environ: Mapping[str, str], *, role: str, node: str, others_logging: str = "") -> dict[str, Any]:
+def about(
+    settings: Settings,
+    app: Any,
+    environ: Mapping[str, str],
+    *,
+    role: str,
+    node: str,
+    others_logging: str = "",
+    attempts: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """
     Return what a process says of itself at its start, for those who ask later from another shell: no secret is in it, and nothing is asked for it.
 
@@ -127,6 +136,8 @@ def about(settings: Settings, app: Any, environ: Mapping[str, str], *, role: str
         node: Its name.
 
         others_logging: As for `switches`.
+
+        attempts: How the process hears of its attempts, where it runs tasks.
     """
     found = switches(settings, environ, installed=is_installed, unreachable=lambda _: "", others_logging=others_logging)
     # What only publishes has logs and error reports of its own.
@@ -142,6 +153,7 @@ def about(settings: Settings, app: Any, environ: Mapping[str, str], *, role: str
         "celery": metadata.version("celery"),
         "app": str(app.main or ""),
         "switches": [{"name": each.name, "verdict": each.verdict, "text": each.text, "where": each.where} for each in shown],
+        "attempts": attempts,
         "settings": {name: getattr(settings, name) for name in _ANNOUNCED_SETTINGS},
         "broker": _broker_shown(app),
         "redis": shown_place(settings.redis) if settings.redis else "",

@@ -119,6 +119,8 @@ def test_the_doctor_tells_what_the_worker_said(stage: Stage) -> None:
     assert "sentry.example.invalid/42" in checks["errors"]["text"]
     assert ("w1@test", "worker", True) == (node["node"], node["role"], node["ready"])
     assert 77 == node["announced"]["settings"]["label_limit"]
+    assert {"heard_by": "tracer", "because": ""} == node["announced"]["attempts"]
+    assert "Celery's tracer calls us directly. (as w1@test announced)" == checks["attempts"]["text"]
     assert stage.redis.url == node["announced"]["redis"]
     assert stat.S_IMODE(about.stat().st_mode) == 0o600
     for text in (told, about.read_text()):
@@ -144,4 +146,5 @@ def test_publishers_and_beat_announce_themselves(stage: Stage) -> None:
     assert {"beat", "publisher"} == nodes.keys()
     assert ["metrics", "logs", "traces", "errors"] == [each["name"] for each in nodes["beat"]["switches"]]
     assert ["metrics", "traces"] == [each["name"] for each in nodes["publisher"]["switches"]]
+    assert (None, None) == (nodes["beat"]["attempts"], nodes["publisher"]["attempts"])
     assert os.uname().nodename in nodes["publisher"]["node"]

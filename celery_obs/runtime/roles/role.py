@@ -27,10 +27,13 @@ class Role(ABC):
     Attributes:
         is_celerys: Whether Celery started the process: then its errors are ours to report, and its logging is ours to tell of.
 
+        runs_tasks: Whether attempts are what the process, or those that it forks, is there for.
+
         announces: Whether it tells sidecars which queues it publishes to; workers tell more, and their pools nothing.
     """
 
     is_celerys: ClassVar[bool] = False
+    runs_tasks: ClassVar[bool] = False
 
     @property
     def announces(self) -> bool:

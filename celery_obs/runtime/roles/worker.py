@@ -46,6 +46,7 @@ class WorkerMain(Role):
     """
 
     is_celerys = True
+    runs_tasks = True
 
     def __init__(self, worker: Any) -> None:
         self._node = str(worker.hostname)

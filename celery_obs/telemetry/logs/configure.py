@@ -17,6 +17,7 @@ from functools import partial
 from logging.handlers import WatchedFileHandler
 from typing import Any, Final
 
+from celery_obs.runtime.listeners import names_of_receivers
 from celery_obs.settings import Settings
 from celery_obs.telemetry.redaction import Redactor
 
@@ -208,13 +209,7 @@ def other_receivers(ours: object = None) -> list[str]:
     """
     from celery.signals import setup_logging  # noqa: PLC0415 -- as above.
 
-    found = []
-    for _, receiver in setup_logging.receivers:
-        # Celery keeps weak references as such, and ours with a function around it that carries its identity.
-        live = receiver() if type(receiver).__module__ == "weakref" else receiver
-        if live is not None and live != ours:
-            found.append(f"{getattr(live, '__module__', '')}.{getattr(live, '__qualname__', type(live).__qualname__)}")
-    return found
+    return names_of_receivers(setup_logging, is_ours=lambda receiver: receiver == ours)
 
 
 def _configure_structlog() -> None:
