@@ -89,7 +89,16 @@ _SHOWN_SERVERS = (
 )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    """
+    Prepare the process, and the environment of the programs that tests start.
+    """
+    _find_servers()
+    _import_as_users_do(config)
+    _keep_what_is_compiled()
+
+
+def _find_servers() -> None:
     """
     Let programs of ``CELERY_OBS_TESTS_SERVERS`` come before the machine's own, such as another Prometheus (see ``tests/newer-servers``).
     """
@@ -100,6 +109,25 @@ def pytest_configure() -> None:
         message = f"CELERY_OBS_TESTS_SERVERS is {folder}, which is no folder. Fetch programs with ./tests/newer-servers, and name the folder with bin at its end."
         raise pytest.UsageError(message)
     os.environ["PATH"] = os.pathsep.join([str(Path(folder).resolve()), os.environ["PATH"]])
+
+
+def _import_as_users_do(config: pytest.Config) -> None:
+    """
+    Have pytest leave the modules of libraries and of the package as they are.
+
+    It writes the assertions of each distribution that brings a plugin anew, such as ours and Hypothesis: several seconds in each process that runs tests.
+    """
+    hook = getattr(config.pluginmanager, "rewrite_hook", None)
+    getattr(hook, "_must_rewrite", set()).clear()
+    getattr(hook, "_marked_for_rewrite_cache", {}).clear()
+
+
+def _keep_what_is_compiled() -> None:
+    """
+    Let Python keep compiled modules, as it does unless it is told not to: some hundred programs that tests start would compile all of ours each.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_finish() -> None:

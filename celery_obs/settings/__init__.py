@@ -418,7 +418,8 @@ def _from_dict(conf: Mapping[Any, Any]) -> Iterator[_Found]:
 
 def _from_keys(conf: Mapping[Any, Any]) -> Iterator[_Found]:
     for key in conf:
-        if not isinstance(key, str) or _is_dict_key(key):
+        # Few of Celery's hundreds of keys, which each app that is configured goes through twice.
+        if not isinstance(key, str) or "obs_" not in key.lower() or _is_dict_key(key):
             continue
         # Celery keeps the namespace in the keys that it lists: CELERY_OBS_METRICS_DIR for obs_metrics_dir.
         match = re.fullmatch(r"(?:celery_)?obs_(.+)", key.lower())

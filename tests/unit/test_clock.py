@@ -23,7 +23,7 @@ def drawn_in(source: str) -> set[str]:
     """
     Return what a module takes of ``random``.
     """
-    nodes = list(ast.walk(ast.parse(source)))
+    nodes = list(ast.walk(ast.parse(source))) if "random" in source else []
     taken = {
         each.attr for each in nodes if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id == "random"
     }

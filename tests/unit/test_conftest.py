@@ -13,7 +13,7 @@ from typing import cast
 
 import pytest
 
-from tests.conftest import find_server, pytest_configure, pytest_sessionfinish
+from tests.conftest import _find_servers, find_server, pytest_sessionfinish
 
 
 def test_a_missing_server_skips_the_test_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,7 @@ def test_other_servers_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("PATH", "/usr/bin")
     monkeypatch.setenv("CELERY_OBS_TESTS_SERVERS", str(tmp_path))
 
-    pytest_configure()
+    _find_servers()
 
     assert f"{tmp_path}{os.pathsep}/usr/bin" == os.environ["PATH"]
 
@@ -55,7 +55,7 @@ def test_a_folder_of_servers_that_is_none_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CELERY_OBS_TESTS_SERVERS", str(tmp_path / "none"))
 
     with pytest.raises(pytest.UsageError, match=r"which is no folder\. Fetch programs with \./tests/newer-servers"):
-        pytest_configure()
+        _find_servers()
 
 
 @pytest.mark.parametrize(("again", "ends"), [(0, pytest.ExitCode.OK), (2, pytest.ExitCode.OK), (3, pytest.ExitCode.TESTS_FAILED)])

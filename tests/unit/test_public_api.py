@@ -53,8 +53,8 @@ def imports_between_modules() -> set[tuple[str, str]]:
     Return which names our modules import from which of ours.
     """
     found: set[tuple[str, str]] = set()
-    for module, path in EVERY.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for module in EVERY:
+        for node in ast.walk(parsed(module)):
             if isinstance(node, ast.ImportFrom):
                 source = public_api._absolute(module, node)
                 found |= {(source, each.name) for each in node.names if source in EVERY and f"{source}.{each.name}" not in EVERY}

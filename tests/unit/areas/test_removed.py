@@ -92,7 +92,7 @@ def house_without(folder: Path, *names: str) -> Path:
     Copy the package, and take these areas out: the folder, and the line of the registry.
     """
     package = folder / "celery_obs"
-    shutil.copytree(ROOT / "celery_obs", package)
+    shutil.copytree(ROOT / "celery_obs", package)  # What Python has compiled goes along, and need not be compiled again.
     registry = package / "areas/__init__.py"
     text = registry.read_text()
     for name in names:

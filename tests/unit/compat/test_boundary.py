@@ -43,14 +43,22 @@ def private_names(text: str) -> Iterator[tuple[int, str, str]]:
     Go through the private names in a program that are asked of anything but ``self`` and ``cls``: line, what is asked, and the name.
     """
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in {"self", "cls"}:
-            yield from _found(node.lineno, ast.unparse(node.value), [node.attr])
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in BY_NAME:
+        if isinstance(node, ast.Attribute):
+            if _PRIVATE.fullmatch(node.attr) and ast.unparse(node.value) not in {"self", "cls"}:
+                yield from _found(node.lineno, ast.unparse(node.value), [node.attr])
+        elif isinstance(node, ast.Call) and _called(node.func) in BY_NAME:
             yield from _found(node.lineno, ast.unparse(node.args[0]), [name for each in node.args for name in _named(each)])
         elif isinstance(node, ast.ImportFrom) and not node.level and not (node.module or "").startswith("celery_obs"):
             yield from _found(node.lineno, node.module or "", [*(node.module or "").split("."), *(each.name for each in node.names)])
         elif isinstance(node, ast.Import):
             yield from _found(node.lineno, "import", [part for each in node.names for part in each.name.split(".")])
+
+
+def _called(function: ast.expr) -> str:
+    """
+    Return the name of what is called, without what it is asked of.
+    """
+    return function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
 
 
 def _named(argument: ast.expr) -> list[str]:

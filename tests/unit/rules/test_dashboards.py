@@ -4,6 +4,7 @@ The dashboards: every query can work, and every panel says what a person has to 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
@@ -48,13 +49,20 @@ ROOT = Path(__file__).parents[3]
 of_page = pytest.mark.parametrize("page", DASHBOARDS, ids=lambda page: page.uid)
 
 
+@functools.cache
+def all_written() -> dict[str, str]:
+    """
+    Write all pages, once for all tests.
+    """
+    return {output.path: output.text for output in build(Links())}
+
+
 def written(page: Dashboard) -> dict[str, Any]:
     """
     Return the JSON of a page.
     """
     pytest.importorskip("grafana_foundation_sdk", reason="Grafana's SDK writes the JSON, and needs Python 3.11.")
-    texts = {output.path: output.text for output in build(Links())}
-    model: dict[str, Any] = json.loads(texts[f"{FOLDER}/{page.uid}.json"])
+    model: dict[str, Any] = json.loads(all_written()[f"{FOLDER}/{page.uid}.json"])
     return model
 
 
