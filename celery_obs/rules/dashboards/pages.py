@@ -11,10 +11,10 @@ from typing import Final
 
 from celery_obs.areas import parts
 from celery_obs.rules.links import Links
-from celery_obs.rules.packs.business import BUSINESS
 from celery_obs.rules.render import NotBuiltError, Output
 
 from .budgets import SLO
+from .business import BUSINESS
 from .contributions import completed
 from .infrastructure import INFRASTRUCTURE
 from .model import Dashboard

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from celery_obs.rules.dashboards.model import Contribution, Panel, Query
-from celery_obs.rules.dashboards.queries import ratio_of
+from celery_obs.rules.dashboards.queries import per_minute, ratio_of
 
 from .metrics import DELIVERIES
 
@@ -16,6 +16,19 @@ __all__ = ["PANELS"]
 
 
 PANELS: Final = (
+    Contribution(
+        "celery-obs-business",
+        "Delivery",
+        2,
+        Panel(
+            kind="timeseries",
+            title="Newsletters per minute by outcome",
+            question="Do newsletters arrive?",
+            queries=(Query(expr=per_minute(DELIVERIES, "status"), legend="{{status}}"),),
+            unit="opm",
+            stacked=True,
+        ),
+    ),
     Contribution(
         "celery-obs-business",
         "Delivery",

@@ -7,11 +7,11 @@ from __future__ import annotations
 from typing import Final
 
 from celery_obs.areas.tasks import metrics as tasks
-from celery_obs.rules.dashboards.model import WIDTH, Dashboard, Panel, Query, Row, Variable
-from celery_obs.rules.dashboards.parts import JOB, TO_TASKS, higher_is_better
-from celery_obs.rules.dashboards.queries import chosen, per_minute, ratio_of, ratio_within
 from celery_obs.rules.promql import none_of
-from celery_obs.rules.third_party import NEWSLETTERS
+
+from .model import Dashboard, Panel, Query, Row, Variable
+from .parts import JOB, TO_TASKS, higher_is_better
+from .queries import chosen, ratio_of, ratio_within
 
 
 __all__ = ["BUSINESS"]
@@ -36,7 +36,7 @@ _SUMMARY = Row(
         Panel(
             kind="stat",
             title="Delivered at all",
-            question="Which share of the chosen tasks succeeded? 99.5 % is the target for newsletters.",
+            question="Which share of the chosen tasks succeeded? 99.5 % is the target.",
             queries=(
                 Query(expr=ratio_of(tasks.FINISHED, of={"state": "success"}, over="$__range", state=_ENDED, task=_TASK), legend="Success"),
             ),
@@ -70,22 +70,6 @@ _DELIVERY = Row(
             ascending=True,
             maximum=1,
             links=(TO_TASKS,),
-        ),
-        Panel(
-            kind="timeseries",
-            title="Newsletters per minute by outcome",
-            question="Do newsletters arrive? Counted by the application.",
-            queries=(
-                Query(
-                    expr=per_minute(NEWSLETTERS, "status"),
-                    legend="{{status}}",
-                    absent_where=f"the application does not declare {NEWSLETTERS.name}",
-                ),
-            ),
-            unit="opm",
-            stacked=True,
-            width=WIDTH,
-            height=6,
         ),
     ),
 )
