@@ -9,12 +9,15 @@ import os
 import subprocess
 import sys
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from celery_obs.rules.yaml_text import Tree
 from tests.conftest import NeedServer
+from tests.rules.promtool import run_tests
 
 
 pytestmark = pytest.mark.integration
@@ -104,6 +107,23 @@ def run_with(example: str, folder: Path, *events: tuple[str, str, list[Any]]) ->
     return Answer(answer["page"], answer["landing"], answer["queries"], folder / "monitoring")
 
 
+def firing(answer: Answer, area: str, series: Mapping[str, str], *, after: str, names: Iterable[str]) -> None:
+    """
+    Have Prometheus's own tool find these alerts of an area, and no others of it, to fire for all that is scraped every minute.
+    """
+    rules = [answer.made / "deploy/prometheus/rules/recording.yml", answer.made / f"deploy/prometheus/rules/alerts-{area}.yml"]
+    expected: list[Tree] = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(names)]
+    test: dict[str, Tree] = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {"expr": 'count by (alertname) (ALERTS{alertstate="firing"})', "eval_time": after, "exp_samples": expected if names else []}
+        ],
+    }
+    done = run_tests(rules, [test], answer.made)
+    assert 0 == done.returncode, done.stdout + done.stderr
+
+
 def checked(made: Path, need_server: NeedServer) -> None:
     """
     Have Prometheus's own tool read all rules that were written.
@@ -143,6 +163,15 @@ def test_newsletters_and_deliveries_are_counted_shown_and_alerted_on(tmp_path: P
     assert "Share of newsletters that fail" in answer.dashboard("celery-obs-business")
     assert "Alerts delivered in time" in answer.dashboard("publishing-deliveries")
     checked(answer.made, need_server)
+    took, refused = (f'publishing_deliveries_total{{channel="chat",status="{status}"}}' for status in ("success", "failure"))
+    soon, all_ = (
+        'publishing_alert_delivery_seconds_bucket{channel="chat",le="30.0"}',
+        'publishing_alert_delivery_seconds_count{channel="chat"}',
+    )
+    well = {took: "0+99x60", refused: "0+1x60", soon: "0+99x60", all_: "0+100x60"}
+    firing(answer, "deliveries", well, after="30m", names=())
+    firing(answer, "deliveries", {**well, refused: "0+9x60"}, after="30m", names=("DeliveriesFail",))
+    firing(answer, "deliveries", {**well, soon: "0+80x60"}, after="30m", names=("AlertsDeliveredLate",))
 
 
 def test_providers_are_counted_shown_and_alerted_on(tmp_path: Path, need_server: NeedServer) -> None:
@@ -168,6 +197,15 @@ def test_providers_are_counted_shown_and_alerted_on(tmp_path: Path, need_server:
     assert "Share of measurements that are refused" in answer.dashboard("exchange-providers")
     assert any("channel_api_errors_total" in query for query in answer.queries["exchange-providers"])
     checked(answer.made, need_server)
+    taken, refused = (
+        f'exchange_data_points_total{{provider="withings",kind="steps",status="{status}"}}' for status in ("accepted", "refused")
+    )
+    limited = 'channel_api_errors_total{channel_type="withings",error_type="rate_limit"}'
+    well = {taken: "0+99x600", refused: "0+1x600", limited: "0x600"}
+    firing(answer, "providers", well, after="8h", names=())
+    firing(answer, "providers", {**well, taken: "500x600", refused: "0x600"}, after="8h", names=("ProviderSendsNothing",))
+    firing(answer, "providers", {**well, refused: "0+9x600"}, after="8h", names=("ProviderDataRefused",))
+    firing(answer, "providers", {**well, limited: "0+1x600"}, after="8h", names=("ProviderNearsRateLimit",))
 
 
 def test_the_business_hub_has_a_page_of_its_own(tmp_path: Path, need_server: NeedServer) -> None:
