@@ -14,6 +14,7 @@ by an entry point of the group ``celery_obs.areas``.  The parts, each a module t
 ``tasks``           ``TASKS``, values of `celery_obs.areas.task_spec.TaskSpec`
 ``collector``       ``collectors(sidecar)``: what the sidecar asks at each scrape, of a `celery_obs.exporter.options.Sidecar`
 ``gauges``          ``gauges(series)``: what it shows of the state that all workers share, by a `celery_obs.areas.channels.series.Series`
+``history``         ``REMEMBERED``: which numbers of the page the sidecar remembers for two hours, see `celery_obs.exporter.history.declared`
 ``recording_rules`` ``RULES``, values of `celery_obs.rules.rules.RecordingRule`; ``GROUP``, where several areas share a group
 ``alerts``          ``ALERTS``, values of `celery_obs.rules.rules.Alert`; their runbooks are pages in the folder ``runbooks``
 ``dashboards``      ``DASHBOARDS``, values of `celery_obs.rules.dashboards.model.Dashboard`

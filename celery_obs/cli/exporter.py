@@ -98,6 +98,21 @@ __all__ = ["exporter"]
     help="File with the token for operations.",
 )
 @click.option(
+    "--history-bytes",
+    type=click.IntRange(0, 64 * 1024 * 1024),
+    default=4 * 1024 * 1024,
+    metavar="BYTES",
+    envvar="CELERY_OBS_HISTORY_BYTES",
+    help="Room for two hours of history; 0 keeps none.",
+)
+@click.option(
+    "--history-file",
+    type=click.Path(path_type=Path),
+    envvar="CELERY_OBS_HISTORY_FILE",
+    show_default="history in the metrics directory",
+    help="Where the history is.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
@@ -121,6 +136,8 @@ def exporter(
     lease_period: float,
     enable_operations: bool,
     operations_token_file: Path | None,
+    history_bytes: int,
+    history_file: Path | None,
     log_level: str,
     log_format: Literal["text", "json", "console", "auto"],
 ) -> None:
@@ -151,6 +168,8 @@ def exporter(
             # By the environment or a file only: a command line is for all to see.
             operations_token=os.environ.get("CELERY_OBS_OPERATIONS_TOKEN", ""),
             operations_token_file=operations_token_file,
+            history_bytes=history_bytes,
+            history_file=history_file,
         )
     except CeleryObsError as error:
         click.echo(f"Error: {error}", err=True)

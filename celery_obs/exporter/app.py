@@ -37,6 +37,7 @@ from celery_obs.vocabulary.conditions import Area
 
 from .api.answers import Refusal, refuse
 from .api.attempts import AttemptsApi
+from .api.history import HistoryApi
 from .api.page import POLICY, status_page
 from .api.routes import Api, shows_token
 from .exposition import OPENMETRICS_TYPE, TEXT_TYPE, Page, accepts_gzip, accepts_openmetrics, compress
@@ -120,6 +121,7 @@ def create_app(
     web: Callable[[], WebConfig] | None = None,
     api: Api | None = None,
     attempts: AttemptsApi | None = None,
+    history: HistoryApi | None = None,
     overview: Callable[[], Overview] | None = None,
     leader: Callable[[], str] = str,
     health: Health | None = None,
@@ -139,6 +141,8 @@ def create_app(
         api: Answers about the cluster; by default one that says that there is nothing to ask.
 
         attempts: Answers which attempts there were; by default one that says that there are none to search.
+
+        history: Answers what was; by default one that says that no history is kept.
 
         overview: Reads the cluster's state for the status page; None where there is none.
 
@@ -164,6 +168,7 @@ def create_app(
         routes=[
             *(Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()),
             *(attempts or AttemptsApi(None)).routes(),
+            *(history or HistoryApi(None)).routes(),
             *(api or Api(None)).routes(),
         ],
         exception_handlers={HTTPException: _not_so},

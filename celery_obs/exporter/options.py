@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from celery_obs.recorder.format import FORGET_AFTER
-from celery_obs.recorder.metrics_dir import default_metrics_dir
+from celery_obs.recorder.metrics_dir import HISTORY, default_metrics_dir
 from celery_obs.state.broker import Broker
 from celery_obs.state.lease import PERIOD
 from celery_obs.telemetry.redaction import redact_url
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from celery_obs.areas.channels.overview import Overview
 
 
-__all__ = ["Options", "Scope", "Sidecar"]
+__all__ = ["HISTORY_BYTES", "Options", "Scope", "Sidecar"]
 
 
 Scope = Literal["worker", "cluster", "all"]
@@ -33,6 +33,11 @@ What is served: *worker*, the metrics of the processes beside us; *cluster*, wha
 """
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:19540"
+
+HISTORY_BYTES: Final = 4 * 1024 * 1024
+"""
+Room of the history: some 660 series, which is what 70 tasks have.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +73,10 @@ class Options:
         operations_token: What callers of the operations have to know, where no file has it.
 
         operations_token_file: The file that has it.
+
+        history_bytes: How much room the history of two hours has; 0 keeps none.
+
+        history_file: Where it is; by default in the metrics directory.
     """
 
     metrics_dir: Path | None = None
@@ -85,6 +94,8 @@ class Options:
     enable_operations: bool = False
     operations_token: str = ""
     operations_token_file: Path | None = None
+    history_bytes: int = HISTORY_BYTES
+    history_file: Path | None = None
 
     def __repr__(self) -> str:
         """
@@ -95,6 +106,13 @@ class Options:
     @property
     def directory(self) -> Path:
         return self.metrics_dir or default_metrics_dir(os.environ)
+
+    @property
+    def history(self) -> Path | None:
+        """
+        Where the history is; None to keep it in memory, where this exporter serves no metrics directory.
+        """
+        return self.history_file or (self.directory / HISTORY if self.serves_workers else None)
 
     @property
     def state(self) -> str | Broker | None:

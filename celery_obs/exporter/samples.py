@@ -12,7 +12,7 @@ from typing import Final
 from celery_obs.vocabulary.spec import Metric
 
 
-__all__ = ["Samples"]
+__all__ = ["Samples", "labels_of"]
 
 
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -53,12 +53,19 @@ class Samples:
         for page in self._pages:
             for line in _lines(page, name):
                 head, _, tail = line.rpartition("}") if "}" in line else (line[: len(name)], "", line[len(name) :])
-                values = {label: _ESCAPED.sub(lambda char: _ESCAPES.get(char[1], char[1]), value) for label, value in _LABEL.findall(head)}
+                values = labels_of(head)
                 try:
                     found.setdefault(tuple(values.get(label, "") for label in labels), float(tail.split()[0]))
                 except (ValueError, IndexError):
                     continue  # A line of another's that is none.
         return found
+
+
+def labels_of(series: str) -> dict[str, str]:
+    """
+    Return the labels of a series as it is written on a page.
+    """
+    return {label: _ESCAPED.sub(lambda char: _ESCAPES.get(char[1], char[1]), value) for label, value in _LABEL.findall(series)}
 
 
 def _lines(page: str, name: str) -> Iterator[str]:

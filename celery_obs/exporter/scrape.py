@@ -9,7 +9,7 @@ import threading
 import time
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -240,6 +240,7 @@ class Runner:
         self._throttle = LogThrottle(clock=clock)
         self._jobs: dict[str, BackgroundJob[Page]] = {}
         self._deadlines: dict[str, float] = {}
+        self._watched_at: dict[str, float] = {}
         self._inline: set[str] = set()
         self._shared: set[str] = set()
         for collector in collectors:
@@ -275,6 +276,28 @@ class Runner:
         now = self._clock()
         good = (each for each in states.values() if each.succeeded_at is not None and now - each.succeeded_at < self._stale_after)
         return states, tuple(each.value.text for each in good if each.value is not None)
+
+    def watched(self, names: Container[str] | None, *, shared_every: float) -> Mapping[str, JobState[Page]]:
+        """
+        Return how those collectors fare whose *names* are given, or all, for who looks every second.
+
+        What is local is collected now, and waited for.  What is shared is asked for by the leader alone, every *shared_every* seconds and without waiting:
+        of it, what is fresh enough is returned.
+        """
+        epoch = self._begin_epoch()
+        begin, leads = self._clock(), self._gate is None or epoch is not None
+        tickets = {name: job.ask() for name, job in self._jobs.items() if name not in self._shared and (names is None or name in names)}
+        states = {name: self._jobs[name].wait(ticket, until=begin + self._deadlines[name]) for name, ticket in tickets.items()}
+        for name in self._shared if leads else ():
+            if names is None or name in names:
+                last = self._jobs[name].last()
+                if begin - max(last.succeeded_at or 0.0, self._watched_at.get(name, 0.0)) >= shared_every:
+                    self._watched_at[name] = begin
+                    self._jobs[name].ask()
+                is_ours = last.succeeded_at is not None and last.succeeded_at >= self._epoch[1]
+                if is_ours and begin - (last.succeeded_at or 0.0) < 2 * shared_every:
+                    states[name] = last
+        return states
 
     def _run(self, epoch: int | None) -> Mapping[str, JobState[Page]]:
         asked_at = self._clock()

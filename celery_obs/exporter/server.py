@@ -26,10 +26,14 @@ from celery_obs.telemetry.redaction import redact_url
 from celery_obs.throttle import LogThrottle, ThrottleFilter
 
 from .api.attempts import AttemptsApi
+from .api.history import HistoryApi
 from .api.routes import Api
 from .app import Check, create_app, directory_check
 from .door import KEEP_ALIVE, MOST_CONNECTIONS, Server, visitor_type
 from .health import Health
+from .history.declared import declared
+from .history.file import LEAST_BYTES
+from .history.sampler import History, Reading, Sampler
 from .hosts import AllowedHosts
 from .options import Options, Scope, Sidecar
 from .probes import is_redis, scheme_of
@@ -41,7 +45,18 @@ if TYPE_CHECKING:
     from celery_obs.areas.channels.overview import Overview
 
 
-__all__ = ["Options", "Scope", "build_checks", "build_collectors", "build_lease", "listen", "operations_token", "parse_address", "run"]
+__all__ = [
+    "Options",
+    "Scope",
+    "build_checks",
+    "build_collectors",
+    "build_history",
+    "build_lease",
+    "listen",
+    "operations_token",
+    "parse_address",
+    "run",
+]
 
 
 LONGEST_HEAD: Final = 16 * 1024
@@ -91,6 +106,21 @@ def build_lease(options: Options, errors: InternalErrors) -> Lease | None:
             )
 
     return Lease(_redis(options.state or ""), period=options.lease_period, on_error=report)
+
+
+def build_history(options: Options, errors: InternalErrors) -> History | None:
+    """
+    Make the history; None where none is to be kept.
+
+    Raises:
+        ConfigurationError: if its room is too small for any.
+    """
+    if not options.history_bytes:
+        return None
+    if options.history_bytes < LEAST_BYTES:
+        message = f"--history-bytes is {options.history_bytes}. Expected 0 to keep no history, or at least {LEAST_BYTES}."
+        raise ConfigurationError(message)
+    return History(options.history, options.history_bytes, tuple(declared()), errors=errors)
 
 
 def operations_token(options: Options) -> str:
@@ -218,12 +248,15 @@ def run(options: Options) -> None:
     client = _redis(options.state or "") if options.shares_state else None
     channels = optional("channels", "overview")
     overview = channels.OverviewReader(client).read if client is not None and channels is not None else None
+    runner = Runner(build_collectors(options, errors, overview=overview), errors, gate=lease)
+    history = build_history(options, errors)
     app = create_app(
-        Runner(build_collectors(options, errors, overview=overview), errors, gate=lease),
+        runner,
         build_checks(options),
         web=web.current if web is not None else None,
         api=Api(client, token=operations_token(options)),
         attempts=AttemptsApi(options.directory if options.serves_workers else None),
+        history=HistoryApi(history.read if history is not None else None),
         overview=overview,
         leader=lease.holder if lease is not None else str,
         hosts=AllowedHosts(options.allowed_hosts, listening=[parse_address(address)[0] for address in options.addresses]),
@@ -236,6 +269,10 @@ def run(options: Options) -> None:
         if lease is not None:
             lease.start()
             stack.callback(lease.stop)
+        if history is not None:
+            sampler = Sampler(runner, history, Reading(declared()), errors=errors)
+            sampler.start()
+            stack.callback(sampler.stop)
         with _obeying_signals(server, web), _in_few_words():
             log.info(
                 "Serving on %s; scope %s, metric files in %s, broker %s.",

@@ -15,13 +15,28 @@ import tempfile
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from celery_obs.exceptions import ConfigurationError
 
 from .opening import FALLBACK, RefusedError, is_for_one_user, open_metrics_dir
 
 
-__all__ = ["FALLBACK", "default_metrics_dir", "fallback_name", "look_at_metrics_dir", "prepare_metrics_dir", "use_temporary_metrics_dir"]
+__all__ = [
+    "FALLBACK",
+    "HISTORY",
+    "default_metrics_dir",
+    "fallback_name",
+    "look_at_metrics_dir",
+    "prepare_metrics_dir",
+    "use_temporary_metrics_dir",
+]
+
+
+HISTORY: Final = "history"
+"""
+The file of the sidecar's history, beside the nodes' folders.
+"""
 
 
 def default_metrics_dir(environ: Mapping[str, str]) -> Path:

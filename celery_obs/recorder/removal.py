@@ -16,6 +16,7 @@ from typing import Final
 from celery_obs.exceptions import LayoutError
 
 from .format import node_name
+from .metrics_dir import HISTORY
 from .opening import RefusedError, open_file, open_metrics_dir
 from .slots import holder_lives, slot_numbers
 
@@ -27,7 +28,7 @@ _OURS: Final = re.compile(
     r"layout(\.[0-9]+\.new|\.bad)?|slot-[0-9]+(\.bad|\.new)?|attempts-[0-9]+(\.new)?|lock|heartbeat(\.new)?|about(\.[0-9]+)?|shortage(\.[0-9]+|\.new)?",
     re.ASCII,
 )
-_OF_ALL: Final = re.compile(r"remainder(\.lock|\.new)?", re.ASCII)
+_OF_ALL: Final = re.compile(rf"remainder(\.lock|\.new)?|{HISTORY}(\.bad)?", re.ASCII)
 _OTHER_VERSION: Final = re.compile(r".+\.v[0-9]+", re.ASCII)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

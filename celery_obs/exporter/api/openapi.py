@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import celery_obs
 
-from . import attempts
+from . import attempts, history
 from .model import BODY, PARAMETERS, PREFIX, Deed, Question
 from .table import DEEDS, QUESTIONS
 
@@ -38,22 +38,22 @@ def document() -> Mapping[str, Any]:
     Describe everything in the table.
     """
     paths: dict[str, Any] = {f"{PREFIX}{each.path}": {"get": _question(each)} for each in QUESTIONS}
-    paths[attempts.PATH] = {"get": _attempts()}
+    paths |= {path: {"get": _described(part.described())} for path, part in ((attempts.PATH, attempts), (history.PATH, history))}
     paths |= {f"{PREFIX}/{{channel}}{each.path}": {"post": _deed(each)} for each in DEEDS}
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "celery_obs exporter",
             "version": celery_obs.__version__,
-            "description": "The latest attempts of tasks; the state of the cluster's channels, and the operations on them.",
+            "description": "The latest attempts of tasks, and the history of two hours; the state of the cluster's channels, and the operations on them.",
         },
         "paths": paths,
         "components": {"securitySchemes": {"operations": {"type": "http", "scheme": "bearer"}}, "schemas": {"Error": _ERROR}},
     }
 
 
-def _attempts() -> Mapping[str, Any]:
-    told = dict(attempts.described())
+def _described(path: Mapping[str, Any]) -> Mapping[str, Any]:
+    told = dict(path)
     return {**told, "responses": {"200": _answer("The answer.", told.pop("answer")), **_refusals("400", "503")}}
 
 

@@ -1,0 +1,3 @@
+"""
+The history: what the sidecar remembers of its own page, two hours of it, in one file of a fixed size.
+"""
