@@ -40,6 +40,7 @@ COMMANDS: dict[str, Target] = {
     "forget-node": Target("celery_obs.cli.forget_node", "forget_node", "Remove a node that is gone from the page."),
     "generate": Target("celery_obs.cli.generate", "generate", "Write rules, alerts, dashboards and their pages."),
     "health": Target("celery_obs.cli.health", "health", "Show cluster health; the daily check."),
+    "history": Target("celery_obs.cli.history", "history", "Show what the sidecar remembers of the last two hours."),
     "probe": Target("celery_obs.cli.group", "probe", "Answer a container's liveness or readiness probe."),
     "uninstall": Target("celery_obs.cli.uninstall", "uninstall", "Remove what celery_obs leaves behind: entries, keys, files."),
     **{

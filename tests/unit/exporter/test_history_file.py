@@ -12,7 +12,7 @@ import sys
 import threading
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ def _minutes(stored: list[tuple[float, dict[Name, float]]]) -> list[tuple[int, d
         minute = minutes.setdefault(math.floor(ticks / 60), {})
         for name, value in values.items():
             minute.setdefault(name, []).append(value)
-    folds = {"last": lambda seen: seen[-1], "max": max, "min": min}
+    folds: dict[str, Callable[[list[float]], float]] = {"last": lambda seen: seen[-1], "max": max, "min": min}
     return [(minute, {name: folds[name.fold](seen) for name, seen in series.items()}) for minute, series in minutes.items()]
 
 
@@ -156,7 +156,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def opened(path: Path, size: int = 300_000, said: list[str] | None = None) -> HistoryFile:
-    return open_history(path, size, shares=everything, said=[].append if said is None else said.append)
+    heard: list[str] = [] if said is None else said
+    return open_history(path, size, shares=everything, said=heard.append)
 
 
 def test_a_row_becomes_another_series_once_its_own_is_gone_from_the_minutes(path: Path) -> None:
@@ -286,7 +287,13 @@ def test_what_is_in_the_place_of_the_file_is_refused_and_not_followed(path: Path
     """
     other = path.parent / "other"
     other.write_bytes(b"")
-    for put in (lambda: path.symlink_to(other), path.mkdir, lambda: os.mkfifo(path), lambda: path.hardlink_to(other)):
+    puts: list[Callable[[], object]] = [
+        lambda: path.symlink_to(other),
+        path.mkdir,
+        lambda: os.mkfifo(path),
+        lambda: path.hardlink_to(other),
+    ]
+    for put in puts:
         put()
         with pytest.raises(RefusedError):
             opened(path)
