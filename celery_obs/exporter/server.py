@@ -31,8 +31,8 @@ from .api.routes import Api
 from .app import Check, create_app, directory_check
 from .door import KEEP_ALIVE, MOST_CONNECTIONS, Server, visitor_type
 from .health import Health
-from .history.declared import declared
 from .history.file import LEAST_BYTES
+from .history.of_areas import declared
 from .history.sampler import History, Reading, Sampler
 from .hosts import AllowedHosts
 from .options import Options, Scope, Sidecar

@@ -18,8 +18,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from celery_obs.exporter.history.declared import Name, declared
+from celery_obs.exporter.history.declared import Name
 from celery_obs.exporter.history.file import FINE, MINUTE, Columns, Moment, moment
+from celery_obs.exporter.history.of_areas import declared
 from celery_obs.exporter.history.view import Asked, Lines, look
 from celery_obs.exporter.sharing import BusyError, SharedWork
 from celery_obs.telemetry.redaction import without_secrets

@@ -4,15 +4,13 @@ What an area has remembered: its part ``history`` has values of `Remembered` in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from celery_obs.areas import left_out_if_broken, parts
 from celery_obs.vocabulary.spec import Metric
 
 
-__all__ = ["Among", "Fold", "Name", "Remembered", "declared"]
+__all__ = ["Among", "Fold", "Name", "Remembered"]
 
 
 Fold = Literal["last", "max", "min"]
@@ -115,12 +113,3 @@ class Name(NamedTuple):
         What all series of one `Remembered` and one name on the page have in common.
         """
         return self.metric, *(label for label, _ in self.labels)
-
-
-def declared() -> Iterator[Remembered]:
-    """
-    Go through what all areas have remembered, ours first.
-    """
-    for area, part in parts("history"):
-        with left_out_if_broken(area, "history"):
-            yield from tuple(part.REMEMBERED)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
 
@@ -192,14 +194,13 @@ class History:
             log.warning("No history is kept: there is no memory for it (%s).", error)
             return None
 
-    def append(self, at: Moment, values: Mapping[Name, float], *, period: float, whole_before: bool) -> None:
+    def append(self, at: Moment, values: Mapping[Name, float], *, period: float, zero_before: Collection[tuple[str, ...]]) -> None:
         """
-        Write a sample, if this process may.
+        Write a sample, if this process may; of those groups that were told of before, a new series was 0.
         """
         file = self._file
         if file is None:
             return
-        zero_before = {name.group for name in values} if whole_before else ()
         try:
             file.append(at, values, period=period, zero_before=zero_before)
         except OSError as error:
@@ -219,9 +220,10 @@ class History:
         file, path = self._file, self._path
         if file is not None:
             return read_columns(file.descriptor, file.shape, fine=True, coarse=not fine)
-        if path is None:
+        try:
+            return Columns({}, (), ()) if path is None else read_path(path, fine=fine)
+        except FileNotFoundError:  # None was written yet.
             return Columns({}, (), ())
-        return read_path(path, fine=fine)
 
     def close(self) -> None:
         """
@@ -279,7 +281,8 @@ class Sampler:
         self._now = now
         self._sources: frozenset[str] | None = None
         self._sources_at = 0.0
-        self._whole_before = False
+        self._good: AbstractSet[str] = frozenset()  # The collectors whose pages were good at the last look.
+        self._seen: AbstractSet[Name] = frozenset()
         self._took: deque[float] = deque(maxlen=5)
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -287,9 +290,9 @@ class Sampler:
     @property
     def period(self) -> float:
         """
-        Seconds until the next look: by the quickest of the last ones, for a busy machine makes any look slow.
+        Seconds until the next look: by the cheapest of the last five, for the sidecar may have had other work beside any of them.
         """
-        took = min(self._took, default=0.0)
+        took = min(self._took) if len(self._took) == self._took.maxlen else 0.0
         return next((period for period in PERIODS if took <= period * _SHARE), PERIODS[-1])
 
     def step(self) -> None:
@@ -297,20 +300,28 @@ class Sampler:
         Look once, and write it down.
         """
         if not self._history.claim():
-            self._whole_before = False
+            self._good = frozenset()
             return
-        begin = time.perf_counter()
-        if begin - self._sources_at >= _ALL_EVERY:
-            self._sources, self._sources_at = None, begin
+        begin, now = time.process_time(), time.monotonic()  # Of all threads, for collectors have their own.
+        if now - self._sources_at >= _ALL_EVERY:
+            self._sources, self._sources_at = None, now
         states = self._runner.watched(self._sources, shared_every=SHARED_EVERY)
         pages = {name: state.value.text for name, state in states.items() if state.ok and state.value is not None}
         if self._sources is None:
             self._sources = frozenset(name for name, page in pages.items() if self._reading.has_any(page)) or None
         at, values = self._now(), self._reading.values(pages.values())
-        is_whole = all(state.ok for state in states.values())
-        self._took.append(time.perf_counter() - begin)
-        self._history.append(at, values, period=self.period, whole_before=self._whole_before)
-        self._whole_before = is_whole
+        zero_before = (
+            {name.group for name in self._reading.values(pages[each] for each in pages.keys() & self._good)} if self._grew(values) else ()
+        )
+        self._took.append(time.process_time() - begin)
+        self._history.append(at, values, period=self.period, zero_before=zero_before)
+        self._good, self._seen = pages.keys(), values.keys()
+
+    def _grew(self, values: Mapping[Name, float]) -> bool:
+        """
+        Tell whether there are series that were not there at the last look.
+        """
+        return not values.keys() <= self._seen
 
     def start(self) -> None:
         """
@@ -330,10 +341,15 @@ class Sampler:
             self._history.close()
 
     def _run(self) -> None:
-        due = time.monotonic()
-        while not self._stopped.wait(max(0.0, due - time.monotonic())):
+        while not self._stopped.wait(_until_next(self._now().ticks, self.period)):
             try:
                 self.step()
             except Exception:  # noqa: BLE001 -- counted; the next look may work.
                 self._errors.count("history")
-            due = max(due + self.period, time.monotonic())
+
+
+def _until_next(ticks: float, period: float) -> float:
+    """
+    Return the seconds until the middle of the next period: a look that comes a little early or late is in its own one all the same.
+    """
+    return period * (math.floor(ticks / period + 0.5) + 0.5) - ticks

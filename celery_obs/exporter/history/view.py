@@ -122,6 +122,24 @@ class _Grid(NamedTuple):
         at = math.floor(ticks / self.step) - self.first
         return at if 0 <= at < self.steps else None
 
+    def between(self, begin: float, end: float) -> range:
+        """
+        Return the steps that lie between those of two times.
+        """
+        first, last = math.floor(begin / self.step) - self.first + 1, math.floor(end / self.step) - self.first
+        return range(max(0, first), min(self.steps, last))
+
+    def parts(self, begin: float, end: float) -> Iterator[tuple[int, float]]:
+        """
+        Divide a time among the steps that it reaches into: each step, and the seconds of it.
+        """
+        first, last = math.floor(begin / self.step) - self.first, math.floor(end / self.step) - self.first
+        for at in range(max(0, first), min(self.steps - 1, last) + 1):
+            start = (self.first + at) * self.step
+            part = min(end, start + self.step) - max(begin, start)
+            if part > 0:
+                yield at, part
+
 
 def _timed(columns: Iterable[Column], now: Moment, *, at_least: float) -> Iterator[_Sample]:
     """
@@ -138,9 +156,19 @@ def _values(samples: Sequence[_Sample], row: Row, place: int, grid: _Grid) -> li
     if row.name.grows:
         return _rates(samples, row, place, grid)
     values: list[float | None] = [None] * grid.steps
+    before: tuple[_Sample, float] | None = None
     for sample in samples:
-        value, at = sample.column.values[place], grid.place(sample.ticks)
-        if at is None or sample.column.sample < row.since or math.isnan(value):
+        value = sample.column.values[place]
+        if sample.column.sample < row.since or math.isnan(value):
+            before = None
+            continue
+        if before is not None and sample.ticks - before[0].ticks <= max(sample.gap, before[0].gap):
+            # A look that came late is no gap: what was seen before it stands until then.
+            for late in grid.between(before[0].ticks, sample.ticks):
+                values[late] = before[1] if values[late] is None else values[late]
+        before = sample, value
+        at = grid.place(sample.ticks)
+        if at is None:
             continue
         kept, fold = values[at], row.name.fold
         if kept is None or fold == "last" or (value > kept if fold == "max" else value < kept):
@@ -150,7 +178,7 @@ def _values(samples: Sequence[_Sample], row: Row, place: int, grid: _Grid) -> li
 
 def _rates(samples: Sequence[_Sample], row: Row, place: int, grid: _Grid) -> list[float | None]:
     """
-    Return by how much it grew a second, in those times of each step that are between two samples without a gap.
+    Return by how much it grew a second: between two samples without a gap evenly, so that the rates of all steps add up to what it grew by.
     """
     grown, seconds = [0.0] * grid.steps, [0.0] * grid.steps
     before: tuple[_Sample, float] | None = None
@@ -159,10 +187,12 @@ def _rates(samples: Sequence[_Sample], row: Row, place: int, grid: _Grid) -> lis
             before = None
             continue
         if before is not None:
-            took, at = sample.ticks - before[0].ticks, grid.place(sample.ticks)
-            if at is not None and 0 < took <= max(sample.gap, before[0].gap):
-                grown[at] += value - before[1] if value >= before[1] else value  # It began anew.
-                seconds[at] += took
+            begin, took = before[0].ticks, sample.ticks - before[0].ticks
+            if 0 < took <= max(sample.gap, before[0].gap):
+                more = value - before[1] if value >= before[1] else value  # It began anew.
+                for at, part in grid.parts(begin, sample.ticks):
+                    grown[at] += more * part / took
+                    seconds[at] += part
         before = sample, value
     return [more / took if took else None for more, took in zip(grown, seconds, strict=True)]
 

@@ -5,7 +5,6 @@ The history: what is remembered of a page, and what is told of it.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 import os
 
@@ -24,8 +23,9 @@ from celery_obs.exporter.api.history import HistoryApi, described
 from celery_obs.exporter.api.openapi import document
 from celery_obs.exporter.exposition import Page
 from celery_obs.exporter.history import sampler as sampling
-from celery_obs.exporter.history.declared import Name, Remembered, declared
+from celery_obs.exporter.history.declared import Name, Remembered
 from celery_obs.exporter.history.file import HistoryFile, Moment, Shape, read_columns
+from celery_obs.exporter.history.of_areas import declared
 from celery_obs.exporter.history.sampler import History, Reading, Sampler, read_path, shares
 from celery_obs.exporter.history.view import Asked, Lines, look
 from celery_obs.exporter.options import Options
@@ -150,7 +150,7 @@ def at(ticks: float, *, offset: float = 1000.0, boot: int = 1) -> Moment:
 
 def test_a_gap_is_told_as_a_gap() -> None:
     """
-    While nobody looked nothing is known: no zero, no line from before to after; and how much grew meanwhile is nobody's rate.
+    While there was no look nothing is known: no zero, no line from before to after; and what grew meanwhile belongs to no rate.
     """
     columns = keep(
         [
@@ -164,7 +164,7 @@ def test_a_gap_is_told_as_a_gap() -> None:
     depth, jobs = see(columns, at(17.2), seconds=8.0).lines
 
     assert [1.0, 2.0, None, None, None, None, 3.0, 4.0] == depth.values
-    assert [None, 2.0, None, None, None, None, None, 1.0] == jobs.values
+    assert [2.0, None, None, None, None, None, 1.0, None] == jobs.values
 
 
 def test_a_series_that_was_zero_has_its_first_rate() -> None:
@@ -175,7 +175,7 @@ def test_a_series_that_was_zero_has_its_first_rate() -> None:
 
     rates = [see(keep(samples, whole=whole), at(2.0), seconds=2.0).lines[1].values for whole in (True, False)]
 
-    assert [[None, 4.0], [None, None]] == rates
+    assert [[4.0, None], [None, None]] == rates
 
 
 def test_a_counter_that_begins_anew_grows_from_zero() -> None:
@@ -184,7 +184,7 @@ def test_a_counter_that_begins_anew_grows_from_zero() -> None:
     """
     columns = keep([(at(1.0), {JOBS_A: 50.0}), (at(2.0), {JOBS_A: 3.0})])
 
-    assert [None, 3.0] == see(columns, at(2.0), seconds=2.0).lines[0].values
+    assert [3.0, None] == see(columns, at(2.0), seconds=2.0).lines[0].values
 
 
 def test_a_clock_that_is_set_moves_the_past_with_it() -> None:
@@ -223,13 +223,25 @@ def test_rates_of_minutes_are_exact(growth: list[int], every: int) -> None:
     minutes = list(columns.minutes())
     found = see(columns, samples[-1][0], seconds=1800.0, step=60.0).lines[0].values
 
+    begin, end = minutes[0].at.ticks, minutes[-1].at.ticks
+    first = math.floor(end / 60) - len(found) + 1
     grown = 0.0
-    for before, minute in itertools.pairwise(minutes):
-        rate = found[len(found) - 1 - (math.floor(minutes[-1].at.ticks / 60) - math.floor(minute.at.ticks / 60))]
-        assert rate is not None
-        grown += rate * (minute.at.ticks - before.at.ticks)
-    first = minutes[0].values[next(iter(columns.rows))]
-    assert grown == pytest.approx(total - first)
+    for number, rate in enumerate(found, first):
+        grown += (rate or 0.0) * max(0.0, min(end, (number + 1) * 60.0) - max(begin, number * 60.0))
+    place = next(iter(columns.rows))
+    assert grown == pytest.approx(total - minutes[0].values[place])
+
+
+def test_a_look_that_comes_late_is_no_gap() -> None:
+    """
+    A second without a look between two that are near each other has the value before it, and its part of the rate.
+    """
+    columns = keep([(at(1.9), {JOBS_A: 1.0, DEPTH_Q: 5.0}), (at(3.1), {JOBS_A: 2.2, DEPTH_Q: 6.0})])
+
+    depth, jobs = see(columns, at(3.2), seconds=3.0).lines
+
+    assert [5.0, 5.0, 6.0] == depth.values
+    assert [1.0, 1.0, 1.0] == [round(value or 0.0, 6) for value in jobs.values]
 
 
 def test_minutes_have_the_highest_and_the_last() -> None:
@@ -335,6 +347,7 @@ def test_a_second_exporter_reads_and_takes_over(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(sampling, "_LOOK_AGAIN", 0.0)
     first, one = sampler(tmp_path, Told())
     second, other = sampler(tmp_path, Told())
+    assert not other.read(True).fine
     first.step()
     second.step()
     assert (True, False) == (one.is_ours, other.is_ours)
@@ -367,7 +380,9 @@ def test_a_slow_page_is_looked_at_less_often(tmp_path: Path) -> None:
     Looks take a hundredth of a processor at most.
     """
     looking, _ = sampler(tmp_path, Told())
-    looking._took.extend([0.03, 0.02, 0.04])
+    looking._took.extend([0.03, 0.02, 0.04, 0.05])
+    assert 1.0 == looking.period  # Too early to say.
+    looking._took.append(0.02)
     assert 5.0 == looking.period
     looking._took.extend([10.0] * 5)
     assert 60.0 == looking.period
