@@ -109,7 +109,12 @@ def _ours(name: str, place: str = "", **commands: str) -> Area:
 
 
 _OURS: Final[tuple[Area, ...]] = (
-    _ours("tasks", attempts="Search the latest attempts of tasks.", simulate="Simulate another number of pool processes."),
+    _ours(
+        "tasks",
+        attempts="Search the latest attempts of tasks.",
+        simulate="Simulate another number of pool processes.",
+        stack="Show where a process is at this moment.",
+    ),
     _ours("workers"),
     _ours("queues"),
     _ours("beat", "schedules"),

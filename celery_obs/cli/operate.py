@@ -37,6 +37,7 @@ __all__ = [
     "redis_option",
     "reports",
     "run",
+    "say_audit",
     "seconds_of",
 ]
 
@@ -94,7 +95,7 @@ def run(
     from celery_obs.areas.channels.reports import Reports  # noqa: PLC0415
     from celery_obs.state.audit import current_user  # noqa: PLC0415 -- help is quick.
 
-    _say_audit()
+    say_audit()
     with connected(ctx, redis_url) as redis:
         if not new:
             _refuse_unknown(channel, Reports(redis).channels())
@@ -201,7 +202,7 @@ def _refuse_unknown(channel: str, known: tuple[str, ...]) -> None:
     raise ConfigurationError(message)
 
 
-def _say_audit() -> None:
+def say_audit() -> None:
     """
     Let the audit's line come out on standard error.
     """

@@ -25,7 +25,7 @@ __all__ = ["Remains", "live_nodes", "look_for_files", "remove_files"]
 
 
 _OURS: Final = re.compile(
-    r"layout(\.[0-9]+\.new|\.bad)?|slot-[0-9]+(\.bad|\.new)?|attempts-[0-9]+(\.new)?|lock|heartbeat(\.new)?|about(\.[0-9]+)?|shortage(\.[0-9]+|\.new)?",
+    r"layout(\.[0-9]+\.new|\.bad)?|slot-[0-9]+(\.bad|\.new)?|attempts-[0-9]+(\.new)?|stack-[0-9]+|lock|heartbeat(\.new)?|about(\.[0-9]+)?|shortage(\.[0-9]+|\.new)?",
     re.ASCII,
 )
 _OF_ALL: Final = re.compile(rf"remainder(\.lock|\.new)?|{HISTORY}(\.bad)?", re.ASCII)

@@ -35,6 +35,7 @@ from celery_obs.recorder.attempts import AttemptMeter
 from celery_obs.recorder.recorder import Identity, Recorder
 from celery_obs.recorder.slots import Node, Slot
 from celery_obs.settings import Settings, hidden, load
+from celery_obs.settings.checks import signal_number
 from celery_obs.state.connection import connect
 from celery_obs.telemetry.process import Telemetry
 from celery_obs.telemetry.redaction import reason
@@ -60,6 +61,7 @@ from .roles.child import NODE_VARIABLE, PoolChild, pool_index
 from .roles.publisher import PublishedQueues, Publisher
 from .roles.role import Role
 from .roles.worker import WorkerMain
+from .stack_answers import StackAnswers
 from .tracer import AroundTracer
 from .translate import Binding, QueueNames
 
@@ -435,6 +437,8 @@ class Plugin:
         )
         attempts.tell = self.hub.emit
         recorder.on_claim.append(partial(self._claimed, recorder))  # After the attempts: settling them may tell why a process went.
+        answers = StackAnswers(signal_number(settings.stack_signal) if settings.stack_signal else 0)
+        recorder.on_claim.append(partial(answers.claimed, recorder))
         return Numbers(recorder, attempts)
 
     def _identify(self) -> Identity:

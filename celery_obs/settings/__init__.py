@@ -43,6 +43,7 @@ from .kinds import (
     SENTRY_DSN,
     SENTRY_MODE,
     SHARE,
+    STACK_SIGNAL,
     SWITCH,
     TEXT,
     TIMEZONE,
@@ -177,6 +178,11 @@ class Settings:
         "Bytes of disk, and of page cache, in which each pool process keeps its latest attempts for the command attempts, 128 each; 0 keeps none. "
         "By default 6144 attempts, which is an hour of a process that runs one in 0.6 s, and the last 2048 that did not succeed.",
         default=1 << 20,
+    )
+    stack_signal: str | None = _setting(
+        STACK_SIGNAL,
+        "Signal at which a process that runs attempts writes its stack, for the command stack and the exporter. By default none does.",
+        default=None,
     )
     heartbeat_interval: float = _setting(SECONDS, "Seconds between two updates of the heartbeat file that probes read.", default=5.0)
     forget_after: float = _setting(

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import signal
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "count",
     "directory",
     "edges",
+    "free_signal",
     "levels",
     "log_format",
     "number",
@@ -42,6 +44,7 @@ __all__ = [
     "seconds",
     "sentry_dsn",
     "share",
+    "signal_number",
     "switch",
     "text",
     "texts",
@@ -78,6 +81,27 @@ def parse_switch(given: str) -> bool:
     if word in _YES | _NO:
         return word in _YES
     raise ValueError
+
+
+def free_signal(value: Any) -> str:
+    """
+    Take a signal that neither Celery nor Python has a use for.
+    """
+    if isinstance(value, str) and re.fullmatch(r"SIGUSR2|SIGRTMIN\+([1-9]|1[0-5])", value.strip(), re.ASCII):
+        signal_number(value.strip())
+        return value.strip()
+    raise ValueError
+
+
+def signal_number(name: str) -> int:
+    """
+    Return the number of a signal that `free_signal` took; ValueError where this system has none.
+    """
+    first, _, more = name.partition("+")
+    try:
+        return int(signal.Signals[first]) + int(more or 0)
+    except KeyError:
+        raise ValueError from None
 
 
 def count(least: int) -> Callable[[Any], int]:

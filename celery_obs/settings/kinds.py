@@ -12,6 +12,7 @@ from .checks import (
     count,
     directory,
     edges,
+    free_signal,
     levels,
     log_format,
     optional,
@@ -61,6 +62,7 @@ __all__ = [
     "SENTRY_DSN",
     "SENTRY_MODE",
     "SHARE",
+    "STACK_SIGNAL",
     "SWITCH",
     "TEXT",
     "TIMEZONE",
@@ -134,6 +136,7 @@ LOG_SAMPLING = Kind(
 )
 SENTRY_DSN = Kind("the DSN of a project, such as https://key@sentry.example.com/42, or None", sentry_dsn)
 SENTRY_MODE = Kind("full or light", choice("full", "light"))
+STACK_SIGNAL = Kind("SIGRTMIN+1 to SIGRTMIN+15, or SIGUSR2; or None", optional(free_signal))
 SHARE = Kind("a number from 0 to 1", share, float)
 BUCKETS = Kind("ascending numbers, each once; in the environment with commas between them; or None", optional(edges), parse_numbers)
 CONNECTION_SOURCE = Kind(

@@ -1,5 +1,6 @@
 """
-``celery-obs attempts``: search the latest attempts of the workers on this host, and watch them come; ``celery-obs simulate``: what if there were more processes.
+``celery-obs attempts``: search the latest attempts of the workers on this host, and watch them come; ``celery-obs simulate``: what if there were more processes;
+``celery-obs stack``: where is one of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from celery_obs.areas.tasks.metrics import STATES
-from celery_obs.cli.operate import metrics_dir_of, metrics_dir_option, seconds_of
+from celery_obs.cli.operate import metrics_dir_of, metrics_dir_option, say_audit, seconds_of
 from celery_obs.exceptions import ConfigurationError
 
 
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from celery_obs.recorder.attempt_log import Attempt, AttemptLog, Wanted
 
 
-__all__ = ["COMMANDS", "attempts", "simulate"]
+__all__ = ["COMMANDS", "attempts", "simulate", "stack"]
 
 
+_MOST_DIGITS: Final = 9
 _PAUSE: Final = 0.5  # Seconds between two looks of --follow.
 _LATE: Final = 5.0  # Seconds for which an attempt that ended may not be in the files yet, or a thread may be between two stores.
 _STATES: Final = ("running", *(state for state in STATES if state != "revoked"))  # What is revoked was never attempted.
@@ -162,7 +164,52 @@ def simulate(ctx: click.Context, *, queue: str, processes: int, since: float, no
         click.echo(f"Before {_time(begin)} attempts were written over (setting attempt_bytes).")
 
 
-COMMANDS = {"attempts": attempts, "simulate": simulate}
+@click.command("stack")
+@click.argument("process", metavar="NODE/PROCESS")
+@click.option("--all-threads", is_flag=True, help="Ask the other threads, too.")
+@click.option("--reason", default="", help="Reason, for the audit log.")
+@click.option("--actor", envvar="CELERY_OBS_ACTOR", help="User, for the audit log.  [default: you@this-host]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@metrics_dir_option
+@click.pass_context
+def stack(
+    ctx: click.Context, *, process: str, all_threads: bool, reason: str, actor: str | None, as_json: bool, metrics_dir: str | None
+) -> None:
+    """
+    Show where a process is at this moment, such as celery@web-1/3 in the lines of attempts.
+
+    Needs the setting stack_signal in the worker, and the worker's user.
+    """
+    from celery_obs.recorder.stacks import stack_shown  # noqa: PLC0415 -- help is quick.
+    from celery_obs.state.audit import current_user  # noqa: PLC0415
+
+    from .stack_order import ask_audited  # noqa: PLC0415
+
+    node, _, number = process.rpartition("/")
+    if not node or not number.isascii() or not number.isdecimal() or len(number) > _MOST_DIGITS:
+        message = f"{process!r} is no process. Expected its node and number, such as celery@web-1/3: celery-obs attempts --state running has them."
+        raise ConfigurationError(message)
+    say_audit()
+    directory = metrics_dir_of(ctx, metrics_dir)
+    try:
+        found = ask_audited(directory, node, int(number), all_threads=all_threads, actor=actor or current_user(), reason=reason)
+    except OSError as error:
+        raise ConfigurationError(_unreadable(directory, error)) from None
+    if as_json:
+        click.echo(json.dumps(stack_shown(found)))
+        return
+    for attempt in found.attempts:
+        _print(attempt, as_json=False)
+    if not found.attempts:
+        click.echo("It runs no attempt at this moment.")
+    for thread in found.threads:
+        click.echo(f"\nThread {thread.thread}{', at an attempt' if thread.runs_attempt else ''}, the innermost call first:")
+        click.echo("\n".join(f"  {frame}" for frame in thread.frames))
+    if not found.is_whole:
+        click.echo("\nThere is more, which was cut off.")
+
+
+COMMANDS = {"attempts": attempts, "simulate": simulate, "stack": stack}
 
 
 def _unreadable(directory: Path, error: OSError) -> str:
