@@ -254,7 +254,7 @@ def run(options: Options) -> None:
         runner,
         build_checks(options),
         web=web.current if web is not None else None,
-        api=Api(client, token=operations_token(options)),
+        api=Api(client, token=operations_token(options), metrics_dir=options.directory if options.serves_workers else None),
         attempts=AttemptsApi(options.directory if options.serves_workers else None),
         history=HistoryApi(history.read if history is not None else None),
         overview=overview,

@@ -45,6 +45,7 @@ Seconds that an answer may take.
 _PAUSE: Final = 0.005
 _QUIET: Final = 10  # Looks that find nothing new, after which an answer is whole: its end is not marked.
 _MOST_ATTEMPTS: Final = 1000
+_MOST_NUMBER: Final = 999_999_999
 _MOST_THREADS: Final = 200
 _PATIENCE_OF_OTHERS: Final = 0.25
 _PIDFD_THREAD: Final = os.O_EXCL  # linux/pidfd.h
@@ -128,10 +129,12 @@ def ask(metrics_dir: Path, node: str, number: int, *, all_threads: bool = False,
         try:
             directory = stack.enter_context(_closing(open_folder(folder)))
             lock = stack.enter_context(_closing(open_file(folder / "lock", dir_fd=directory)))
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENAMETOOLONG}:
+                raise
             message = f"There is no node {node[:200]!r} in {metrics_dir}. celery-obs attempts names those that there are."
             raise NoStackError(message, word="unknown_node") from None
-        pid = holder_pid(lock, number)
+        pid = holder_pid(lock, number) if number <= _MOST_NUMBER else 0
         if not pid:
             message = f"No process {number} of {node[:200]} runs here, or it is in another PID namespace (shareProcessNamespace: true joins those of a pod)."
             raise NoStackError(message, word="unknown_process")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import celery_obs
 
-from . import attempts, history
+from . import attempts, history, stacks
 from .model import BODY, PARAMETERS, PREFIX, Deed, Question
 from .table import DEEDS, QUESTIONS
 
@@ -26,11 +26,16 @@ _REFUSALS: Final = {
     "400": "The request is invalid; the message says why.",
     "401": "The token is missing or wrong.",
     "403": "Operations are off.",
-    "404": "The channel is unknown.",
+    "404": "The channel, or the process, is unknown.",
     "408": "The body did not come in time.",
+    "409": "The process cannot be asked; the message says what to do.",
     "413": "The body is too long.",
+    "429": "The node was asked less than a second ago.",
+    "504": "The process did not answer in time.",
     "503": "Redis does not answer or is not configured, or too many requests wait for it.",
 }
+
+_OF_DEEDS: Final = tuple(code for code in _REFUSALS if code not in {"409", "429", "504"})
 
 
 def document() -> Mapping[str, Any]:
@@ -39,6 +44,7 @@ def document() -> Mapping[str, Any]:
     """
     paths: dict[str, Any] = {f"{PREFIX}{each.path}": {"get": _question(each)} for each in QUESTIONS}
     paths |= {path: {"get": _described(part.described())} for path, part in ((attempts.PATH, attempts), (history.PATH, history))}
+    paths[stacks.PATH] = {"post": _stack()}
     paths |= {f"{PREFIX}/{{channel}}{each.path}": {"post": _deed(each)} for each in DEEDS}
     return {
         "openapi": "3.1.0",
@@ -55,6 +61,26 @@ def document() -> Mapping[str, Any]:
 def _described(path: Mapping[str, Any]) -> Mapping[str, Any]:
     told = dict(path)
     return {**told, "responses": {"200": _answer("The answer.", told.pop("answer")), **_refusals("400", "503")}}
+
+
+def _stack() -> Mapping[str, Any]:
+    fields = {name: schema for name, schema in BODY.items() if name != "seconds"}
+    text, whole = {"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0, "maximum": 999_999_999}
+    return {
+        "operationId": "stack",
+        "summary": "Show where a process is at this moment: needs the setting stack_signal in the worker.",
+        "security": [{"operations": []}],
+        "parameters": [
+            {"name": "node", "in": "path", "required": True, "schema": text},
+            {"name": "process", "in": "path", "required": True, "schema": whole},
+            {"name": "X-Actor", "in": "header", "required": False, "schema": {"type": "string"}, "description": "Who asks."},
+        ],
+        "requestBody": {
+            "required": False,
+            "content": {"application/json": {"schema": {"type": "object", "properties": fields, "additionalProperties": False}}},
+        },
+        "responses": {"200": _answer("The stack.", stacks.described()), **_refusals(*_REFUSALS)},
+    }
 
 
 def _question(question: Question) -> Mapping[str, Any]:
@@ -94,7 +120,7 @@ def _deed(deed: Deed) -> Mapping[str, Any]:
         },
         "responses": {
             "200": _answer("It is done.", {"type": "object", "properties": properties, "required": sorted(properties)}),
-            **_refusals(*_REFUSALS),
+            **_refusals(*_OF_DEEDS),
         },
     }
 

@@ -12,6 +12,7 @@ import logging
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from starlette.convertors import Convertor, register_url_convertor
@@ -27,6 +28,7 @@ from celery_obs.throttle import LogThrottle
 from .answers import Refusal, answer, refuse
 from .model import BODY, PARAMETERS, PREFIX, Deed, Order, Question
 from .openapi import document
+from .stacks import STACKS, StacksApi
 from .table import DEEDS, QUESTIONS, known_channels
 
 
@@ -65,10 +67,13 @@ class Api:
         redis: The cluster's state; None where there is none, and every answer says so.
 
         token: What callers of deeds have to know; empty where deeds are off.
+
+        metrics_dir: The folder of the nodes beside this exporter; None where it serves none.
     """
 
-    def __init__(self, redis: Redis | None, *, token: str = "") -> None:
+    def __init__(self, redis: Redis | None, *, token: str = "", metrics_dir: Path | None = None) -> None:
         self._redis = redis
+        self._stacks = StacksApi(metrics_dir, order_of=self._stack_order)
         self._token = _digest(token.encode()) if token else b""
         self._questions = SharedWork("celery-obs-api", threads=4, most=MOST_WAITING)
         # Whatever strangers ask, who knows the token can act.
@@ -84,7 +89,7 @@ class Api:
         routes = [Route("/openapi.json", self._describe, methods=["GET"])]
         routes += [Route(f"{PREFIX}{each.path}", partial(self._ask, each), methods=["GET"]) for each in QUESTIONS]
         routes += [Route(f"{PREFIX}/{{channel:channel}}{each.path}", partial(self._do, each), methods=["POST"]) for each in DEEDS]
-        return routes
+        return routes + self._stacks.routes()
 
     # -- questions ----------------------------------------------------------------------------------------------------
 
@@ -106,7 +111,7 @@ class Api:
         order = Order(request.headers.get("x-actor", ""), "")
         try:
             self._let_in(request)
-            order = _order(deed, await _body(request), order.actor)
+            order = _order(await _body(request), order.actor, takes_seconds=deed.takes_seconds)
             result = await self._in_thread(self._deeds, object(), partial(self._perform, deed, channel, order))
         except Refusal as refusal:
             if not isinstance(refusal, _Done) and self._is_worth_a_line(deed, refusal):
@@ -115,6 +120,19 @@ class Api:
                 Audit(None).write(deed.action, actor=actor, reason=order.reason, channel=channel, outcome=f"refused: {refusal.error}")
             return refuse(refusal)
         return answer({"channel_type": channel, "action": deed.action, **result})
+
+    async def _stack_order(self, request: Request) -> Order:
+        """
+        Return who asks for a stack, and why; refuse who may not, which is worth a line in the log as it is with deeds.
+        """
+        try:
+            self._let_in(request)
+            return _order(await _body(request), request.headers.get("x-actor", ""), takes_seconds=False)
+        except Refusal as refusal:
+            if refusal.status not in _STRANGERS or self._throttle.allows("stack.show", refusal.error):
+                actor = request.headers.get("x-actor", "") or _address(request)
+                Audit(None).write("stack.show", actor=actor, reason="", outcome=f"refused: {refusal.error}")
+            raise
 
     def _is_worth_a_line(self, deed: Deed, refusal: Refusal) -> bool:
         """
@@ -203,7 +221,7 @@ def shows_token(method: str, path: str, authorization: str) -> bool:
     """
     Tell whether a request is one for a deed that brings a token: then the deed asks for the token, and no middleware for a password.
     """
-    return method == "POST" and path.startswith(f"{PREFIX}/") and _bearer(authorization) is not None
+    return method == "POST" and path.startswith((f"{PREFIX}/", STACKS)) and _bearer(authorization) is not None
 
 
 def _bearer(authorization: str) -> bytes | None:
@@ -258,7 +276,7 @@ async def _read(request: Request) -> bytes:
     return body
 
 
-def _order(deed: Deed, body: bytes, actor: str) -> Order:
+def _order(body: bytes, actor: str, *, takes_seconds: bool) -> Order:
     """
     Read what the caller says of who, why and how long.
     """
@@ -266,7 +284,7 @@ def _order(deed: Deed, body: bytes, actor: str) -> Order:
         given: Any = json.loads(body) if body.strip() else {}
     except (ValueError, RecursionError):
         given = None
-    names = [name for name in BODY if name != "seconds" or deed.takes_seconds]
+    names = [name for name in BODY if name != "seconds" or takes_seconds]
     expected = f"Expected a JSON object with nothing but {', '.join(names)}, or no body."
     if not isinstance(given, dict):
         message = f"The body is not a JSON object. {expected}"
