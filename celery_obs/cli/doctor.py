@@ -358,7 +358,7 @@ def examine_switches(
 def _announced_switches(about: Mapping[str, Any]) -> Iterator[Finding]:
     attempts = about.get("attempts")
     heard = _HEARD.get(str(attempts.get("heard_by"))) if isinstance(attempts, dict) else None
-    if heard is not None:
+    if heard is not None and isinstance(attempts, dict):
         because = attempts.get("because")
         yield Finding("OK", "attempts", f"{heard}, because {because}." if because else f"{heard}.")
     listed = about.get("switches")
