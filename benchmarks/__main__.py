@@ -25,6 +25,7 @@ NAMES: Final = (
     "traces",
     "worker_cpu",
     "scrape",
+    "history",
     "fork",
     "exporter_memory",
     "sync_run",

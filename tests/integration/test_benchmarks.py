@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    "name", ["circuit_breaker", "errors", "hooks", "logs", "publish", "scrape", "traces", "fork", "sync_run", "reconciliation"]
+    "name", ["circuit_breaker", "errors", "hooks", "logs", "publish", "scrape", "history", "traces", "fork", "sync_run", "reconciliation"]
 )
 def test_a_quick_run_prints_a_table_and_writes_its_numbers(name: str, tmp_path: Path) -> None:
     """
