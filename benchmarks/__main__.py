@@ -21,6 +21,7 @@ NAMES: Final = (
     "hooks",
     "pool_child",
     "publish",
+    "dispatch",
     "logs",
     "traces",
     "worker_cpu",

@@ -1,7 +1,7 @@
 """
 The file in which a process that runs attempts writes where it is when it is asked: its name, and what the process says of itself on its first line.
 
-It lies beside the slot's file.  Behind the first line is the last answer, which whoever asks removes before the next question.
+It lies beside the slot's file.  Behind the first line is the last answer, which the asker removes before the next question.
 
 Loads little, for pool processes read it.
 """

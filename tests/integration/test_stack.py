@@ -112,7 +112,7 @@ def test_a_process_that_follows_a_dead_one_answers_for_itself(redis_server: Redi
 
 def test_a_signal_that_is_taken_is_left_alone(redis_server: RedisServer, tmp_path: Path) -> None:
     """
-    Where the program has a handler for it, one line says so, and whoever asks is told.
+    Where the program has a handler for it, one line says so, and the asker is told.
     """
     with a_worker(redis_server, tmp_path, "--concurrency=2", TEST_TAKES="3") as worker:
         wait_until(lambda: "has a handler already" in _why(worker, 1), within=60, what="the refusal")
@@ -123,11 +123,11 @@ def test_a_signal_that_is_taken_is_left_alone(redis_server: RedisServer, tmp_pat
 
 def test_without_the_setting_nothing_is_sent(redis_server: RedisServer, tmp_path: Path) -> None:
     """
-    By default no process answers, and whoever asks is told what to set.
+    By default no process answers, and the asker is told what to set.
     """
     with Worker("--concurrency=1", redis=redis_server.url, folder=tmp_path, app="hanging") as worker:
         wait_until(lambda: "Set stack_signal" in _why(worker, 1), within=60, what="the refusal")
-        assert "There is no node 'nobody@nowhere'" in _why(worker, 1, "nobody@nowhere")
+        assert "There is no node 'celery@nowhere'" in _why(worker, 1, "celery@nowhere")
         assert "No process 77" in _why(worker, 77)
 
 

@@ -119,7 +119,7 @@ def test_the_command_prints_the_stack_or_what_to_do(tmp_path: Path, running: Run
 
 def test_who_is_not_there_is_not_asked(tmp_path: Path, running: Running) -> None:
     """
-    Not an unknown node, not a slot that nobody holds, not a process that ended.
+    Not an unknown node, not a slot that is free, not a process that ended.
     """
     assert why_not(tmp_path, node="other@h") == "unknown_node"
     assert why_not(tmp_path, 7) == "unknown_process"
@@ -161,7 +161,7 @@ def test_a_stopped_process_does_not_hold_up_who_asks(tmp_path: Path, running: Ru
 
 def test_a_taken_signal_is_left_alone_and_said_once(tmp_path: Path) -> None:
     """
-    The first process says it in its log, the next one in its place does not; whoever asks is told by both.
+    The first process says it in its log, the next one in its place does not; the asker is told by both.
     """
     said = []
     for _ in range(2):
