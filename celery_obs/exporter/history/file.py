@@ -303,13 +303,14 @@ def read_columns(descriptor: int, shape: Shape, *, fine: bool = True, coarse: bo
 
 
 def _ring(descriptor: int, shape: Shape, at: int, length: int) -> list[Column]:
-    stride = shape.stride
-    data = os.pread(descriptor, length * stride, at)
-    found = (_column(data[place * stride : (place + 1) * stride], place, length, shape.rows) for place in range(len(data) // stride))
+    # One by one: a ring at once would be in memory twice.
+    found = (_column(os.pread(descriptor, shape.stride, at + place * shape.stride), place, length, shape.rows) for place in range(length))
     return sorted((column for column in found if column is not None), key=lambda column: column.number)
 
 
 def _column(data: bytes, place: int, length: int, rows: int) -> Column | None:
+    if len(data) < _HEAD.size:
+        return None
     number, sample, at, ticks, period, boot, count, check = _HEAD.unpack_from(data)
     if not 0 < number < _MOST_NUMBERS or number % length != place or count != rows or check != _check(data):
         return None
@@ -385,9 +386,10 @@ class HistoryFile:
         self.shape = shape
         self.left_out = 0
         self._shares = shares
-        if read_shape(descriptor) is None:
+        is_new = read_shape(descriptor) is None
+        if is_new:
             self._begin()
-        columns = read_columns(descriptor, shape)
+        columns = Columns({}, (), ()) if is_new else read_columns(descriptor, shape)
         self._rows = dict(columns.rows)
         self._places = {row.name: place for place, row in self._rows.items()}
         self._used: dict[tuple[str, ...], int] = {}
