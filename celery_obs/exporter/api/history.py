@@ -28,7 +28,7 @@ from celery_obs.telemetry.redaction import without_secrets
 from .answers import Refusal, answer, refuse
 
 
-__all__ = ["PATH", "HistoryApi", "asked", "described", "told"]
+__all__ = ["PATH", "HistoryApi", "asked", "described", "labels", "told"]
 
 
 PATH: Final = "/api/v1/history"

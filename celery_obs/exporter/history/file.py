@@ -41,6 +41,7 @@ from .declared import Name
 
 
 __all__ = [
+    "FINE",
     "LEAST_BYTES",
     "MINUTE",
     "MOST_BYTES",

@@ -28,7 +28,7 @@ from .declared import Among, Name, Remembered
 from .file import Columns, HistoryFile, Moment, Shape, TakenError, moment, open_history, read_columns, read_shape, shape_for
 
 
-__all__ = ["PERIODS", "SHARED_EVERY", "History", "Reading", "Sampler", "shares"]
+__all__ = ["PERIODS", "SHARED_EVERY", "History", "Reading", "Sampler", "read_path", "shares"]
 
 
 PERIODS: Final = (1.0, 5.0, 15.0, 60.0)
