@@ -24,7 +24,6 @@ __all__ = ["Tally"]
 
 _LONGEST: Final = 1e9  # Seconds.  What is longer was not written by us, and is counted, but not observed.
 _NAMES: Final = frozenset(metric.name for metric in (STARTED, FINISHED, RUNTIME, QUEUE_WAIT, LATENCY, ATTEMPTS))
-_STATES: Final = len(STATES)
 
 
 class _Times(NamedTuple):
@@ -49,7 +48,7 @@ class _Outcome(NamedTuple):
     The lanes of one outcome of one task on one queue.
     """
 
-    finished: int | None
+    finished: int
     runtime: _Times
     is_final: bool
 
@@ -62,7 +61,7 @@ class _Pair(NamedTuple):
     wait: _Times
     latency: _Times
     attempts: _Times
-    outcomes: tuple[_Outcome, ...]
+    outcomes: dict[int, _Outcome]
 
 
 class Tally:
@@ -91,17 +90,15 @@ class Tally:
         if len(self.layout.series) != self._read:
             self._refresh()
         changes: defaultdict[int, int] = defaultdict(int)
-        last, used = (-1, -1), 0
+        alike, used = (-1, 0, 0), 0
         of_runtime = of_wait = of_latency = _NOWHERE
         runtimes = waits = latencies = 0
         for _, lane, word, cause, started_at, runtime, wait, due_at, _, _ in records:
-            if (lane, word) != last or cause:  # Most are as the one before: what they share is added once.
-                self._add(changes, last, used, (of_runtime, runtimes), (of_wait, waits), (of_latency, latencies))
-                last, used = (lane, word), 0
+            if (lane, word, cause) != alike:  # Most are as the one before: what they share is added once.
+                self._add(changes, alike, used, (of_runtime, runtimes), (of_wait, waits), (of_latency, latencies))
+                alike, used = (lane, word, cause), 0
                 runtimes = waits = latencies = 0
-                of_runtime, of_wait, of_latency = self._times_of(lane, word, cause)
-                if 0 < cause <= self.layout.lanes:
-                    changes[cause - 1] += 1
+                of_runtime, of_wait, of_latency = self._times_of(*alike)
             used += 1
             at, edges, _, scale = of_runtime
             if 0.0 <= runtime < _LONGEST:
@@ -117,45 +114,47 @@ class Tally:
                 if latency < _LONGEST:
                     changes[at + bisect_left(edges, latency)] += 1
                     latencies += floor(latency * scale) if latency > 0.0 else 0
-        self._add(changes, last, used, (of_runtime, runtimes), (of_wait, waits), (of_latency, latencies))
+        self._add(changes, alike, used, (of_runtime, runtimes), (of_wait, waits), (of_latency, latencies))
         return {lane: more for lane, more in changes.items() if lane >= 0}
 
     def _times_of(self, lane: int, word: int, cause: int) -> tuple[_Times, _Times, _Times]:
         """
         Return where the runtime, the wait and the latency of an attempt are observed.
         """
-        pair, state = self._pairs.get(lane) or self._pair(lane), word & 255
-        if pair is None or state >= _STATES or pair.outcomes[state].finished is None:
+        found = self._outcome_of(lane, word)
+        if found is None:
             return _NOWHERE, _NOWHERE, _NOWHERE
-        outcome = pair.outcomes[state]
-        counts = outcome.is_final and cause != HELD_BACK_CAUSE
-        return outcome.runtime, pair.wait, pair.latency if counts else _NOWHERE
+        pair, outcome = found
+        return outcome.runtime, pair.wait, pair.latency if outcome.is_final and cause != HELD_BACK_CAUSE else _NOWHERE
 
-    def _add(
-        self,
-        changes: defaultdict[int, int],
-        alike: tuple[int, int],
-        used: int,
-        *sums: tuple[_Times, int],
-    ) -> None:
+    def _add(self, changes: defaultdict[int, int], alike: tuple[int, int, int], used: int, *sums: tuple[_Times, int]) -> None:
         """
-        Add what *used* attempts share, which have the lane and the word that *alike* says.
+        Add what *used* attempts share, whose records have the lane, the word and the cause that *alike* says.
         """
-        lane, word = alike
-        pair, state = self._pairs.get(lane), word & 255
-        if not used or pair is None or state >= _STATES:
+        lane, word, cause = alike
+        found = self._outcome_of(lane, word)
+        if not used or found is None:
             return
-        outcome = pair.outcomes[state]
-        if outcome.finished is None:
-            return
+        pair, outcome = found
         changes[lane] += used
         changes[outcome.finished] += used
         for times, total in sums:
             changes[times.sum_at] += total
-        if sums[-1][0] is not _NOWHERE:
+        if 0 < cause <= self.layout.lanes:
+            changes[cause - 1] += used
+        if outcome.is_final and cause != HELD_BACK_CAUSE:
             at, edges, sum_at, _ = pair.attempts
-            changes[at + bisect_left(edges, (word >> 8) + 1)] += used
-            changes[sum_at] += used * ((word >> 8) + 1)
+            attempts = (word >> 8) + 1
+            changes[at + bisect_left(edges, attempts)] += used
+            changes[sum_at] += used * attempts
+
+    def _outcome_of(self, lane: int, word: int) -> tuple[_Pair, _Outcome] | None:
+        """
+        Return the lanes of the records with that lane and word; None where there are none.
+        """
+        pair, state = self._pairs.get(lane) or self._pair(lane), word & 255
+        outcome = None if pair is None else pair.outcomes.get(state)
+        return None if pair is None or outcome is None else (pair, outcome)
 
     def of_running(self, lane: int, wait: float) -> dict[int, int]:
         """
@@ -192,16 +191,13 @@ class Tally:
             self._times(QUEUE_WAIT, values),
             self._times(LATENCY, values),
             self._times(ATTEMPTS, values),
-            tuple(
-                _Outcome(self._lane(FINISHED, (*values, state)), self._times(RUNTIME, (*values, state)), state in FINAL_STATES)
-                for state in STATES
-            ),
+            {
+                number: _Outcome(finished.at, self._times(RUNTIME, (*values, state)), state in FINAL_STATES)
+                for number, state in enumerate(STATES)
+                if (finished := self._series.get((FINISHED.name, (*values, state)))) is not None
+            },
         )
         return found
-
-    def _lane(self, metric: Metric, values: tuple[str, ...]) -> int | None:
-        series = self._series.get((metric.name, values))
-        return None if series is None else series.at
 
     def _times(self, metric: Metric, values: tuple[str, ...]) -> _Times:
         series = self._series.get((metric.name, values))
