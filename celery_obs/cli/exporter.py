@@ -66,7 +66,7 @@ __all__ = ["exporter"]
     "--multiproc-dir",
     type=click.Path(path_type=Path),
     envvar=["CELERY_OBS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROC_DIR"],
-    help="prometheus_client directory to serve as well.",
+    help="More to serve, of prometheus_client.",
 )
 @click.option(
     "--forget-after",
@@ -109,8 +109,8 @@ __all__ = ["exporter"]
     "--history-file",
     type=click.Path(path_type=Path),
     envvar="CELERY_OBS_HISTORY_FILE",
-    show_default="history in the metrics directory",
-    help="Where the history is.",
+    show_default="beside the metrics",
+    help="Its file.",
 )
 @click.option(
     "--log-level",
