@@ -39,6 +39,7 @@ __all__ = ["TailReader", "count_tail"]
 _FRONT: Final = struct.Struct(f"={RingHeader.WORDS}q5qdq8x")  # The header and the one row.
 _NUMBER: Final = RingHeader.WORDS + Row.NUMBER
 _WAIT: Final = RingHeader.WORDS + Row.WAIT
+_CUT_OFF: Final[tuple[int, ...]] = ()
 _UNCHANGED: Final[Mapping[int, int]] = {}
 _RUNNING: Final = frozenset({Phase.ANNOUNCED, Phase.INTERRUPTED})
 
@@ -105,15 +106,20 @@ class TailReader:
     Attributes:
         changes: What the lanes lack, by lane, as it was last read whole.
 
+        lost: What was in a tail that another program cut off, which stays counted for as long as this reader lives.
+
     Threads: one at a time.
     """
 
-    __slots__ = ("_descriptor", "_front", "_shape", "_was", "changes", "inode", "number")
+    __slots__ = ("_block", "_counted", "_descriptor", "_front", "_shape", "_was", "_whole", "changes", "inode", "lost", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.inode = -1
         self.changes: Mapping[int, int] = _UNCHANGED
+        self.lost: dict[int, int] = {}
+        self._whole = self._counted = 0
+        self._block = b""
         self._descriptor = -1
         self._shape: Shape | None = None
         self._front: tuple[int, ...] | None = None
@@ -152,8 +158,10 @@ class TailReader:
         if self._shape is None or not self._shape.batch:
             return None
         data = os.pread(self._descriptor, _FRONT.size, 0)
-        front = _FRONT.unpack(data) if len(data) == _FRONT.size else None
-        return None if front is None or front[RingHeader.COUNTED] == RingHeader.BY_ITSELF else front
+        if len(data) < _FRONT.size:
+            return _CUT_OFF
+        front = _FRONT.unpack(data)
+        return None if front[RingHeader.COUNTED] == RingHeader.BY_ITSELF else front
 
     def finish(self, block: bytes, *, slot: int, tally: Tally) -> bool:
         """
@@ -172,13 +180,17 @@ class TailReader:
             OSError: if a file cannot be read.
         """
         front, shape = self._front, self._shape
+        if front is _CUT_OFF:
+            self._block = block
+            return True  # Its owner will mend it; what was read of it stays.
         if front is None or shape is None:
             self.changes, self._was = _UNCHANGED, None
             return True
         written, counted, counting = front[RingHeader.WRITTEN], front[RingHeader.COUNTED], front[RingHeader.COUNTING]
         number = front[_NUMBER]
         if written == counted == counting >= number:
-            self.changes, self._was = _UNCHANGED, None
+            self._take(_UNCHANGED, counted, written, block)
+            self._was = None
             return True
         was = (front, len(tally.layout.series), block if counted != counting else b"")
         if was == self._was:
@@ -187,7 +199,7 @@ class TailReader:
         records = read_tail(self._descriptor, shape, counting, most=shape.batch)
         whole = counting + len(records)
         after = self._read_front()
-        if after is None or after[RingHeader.COUNTED] != counted or after[RingHeader.COUNTING] != counting or after[_NUMBER] > whole + 1:
+        if not after or after[RingHeader.COUNTED] != counted or after[RingHeader.COUNTING] != counting or after[_NUMBER] > whole + 1:
             return False
         _add(changes, tally.of(records))
         is_whole = whole == written == after[RingHeader.WRITTEN]
@@ -199,9 +211,17 @@ class TailReader:
                 _add(changes, tally.of_running(record[Record.STARTED_LANE], after[_WAIT]))
             else:
                 is_whole = False
-        self.changes = changes
+        self._take(changes, counted, whole, block)
         self._was = was if is_whole and after == front else None
         return True
+
+    def _take(self, changes: Mapping[int, int], counted: int, whole: int, block: bytes) -> None:
+        """
+        Keep what was read.  Records that went, or were passed over, although no lane changed, were cut off: what they said stays true.
+        """
+        if self.changes and (whole < self._whole or (counted != self._counted and block == self._block)):
+            _add(self.lost, self.changes)
+        self.changes, self._counted, self._whole, self._block = changes, counted, whole, block
 
     def _journal(self, front: tuple[int, ...], block: bytes) -> dict[int, int]:
         """

@@ -179,7 +179,8 @@ class _SlotView:
         """
         Return its lanes, with what its ring has and they do not, as one number.
         """
-        return self.lanes + sum(more << 64 * lane for lane, more in self.tail.changes.items() if lane * WORD < len(self.block))
+        tails = (self.tail.changes, self.tail.lost)
+        return self.lanes + sum(more << 64 * lane for tail in tails for lane, more in tail.items() if lane * WORD < len(self.block))
 
     def read(self, layout: Layout, tally: Tally) -> bool:
         """
@@ -488,12 +489,14 @@ class NodeReader:
         """
         fresh = _SlotView(view.number)
         fresh.open(self.folder / f"slot-{view.number}", view.inode, folder=self._folder_file)
+        fresh.tail, view.tail = view.tail, fresh.tail  # The ring is the same, and what is in it was not counted in either.
         if view.slot_id and fresh.read(self.layout, self._tally) and fresh.slot_id != view.slot_id:
-            self._keep(view)
+            self._retired[view.slot_id] = view.lanes
             view.close()
             self._slots[view.number] = fresh
             self._retired.pop(fresh.slot_id, None)
             return fresh
+        fresh.tail, view.tail = view.tail, fresh.tail
         fresh.close()
         return view
 
@@ -516,7 +519,7 @@ class NodeReader:
             del self._retired[slot_id]  # It vanished, and came back.
         total = sum(view.lanes for view in self._slots.values()) + sum(self._retired.values())
         count = self.layout.lanes
-        tails = [view.tail.changes for view in self._slots.values() if view.tail.changes]
+        tails = [tail for view in self._slots.values() for tail in (view.tail.changes, view.tail.lost) if tail]
         if total != self._last_sum or tails != self._last_tails or len(self._last) != count:
             self._last_sum, self._last_tails = total, tails
             lanes = list(struct.unpack(f"<{count}q", total.to_bytes(count * WORD, "little")))

@@ -105,7 +105,7 @@ class HistoryApi:
     def _look(self, wanted: Asked) -> Lines:
         if self._read is None:
             message = "This exporter keeps no history. Start it with --history-bytes above 0."
-            raise Refusal(503, "no_history", message)
+            raise Refusal(404, "no_history", message)
         try:
             columns = self._read(wanted.step < MINUTE)
         except (OSError, ValueError) as error:

@@ -26,7 +26,7 @@ _REFUSALS: Final = {
     "400": "The request is invalid; the message says why.",
     "401": "The token is missing or wrong.",
     "403": "Operations are off.",
-    "404": "The channel, or the process, is unknown.",
+    "404": "The channel, or the process, is unknown; or no history is kept.",
     "408": "The body did not come in time.",
     "409": "The process cannot be asked; the message says what to do.",
     "413": "The body is too long.",
@@ -60,7 +60,7 @@ def document() -> Mapping[str, Any]:
 
 def _described(path: Mapping[str, Any]) -> Mapping[str, Any]:
     told = dict(path)
-    return {**told, "responses": {"200": _answer("The answer.", told.pop("answer")), **_refusals("400", "503")}}
+    return {**told, "responses": {"200": _answer("The answer.", told.pop("answer")), **_refusals("400", "404", "503")}}
 
 
 def _stack() -> Mapping[str, Any]:

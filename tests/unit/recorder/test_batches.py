@@ -5,6 +5,7 @@ Counting in batches: a model of owners that are killed at any store, heirs that 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 
@@ -298,3 +299,35 @@ def test_the_model_catches_a_protocol_that_is_broken(broken: Any) -> None:
     )
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Twin, settings=without_shrinking)
+
+
+@pytest.mark.parametrize("cut", ["slot-1", "attempts-1", "both"])
+def test_no_total_falls_when_another_program_cuts_off_a_file_with_attempts_that_are_not_counted_yet(tmp_path: Path, cut: str) -> None:
+    """
+    What was read stays, whichever of both files it came from, and what follows is added once.
+    """
+    at = recorder(tmp_path, attempt_bytes=SMALL)
+    counting = meter(at)
+    assert at.node is not None
+    reader = NodeReader(at.node.folder)
+
+    def work(attempts: int) -> tuple[int, int]:
+        for number in range(attempts):
+            opened = started(task_id=str(number))
+            counting.started(opened)
+            counting.finished(finished(opened))
+        lanes = reader.read().lanes
+        return sums(reader.layout, lanes)[:2]
+
+    assert (40, 40) == work(40)
+    for name in ("slot-1", "attempts-1"):
+        if cut in {name, "both"}:
+            os.truncate(at.node.folder / name, 0)
+            assert (40, 40) == sums(reader.layout, reader.read().lanes)[:2]
+            at.mend()
+
+    assert (40, 40) == work(0)
+    assert (45, 45) == work(5)
+    assert (145, 145) == work(100)
+    reader.close()
+    at.close()
