@@ -677,7 +677,7 @@ class RabbitMQServer:
         """
         if self._process is not None:
             self._process.signal(signal.SIGCONT)
-            self._process.stop(within=30)
+            self._process.stop(within=60)
             wait_until(lambda: not _listens(self.port), what="the node to leave its port")
         if self._mapper is not None:
             self._mapper.stop()

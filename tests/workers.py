@@ -116,6 +116,15 @@ class Metrics:
         return self.by("state", "celery_task_finished_total", task=task)
 
 
+PATIENCE = 60.0
+"""
+Seconds in which a process ends that is told to.
+
+A pool process that is told so just when a task ends waits for half a minute for its worker to take the result, which stops reading first and then waits
+for the process (billiard.pool, GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT): so does Celery without us.
+"""
+
+
 class Process:
     """
     A process of a test: started on entering, gone on leaving, its output in a file.
@@ -152,7 +161,7 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, within: float = 30.0) -> int:
+    def wait(self, within: float = PATIENCE) -> int:
         """
         Wait for the process to end by itself.
         """
@@ -162,7 +171,7 @@ class Process:
         except subprocess.TimeoutExpired:
             pytest.fail(f"The process did not end within {within:g} s. Its log ends with:\n{self.tail()}")
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, within: float = 30.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, within: float = PATIENCE) -> int:
         """
         Ask the process to end, and wait for it.
         """

@@ -23,6 +23,7 @@ __all__ = ["Tally"]
 
 
 _LONGEST: Final = 1e9  # Seconds.  What is longer was not written by us, and is counted, but not observed.
+_HIGHEST: Final = 1 << 40  # No attempt has as many retries before it.
 _NAMES: Final = frozenset(metric.name for metric in (STARTED, FINISHED, RUNTIME, QUEUE_WAIT, LATENCY, ATTEMPTS))
 
 
@@ -152,8 +153,8 @@ class Tally:
         """
         Return the lanes of the records with that lane and word; None where there are none.
         """
-        pair, state = self._pairs.get(lane) or self._pair(lane), word & 255
-        outcome = None if pair is None else pair.outcomes.get(state)
+        pair = self._pairs.get(lane) or self._pair(lane)
+        outcome = None if pair is None or not 0 <= word < _HIGHEST else pair.outcomes.get(word & 255)
         return None if pair is None or outcome is None else (pair, outcome)
 
     def of_running(self, lane: int, wait: float) -> dict[int, int]:

@@ -438,7 +438,7 @@ class Plugin:
         attempts.tell = self.hub.emit
         recorder.on_claim.append(partial(self._claimed, recorder))  # After the attempts: settling them may tell why a process went.
         answers = StackAnswers(signal_number(settings.stack_signal) if settings.stack_signal else 0)
-        recorder.on_claim.append(partial(answers.claimed, recorder))
+        recorder.on_claim.append(lambda node, slot: answers.claimed(recorder, node, slot) if self.role.runs_tasks else None)
         return Numbers(recorder, attempts)
 
     def _identify(self) -> Identity:

@@ -49,11 +49,11 @@ class StackAnswers:
 
     def claimed(self, recorder: Recorder, node: Node, slot: Slot) -> None:
         """
-        Begin to answer, in a process that just claimed its slot and may run attempts; say once a node where that cannot be.
+        Begin to answer, in a process of a worker that just claimed its slot, if it runs attempts; say once a node where that cannot be.
         """
-        identity = recorder.identify()
-        if not self._number or identity.role not in {"worker", "child"}:
+        if not self._number:
             return
+        identity = recorder.identify()
         refusal = self._refusal or self._taken()
         try:
             if refusal:

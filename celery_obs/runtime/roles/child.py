@@ -45,6 +45,8 @@ class PoolChild(Role):
         is_forked: Whether the worker forked it, and did not spawn it.
     """
 
+    runs_tasks = True
+
     def __init__(self, node: str, *, is_forked: bool) -> None:
         self.is_forked = is_forked
         self._node = node

@@ -484,9 +484,9 @@ def test_what_is_wrong_is_refused_with_what_is_expected(parameters: dict[str, st
 
 def test_an_exporter_without_a_history_says_how_to_have_one() -> None:
     """
-    Switched off, it is a 503 that names the option.
+    Switched off, it is a 404 that names the option.
     """
     answer = ask(None)
 
-    assert (503, "no_history") == (answer.status_code, answer.json()["error"])
+    assert (404, "no_history") == (answer.status_code, answer.json()["error"])
     assert "--history-bytes" in answer.json()["message"]

@@ -64,7 +64,9 @@ class Running:
             [sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert self.popen.stdout is not None
-        assert select.select([self.popen.stdout], [], [], 60)[0]
+        poll = select.poll()  # A process with many files open has numbers that select() cannot take.
+        poll.register(self.popen.stdout, select.POLLIN)
+        assert poll.poll(60_000)
         assert self.popen.stdout.readline() == "ready\n"
 
     def end(self) -> str:
