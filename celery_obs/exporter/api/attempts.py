@@ -97,7 +97,7 @@ class AttemptsApi:
     def _need(self) -> AttemptLog:
         if self._log is None:
             message = "This exporter serves no workers. Ask one that runs beside a worker, with --scope worker or all."
-            raise Refusal(503, "no_workers", message)
+            raise Refusal(404, "no_workers", message)
         return self._log
 
     def _wanted(self, given: Mapping[str, str]) -> Wanted:

@@ -26,7 +26,7 @@ _REFUSALS: Final = {
     "400": "The request is invalid; the message says why.",
     "401": "The token is missing or wrong.",
     "403": "Operations are off.",
-    "404": "The channel, or the process, is unknown; or no history is kept.",
+    "404": "The channel, or the process, is unknown; or this exporter serves no workers, or keeps no history.",
     "408": "The body did not come in time.",
     "409": "The process cannot be asked; the message says what to do.",
     "413": "The body is too long.",

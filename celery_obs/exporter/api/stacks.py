@@ -103,7 +103,7 @@ class StacksApi:
     def _need(self) -> Path:
         if self._metrics_dir is None:
             message = "This exporter serves no workers. Ask one that runs beside a worker, with --scope worker or all."
-            raise Refusal(503, "no_workers", message)
+            raise Refusal(404, "no_workers", message)
         return self._metrics_dir
 
     def _wait_a_second(self, node: str, order: Order, number: int) -> None:

@@ -67,7 +67,7 @@ def app(redis: Any, *, token: str = "", users: dict[str, bytes] | None = None, m
     """
     Make the exporter's application on *redis*, and beside the workers of *metrics_dir*.
     """
-    api = Api(redis, token=token)
+    api = Api(redis, token=token, metrics_dir=metrics_dir)
     if redis is not None:
         reports_of(redis)._clock = lambda: 0.0
     web = None if users is None else lambda: WebConfig(users=users)

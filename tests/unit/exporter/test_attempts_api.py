@@ -102,5 +102,5 @@ def test_an_exporter_without_workers_says_where_to_ask(tmp_path: Path) -> None:
     """
     One that serves the cluster only, and one whose directory is gone, say so.
     """
-    assert (503, "no_workers") == (get(None).status_code, get(None).json()["error"])
+    assert (404, "no_workers") == (get(None).status_code, get(None).json()["error"])
     assert (503, "metrics_dir_unavailable") == (get(tmp_path / "no").status_code, get(tmp_path / "no").json()["error"])

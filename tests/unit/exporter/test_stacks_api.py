@@ -104,7 +104,7 @@ def test_where_no_worker_is_served_the_answer_says_so() -> None:
     """
     answer = post(None, "w%40h/1")[0]
 
-    assert (answer.status_code, answer.json()["error"]) == (503, "no_workers")
+    assert (answer.status_code, answer.json()["error"]) == (404, "no_workers")
 
 
 def test_the_path_is_described_and_its_token_is_looked_at() -> None:
