@@ -202,7 +202,10 @@ def _logging_stays() -> Iterator[None]:
     """
     root = logging.getLogger()
     level, handlers, disabled = root.level, list(root.handlers), logging.root.manager.disable
+    configured = structlog.is_configured()
     yield
+    if structlog.is_configured() and not configured:
+        structlog.reset_defaults()
     root.setLevel(level)
     root.handlers[:] = handlers
     logging.disable(disabled)

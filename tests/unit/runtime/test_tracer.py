@@ -33,6 +33,7 @@ from celery_obs.runtime.translate import QueueNames
 from celery_obs.vocabulary import headers
 from tests.unit.recorder.builders import lane, meter, phase, recorder, states
 from tests.unit.runtime.test_signals import Life
+from tests.workers import celery_version
 
 
 class Child:
@@ -225,6 +226,7 @@ def test_a_process_that_is_told_to_leave_marks_its_attempt(child: Child) -> None
     assert phase(child.recorder) == Phase.INTERRUPTED
 
 
+@pytest.mark.skipif(celery_version() < (5, 7), reason="Before Celery 5.7 it does not leave the tracer.")
 def test_what_a_hook_of_the_task_rejects_is_rejected(child: Child) -> None:
     """
     `Reject` out of ``after_return`` leaves the tracer, and the message is rejected.
