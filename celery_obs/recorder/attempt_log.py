@@ -31,7 +31,7 @@ from celery_obs.exceptions import LayoutError
 
 from .format import WORD, Header, Phase, Record, node_name
 from .layout import Layout, feed_from
-from .opening import open_file, open_folder, open_metrics_dir
+from .opening import closing, open_file, open_folder, open_metrics_dir
 from .ring import (
     HELD_BACK_CAUSE,
     LONGEST_ID,
@@ -387,7 +387,7 @@ class AttemptLog:
             OSError: if the metrics directory cannot be read.
         """
         for node, folder in self._folders(""):
-            with contextlib.suppress(OSError), _closing(_lock_of(node, folder)) as lock:
+            with contextlib.suppress(OSError), closing(_lock_of(node, folder)) as lock:
                 for number in sorted(slot_numbers(folder, most=_MOST_FILES)):
                     pid = holder_pid(lock, number)
                     if pid:
@@ -406,7 +406,7 @@ class AttemptLog:
         since = 0.0
         for known, folder in self._folders(node):
             for number in slot_numbers(folder, most=_MOST_FILES):
-                with contextlib.suppress(OSError), _closing(open_file(known.folder / ring_name(number), dir_fd=folder)) as ring:
+                with contextlib.suppress(OSError), closing(open_file(known.folder / ring_name(number), dir_fd=folder)) as ring:
                     shape = read_shape(ring, known.layout.layout_id or 0)
                     if shape is not None and _written(ring) > shape.records:
                         data = os.pread(ring, shape.records * _SIZE, shape.records_at * WORD)
@@ -418,7 +418,7 @@ class AttemptLog:
         Go through the nodes whose name fits the pattern *node*, each with its folder, open for as long as it is looked at.
         """
         names: set[str] = set()
-        with _closing(open_metrics_dir(self._metrics_dir)) as directory, os.scandir(directory) as entries:
+        with closing(open_metrics_dir(self._metrics_dir)) as directory, os.scandir(directory) as entries:
             for entry in entries:
                 if node_name(entry.name) is not None and len(names) < _MOST_NODES:
                     names.add(entry.name)
@@ -428,7 +428,7 @@ class AttemptLog:
             known = self._nodes.get(name) or _Node(self._metrics_dir / name)
             if node and not fnmatchcase(known.name, node):
                 continue
-            with contextlib.suppress(OSError, LayoutError), _closing(open_folder(known.folder)) as folder:
+            with contextlib.suppress(OSError, LayoutError), closing(open_folder(known.folder)) as folder:
                 known.refresh(folder)
                 self._nodes[name] = known
                 yield known, folder
@@ -457,9 +457,9 @@ class _Search:
         """
         test = self._test(node)
         numbers = sorted(slot_numbers(folder, most=_MOST_FILES))
-        with _closing(_lock_of(node, folder)) as lock:
+        with closing(_lock_of(node, folder)) as lock:
             for number in numbers:
-                with contextlib.suppress(OSError), _closing(open_file(node.folder / ring_name(number), dir_fd=folder)) as ring:
+                with contextlib.suppress(OSError), closing(open_file(node.folder / ring_name(number), dir_fd=folder)) as ring:
                     shape = read_shape(ring, node.layout.layout_id or 0)
                     if shape is None:
                         continue
@@ -540,7 +540,7 @@ class _Search:
         """
         if self._wanted.state and RUNNING not in self._wanted.state:
             return
-        with _closing(open_file(node.folder / f"slot-{number}", dir_fd=folder)) as slot:
+        with closing(open_file(node.folder / f"slot-{number}", dir_fd=folder)) as slot:
             before = _records_of(slot, shape.rows)
             rows = os.pread(ring, shape.rows * ROW_FORM.size, RingHeader.WORDS * WORD)
             after = _records_of(slot, shape.rows)
@@ -593,14 +593,14 @@ def _work_of(node: _Node, folder: int, number: int, pid: int, seen: Mapping[tupl
     """
     Tell what one process did; nothing where it keeps no attempts.
     """
-    with contextlib.suppress(OSError), _closing(open_file(node.folder / ring_name(number), dir_fd=folder)) as ring:
+    with contextlib.suppress(OSError), closing(open_file(node.folder / ring_name(number), dir_fd=folder)) as ring:
         shape = read_shape(ring, node.layout.layout_id or 0)
         if shape is None:
             return
         written = _written(ring)
         first = max(seen.get((node.name, number), written), written - min(shape.records, _MOST_AT_ONCE), 0)
         spells = [spell for at in range(first, written) if (spell := _spell(node, ring, shape, at)) is not None]
-        with _closing(open_file(node.folder / f"slot-{number}", dir_fd=folder)) as slot:
+        with closing(open_file(node.folder / f"slot-{number}", dir_fd=folder)) as slot:
             for record in _records_of(slot, shape.rows):
                 pair = node.pairs.get(record[Record.STARTED_LANE])
                 if pair is not None and record[Record.PHASE] in {Phase.ANNOUNCED, Phase.RUNNING, Phase.INTERRUPTED}:
@@ -733,11 +733,3 @@ def _records_of(slot: int, rows: int) -> list[tuple[Any, ...]]:
 
 def _lock_of(node: _Node, folder: int) -> int:
     return open_file(node.folder / "lock", dir_fd=folder)
-
-
-@contextlib.contextmanager
-def _closing(descriptor: int) -> Iterator[int]:
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

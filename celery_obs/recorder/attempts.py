@@ -83,7 +83,6 @@ _BEGUN: Final = struct.Struct("=2qdqdq")  # A record from ATTEMPT to STARTED_BEF
 _SYNC, _SYNC_BEFORE = Record.SYNC, Record.SYNC_BEFORE
 _STATE_NUMBERS: Final[dict[TaskState, int]] = {state: number for number, state in enumerate(STATES)}
 _ATTEMPTS_EDGES: Final = ATTEMPTS.buckets
-_UNCOUNTED: Final = frozenset({Phase.ANNOUNCED, Phase.INTERRUPTED})
 _CAUSES: Final[dict[str, str]] = {"lost": "WorkerLostError", "timeout": "TimeLimitExceeded"}
 
 
@@ -679,7 +678,7 @@ class AttemptMeter:
         if not _is_sound(slot, at):  # Another program wrote into the file: what it says cannot be counted.
             words[at + _VERDICT_ON] = words[at] = 0
             return False
-        if ring is not None and ring.words[RingHeader.COUNTED] != RingHeader.BY_ITSELF and phase in _UNCOUNTED:
+        if ring is not None and ring.words[RingHeader.COUNTED] != RingHeader.BY_ITSELF and phase in Phase.UNCOUNTED:
             self._settle_uncounted(node, slot, at, ring)
             words[at + _VERDICT_ON] = 0
             words[at] = Phase.IDLE

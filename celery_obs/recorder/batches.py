@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from .format import WORD, Phase, Record
+from .format import WORD, Header, Phase, Record
 from .opening import open_file
 from .ring import JOURNAL, AttemptRing, RingHeader, Row, Shape, read_shape, read_tail, ring_name
 from .slots import Slot
@@ -41,7 +41,7 @@ _NUMBER: Final = RingHeader.WORDS + Row.NUMBER
 _WAIT: Final = RingHeader.WORDS + Row.WAIT
 _CUT_OFF: Final[tuple[int, ...]] = ()
 _UNCHANGED: Final[Mapping[int, int]] = {}
-_RUNNING: Final = frozenset({Phase.ANNOUNCED, Phase.INTERRUPTED})
+_RECORD_AT: Final = Header.WORDS * WORD
 
 
 # -- who counts ---------------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ class TailReader:
             record = Record.FORM.unpack(os.pread(slot, Record.FORM.size, _RECORD_AT))
             if read_tail(self._descriptor, shape, whole, most=1):
                 return False  # It ended meanwhile.
-            if record[Record.PHASE] in _RUNNING:
+            if record[Record.PHASE] in Phase.UNCOUNTED:
                 _add(changes, tally.of_running(record[Record.STARTED_LANE], after[_WAIT]))
             else:
                 is_whole = False
@@ -239,9 +239,6 @@ class TailReader:
             if value > held:
                 changes[lane] = value - held
         return changes
-
-
-_RECORD_AT: Final = 32 * WORD
 
 
 def _add(changes: dict[int, int], more: Mapping[int, int]) -> None:

@@ -177,6 +177,11 @@ class Phase:
     FINISHING: Final = 3
     INTERRUPTED: Final = 4
 
+    UNCOUNTED: Final = frozenset({ANNOUNCED, INTERRUPTED})
+    """
+    Those of an attempt that runs, or was unwound, where attempts are counted in batches.
+    """
+
 
 class Gauge:
     """

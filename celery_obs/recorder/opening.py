@@ -26,6 +26,7 @@ __all__ = [
     "FALLBACK",
     "RefusedError",
     "allocate",
+    "closing",
     "explain",
     "is_for_one_user",
     "new_file",
@@ -350,6 +351,17 @@ def _remedy(error: OSError, within: str | os.PathLike[str]) -> str:
     if error.errno == errno.ENOSPC:
         return "The file system has no inodes left: remove files there." if _has_no_inodes(within) else "Free disk space there."
     return _REMEDIES.get(error.errno or 0, "Look at that path, or set metrics_dir to another place.")
+
+
+@contextlib.contextmanager
+def closing(descriptor: int) -> Iterator[int]:
+    """
+    Close an open file at the end of a block.
+    """
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _has_no_inodes(within: str | os.PathLike[str]) -> bool:

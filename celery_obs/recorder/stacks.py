@@ -15,7 +15,6 @@ import re
 import signal
 import time
 
-from collections.abc import Iterator
 from glob import escape
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,7 +23,7 @@ from celery_obs.exceptions import CeleryObsError, LayoutError
 
 from .attempt_log import RUNNING, Attempt, AttemptLog, Wanted, shown
 from .format import folder_name
-from .opening import open_file, open_folder, open_metrics_dir
+from .opening import closing, open_file, open_folder, open_metrics_dir
 from .slots import holder_pid
 from .stack_file import Head, catches, read_head, stack_name, started_at
 
@@ -127,8 +126,8 @@ def ask(metrics_dir: Path, node: str, number: int, *, all_threads: bool = False,
     folder = metrics_dir / folder_name(node)
     with contextlib.ExitStack() as stack:
         try:
-            directory = stack.enter_context(_closing(open_folder(folder)))
-            lock = stack.enter_context(_closing(open_file(folder / "lock", dir_fd=directory)))
+            directory = stack.enter_context(closing(open_folder(folder)))
+            lock = stack.enter_context(closing(open_file(folder / "lock", dir_fd=directory)))
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ENAMETOOLONG}:
                 raise
@@ -138,9 +137,9 @@ def ask(metrics_dir: Path, node: str, number: int, *, all_threads: bool = False,
         if not pid:
             message = f"No process {number} of {node[:200]} runs here, or it is in another PID namespace (shareProcessNamespace: true joins those of a pod)."
             raise NoStackError(message, word="unknown_process")
-        file = stack.enter_context(_closing(_file(folder, directory, number)))
+        file = stack.enter_context(closing(_file(folder, directory, number)))
         head, start = _head(file, node, number)
-        pinned = stack.enter_context(_closing(_pin(pid)))
+        pinned = stack.enter_context(closing(_pin(pid)))
         is_it = holder_pid(lock, number) == pid and head.process and started_at(pid) == head.process and catches(head.signal, pid)
         if not is_it:
             message = f"Process {number} of {node} was replaced a moment ago, or does not listen to its signal any more. Ask again."
@@ -296,7 +295,7 @@ class _Asked:
                 message = "Threads can be asked on Linux 6.9 and later."
                 raise NoStackError(message, word="not_possible") from None
             raise ProcessLookupError from None
-        with _closing(pinned):
+        with closing(pinned):
             if started_at(self._pid) == self._head.process and Path(f"/proc/{self._pid}/task/{thread}").exists():
                 signal.pidfd_send_signal(pinned, self._head.signal)
 
@@ -327,11 +326,3 @@ def _read(thread: int, answer: bytes) -> Thread:
         elif line.strip() == "...":
             frames.append("...")  # It writes a hundred, the innermost.
     return Thread(thread, tuple(frames), runs_attempt)
-
-
-@contextlib.contextmanager
-def _closing(descriptor: int) -> Iterator[int]:
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
