@@ -300,6 +300,9 @@ class _Asked:
                 signal.pidfd_send_signal(pinned, self._head.signal)
 
 
+_BEGINNING: Final = "(most recent call first):"
+
+
 def _answer(file: int, start: int, deadline: float) -> bytes:
     """
     Wait for an answer until it grows no more; return it, a byte more than is read where there is more, and nothing where there is none in time.
@@ -315,10 +318,12 @@ def _answer(file: int, start: int, deadline: float) -> bytes:
 
 def _read(thread: int, answer: bytes) -> Thread:
     """
-    Read what faulthandler wrote.
+    Read what faulthandler wrote; of several answers the last, for one to a question that was given up may come before it.
     """
-    frames, runs_attempt = [], False
+    frames, runs_attempt = list[str](), False
     for line in answer.decode("utf-8", "replace").split("\n"):
+        if line.endswith(_BEGINNING):
+            frames, runs_attempt = [], False
         found = _FRAME.fullmatch(line)
         if found:
             frames.append(f"{found[1]}:{found[2]} in {found[3]}")

@@ -22,7 +22,7 @@ from celery_obs.areas.tasks.commands import stack as command
 from celery_obs.exceptions import ConfigurationError
 from celery_obs.recorder.format import folder_name
 from celery_obs.recorder.stack_file import Head, begin_file, catches, read_head, stack_name, started_at
-from celery_obs.recorder.stacks import NoStackError, ask
+from celery_obs.recorder.stacks import NoStackError, _read, ask
 from celery_obs.settings.checks import free_signal, signal_number
 from tests.servers import wait_until
 
@@ -233,3 +233,14 @@ def test_a_free_signal_has_its_number() -> None:
     assert signal_number(free_signal(" SIGUSR2 ")) == signal.SIGUSR2
     assert catches(int(signal.SIGRTMIN) + 9) is False
     assert started_at(0) == 0
+
+
+def test_of_two_answers_in_one_file_the_last_is_read() -> None:
+    """
+    An answer to a question that was given up may come just before that to the next one.
+    """
+    late = b'Stack (most recent call first):\n  File "/app/old.py", line 1 in before\n'
+    own = b'Stack (most recent call first):\n  File "/app/new.py", line 2 in now\n'
+
+    assert _read(7, late + own) == _read(7, own)
+    assert _read(7, own).frames == ("/app/new.py:2 in now",)
